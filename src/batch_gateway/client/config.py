@@ -1,0 +1,318 @@
+"""Frozen value objects that say how to reach a gateway; checked when they are made.
+
+Nothing here reads the environment or a file except `api_key_env` and `api_key_file`, which are
+read once, by `resolve_api_key`, when a client is built.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from batch_gateway.client.header_rules import check_headers
+from batch_gateway.durations import Duration, parse_duration
+from batch_gateway.errors import ConfigError
+
+__all__ = [
+    "DEFAULT_BASE_URL",
+    "HTTPInferenceClientConfig",
+    "RetryPolicy",
+    "TLSConfig",
+    "resolve_api_key",
+]
+
+DEFAULT_BASE_URL = "http://localhost:8000"
+
+TLSVersion = Literal["1.2", "1.3"]
+TransportName = Literal["auto", "native", "aiohttp"]
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """When a failed request is sent again.
+
+    Attributes:
+        max_retries: sendings after the first.
+        initial_backoff: ceiling of the first random wait after a 5xx or a connection error.
+        rate_limit_backoff: the same after a 429, where the gateway asked for room.
+        max_backoff: no computed wait is longer; it doubles up to here.
+        max_retry_after: a longer Retry-After is cut to this.
+        budget_ratio: retries allowed per first sending, over the whole client.
+        budget_per_second: retries a second allowed on top, so that a quiet client may retry.
+    """
+
+    max_retries: int = 3
+    initial_backoff: Duration = 0.5
+    rate_limit_backoff: Duration = 2.0
+    max_backoff: Duration = 60.0
+    max_retry_after: Duration = 300.0
+    budget_ratio: float = 0.2
+    budget_per_second: float = 10.0
+
+    def __post_init__(self) -> None:
+        _require_count("retry.max_retries", self.max_retries, minimum=0)
+        for name in ("initial_backoff", "rate_limit_backoff", "max_backoff", "max_retry_after"):
+            _normalise_duration(self, name, prefix="retry.")
+        for name in ("budget_ratio", "budget_per_second"):
+            _require_number(f"retry.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLSConfig:
+    """How a TLS connection is verified and which client certificate it shows.
+
+    Attributes:
+        ca_file: PEM file of the authorities to trust instead of the system's.
+        client_cert_file, client_key_file: PEM files for mutual TLS; both or neither.
+        minimum_version, maximum_version: "1.2" or "1.3".
+        insecure_skip_verify: accept any certificate. The client warns when it is built.
+    """
+
+    ca_file: PathLike | None = None
+    client_cert_file: PathLike | None = None
+    client_key_file: PathLike | None = None
+    minimum_version: TLSVersion = "1.2"
+    maximum_version: TLSVersion | None = None
+    insecure_skip_verify: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.client_cert_file is None) != (self.client_key_file is None):
+            missing = "client_key_file" if self.client_key_file is None else "client_cert_file"
+            raise ConfigError(
+                f"tls.{missing}", "a client certificate and its key go together; give both"
+            )
+        for name in ("ca_file", "client_cert_file", "client_key_file"):
+            _require_readable_file(f"tls.{name}", getattr(self, name))
+        for name in ("minimum_version", "maximum_version"):
+            _require_tls_version(f"tls.{name}", getattr(self, name))
+        if self.maximum_version is not None and self.maximum_version < self.minimum_version:
+            raise ConfigError("tls.maximum_version", "is below tls.minimum_version")
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """A client context. Raises ConfigError naming the file that does not load."""
+        context = self._context_with_authorities()
+        context.minimum_version = _TLS_VERSIONS[self.minimum_version]
+        if self.maximum_version is not None:
+            context.maximum_version = _TLS_VERSIONS[self.maximum_version]
+        if self.insecure_skip_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.client_cert_file is not None:
+            self._load_client_certificate(context)
+        return context
+
+    def _context_with_authorities(self) -> ssl.SSLContext:
+        cafile = None if self.ca_file is None else os.fspath(self.ca_file)
+        try:
+            return ssl.create_default_context(cafile=cafile)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError("tls.ca_file", f"{cafile} is not a PEM file: {error}") from error
+
+    def _load_client_certificate(self, context: ssl.SSLContext) -> None:
+        assert self.client_cert_file is not None  # noqa: S101 - checked by the caller
+        try:
+            context.load_cert_chain(self.client_cert_file, self.client_key_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                "tls.client_cert_file",
+                f"{os.fspath(self.client_cert_file)} and its key do not load: {error}",
+            ) from error
+
+
+_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@dataclass(frozen=True)
+class HTTPInferenceClientConfig:
+    """Everything about one gateway. Durations are seconds or Go-style strings.
+
+    Equal configurations share one connection pool where several are given for several models.
+
+    Attributes:
+        base_url: `http://` or `https://`, with an optional path prefix that is put before every
+            endpoint. No credentials in it: use `api_key`.
+        timeout: the longest one attempt may take, from waiting for a connection to the last
+            byte. A request's `deadline` covers all its attempts.
+        connect_timeout: the longest that name look-up, TCP and TLS may take together.
+        max_idle_connections: how many unused connections are kept.
+        idle_timeout: how long an unused connection is kept.
+        max_connections: how many connections there may be; None leaves it to the concurrency.
+        api_key: sent as `Authorization: Bearer`. Or its source: `api_key_file` (the first line
+            of a file), `api_key_env` (the name of an environment variable); at most one.
+        headers: sent with every request.
+        tls: for `https://`.
+        unix_socket: connect to this path; `base_url` gives only the Host header and prefix.
+        proxy: an `http://` proxy by URL, or "env" for HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+            Goes through the aiohttp transport.
+        transport: "native" (this package's own HTTP/1.1), "aiohttp", or "auto": native unless a
+            proxy is asked for.
+        max_response_bytes: a longer body is an error.
+        retry: the policy, or None to send everything once.
+    """
+
+    base_url: str = DEFAULT_BASE_URL
+    _: KW_ONLY
+    timeout: Duration = 300.0
+    connect_timeout: Duration = 10.0
+    max_idle_connections: int = 100
+    idle_timeout: Duration = 90.0
+    max_connections: int | None = None
+    api_key: str | None = field(default=None, repr=False)
+    api_key_file: PathLike | None = None
+    api_key_env: str | None = None
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = field(default=(), repr=False)
+    tls: TLSConfig = field(default_factory=TLSConfig)
+    unix_socket: PathLike | None = None
+    proxy: str | None = field(default=None, repr=False)
+    transport: TransportName = "auto"
+    max_response_bytes: int = 64 * 1024 * 1024
+    retry: RetryPolicy | None = field(default_factory=RetryPolicy)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_url", _checked_base_url(self.base_url))
+        for name in ("timeout", "connect_timeout", "idle_timeout"):
+            _normalise_duration(self, name)
+        _require_positive("timeout", seconds(self.timeout))
+        _require_positive("connect_timeout", seconds(self.connect_timeout))
+        _require_count("max_idle_connections", self.max_idle_connections, minimum=0)
+        _require_count("max_response_bytes", self.max_response_bytes, minimum=1)
+        if self.max_connections is not None:
+            _require_count("max_connections", self.max_connections, minimum=1)
+        # A tuple of pairs, so that configurations can be compared and hashed for pooling.
+        object.__setattr__(self, "headers", check_headers("headers", self.headers))
+        self._check_api_key()
+        self._check_route()
+
+    def _check_api_key(self) -> None:
+        sources = {
+            "api_key": self.api_key,
+            "api_key_file": self.api_key_file,
+            "api_key_env": self.api_key_env,
+        }
+        given = [name for name, value in sources.items() if value is not None]
+        if len(given) > 1:
+            raise ConfigError(given[1], f"{given[0]} is set too; keep one of them")
+        if self.api_key is not None:
+            _require_sendable_key("api_key", self.api_key)
+
+    def _check_route(self) -> None:
+        if self.transport not in ("auto", "native", "aiohttp"):
+            raise ConfigError("transport", f"{self.transport!r} is not auto, native or aiohttp")
+        if self.proxy is None:
+            return
+        if self.transport == "native":
+            raise ConfigError("proxy", "needs transport='aiohttp' (or 'auto')")
+        if self.unix_socket is not None:
+            raise ConfigError("proxy", "a Unix socket is reached directly; drop one of the two")
+        if self.proxy != "env" and urlsplit(self.proxy).scheme not in ("http", "https"):
+            raise ConfigError("proxy", "must be 'env' or a URL such as http://proxy:3128")
+
+    def with_base_url(self, base_url: str) -> HTTPInferenceClientConfig:
+        """The same settings for another gateway."""
+        return replace(self, base_url=base_url)
+
+    @property
+    def url(self) -> SplitResult:
+        return urlsplit(self.base_url)
+
+    @property
+    def uses_aiohttp(self) -> bool:
+        return self.transport == "aiohttp" or (self.transport == "auto" and self.proxy is not None)
+
+    def header_pairs(self) -> tuple[tuple[str, str], ...]:
+        """`headers` in the form they were normalised to."""
+        return check_headers("headers", self.headers)
+
+
+def seconds(value: Duration) -> float:
+    """A duration of a configuration as seconds; it was checked when the object was made."""
+    return value if isinstance(value, float) else parse_duration(value)
+
+
+def resolve_api_key(config: HTTPInferenceClientConfig) -> str | None:
+    """The API key from whichever source the configuration names, or None.
+
+    Raises ConfigError when the file or variable is missing or empty. Never shows the key.
+    """
+    if config.api_key_file is not None:
+        return _require_sendable_key("api_key_file", _key_from_file(config.api_key_file))
+    if config.api_key_env is not None:
+        key = os.environ.get(config.api_key_env, "").strip()
+        if not key:
+            raise ConfigError("api_key_env", f"the variable {config.api_key_env} is not set")
+        return _require_sendable_key("api_key_env", key)
+    return config.api_key or None
+
+
+def _key_from_file(path: PathLike) -> str:
+    try:
+        text = Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError("api_key_file", f"{os.fspath(path)}: {reason}") from error
+    if not text:
+        raise ConfigError("api_key_file", f"{os.fspath(path)} is empty")
+    return text.splitlines()[0].strip()
+
+
+def _require_sendable_key(field_name: str, key: str) -> str:
+    if not all("!" <= character <= "~" for character in key):
+        raise ConfigError(
+            field_name, "the key has a space, a line break or a character that is not ASCII"
+        )
+    return key
+
+
+def _checked_base_url(url: object) -> str:
+    if not isinstance(url, str):
+        raise ConfigError("base_url", f"{url!r} is not a URL")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError("base_url", f"is not a URL: {error}") from error
+    # Before anything that quotes the URL: it may hold a password.
+    if "@" in parts.netloc:
+        raise ConfigError("base_url", "holds credentials; give the key as api_key instead")
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ConfigError("base_url", f"{url!r} is not a URL such as {DEFAULT_BASE_URL}")
+    if parts.query or parts.fragment:
+        raise ConfigError("base_url", f"{url!r} must end before any '?' or '#'")
+    if not all("!" <= character <= "~" for character in url):
+        raise ConfigError("base_url", f"{url!r} has a space or a character that must be escaped")
+    return url.rstrip("/")
+
+
+def _normalise_duration(owner: Any, name: str, prefix: str = "") -> None:
+    object.__setattr__(owner, name, parse_duration(getattr(owner, name), prefix + name))
+
+
+def _require_positive(name: str, value: float) -> None:
+    if value <= 0:
+        raise ConfigError(name, "must be more than zero")
+
+
+def _require_count(name: str, value: object, *, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(name, f"{value!r} is not a whole number of at least {minimum}")
+
+
+def _require_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ConfigError(name, f"{value!r} is not a number of at least 0")
+
+
+def _require_readable_file(name: str, path: PathLike | None) -> None:
+    if path is not None and not Path(path).is_file():
+        raise ConfigError(name, f"{os.fspath(path)} is not a file")
+
+
+def _require_tls_version(name: str, version: str | None) -> None:
+    if version is not None and version not in _TLS_VERSIONS:
+        raise ConfigError(name, f"{version!r} is not '1.2' or '1.3'")

@@ -1,0 +1,34 @@
+"""The headers that every request to a gateway carries."""
+
+from __future__ import annotations
+
+from batch_gateway.client.config import HTTPInferenceClientConfig, resolve_api_key
+from batch_gateway.version import __version__
+
+__all__ = ["merge_headers", "origin_headers"]
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def origin_headers(config: HTTPInferenceClientConfig) -> Pairs:
+    """User agent, content types and the API key, with the configuration's own headers on top.
+
+    Raises ConfigError when the API key's file or variable cannot be read.
+    """
+    pairs: list[tuple[str, str]] = [
+        ("User-Agent", f"batch-gateway/{__version__}"),
+        ("Accept", "application/json"),
+        ("Content-Type", "application/json"),
+    ]
+    key = resolve_api_key(config)
+    if key is not None:
+        pairs.append(("Authorization", f"Bearer {key}"))
+    return merge_headers(tuple(pairs), config.header_pairs())
+
+
+def merge_headers(base: Pairs, over: Pairs) -> Pairs:
+    """`base` without the names that `over` sets, then `over`."""
+    if not over:
+        return base
+    replaced = {name.lower() for name, _ in over}
+    return (*(pair for pair in base if pair[0].lower() not in replaced), *over)

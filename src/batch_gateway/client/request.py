@@ -1,0 +1,78 @@
+"""What goes in, what comes out, and the one-method protocol between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+
+from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.usage import Usage, parse_usage
+
+__all__ = ["InferenceClient", "InferenceRequest", "InferenceResponse"]
+
+
+class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to a model.
+
+    Attributes:
+        params: the request body: a mapping that is encoded as JSON, or JSON bytes that are sent
+            untouched.
+        request_id: sent as `X-Request-ID`; one is made up when it is empty.
+        model: which model; read from `params["model"]` when it is empty.
+        endpoint: a relative path such as `/v1/chat/completions`; detected from `params` when
+            it is empty (see `determine_endpoint`).
+        headers: sent with this request, over those of the configuration.
+        deadline: when an answer is no longer wanted: an aware datetime, or a timedelta or a
+            number of seconds from the call of `generate`. It covers every retry.
+    """
+
+    params: Mapping[str, Any] | bytes
+    request_id: str = ""
+    model: str = ""
+    endpoint: str = ""
+    headers: Mapping[str, str] | None = None
+    deadline: datetime | timedelta | float | None = None
+
+
+class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one request: a 2xx status whose body is known to be a JSON object.
+
+    Attributes:
+        request_id: the one that was sent.
+        status_code: 200 to 299.
+        headers: of the response; look-up ignores case.
+        body: the JSON as received.
+        attempts: how many times the request was sent, 1 when the first answer was good.
+        duration: seconds from the call of `generate` to the last byte, waits included.
+    """
+
+    request_id: str
+    status_code: int
+    headers: Headers
+    body: bytes
+    attempts: int = 1
+    duration: float = 0.0
+
+    def json(self) -> Any:
+        """The body decoded anew on each call."""
+        return msgspec.json.decode(self.body)
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts from the body, whichever names its endpoint uses; None without any."""
+        return parse_usage(self.body)
+
+
+@runtime_checkable
+class InferenceClient(Protocol):
+    """Anything that answers requests."""
+
+    async def generate(self, request: InferenceRequest) -> InferenceResponse:
+        """Answer `request`.
+
+        Raises InferenceError: every failure, the caller's own mistakes included.
+        """
+        ...

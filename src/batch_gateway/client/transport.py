@@ -1,0 +1,45 @@
+"""The protocol that every layer of the client wraps and offers again."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from batch_gateway.client.request import InferenceResponse
+
+__all__ = ["PreparedRequest", "Transport"]
+
+
+class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that passed every check and only needs sending.
+
+    Attributes:
+        request_id: goes out as `X-Request-ID`.
+        model: for routing and metrics; already inside `body`.
+        endpoint: absolute path on the gateway, e.g. `/v1/chat/completions`.
+        body: JSON bytes.
+        headers: of this request alone, names and values checked for control characters.
+        started: monotonic seconds when `generate` was called.
+        deadline: monotonic seconds after which nobody waits; infinity when there is none.
+        attempt: 1 for the first sending, 2 for the first retry.
+    """
+
+    request_id: str
+    model: str
+    endpoint: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    started: float = 0.0
+    deadline: float = float("inf")
+    attempt: int = 1
+
+
+class Transport(Protocol):
+    """One method: send a prepared request, return its response or raise InferenceError."""
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse: ...
+
+    async def aclose(self) -> None:
+        """Give back every resource. Requests still under way are aborted."""
+        ...

@@ -1,0 +1,255 @@
+"""Every exception of the package, and the table that gives an HTTP status its category.
+
+BatchGatewayError
+├── ConfigError (ValueError)               a setting is wrong; `field` names it
+├── InputError (ValueError)                a batch file is wrong; `problems` say where
+├── JournalError                           the output cannot be read, trusted or written
+└── InferenceError                         a request did not succeed; `category` says how
+    ├── RateLimitError                     RATE_LIMIT
+    ├── ServerError                        SERVER_ERROR
+    │   ├── GatewayConnectionError (ConnectionError)
+    │   │   ├── StaleConnectionError       a kept-alive connection was closed under the request
+    │   │   └── TLSError                   the handshake failed; trying again will not help
+    │   ├── RequestTimeoutError (TimeoutError)
+    │   │   └── DeadlineExceededError      the request's own deadline passed
+    │   └── BadResponseError               truncated, oversized, malformed or not JSON
+    ├── InvalidRequestError                INVALID_REQ
+    ├── AuthenticationError                AUTH_ERROR
+    └── UnknownStatusError                 UNKNOWN
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import ClassVar
+
+__all__ = [
+    "AuthenticationError",
+    "BadResponseError",
+    "BatchGatewayError",
+    "ConfigError",
+    "DeadlineExceededError",
+    "ErrorCategory",
+    "GatewayConnectionError",
+    "InferenceError",
+    "InputError",
+    "InvalidRequestError",
+    "JournalError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "ServerError",
+    "StaleConnectionError",
+    "TLSError",
+    "UnknownStatusError",
+    "error_class_for_status",
+    "is_retryable_status",
+    "map_status_code_to_category",
+]
+
+
+class BatchGatewayError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigError(BatchGatewayError, ValueError):
+    """A setting has an impossible value. `field` is its name as the user wrote it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class InputError(BatchGatewayError, ValueError):
+    """A batch file cannot be run. `problems` hold one sentence each, with the line number."""
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class JournalError(BatchGatewayError):
+    """The output or error file cannot be read, belongs to another input, or cannot be written."""
+
+
+class ErrorCategory(StrEnum):
+    """What kind of failure a request met. The values are stable and appear in summaries."""
+
+    RATE_LIMIT = "RATE_LIMIT"
+    SERVER_ERROR = "SERVER_ERROR"
+    INVALID_REQ = "INVALID_REQ"
+    AUTH_ERROR = "AUTH_ERROR"
+    UNKNOWN = "UNKNOWN"
+
+
+class InferenceError(BatchGatewayError):
+    """A request that did not succeed.
+
+    Attributes:
+        category: one of `ErrorCategory`.
+        message: one short line for a person; never a whole response body.
+        is_retryable: whether the same request may succeed later.
+        status_code: the HTTP status, or None when no response arrived.
+        body: the response body as received (perhaps cut short), empty when there was none.
+        request_id: the request it belongs to, empty until a client has sent it.
+        code: a short machine-readable cause: the gateway's `error.code`, or ours.
+        retry_after: seconds the gateway asked to wait, or None.
+        dropped_reason: llm-d's `x-llm-d-request-dropped-reason`, or None.
+        attempts: how many times the request was sent.
+        cause: the exception underneath, or None; also `__cause__`.
+    """
+
+    category: ClassVar[ErrorCategory] = ErrorCategory.UNKNOWN
+    default_retryable: ClassVar[bool] = False
+    default_code: ClassVar[str] = "unknown_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_retryable: bool | None = None,
+        status_code: int | None = None,
+        body: bytes = b"",
+        request_id: str = "",
+        code: str | None = None,
+        retry_after: float | None = None,
+        dropped_reason: str | None = None,
+        attempts: int = 0,
+        cause: BaseException | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.is_retryable = self.default_retryable if is_retryable is None else is_retryable
+        self.status_code = status_code
+        self.body = body
+        self.request_id = request_id
+        self.code = code or self.default_code
+        self.retry_after = retry_after
+        self.dropped_reason = dropped_reason
+        self.attempts = attempts
+        self.__cause__ = cause
+
+    @property
+    def cause(self) -> BaseException | None:
+        return self.__cause__
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __repr__(self) -> str:
+        status = "" if self.status_code is None else f" status={self.status_code}"
+        return f"<{type(self).__name__} {self.category.value}{status}: {self.message}>"
+
+
+class RateLimitError(InferenceError):
+    """The gateway refused because of load or quota (429)."""
+
+    category = ErrorCategory.RATE_LIMIT
+    default_retryable = True
+    default_code = "rate_limit_exceeded"
+
+
+class ServerError(InferenceError):
+    """The gateway failed (5xx), or no usable answer arrived."""
+
+    category = ErrorCategory.SERVER_ERROR
+    default_retryable = True
+    default_code = "server_error"
+
+
+class GatewayConnectionError(ServerError, ConnectionError):
+    """The connection could not be made, or broke before the answer was complete."""
+
+    default_code = "connection_error"
+
+
+class StaleConnectionError(GatewayConnectionError):
+    """A reused connection was closed before the first byte of an answer.
+
+    The server most probably never looked at the request: it closed an idle connection just as
+    the request was written. That is likely, not proven.
+    """
+
+    default_code = "stale_connection"
+
+
+class TLSError(GatewayConnectionError):
+    """The TLS handshake failed: unknown CA, wrong host, expired, client certificate refused."""
+
+    default_retryable = False
+    default_code = "tls_error"
+
+
+class RequestTimeoutError(ServerError, TimeoutError):
+    """Connecting, or the whole attempt, took longer than its timeout."""
+
+    default_code = "timeout"
+
+
+class DeadlineExceededError(RequestTimeoutError):
+    """The request's deadline passed. Not retryable: there is no time left to retry in."""
+
+    default_retryable = False
+    default_code = "deadline_exceeded"
+
+
+class BadResponseError(ServerError):
+    """An answer arrived that is not one: cut short, too large, malformed HTTP, or not JSON."""
+
+    default_code = "bad_response"
+
+
+class InvalidRequestError(InferenceError):
+    """The request itself is wrong (400), or was refused here before anything was sent."""
+
+    category = ErrorCategory.INVALID_REQ
+    default_code = "invalid_request"
+
+
+class AuthenticationError(InferenceError):
+    """The API key is missing, wrong or not allowed (401, 403)."""
+
+    category = ErrorCategory.AUTH_ERROR
+    default_code = "authentication_error"
+
+
+class UnknownStatusError(InferenceError):
+    """Any other status: 404, 408, 409, 413, 422, redirects, and what nobody thought of."""
+
+    category = ErrorCategory.UNKNOWN
+    default_code = "unexpected_status"
+
+
+_CLASS_BY_STATUS: dict[int, type[InferenceError]] = {
+    400: InvalidRequestError,
+    401: AuthenticationError,
+    403: AuthenticationError,
+    429: RateLimitError,
+}
+
+# The OpenAI SDK retries both: a 408 is a timeout said politely, a 409 a lock held by another.
+_RETRYABLE_UNKNOWN = frozenset({408, 409})
+
+
+def error_class_for_status(status_code: int) -> type[InferenceError]:
+    """The exception class for a status that is not a success."""
+    if 500 <= status_code <= 599:
+        return ServerError
+    return _CLASS_BY_STATUS.get(status_code, UnknownStatusError)
+
+
+def map_status_code_to_category(status_code: int) -> ErrorCategory:
+    """The category of a status that is not a success.
+
+    429 is RATE_LIMIT, 400 INVALID_REQ, 401 and 403 AUTH_ERROR, every 5xx SERVER_ERROR, and
+    anything else UNKNOWN.
+    """
+    return error_class_for_status(status_code).category
+
+
+def is_retryable_status(status_code: int) -> bool:
+    """Whether a status alone says that the same request may succeed later."""
+    return (
+        error_class_for_status(status_code).default_retryable or status_code in _RETRYABLE_UNKNOWN
+    )

@@ -1,0 +1,1 @@
+"""OpenAI wire formats as types and pure functions: no I/O, no clock."""

@@ -1,0 +1,58 @@
+"""Response headers: kept as received, indexed only when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+__all__ = ["Headers"]
+
+
+class Headers(Mapping[str, str]):
+    """An immutable mapping of header names to values whose look-up ignores case.
+
+    Repeated headers are joined with ", " (RFC 9110 §5.2). Built from (name, value) pairs of
+    bytes as they came off the wire; nothing is decoded until the first look-up, because on the
+    hot path most responses are never asked.
+    """
+
+    __slots__ = ("_index", "_raw")
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self._raw = raw if isinstance(raw, list | tuple) else list(raw)
+        self._index: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, pairs: Mapping[str, str] | Sequence[tuple[str, str]]) -> Headers:
+        """From text, e.g. in tests."""
+        items = pairs.items() if isinstance(pairs, Mapping) else pairs
+        return cls([(n.encode("latin-1"), v.encode("latin-1")) for n, v in items])
+
+    @property
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """The pairs as received, in order, repeated names included."""
+        return list(self._raw)
+
+    def _indexed(self) -> dict[str, str]:
+        if self._index is None:
+            index: dict[str, str] = {}
+            for name, value in self._raw:
+                key = name.decode("latin-1").lower()
+                text = value.decode("latin-1").strip()
+                index[key] = f"{index[key]}, {text}" if key in index else text
+            self._index = index
+        return self._index
+
+    def __getitem__(self, name: str) -> str:
+        return self._indexed()[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._indexed())
+
+    def __len__(self) -> int:
+        return len(self._indexed())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._indexed()
+
+    def __repr__(self) -> str:
+        return f"Headers({list(self._indexed())})"
