@@ -52,7 +52,7 @@ class RetryPolicy:
     rate_limit_backoff: Duration = 2.0
     max_backoff: Duration = 60.0
     max_retry_after: Duration = 300.0
-    budget_ratio: float = 0.2
+    budget_ratio: float = 0.5
     budget_per_second: float = 10.0
 
     def __post_init__(self) -> None:

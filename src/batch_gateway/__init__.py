@@ -1,0 +1,63 @@
+"""Run large numbers of LLM requests through an OpenAI-compatible inference gateway."""
+
+from batch_gateway.client.blocking import BlockingInferenceClient
+from batch_gateway.client.client import HTTPInferenceClient
+from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
+from batch_gateway.client.endpoint import determine_endpoint
+from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
+from batch_gateway.client.routing import RoutedInferenceClient
+from batch_gateway.errors import (
+    AuthenticationError,
+    BadResponseError,
+    BatchGatewayError,
+    ConfigError,
+    DeadlineExceededError,
+    ErrorCategory,
+    GatewayConnectionError,
+    InferenceError,
+    InputError,
+    InvalidRequestError,
+    JournalError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+    StaleConnectionError,
+    TLSError,
+    UnknownStatusError,
+    map_status_code_to_category,
+)
+from batch_gateway.version import __version__
+from batch_gateway.wire.usage import Usage
+
+__all__ = [
+    "AuthenticationError",
+    "BadResponseError",
+    "BatchGatewayError",
+    "BlockingInferenceClient",
+    "ConfigError",
+    "DeadlineExceededError",
+    "ErrorCategory",
+    "GatewayConnectionError",
+    "HTTPInferenceClient",
+    "HTTPInferenceClientConfig",
+    "InferenceClient",
+    "InferenceError",
+    "InferenceRequest",
+    "InferenceResponse",
+    "InputError",
+    "InvalidRequestError",
+    "JournalError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "RetryPolicy",
+    "RoutedInferenceClient",
+    "ServerError",
+    "StaleConnectionError",
+    "TLSConfig",
+    "TLSError",
+    "UnknownStatusError",
+    "Usage",
+    "__version__",
+    "determine_endpoint",
+    "map_status_code_to_category",
+]

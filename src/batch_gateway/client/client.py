@@ -1,0 +1,96 @@
+"""The client object: the stack of layers around one gateway."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from batch_gateway.client.blocking import BlockingInferenceClient
+from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
+from batch_gateway.client.config import HTTPInferenceClientConfig, seconds
+from batch_gateway.client.gateway import GatewayTransport
+from batch_gateway.client.http.build import build_exchanger
+from batch_gateway.client.http.exchange import HTTPExchanger
+from batch_gateway.client.http.origin_headers import origin_headers
+from batch_gateway.client.prepare import prepare
+from batch_gateway.client.redaction import Redactor
+from batch_gateway.client.request import InferenceRequest, InferenceResponse
+from batch_gateway.client.retry import RetryTransport
+from batch_gateway.client.transport import Transport
+
+__all__ = ["HTTPInferenceClient", "build_stack"]
+
+
+def build_stack(
+    config: HTTPInferenceClientConfig, exchanger: HTTPExchanger, clock: Clock
+) -> Transport:
+    """The layers, innermost first; a request passes them from the bottom of this list up."""
+    redact = Redactor.of_headers(origin_headers(config))
+    stack: Transport = GatewayTransport(exchanger, seconds(config.timeout), clock, redact)
+    if config.retry is not None:
+        stack = RetryTransport(stack, config.retry, clock)
+    return stack
+
+
+class HTTPInferenceClient:
+    """Answers inference requests through one OpenAI-compatible gateway over HTTP/1.1.
+
+    Use it as an async context manager, or call `aclose`. It belongs to the event loop that it
+    is first used on, and any number of tasks of that loop may call `generate` at once. For code
+    without an event loop see `blocking`.
+
+    Raises ConfigError when the API key or a TLS file that the configuration names cannot be
+    read, or an extra that it needs is not installed.
+    """
+
+    def __init__(
+        self, config: HTTPInferenceClientConfig | None = None, *, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self._config = config or HTTPInferenceClientConfig()
+        self._clock = clock
+        self._exchanger = build_exchanger(self._config)
+        self._stack = build_stack(self._config, self._exchanger, clock)
+
+    @property
+    def config(self) -> HTTPInferenceClientConfig:
+        return self._config
+
+    async def generate(self, request: InferenceRequest) -> InferenceResponse:
+        """Answer `request`, retrying as the configuration says.
+
+        Raises InferenceError: InvalidRequestError before anything is sent when the request is
+        wrong; otherwise the last attempt's error. Cancelling the calling task aborts the HTTP
+        request.
+        """
+        return await self._stack.send(prepare(request, self._clock))
+
+    async def connect(self) -> None:
+        """Check that the gateway can be reached, once and without a retry.
+
+        Makes one connection, TLS included, and keeps it for the first request. Raises
+        GatewayConnectionError (TLSError among them) or RequestTimeoutError.
+        """
+        limit = seconds(self._config.connect_timeout)
+        await self._exchanger.connect(deadline=self._clock.monotonic() + limit)
+
+    def blocking(self) -> BlockingInferenceClient:
+        """This client for code without an event loop; use the result as a context manager."""
+        return BlockingInferenceClient(self)
+
+    async def aclose(self) -> None:
+        """Close every connection; requests under way are aborted."""
+        await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"HTTPInferenceClient({self._config.base_url!r})"

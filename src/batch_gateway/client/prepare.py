@@ -1,0 +1,146 @@
+"""From what a caller asks for to what is sent: every check that needs no network."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from batch_gateway.client.clock import Clock
+from batch_gateway.client.endpoint import check_endpoint, determine_endpoint
+from batch_gateway.client.header_rules import check_headers
+from batch_gateway.client.request import InferenceRequest
+from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.errors import ConfigError, InvalidRequestError
+
+__all__ = ["model_of", "prepare"]
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,512}")
+_INFINITY = float("inf")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _ModelOnly(msgspec.Struct):
+    model: str | None = None
+
+
+_decode_model = msgspec.json.Decoder(_ModelOnly).decode
+_decode_params = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def model_of(request: InferenceRequest) -> str:
+    """The model a request asks for, empty when it names none that can be read."""
+    if request.model:
+        return request.model
+    if isinstance(request.params, bytes):
+        try:
+            return _decode_model(request.params).model or ""
+        except (msgspec.DecodeError, RecursionError):
+            return ""
+    model = request.params.get("model")
+    return model if isinstance(model, str) else ""
+
+
+def prepare(request: InferenceRequest, clock: Clock) -> PreparedRequest:
+    """Check `request` and turn it into bytes and instants.
+
+    Raises InvalidRequestError, carrying the request's id, for everything that could be found
+    wrong before sending.
+    """
+    # Callers without a type checker do pass None.
+    if not isinstance(request, InferenceRequest):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(f"a request must be an InferenceRequest, not {request!r:.80}")
+    try:
+        return _prepare(request, clock)
+    except InvalidRequestError as error:
+        error.request_id = str(request.request_id)
+        raise
+
+
+def _prepare(request: InferenceRequest, clock: Clock) -> PreparedRequest:
+    now = clock.monotonic()
+    params = request.params
+    if isinstance(params, bytes):
+        model, endpoint, body = _from_bytes(params, request)
+    elif isinstance(params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        model, endpoint, body = _from_mapping(params, request)
+    else:
+        raise InvalidRequestError("params must be a mapping or JSON bytes")
+    if not model:
+        raise InvalidRequestError("model is missing: set it on the request or in params")
+    return PreparedRequest(
+        request_id=_request_id(request.request_id),
+        model=model,
+        endpoint=check_endpoint(endpoint),
+        body=body,
+        headers=_headers(request.headers) if request.headers else (),
+        started=now,
+        deadline=_INFINITY if request.deadline is None else _instant(request.deadline, now, clock),
+    )
+
+
+def _from_bytes(body: bytes, request: InferenceRequest) -> tuple[str, str, bytes]:
+    # With model and endpoint given, as batch lines have them, the body is not looked at.
+    if request.model and request.endpoint:
+        return request.model, request.endpoint, body
+    try:
+        model = request.model or _decode_model(body).model or ""
+        endpoint = request.endpoint or determine_endpoint(_decode_params(body))
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(f"params: {error}", cause=error) from error
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"params are not JSON: {error}", cause=error) from error
+    return model, endpoint, body
+
+
+def _from_mapping(params: Mapping[str, Any], request: InferenceRequest) -> tuple[str, str, bytes]:
+    inner = params.get("model")
+    if inner is not None and not isinstance(inner, str):
+        raise InvalidRequestError("params['model'] must be a string")
+    if request.model and inner and request.model != inner:
+        raise InvalidRequestError(
+            f"model is {request.model!r} but params['model'] is {inner!r}; make them agree"
+        )
+    model = request.model or inner or ""
+    endpoint = request.endpoint or determine_endpoint(params)
+    try:
+        body = _encode(params if inner else {**params, "model": model})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"params cannot be sent as JSON: {error}", cause=error) from error
+    return model, endpoint, body
+
+
+def _request_id(request_id: str) -> str:
+    if not request_id:
+        return f"req-{secrets.token_hex(12)}"
+    if not isinstance(request_id, str) or _REQUEST_ID.fullmatch(request_id) is None:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(
+            f"request_id {request_id!r:.80} must be 1 to 512 visible ASCII characters: "
+            "it is sent as X-Request-ID"
+        )
+    return request_id
+
+
+def _headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    try:
+        return check_headers("headers", headers)
+    except ConfigError as error:
+        raise InvalidRequestError(str(error), cause=error) from error
+
+
+def _instant(deadline: datetime | timedelta | float, now: float, clock: Clock) -> float:
+    """The deadline on the monotonic clock."""
+    if isinstance(deadline, datetime):
+        if deadline.tzinfo is None:
+            raise InvalidRequestError("deadline needs a time zone: use datetime.now(timezone.utc)")
+        return now + deadline.timestamp() - clock.wall_time()
+    if isinstance(deadline, timedelta):
+        return now + deadline.total_seconds()
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or deadline != deadline:  # noqa: PLR0124  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError("deadline must be a datetime, a timedelta or seconds")
+    return now + deadline

@@ -1,0 +1,97 @@
+"""Models on different gateways, behind one client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from batch_gateway.client.blocking import BlockingInferenceClient
+from batch_gateway.client.client import HTTPInferenceClient
+from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
+from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.prepare import model_of
+from batch_gateway.client.request import InferenceRequest, InferenceResponse
+from batch_gateway.errors import ConfigError, InvalidRequestError
+
+__all__ = ["MODEL_NOT_FOUND", "RoutedInferenceClient"]
+
+MODEL_NOT_FOUND = "model_not_found"
+
+
+class RoutedInferenceClient:
+    """Sends each request to its model's gateway.
+
+    Every gateway has a whole client of its own, with its own retry budget: one that is sick
+    must not use up what a healthy one needs. Equal configurations share one client, and so one
+    pool. Models without a gateway of their own go to `default`.
+
+    Raises ConfigError when there is neither a default nor a model.
+    """
+
+    def __init__(
+        self,
+        default: HTTPInferenceClientConfig | None,
+        model_gateways: Mapping[str, HTTPInferenceClientConfig] | None = None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        routes = dict(model_gateways or {})
+        if default is None and not routes:
+            raise ConfigError("model_gateways", "give a default gateway, or one for a model")
+        clients: dict[HTTPInferenceClientConfig, HTTPInferenceClient] = {}
+
+        def client(config: HTTPInferenceClientConfig) -> HTTPInferenceClient:
+            if config not in clients:
+                clients[config] = HTTPInferenceClient(config, clock=clock)
+            return clients[config]
+
+        self._default = None if default is None else client(default)
+        self._by_model = {model: client(config) for model, config in routes.items()}
+        self._clients = tuple(clients.values())
+
+    @property
+    def clients(self) -> tuple[HTTPInferenceClient, ...]:
+        """One a distinct gateway."""
+        return self._clients
+
+    def client_for(self, model: str) -> HTTPInferenceClient | None:
+        """The client of the model's gateway, None when there is none and no default."""
+        return self._by_model.get(model, self._default)
+
+    async def generate(self, request: InferenceRequest) -> InferenceResponse:
+        """As `HTTPInferenceClient.generate`, on the model's gateway.
+
+        Raises InvalidRequestError with code `model_not_found` for a model without a gateway.
+        """
+        model = model_of(request)
+        client = self.client_for(model)
+        if client is None:
+            raise InvalidRequestError(
+                f"no gateway serves the model {model!r}; known: {', '.join(self._by_model)}",
+                code=MODEL_NOT_FOUND,
+                request_id=request.request_id,
+            )
+        return await client.generate(request)
+
+    def blocking(self) -> BlockingInferenceClient:
+        """This client for code without an event loop; use the result as a context manager."""
+        return BlockingInferenceClient(self)
+
+    async def aclose(self) -> None:
+        """Close the connections to every gateway, even if closing one fails."""
+        async with AsyncExitStack() as stack:
+            for client in self._clients:
+                stack.push_async_callback(client.aclose)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
