@@ -1,0 +1,111 @@
+"""The house rules, read off the source: who imports whom, no cycles, nothing too large."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import batch_gateway
+
+ROOT = Path(batch_gateway.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+
+# Each part, and the parts that it may import; a part may always import itself.
+LAYERS: dict[str, set[str]] = {
+    "version": set(),
+    "errors": set(),
+    "durations": {"errors"},
+    "wire": {"errors", "durations"},
+    "client": {"wire", "errors", "durations", "version"},
+    "batch": {"client", "wire", "errors", "durations", "version"},
+    "simulator": {"wire", "errors", "durations", "version"},
+    "testing": {"simulator"},
+    "cli": {"batch", "client", "simulator", "wire", "errors", "durations", "version"},
+    "__init__": {"client", "wire", "errors", "version"},
+    "__main__": {"cli"},
+}
+BANNED_NAMES = {"utils", "util", "common", "shared", "helpers", "helper", "manager", "misc"}
+LONGEST_FUNCTION = 60
+LONGEST_FILE = 400
+TYPICAL_FUNCTION = 25
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    pieces = module.split(".")
+    return pieces[1] if len(pieces) > 1 else "__init__"
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    known = {module_name(module) for module in MODULES}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            assert node.level == 0, f"{path}: write absolute imports"
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & known
+            yield from submodules or {node.module}
+
+
+def test_imports_point_one_way() -> None:
+    wrong = [
+        f"{module_name(path)} imports {target}"
+        for path in MODULES
+        for target in imported_modules(path)
+        if part_of(target) != part_of(module_name(path))
+        and part_of(target) not in LAYERS[part_of(module_name(path))]
+    ]
+    assert wrong == []
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    graph = {module_name(path): set(imported_modules(path)) for path in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " → ".join([*trail[trail.index(module) :], module])
+        if module not in done:
+            for target in graph[module]:
+                visit(target, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    assert [
+        path for path in MODULES if BANNED_NAMES & set(path.relative_to(ROOT).with_suffix("").parts)
+    ] == []
+
+
+def function_lengths(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            yield f"{path.relative_to(ROOT)}:{node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_functions_and_files_stay_small() -> None:
+    lengths = dict(item for path in MODULES for item in function_lengths(path))
+    assert {name: size for name, size in lengths.items() if size > LONGEST_FUNCTION} == {}
+    typical = statistics.quantiles(lengths.values(), n=10)[8]
+    assert typical <= TYPICAL_FUNCTION, f"one function in ten is longer than {typical} lines"
+    files = {
+        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in MODULES
+    }
+    assert {name: size for name, size in files.items() if size > LONGEST_FILE} == {}
+
+
+def test_every_module_says_what_it_is_for_and_what_it_offers() -> None:
+    for path in MODULES:
+        tree = ast.parse(path.read_text("utf-8"))
+        if not tree.body:
+            continue
+        assert ast.get_docstring(tree), f"{path} has no docstring"
