@@ -1,0 +1,210 @@
+"""Every setting of `run`: its names in a config file, its flag, and how its value is read.
+
+One table serves the config file, the flags and the error messages. Beside our own names it holds
+those that processors of the same family use, so that their files are accepted as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from batch_gateway.durations import parse_duration
+from batch_gateway.errors import ConfigError
+
+__all__ = [
+    "AIMD_KEYS",
+    "CONCURRENCY_KEYS",
+    "CONCURRENCY_LIMIT",
+    "GATEWAY_SETTINGS",
+    "HEADER_VALUE",
+    "PROCESSOR_SETTINGS",
+    "RUN_SETTINGS",
+    "TOP_LEVEL_ALIASES",
+    "URL",
+    "Given",
+    "Parser",
+    "Scalar",
+    "Setting",
+    "flag_name",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value and where it was given, as messages name it: "gateway.yaml:3: timeout", "--timeout".
+
+    The value is kept out of the repr: it may be a key.
+    """
+
+    value: Any = field(repr=False)
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A value as it stands in a YAML file: resolved, and its text for what YAML resolves oddly."""
+
+    value: object
+    text: str
+    folder: Path
+
+
+Parser = Callable[[str, Scalar], object]
+"""Turns (field name, scalar) into a value; raises ConfigError with the field and the reason."""
+
+
+def _text(field: str, scalar: Scalar) -> str:
+    if not isinstance(scalar.value, str):
+        raise ConfigError(field, f"{scalar.text} is not text; put it in quotes")
+    return scalar.value
+
+
+def _secret(field: str, scalar: Scalar) -> str:
+    if not isinstance(scalar.value, str):
+        raise ConfigError(field, "is not text; put it in quotes")
+    return scalar.value
+
+
+def _path(field: str, scalar: Scalar) -> Path:
+    text = _text(field, scalar)
+    if not text:
+        raise ConfigError(field, "is empty; give a path")
+    return scalar.folder / Path(text).expanduser()
+
+
+def _duration(field: str, scalar: Scalar) -> float:
+    return parse_duration(scalar.value, field)
+
+
+def _fraction(field: str, scalar: Scalar) -> float:
+    value = scalar.value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise ConfigError(field, f"{scalar.text} is not a number between 0 and 1")
+    return float(value)
+
+
+def _switch(field: str, scalar: Scalar) -> bool:
+    if not isinstance(scalar.value, bool):
+        raise ConfigError(field, f"{scalar.text} is not true or false")
+    return scalar.value
+
+
+def _count(minimum: int) -> Parser:
+    def parse(field: str, scalar: Scalar) -> int:
+        value = scalar.value
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise ConfigError(field, f"{scalar.text} is not a whole number of at least {minimum}")
+        return value
+
+    return parse
+
+
+def _choice(*options: str) -> Parser:
+    def parse(field: str, scalar: Scalar) -> str:
+        if scalar.text not in options:
+            raise ConfigError(field, f"{scalar.text} is not one of {', '.join(options)}")
+        return scalar.text
+
+    return parse
+
+
+def _proxy(field: str, scalar: Scalar) -> str:
+    text = _secret(field, scalar)  # it may hold a password
+    if text != "env" and urlsplit(text).scheme not in ("http", "https"):
+        raise ConfigError(field, "must be env or a URL such as http://proxy:3128")
+    return text
+
+
+URL: Parser = _text
+HEADER_VALUE: Parser = _secret
+CONCURRENCY_LIMIT: Parser = _count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        name: in a config file; its flag is the same with dashes.
+        parse: reads a value of a config file.
+        aliases: other names for it in a config file.
+    """
+
+    name: str
+    parse: Parser
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.aliases)
+
+
+def flag_name(setting: str) -> str:
+    """The flag of a setting: "tls_ca_file" is "--tls-ca-file"."""
+    return "--" + setting.replace("_", "-")
+
+
+# What belongs to one gateway: at the top of a file for the default gateway (with `url` called
+# `gateway` there), and inside `global_inference_gateway` and the entries of `model_gateways`.
+GATEWAY_SETTINGS: tuple[Setting, ...] = (
+    Setting("timeout", _duration, ("request_timeout",)),
+    Setting("connect_timeout", _duration),
+    Setting("max_retries", _count(0)),
+    Setting("initial_backoff", _duration),
+    Setting("max_backoff", _duration),
+    Setting("api_key", _secret),
+    Setting("api_key_file", _path),
+    Setting("api_key_env", _text),
+    Setting("inference_objective", _text),
+    Setting("tls_ca_file", _path, ("tls_ca_cert_file",)),
+    Setting("tls_client_cert_file", _path),
+    Setting("tls_client_key_file", _path),
+    Setting("tls_insecure_skip_verify", _switch),
+    Setting("tls_min_version", _choice("1.2", "1.3")),
+    Setting("unix_socket", _path),
+    Setting("proxy", _proxy),
+    Setting("transport", _choice("auto", "native", "aiohttp")),
+)
+
+# What belongs to the run as a whole. `fresh` and `retry_failed` are missing on purpose: written
+# down in a file, they would throw results away at every resume.
+RUN_SETTINGS: tuple[Setting, ...] = (
+    Setting("gateway", URL, ("inference_gateway_url",)),
+    Setting("output", _path),
+    Setting("errors", _path),
+    Setting("deadline", _duration),
+    Setting("ordered", _switch),
+    Setting("order", _choice("prefix", "file")),
+    Setting("json", _switch),
+    Setting("quiet", _switch),
+)
+
+# Names of the original processor configuration for settings of the default gateway.
+TOP_LEVEL_ALIASES: tuple[Setting, ...] = (
+    Setting("timeout", _duration, ("inference_request_timeout",)),
+    Setting("api_key", _secret, ("inference_api_key",)),
+)
+
+# For the processor alone: checked, and not used by `run`.
+PROCESSOR_SETTINGS: tuple[Setting, ...] = (
+    Setting("num_workers", _count(1)),
+    Setting("poll_interval", _duration),
+    Setting("task_wait_time", _duration),
+)
+
+CONCURRENCY_KEYS: tuple[Setting, ...] = (
+    Setting("global", CONCURRENCY_LIMIT),
+    Setting("per_endpoint", CONCURRENCY_LIMIT),
+    Setting("recovery", _count(1)),
+)
+
+AIMD_KEYS: tuple[Setting, ...] = (
+    Setting("enabled", _switch),
+    Setting("min", _count(1)),
+    Setting("backoff_factor", _fraction),
+    Setting("additive_increase", _count(1)),
+)

@@ -1,0 +1,91 @@
+"""From settings to the client's configuration of each gateway, with errors in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from batch_gateway.cli.config_keys import Given, flag_name
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.client.config import (
+    HTTPInferenceClientConfig,
+    RetryPolicy,
+    TLSConfig,
+    resolve_api_key,
+)
+from batch_gateway.errors import ConfigError
+
+__all__ = ["API_KEY_SETTINGS", "OWN_TO_A_GATEWAY", "gateway_config", "naming_the_setting"]
+
+API_KEY_SETTINGS = ("api_key", "api_key_file", "api_key_env")
+# A key, and headers that may be one, go to the gateway they were written for and to no other.
+OWN_TO_A_GATEWAY = frozenset({*API_KEY_SETTINGS, "headers", "inference_objective"})
+
+# The old name too: gateways up to GAIE 1.5 know only that one.
+_OBJECTIVE_HEADERS = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
+_DEFAULT_IDLE_CONNECTIONS = 100
+
+_PLAIN = (
+    "timeout", "connect_timeout", *API_KEY_SETTINGS, "unix_socket", "proxy", "transport",
+)  # fmt: skip
+_RETRY = ("max_retries", "initial_backoff", "max_backoff")
+_TLS = {
+    "tls_ca_file": "ca_file",
+    "tls_client_cert_file": "client_cert_file",
+    "tls_client_key_file": "client_key_file",
+    "tls_insecure_skip_verify": "insecure_skip_verify",
+    "tls_min_version": "minimum_version",
+}
+_SETTING_OF_FIELD = {
+    "base_url": "gateway",
+    **{f"retry.{name}": name for name in _RETRY},
+    **{f"tls.{client_field}": name for name, client_field in _TLS.items()},
+}
+
+
+def gateway_config(
+    url: Given, given: Mapping[str, Given], *, concurrency: int
+) -> HTTPInferenceClientConfig:
+    """The client's configuration, checked down to key files and certificates.
+
+    Raises CommandFailure that names the flag, variable or line of the config file.
+    """
+    with naming_the_setting({**given, "gateway": url}):
+        config = HTTPInferenceClientConfig(
+            url.value,
+            retry=RetryPolicy(**_chosen(given, {name: name for name in _RETRY})),
+            tls=TLSConfig(**_chosen(given, _TLS)),
+            headers=_headers(given),
+            # Each request in flight has a connection; fewer kept ones would be made anew.
+            max_idle_connections=max(_DEFAULT_IDLE_CONNECTIONS, concurrency),
+            **_chosen(given, {name: name for name in _PLAIN}),
+        )
+        resolve_api_key(config)
+        if config.tls != TLSConfig():
+            config.tls.ssl_context()
+    return config
+
+
+@contextmanager
+def naming_the_setting(given: Mapping[str, Given]) -> Generator[None]:
+    """Turns a ConfigError into a CommandFailure that says where the setting was given."""
+    try:
+        yield
+    except ConfigError as error:
+        client_field = error.field.partition("[")[0]
+        name = _SETTING_OF_FIELD.get(client_field, client_field)
+        place = given[name].place if name in given else flag_name(name)
+        detail = error.field.removeprefix(client_field)
+        raise CommandFailure(f"{place}{detail}: {error.problem}") from error
+
+
+def _chosen(given: Mapping[str, Given], fields: Mapping[str, str]) -> dict[str, Any]:
+    return {fields[name]: given[name].value for name in fields if name in given}
+
+
+def _headers(given: Mapping[str, Given]) -> dict[str, str]:
+    headers: dict[str, str] = given["headers"].value if "headers" in given else {}
+    if "inference_objective" not in given:
+        return headers
+    return {**dict.fromkeys(_OBJECTIVE_HEADERS, given["inference_objective"].value), **headers}

@@ -1,0 +1,183 @@
+"""Flags, environment, config file and defaults, merged into what a run needs.
+
+A flag wins over the environment, the environment over the config file, and that over the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batch_gateway.cli.config_file import ConfigFile, ModelGateway
+from batch_gateway.cli.config_keys import Given, flag_name
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.gateways import API_KEY_SETTINGS, OWN_TO_A_GATEWAY, gateway_config
+from batch_gateway.client.config import DEFAULT_BASE_URL, HTTPInferenceClientConfig
+
+__all__ = ["API_KEY_VARIABLE", "URL_VARIABLE", "RunSettings", "resolve_settings"]
+
+URL_VARIABLE = "BATCH_GATEWAY_URL"
+API_KEY_VARIABLE = "BATCH_GATEWAY_API_KEY"
+
+SIMULATOR = "simulator"
+DEFAULT_CONCURRENCY = 64
+# The simulator is reached directly and needs no key, whatever the real gateway needs.
+_NOT_FOR_SIMULATOR = frozenset({*API_KEY_SETTINGS, "unix_socket", "proxy"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Everything a run was asked to do.
+
+    Attributes:
+        gateway: the default gateway; None when only single models have one.
+        uses_simulator: `gateway` is to be given the address of a simulator that we start.
+        model_gateways: by model.
+        deadline: seconds the run may take, or None.
+        output, errors: as given, or None for the default names.
+    """
+
+    gateway: HTTPInferenceClientConfig | None
+    uses_simulator: bool
+    model_gateways: Mapping[str, HTTPInferenceClientConfig]
+    concurrency: int
+    deadline: float | None
+    output: Path | None
+    errors: Path | None
+    order: str
+    ordered: bool
+    fresh: bool
+    retry_failed: bool
+    json: bool
+    quiet: bool
+
+
+def resolve_settings(
+    flags: Mapping[str, Any], environment: Mapping[str, str], file: ConfigFile
+) -> RunSettings:
+    """Merge and check. `flags` are under setting names, None where not given.
+
+    `headers` and `model_gateways` among them are mappings. Raises CommandFailure.
+    """
+    given = _merged(flags, environment, file)
+
+    def value(name: str, default: Any = None) -> Any:
+        return given[name].value if name in given else default
+
+    concurrency = value("concurrency", DEFAULT_CONCURRENCY)
+    routes = _model_gateways(flags, given, file, concurrency)
+    if "gateway" not in given and not routes:
+        raise _no_gateway()
+    return RunSettings(
+        gateway=_default_gateway(given, concurrency),
+        uses_simulator=value("gateway") == SIMULATOR,
+        model_gateways=routes,
+        concurrency=concurrency,
+        deadline=value("deadline"),
+        output=value("output"),
+        errors=value("errors"),
+        order=value("order", "prefix"),
+        ordered=value("ordered", False),
+        fresh=bool(flags.get("fresh")),
+        retry_failed=bool(flags.get("retry_failed")),
+        json=value("json", False),
+        quiet=value("quiet", False),
+    )
+
+
+def _merged(
+    flags: Mapping[str, Any], environment: Mapping[str, str], file: ConfigFile
+) -> dict[str, Given]:
+    from_flags = {
+        name: Given(value, flag_name(name)) for name, value in flags.items() if value is not None
+    }
+    from_environment: dict[str, Given] = {}
+    if environment.get(URL_VARIABLE, "").strip():
+        from_environment["gateway"] = Given(environment[URL_VARIABLE].strip(), URL_VARIABLE)
+    if environment.get(API_KEY_VARIABLE, "").strip():
+        from_environment["api_key_env"] = Given(API_KEY_VARIABLE, API_KEY_VARIABLE)
+    layers = (from_flags, from_environment, dict(file.values))
+    merged = {**layers[2], **layers[1], **layers[0]}
+    for name in API_KEY_SETTINGS:
+        merged.pop(name, None)
+    merged |= _api_key(layers)
+    if "headers" in from_flags and "headers" in file.values:
+        headers = _over(file.values["headers"].value, from_flags["headers"].value)
+        merged["headers"] = Given(headers, from_flags["headers"].place)
+    return merged
+
+
+def _api_key(layers: tuple[Mapping[str, Given], ...]) -> dict[str, Given]:
+    """The key's source from the first layer that has one: sources replace each other."""
+    for layer in layers:
+        sources = {name: layer[name] for name in API_KEY_SETTINGS if name in layer}
+        if len(sources) > 1:
+            first, second = list(sources.values())[:2]
+            raise CommandFailure(f"{first.place} and {second.place} both give a key; keep one")
+        if sources:
+            return sources
+    return {}
+
+
+def _over(base: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
+    replaced = {name.lower() for name in over}
+    return {name: value for name, value in base.items() if name.lower() not in replaced} | dict(
+        over
+    )
+
+
+def _default_gateway(
+    given: Mapping[str, Given], concurrency: int
+) -> HTTPInferenceClientConfig | None:
+    url = given.get("gateway")
+    if url is None:
+        return None
+    if url.value != SIMULATOR:
+        return gateway_config(url, given, concurrency=concurrency)
+    usable = {name: value for name, value in given.items() if name not in _NOT_FOR_SIMULATOR}
+    placeholder = Given(DEFAULT_BASE_URL, url.place)
+    return gateway_config(placeholder, usable, concurrency=concurrency)
+
+
+def _model_gateways(
+    flags: Mapping[str, Any], given: Mapping[str, Given], file: ConfigFile, concurrency: int
+) -> dict[str, HTTPInferenceClientConfig]:
+    entries = dict(file.model_gateways)
+    from_flags: Mapping[str, str] = flags.get("model_gateways") or {}
+    for model, url in from_flags.items():
+        entries[model] = ModelGateway(Given(url, f"--model-gateway {model}"))
+    flag_values = {
+        name: given[name]
+        for name, value in flags.items()
+        if value is not None and name in given and name not in OWN_TO_A_GATEWAY
+    }
+    return {
+        model: gateway_config(
+            entry.url, _for_entry(entry, given, flag_values), concurrency=concurrency
+        )
+        for model, entry in entries.items()
+    }
+
+
+def _for_entry(
+    entry: ModelGateway, given: Mapping[str, Given], flags: Mapping[str, Given]
+) -> dict[str, Given]:
+    if entry.own is None:
+        return dict(given)
+    inherited = {name: value for name, value in given.items() if name not in OWN_TO_A_GATEWAY}
+    return {**inherited, **entry.own, **flags}
+
+
+def _no_gateway() -> CommandFailure:
+    return CommandFailure(
+        "no gateway is given, so there is nowhere to send the requests. Choose one:",
+        details=[
+            "--gateway URL                 for example --gateway http://localhost:8000",
+            f"{URL_VARIABLE}=URL         in the environment",
+            "--config FILE                 with gateway: URL in it",
+            "--model-gateway MODEL=URL     for one model",
+            "--gateway simulator           to try it out: a simulated gateway in this process",
+        ],
+    )

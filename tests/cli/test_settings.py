@@ -1,0 +1,217 @@
+"""Where a setting comes from, and how a wrong one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_gateway.cli.config_file import ConfigFile, load_config_file
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.settings import RunSettings, resolve_settings
+from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy
+
+
+def resolve(
+    folder: Path,
+    flags: dict[str, Any] | None = None,
+    environment: dict[str, str] | None = None,
+    config: str = "",
+) -> RunSettings:
+    path = folder / "gateway.yaml"
+    path.write_text(config, "utf-8")
+    file = load_config_file(path) if config else ConfigFile()
+    return resolve_settings(flags or {}, environment or {}, file)
+
+
+def gateway(settings: RunSettings) -> HTTPInferenceClientConfig:
+    assert settings.gateway is not None
+    return settings.gateway
+
+
+def refusal(folder: Path, flags: dict[str, Any], config: str = "", **variables: str) -> str:
+    with pytest.raises(CommandFailure) as caught:
+        resolve(folder, flags, variables, config)
+    assert caught.value.code == 2
+    return caught.value.message.replace(f"{folder}/", "")
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    flags = {"gateway": "http://flag"}
+    variables = {"BATCH_GATEWAY_URL": "http://variable"}
+    config = "gateway: http://file"
+    assert gateway(resolve(tmp_path, flags, variables, config)).base_url == "http://flag"
+    assert gateway(resolve(tmp_path, {}, variables, config)).base_url == "http://variable"
+    assert gateway(resolve(tmp_path, {}, {}, config)).base_url == "http://file"
+
+
+def test_an_empty_variable_is_no_variable(tmp_path: Path) -> None:
+    variables = {"BATCH_GATEWAY_URL": " ", "BATCH_GATEWAY_API_KEY": ""}
+    settings = resolve(tmp_path, {}, variables, "gateway: http://file")
+    assert gateway(settings).base_url == "http://file"
+    assert gateway(settings).api_key_env is None
+
+
+def test_without_flags_the_defaults_hold(tmp_path: Path) -> None:
+    settings = resolve(tmp_path, {"gateway": "http://g"})
+    assert gateway(settings) == HTTPInferenceClientConfig("http://g")
+    assert (settings.concurrency, settings.order, settings.deadline) == (64, "prefix", None)
+    assert not any((settings.ordered, settings.fresh, settings.json, settings.quiet))
+
+
+def test_every_gateway_setting_reaches_the_client(tmp_path: Path) -> None:
+    settings = resolve(
+        tmp_path,
+        {"gateway": "http://g", "timeout": 7.0, "headers": {"x-team": "flag"}, "max_retries": 1},
+        config="""\
+connect_timeout: 2s
+max_retries: 9
+initial_backoff: 1s
+max_backoff: 9s
+headers: {X-Team: file, X-Other: kept}
+inference_objective: batch
+transport: aiohttp
+unix_socket: /run/gateway.sock
+concurrency: 500
+""",
+    )
+    assert gateway(settings) == HTTPInferenceClientConfig(
+        "http://g",
+        timeout=7.0,
+        connect_timeout=2.0,
+        max_idle_connections=500,
+        retry=RetryPolicy(max_retries=1, initial_backoff=1.0, max_backoff=9.0),
+        headers={
+            "x-llm-d-inference-objective": "batch",
+            "x-gateway-inference-objective": "batch",
+            "X-Other": "kept",
+            "x-team": "flag",
+        },
+        transport="aiohttp",
+        unix_socket=Path("/run/gateway.sock"),
+    )
+
+
+def test_sources_of_the_key_replace_each_other_by_precedence(tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text("from-flag\n")
+    flags = {"gateway": "http://g", "api_key_file": key_file}
+    variables = {"BATCH_GATEWAY_API_KEY": "from-variable"}
+    config = "api_key: from-file"
+    assert gateway(resolve(tmp_path, flags, variables, config)).api_key_file == key_file
+    del flags["api_key_file"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BATCH_GATEWAY_API_KEY", "from-variable")
+        chosen = gateway(resolve(tmp_path, flags, variables, config))
+    assert (chosen.api_key, chosen.api_key_env) == (None, "BATCH_GATEWAY_API_KEY")
+    assert gateway(resolve(tmp_path, flags, {}, config)).api_key == "from-file"
+
+
+def test_two_sources_of_a_key_in_one_place_are_a_mistake(tmp_path: Path) -> None:
+    config = "gateway: http://g\napi_key: a\napi_key_env: B"
+    message = refusal(tmp_path, {}, config)
+    assert (
+        message
+        == "gateway.yaml:2: api_key and gateway.yaml:3: api_key_env both give a key; keep one"
+    )
+
+
+def test_without_any_gateway_the_choices_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailure) as caught:
+        resolve(tmp_path, {})
+    choices = "\n".join(caught.value.details)
+    for choice in ("--gateway URL", "BATCH_GATEWAY_URL", "--config", "--gateway simulator"):
+        assert choice in choices
+
+
+def test_models_share_the_settings_of_the_run_unless_their_entry_is_a_mapping(
+    tmp_path: Path,
+) -> None:
+    settings = resolve(
+        tmp_path,
+        {"gateway": "http://g", "model_gateways": {"flagged": "http://f"}},
+        config="""\
+api_key: run-key
+headers: {X-Team: run}
+timeout: 9s
+connect_timeout: 4s
+model_gateways:
+  flagged: http://replaced
+  short: http://s
+  long: {url: http://l, api_key: long-key, timeout: 3s}
+  open: {url: http://o}
+""",
+    )
+    by_model = settings.model_gateways
+    default = gateway(settings)
+    assert by_model["flagged"] == default.with_base_url("http://f")
+    assert by_model["short"] == default.with_base_url("http://s")
+    long, without_key = by_model["long"], by_model["open"]
+    assert (long.api_key, long.timeout, long.connect_timeout) == ("long-key", 3.0, 4.0)
+    assert (without_key.api_key, without_key.header_pairs(), without_key.timeout) == (None, (), 9.0)
+
+
+def test_a_flag_wins_over_the_entry_of_a_model_but_lends_it_no_key(tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text("flag-key")
+    flags = {"timeout": 1.0, "api_key_file": key_file, "headers": {"X-Token": "t"}}
+    config = "model_gateways: {m: {url: http://m, timeout: 5s}}"
+    entry = resolve(tmp_path, flags, config=config).model_gateways["m"]
+    assert (entry.timeout, entry.api_key_file, entry.header_pairs()) == (1.0, None, ())
+
+
+def test_gateways_for_models_alone_need_no_default(tmp_path: Path) -> None:
+    settings = resolve(tmp_path, {"model_gateways": {"m": "http://m"}})
+    assert settings.gateway is None
+    assert set(settings.model_gateways) == {"m"}
+
+
+def test_the_simulator_gets_neither_key_nor_detours(tmp_path: Path) -> None:
+    settings = resolve(
+        tmp_path,
+        {"gateway": "simulator", "timeout": 5.0},
+        config="gateway: http://real\napi_key: secret\nproxy: env",
+    )
+    assert settings.uses_simulator
+    assert (gateway(settings).api_key, gateway(settings).proxy) == (None, None)
+    assert gateway(settings).timeout == 5.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "config", "expected"),
+    [
+        ({"gateway": "llm-d:8000"}, "", "--gateway: 'llm-d:8000' is not a URL such as"),
+        ({"gateway": "http://user:pw@g"}, "", "--gateway: holds credentials; give the key"),
+        ({"gateway": "http://g", "timeout": 0.0}, "", "--timeout: must be more than zero"),
+        ({}, "gateway: ftp://g", "gateway.yaml:1: gateway: 'ftp://g' is not a URL"),
+        ({}, "\nmodel_gateways: {m: bad}", "gateway.yaml:2: model_gateways.m: 'bad' is not a URL"),
+        ({"model_gateways": {"m": "bad"}}, "", "--model-gateway m: 'bad' is not a URL"),
+        (
+            {"gateway": "http://g"},
+            "api_key_file: nowhere",
+            "gateway.yaml:1: api_key_file: nowhere: No such file or directory",
+        ),
+        (
+            {"gateway": "http://g", "api_key_env": "UNSET_VARIABLE"},
+            "",
+            "--api-key-env: the variable UNSET_VARIABLE is not set",
+        ),
+        (
+            {"gateway": "http://g"},
+            "tls_ca_file: gateway.yaml",
+            "gateway.yaml:1: tls_ca_file: gateway.yaml is not a PEM file",
+        ),
+        (
+            {"gateway": "http://g"},
+            "tls_client_cert_file: gateway.yaml",
+            "--tls-client-key-file: a client certificate and its key go together",
+        ),
+        ({"gateway": "http://g", "proxy": "http://p", "transport": "native"}, "", "--proxy: needs"),
+        ({"gateway": "http://g", "headers": {"Host": "x"}}, "", "--headers['Host']: is set by"),
+    ],
+)
+def test_a_wrong_value_is_named_by_where_it_was_given(
+    tmp_path: Path, flags: dict[str, Any], config: str, expected: str
+) -> None:
+    assert refusal(tmp_path, flags, config).startswith(expected)
