@@ -1,0 +1,84 @@
+"""How fast a run is going: pure functions over snapshots of its counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "WINDOW_SECONDS",
+    "Rates",
+    "Snapshot",
+    "measure",
+    "seconds_left",
+    "with_snapshot",
+]
+
+WINDOW_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The counters of a run at one moment.
+
+    Attributes:
+        at: seconds on a monotonic clock.
+        total: lines of the input.
+        already_done: lines that had a result when the run began.
+        succeeded, failed: lines with a result, those of earlier runs included.
+        in_flight: lines being sent, retries and their waits included.
+        retries: sendings after the first, in this run.
+        tokens: of this run's answers, prompts included.
+    """
+
+    at: float
+    total: int
+    already_done: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    retries: int = 0
+    tokens: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.succeeded + self.failed
+
+    @property
+    def left(self) -> int:
+        return self.total - self.done
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What happened between two snapshots, a second."""
+
+    requests: float = 0.0
+    tokens: float = 0.0
+
+
+def with_snapshot(
+    window: tuple[Snapshot, ...], snapshot: Snapshot, seconds: float = WINDOW_SECONDS
+) -> tuple[Snapshot, ...]:
+    """`window` with one more, and without those that are no longer needed to span `seconds`."""
+    start = snapshot.at - seconds
+    first_needed = max((index for index, kept in enumerate(window) if kept.at <= start), default=0)
+    return (*window[first_needed:], snapshot)
+
+
+def measure(first: Snapshot, last: Snapshot) -> Rates:
+    """Rates between two snapshots; zero when no time passed."""
+    elapsed = last.at - first.at
+    if elapsed <= 0:
+        return Rates()
+    return Rates((last.done - first.done) / elapsed, (last.tokens - first.tokens) / elapsed)
+
+
+def seconds_left(window: tuple[Snapshot, ...], started: Snapshot) -> float | None:
+    """How long the rest takes at the present rate; None while nothing says.
+
+    When nothing finished within the window, as with answers that take minutes, the rate of the
+    whole run since `started` counts.
+    """
+    last = window[-1]
+    rate = measure(window[0], last).requests or measure(started, last).requests
+    return last.left / rate if rate > 0 else None

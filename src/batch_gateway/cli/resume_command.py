@@ -1,0 +1,43 @@
+"""The command that goes on where a run ended, safe to print."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+
+__all__ = ["HIDDEN", "resume_command"]
+
+HIDDEN = "..."
+
+# They act on what earlier runs left, once: repeated, they would send finished lines again.
+_ONCE = frozenset({"--fresh", "--retry-failed"})
+_USERINFO = re.compile(r"(?<=://)[^/@]*@")
+
+
+def resume_command(arguments: Sequence[str], *, retry_failed: bool = False) -> str:
+    """`arguments` (without the program) as one shell-quoted line.
+
+    Without `--fresh` and `--retry-failed`, unless `retry_failed` asks for the latter; values of
+    headers and passwords in URLs are replaced by dots.
+    """
+    kept = [argument for argument in _safe(arguments) if argument not in _ONCE]
+    if retry_failed:
+        kept.append("--retry-failed")
+    return shlex.join(["batch-gateway", *kept])
+
+
+def _safe(arguments: Iterable[str]) -> Iterable[str]:
+    previous = ""
+    for argument in arguments:
+        if previous == "--header":
+            yield _without_value(argument)
+        elif argument.startswith("--header="):
+            yield "--header=" + _without_value(argument.removeprefix("--header="))
+        else:
+            yield _USERINFO.sub(f"{HIDDEN}@", argument)
+        previous = argument
+
+
+def _without_value(header: str) -> str:
+    return f"{header.partition('=')[0]}={HIDDEN}"

@@ -1,0 +1,36 @@
+"""The printed command goes on where a run ended and shows no secret."""
+
+from __future__ import annotations
+
+import shlex
+
+from batch_gateway.cli.resume_command import resume_command
+
+
+def test_it_is_the_same_command_quoted_for_a_shell() -> None:
+    arguments = ["run", "my requests.jsonl", "--gateway", "http://g:8000", "-o", "it's.jsonl"]
+    line = resume_command(arguments)
+    assert shlex.split(line) == ["batch-gateway", *arguments]
+
+
+def test_header_values_are_hidden_in_every_spelling() -> None:
+    line = resume_command(["run", "f", "--header", "X-Key=s3cret", "--header=X-Other=t0p=s3cret"])
+    assert "s3cret" not in line
+    assert "X-Key=..." in line
+    assert "X-Other=..." in line
+
+
+def test_passwords_in_urls_are_hidden() -> None:
+    line = resume_command(["run", "f", "--proxy", "http://me:s3cret@proxy:3128"])
+    assert "s3cret" not in line
+    assert "...@proxy:3128" in line
+
+
+def test_what_acts_once_is_left_out() -> None:
+    line = resume_command(["run", "f", "--fresh", "--retry-failed", "--ordered"])
+    assert line == "batch-gateway run f --ordered"
+
+
+def test_sending_failed_lines_again_can_be_asked_for() -> None:
+    line = resume_command(["run", "f", "--fresh"], retry_failed=True)
+    assert line == "batch-gateway run f --retry-failed"
