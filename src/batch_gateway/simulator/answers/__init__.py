@@ -1,0 +1,1 @@
+"""OpenAI-shaped answers, made from nothing but the request."""

@@ -1,0 +1,429 @@
+"""Continuous batching as a pure model: seats, a queue, prefill in chunks, decode in steps.
+
+The engine works in steps, as vLLM's does. One step gives every decoding sequence its next token
+and reads up to a chunk of the prompts that were admitted; it lasts
+
+    step(n) = max(time_per_token * (1 + load_growth * (n - 1)), n / tokens_per_second)
+              + prompt tokens read / prefill_tokens_per_second
+
+for n sequences in it. Nothing here knows a clock: the caller says what time it is, never going
+back, and asks when something will happen next. Steps between two events are taken together, so
+the cost grows with the number of requests and not with the tokens or the simulated time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Hashable
+from enum import Enum
+from typing import NamedTuple
+
+from batch_gateway.simulator.capacity import JITTER_STEPS, Capacity
+
+__all__ = ["Admission", "ContinuousBatch", "Event", "EventKind", "Totals"]
+
+
+class Admission(Enum):
+    """What became of a sequence that was submitted."""
+
+    RUNNING = "it has its seat"
+    QUEUED = "it waits for a seat or for room in the KV cache"
+    REFUSED = "the queue is full"
+    TOO_LARGE = "the KV cache would never hold it"
+
+
+class EventKind(Enum):
+    FIRST_TOKEN = "the prompt is read and the first token is there"  # noqa: S105 - no password
+    FINISHED = "the last token is there, or the prompt is read and nothing was to generate"
+    EXPIRED = "it waited longer than `queue_ttl`"
+    DISPLACED = "a sequence of higher priority took its place in a full queue"
+
+
+class Event(NamedTuple):
+    """Something that happened to a sequence, and when."""
+
+    time: float
+    kind: EventKind
+    sequence_id: Hashable
+
+
+class _State(Enum):
+    WAITING = 1
+    RUNNING = 2
+    GONE = 3
+
+
+class _Sequence:
+    """One request in the engine. `width` is how many sequences it decodes side by side."""
+
+    __slots__ = (
+        "expires",
+        "finish_step",
+        "first_step",
+        "id",
+        "kv_tokens",
+        "order",
+        "output_tokens",
+        "priority",
+        "prompt_left",
+        "seats",
+        "state",
+        "width",
+    )
+
+    def __init__(
+        self, sequence_id: Hashable, prompt: int, output: int, width: int, priority: int
+    ) -> None:
+        self.id = sequence_id
+        self.prompt_left = prompt
+        self.output_tokens = output
+        self.width = width
+        self.priority = priority
+        self.kv_tokens = prompt + output * width
+        self.seats = width
+        self.order = 0
+        self.expires = float("inf")
+        self.first_step: int | None = None
+        self.finish_step = 0
+        self.state = _State.WAITING
+
+    def __lt__(self, other: _Sequence) -> bool:
+        """Who gets a seat first: the higher priority, then whoever came first."""
+        return (-self.priority, self.order) < (-other.priority, other.order)
+
+
+class _Stretch(NamedTuple):
+    """`steps` steps of the same length, the first of which began at `start`."""
+
+    start: float
+    step_time: float
+    steps: int
+    chunks: tuple[tuple[_Sequence, int], ...]
+
+    @property
+    def end(self) -> float:
+        return self.start + self.steps * self.step_time
+
+    def steps_done(self, now: float) -> int:
+        # The tolerance takes back the rounding of start + k * step_time.
+        return min(self.steps, int((now - self.start) / self.step_time + 1e-6))
+
+
+class Totals:
+    """Counts since the beginning. submitted = the sum of all others + running + waiting."""
+
+    __slots__ = ("cancelled", "dropped", "finished", "output_tokens", "refused", "submitted")
+
+    def __init__(self) -> None:
+        self.submitted = 0
+        self.finished = 0
+        self.cancelled = 0
+        self.refused = 0
+        self.dropped = 0
+        self.output_tokens = 0
+
+
+class ContinuousBatch:
+    """An engine that runs sequences. Every method takes the time, which must not go back.
+
+    Units are those of `Capacity`, seconds as a rule. Sequence ids are any hashable values, each
+    of which may be used again after its end.
+    """
+
+    def __init__(self, capacity: Capacity, now: float = 0.0) -> None:
+        self.capacity = capacity
+        self.totals = Totals()
+        self._now = now
+        self._order = 0
+        self._steps = 0
+        self._stretch: _Stretch | None = None
+        self._events: list[Event] = []
+        self._live: dict[Hashable, _Sequence] = {}
+        self._queue: list[_Sequence] = []
+        self._expiries: list[tuple[float, int, _Sequence]] = []
+        self._prefilling: deque[_Sequence] = deque()
+        self._decoding: list[tuple[int, int, _Sequence]] = []
+        self._decoding_width = 0
+        self._running = 0
+        self._seats_taken = 0
+        self._kv_taken = 0
+
+    # -- what it is doing ------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        """Requests that have their seats."""
+        return self._running
+
+    @property
+    def seats_taken(self) -> int:
+        """Seats in use: more than `running` where requests are several sequences wide."""
+        return self._seats_taken
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._live) - self._running
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of the KV cache that running sequences have reserved; of seats without one."""
+        if self.capacity.kv_cache_tokens is None:
+            return min(1.0, self._seats_taken / self.capacity.seats)
+        return min(1.0, self._kv_taken / self.capacity.kv_cache_tokens)
+
+    def generated(self, sequence_id: Hashable) -> int:
+        """Tokens that each sequence of a request has by now; 0 for one that is unknown."""
+        sequence = self._live.get(sequence_id)
+        if sequence is None or sequence.first_step is None:
+            return 0
+        return self._generated(sequence)
+
+    def _generated(self, sequence: _Sequence) -> int:
+        if sequence.first_step is None:
+            return 0
+        under_way = 0 if self._stretch is None else self._stretch.steps_done(self._now)
+        steps = self._steps + under_way - sequence.first_step + 1
+        return min(sequence.output_tokens, steps)
+
+    def next_event_time(self) -> float | None:
+        """When something will happen if nothing is submitted or cancelled; None for never."""
+        while self._expiries and self._expiries[0][2].state is not _State.WAITING:
+            heapq.heappop(self._expiries)
+        times = [self._expiries[0][0]] if self._expiries else []
+        if self._stretch is not None:
+            times.append(self._stretch.end)
+        return min(times, default=None)
+
+    def next_step_time(self) -> float | None:
+        """When the present step ends, for callers that follow token by token."""
+        if self._stretch is None:
+            return None
+        done = self._stretch.steps_done(self._now)
+        return self._stretch.start + min(done + 1, self._stretch.steps) * self._stretch.step_time
+
+    # -- what can be done to it ------------------------------------------------------------
+
+    def submit(
+        self,
+        sequence_id: Hashable,
+        prompt_tokens: int,
+        output_tokens: int,
+        now: float,
+        *,
+        width: int = 1,
+        priority: int = 0,
+    ) -> Admission:
+        """A request arrives. `output_tokens` are generated for each of `width` sequences."""
+        if sequence_id in self._live:
+            raise ValueError(f"the sequence {sequence_id!r} is still under way")
+        self._advance(now)
+        self.totals.submitted += 1
+        sequence = _Sequence(sequence_id, prompt_tokens, output_tokens, width, priority)
+        limit = self.capacity.kv_cache_tokens
+        if limit is not None and sequence.kv_tokens > limit:
+            self.totals.refused += 1
+            return Admission.TOO_LARGE
+        self._enqueue(sequence)
+        self._admit()
+        if sequence.state is _State.RUNNING:
+            return Admission.RUNNING
+        return self._keep_queue_within_limit(sequence)
+
+    def cancel(self, sequence_id: Hashable, now: float) -> bool:
+        """The client went away: its seats are free at once. False if it was not there."""
+        self._advance(now)
+        sequence = self._live.get(sequence_id)
+        if sequence is None:
+            return False
+        self.totals.cancelled += 1
+        if sequence.state is _State.WAITING:
+            self._leave_queue(sequence)
+        else:
+            self.totals.output_tokens += self._generated(sequence) * sequence.width
+            self._leave_batch(sequence)
+        self._admit()
+        self._cut_stretch()
+        return True
+
+    def reconfigure(self, capacity: Capacity, now: float) -> None:
+        """Change the capacity. What runs goes on, at the new pace from the next step."""
+        self._advance(now)
+        self.capacity = capacity
+        self._admit()
+        self._cut_stretch()
+
+    def advance(self, now: float) -> list[Event]:
+        """Everything that happened up to `now`, in order, and was not reported yet."""
+        self._advance(now)
+        events, self._events = self._events, []
+        return events
+
+    # -- time ------------------------------------------------------------------------------
+
+    def _advance(self, now: float) -> None:
+        if now < self._now:
+            raise ValueError(f"time goes back from {self._now} to {now}")
+        while (at := self.next_event_time()) is not None and at <= now:
+            self._now = at
+            if self._stretch is not None and self._stretch.end <= at:
+                self._complete_stretch(self._stretch)
+            self._admit()
+            self._expire()
+            self._begin_stretch()
+        self._now = now
+
+    def _complete_stretch(self, stretch: _Stretch) -> None:
+        self._stretch = None
+        self._steps += stretch.steps
+        for sequence, tokens in stretch.chunks:
+            if sequence.state is _State.RUNNING:
+                self._prefilled(sequence, tokens)
+        while self._decoding and self._decoding[0][0] <= self._steps:
+            _, _, sequence = heapq.heappop(self._decoding)
+            if sequence.state is _State.RUNNING:
+                self._finish(sequence)
+
+    def _prefilled(self, sequence: _Sequence, tokens: int) -> None:
+        sequence.prompt_left -= tokens
+        if sequence.prompt_left > 0:
+            return
+        self._prefilling.remove(sequence)
+        sequence.first_step = self._steps
+        sequence.finish_step = self._steps + sequence.output_tokens - 1
+        self._decoding_width += sequence.width
+        heapq.heappush(self._decoding, (sequence.finish_step, sequence.order, sequence))
+        if sequence.output_tokens > 0:
+            self._events.append(Event(self._now, EventKind.FIRST_TOKEN, sequence.id))
+
+    def _finish(self, sequence: _Sequence) -> None:
+        self.totals.finished += 1
+        self.totals.output_tokens += sequence.output_tokens * sequence.width
+        self._leave_batch(sequence)
+        self._events.append(Event(self._now, EventKind.FINISHED, sequence.id))
+
+    def _begin_stretch(self) -> None:
+        """Start the next steps, if there is anything to run and none under way."""
+        if self._stretch is not None or self._running == 0:
+            return
+        chunks, prompt_tokens, fresh_width = self._next_chunks()
+        count = 1 if chunks else self._steps_until_finish()
+        if self.capacity.jitter:
+            count = min(count, JITTER_STEPS - self._steps % JITTER_STEPS)
+        step_time = self.capacity.step_time(
+            self._decoding_width + fresh_width, prompt_tokens, self._steps
+        )
+        self._stretch = _Stretch(self._now, step_time, count, chunks)
+
+    def _next_chunks(self) -> tuple[tuple[tuple[_Sequence, int], ...], int, int]:
+        """Which prompts the next step reads: (sequence, tokens) pairs, their sum, the width."""
+        budget = self.capacity.prefill_chunk_tokens
+        chunks: list[tuple[_Sequence, int]] = []
+        width = 0
+        for sequence in self._prefilling:
+            tokens = min(budget, sequence.prompt_left)
+            if tokens == 0 and sequence.prompt_left:
+                break
+            chunks.append((sequence, tokens))
+            budget -= tokens
+            width += sequence.width
+        return tuple(chunks), self.capacity.prefill_chunk_tokens - budget, width
+
+    def _steps_until_finish(self) -> int:
+        while self._decoding[0][2].state is not _State.RUNNING:
+            heapq.heappop(self._decoding)
+        return self._decoding[0][0] - self._steps
+
+    def _cut_stretch(self) -> None:
+        """End the present stretch with its present step: who runs has changed."""
+        stretch = self._stretch
+        if stretch is None:
+            return
+        if self._running == 0:
+            self._steps += stretch.steps_done(self._now)
+            self._stretch = None
+            return
+        count = min(stretch.steps, stretch.steps_done(self._now) + 1)
+        self._stretch = stretch._replace(steps=count)
+
+    # -- seats and the queue ---------------------------------------------------------------
+
+    def _enqueue(self, sequence: _Sequence) -> None:
+        self._order += 1
+        sequence.order = self._order
+        self._live[sequence.id] = sequence
+        heapq.heappush(self._queue, sequence)
+        if self.capacity.queue_ttl is not None:
+            sequence.expires = self._now + self.capacity.queue_ttl
+            heapq.heappush(self._expiries, (sequence.expires, sequence.order, sequence))
+
+    def _admit(self) -> None:
+        """Give free seats to the head of the queue. Nobody overtakes a head that must wait."""
+        admitted = False
+        while self._queue:
+            head = self._queue[0]
+            if head.state is not _State.WAITING:
+                heapq.heappop(self._queue)
+                continue
+            if not self._has_room_for(head):
+                break
+            heapq.heappop(self._queue)
+            self._seat(head)
+            admitted = True
+        if admitted:
+            self._cut_stretch()
+            self._begin_stretch()
+
+    def _has_room_for(self, sequence: _Sequence) -> bool:
+        if self._running == 0:
+            # Whatever the capacity has become since it was queued, it can run alone.
+            return True
+        if self._seats_taken + min(sequence.width, self.capacity.seats) > self.capacity.seats:
+            return False
+        limit = self.capacity.kv_cache_tokens
+        return limit is None or self._kv_taken + sequence.kv_tokens <= limit
+
+    def _seat(self, sequence: _Sequence) -> None:
+        sequence.state = _State.RUNNING
+        sequence.seats = min(sequence.width, self.capacity.seats)
+        self._running += 1
+        self._seats_taken += sequence.seats
+        self._kv_taken += sequence.kv_tokens
+        self._prefilling.append(sequence)
+
+    def _leave_batch(self, sequence: _Sequence) -> None:
+        sequence.state = _State.GONE
+        del self._live[sequence.id]
+        self._running -= 1
+        self._seats_taken -= sequence.seats
+        self._kv_taken -= sequence.kv_tokens
+        if sequence.first_step is None:
+            self._prefilling.remove(sequence)
+        else:
+            self._decoding_width -= sequence.width
+
+    def _leave_queue(self, sequence: _Sequence) -> None:
+        sequence.state = _State.GONE
+        del self._live[sequence.id]
+
+    def _keep_queue_within_limit(self, newcomer: _Sequence) -> Admission:
+        limit = self.capacity.queue_limit
+        if limit is None or self.waiting <= limit:
+            return Admission.QUEUED
+        last = max(s for s in self._queue if s.state is _State.WAITING)
+        self._leave_queue(last)
+        if last is newcomer:
+            self.totals.refused += 1
+            return Admission.REFUSED
+        self.totals.dropped += 1
+        self._events.append(Event(self._now, EventKind.DISPLACED, last.id))
+        return Admission.QUEUED
+
+    def _expire(self) -> None:
+        while self._expiries and self._expiries[0][0] <= self._now:
+            _, _, sequence = heapq.heappop(self._expiries)
+            if sequence.state is _State.WAITING:
+                self._leave_queue(sequence)
+                self.totals.dropped += 1
+                self._events.append(Event(self._now, EventKind.EXPIRED, sequence.id))

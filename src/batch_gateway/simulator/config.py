@@ -1,0 +1,188 @@
+"""How a simulated gateway behaves: capacity, latency, answers, refusals, faults, access."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from batch_gateway.durations import Duration, parse_duration
+from batch_gateway.errors import ConfigError
+from batch_gateway.simulator.faults import parse_fault
+
+__all__ = ["OutputDistribution", "RefusalStyle", "SimulatorConfig"]
+
+OutputDistribution = Literal["fixed", "uniform", "geometric"]
+RefusalStyle = Literal["llm-d", "openai"]
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatorConfig:
+    """Everything about a simulated gateway. Durations are seconds or Go-style strings.
+
+    The defaults are one consumer GPU serving a 7B model; see `small_gpu`.
+
+    Attributes:
+        seats: sequences that run at the same time; further ones queue.
+        queue_limit: how many may queue before a request is refused with 429; None never refuses.
+        queue_ttl: the longest a request may queue before it is refused; None waits for ever.
+        kv_cache_tokens: tokens of prompts and answers that running sequences hold together;
+            None is no limit. A request that never fits is refused with 400.
+        prefill_tokens_per_second: how fast prompts are read.
+        prefill_chunk_tokens: prompt tokens read in one step of the engine, between which every
+            running sequence gets its next token.
+        time_per_token: between two tokens of one sequence that runs alone.
+        load_growth: share of `time_per_token` that each further running sequence adds to it.
+        tokens_per_second: ceiling for all running sequences together; None is no ceiling.
+        jitter: standard deviation of the random factor on step times; 0 is none.
+        seed: of the jitter and of `faults`.
+        latency_scale: factor on every simulated time; 0 answers at once, without a model.
+        output_tokens: mean length of an answer, before `max_tokens` cuts it.
+        output_distribution: "fixed", "uniform" (0.5 to 1.5 times the mean) or "geometric".
+        default_max_tokens: the limit for a request that names none.
+        embedding_dimensions: length of vectors for a request that names none.
+        objectives: priority by name of an InferenceObjective, as in its header. Higher goes
+            first; negative is sheddable.
+        refusal_style: the shape of refusals under load: "llm-d" (dropped-reason headers and
+            plain text) or "openai" (JSON and Retry-After).
+        faults: probability by fault, such as {"status-503": 0.01, "stall": 0.001}.
+        models: the names it serves; None serves any.
+        api_key: what `Authorization: Bearer` must say; None lets everybody in.
+        tls_certificate, tls_key: PEM files that make it an https server; both or neither.
+        tls_client_ca: PEM file of the authority that client certificates must come from.
+    """
+
+    seats: int = 64
+    queue_limit: int | None = None
+    queue_ttl: Duration | None = None
+    kv_cache_tokens: int | None = None
+    prefill_tokens_per_second: float = 10_000.0
+    prefill_chunk_tokens: int = 512
+    time_per_token: Duration = 0.0165
+    load_growth: float = 0.0145
+    tokens_per_second: float | None = None
+    jitter: float = 0.0
+    seed: int = 0
+    latency_scale: float = 1.0
+    output_tokens: int = 16
+    output_distribution: OutputDistribution = "uniform"
+    default_max_tokens: int = 256
+    embedding_dimensions: int = 8
+    objectives: Mapping[str, int] = field(default_factory=dict[str, int])
+    refusal_style: RefusalStyle = "llm-d"
+    faults: Mapping[str, float] = field(default_factory=dict[str, float])
+    models: Sequence[str] | None = None
+    api_key: str | None = field(default=None, repr=False)
+    tls_certificate: PathLike | None = None
+    tls_key: PathLike | None = None
+    tls_client_ca: PathLike | None = None
+
+    @classmethod
+    def instant(cls, **overrides: Any) -> SimulatorConfig:
+        """Answers at once: for tests of behaviour, and as a fast server in benchmarks."""
+        settings: dict[str, Any] = {"latency_scale": 0.0, "output_distribution": "fixed"}
+        return cls(**(settings | overrides))
+
+    @classmethod
+    def small_gpu(cls, **overrides: Any) -> SimulatorConfig:
+        """One consumer GPU serving a 7B model: about 1,400 tokens/s at 64 in flight.
+
+        A thousand short requests take ten to twenty seconds. `docs/simulator.md` has the
+        published measurements that the times come from.
+        """
+        settings: dict[str, Any] = {"jitter": 0.05}
+        return cls(**(settings | overrides))
+
+    def __post_init__(self) -> None:
+        self._normalise_durations()
+        for name, minimum in _COUNTS.items():
+            _require_count(name, getattr(self, name), minimum)
+        for name in ("queue_limit", "kv_cache_tokens"):
+            if getattr(self, name) is not None:
+                _require_count(name, getattr(self, name), 0 if name == "queue_limit" else 1)
+        for name in ("load_growth", "jitter", "latency_scale"):
+            _require_number(name, getattr(self, name), positive=False)
+        _require_number("prefill_tokens_per_second", self.prefill_tokens_per_second)
+        if self.tokens_per_second is not None:
+            _require_number("tokens_per_second", self.tokens_per_second)
+        _require_choice("output_distribution", self.output_distribution, OutputDistribution)
+        _require_choice("refusal_style", self.refusal_style, RefusalStyle)
+        object.__setattr__(self, "faults", _checked_faults(self.faults))
+        object.__setattr__(self, "objectives", MappingProxyType(dict(self.objectives)))
+        self._check_models()
+        self._check_tls()
+
+    def with_changes(self, **changes: Any) -> SimulatorConfig:
+        """A copy with some settings changed. Raises ConfigError for an unknown name."""
+        unknown = sorted(set(changes) - set(self.__dataclass_fields__))
+        if unknown:
+            raise ConfigError(unknown[0], "is not a setting of the simulator")
+        return replace(self, **changes)
+
+    def _normalise_durations(self) -> None:
+        seconds = parse_duration(self.time_per_token, "time_per_token")
+        if seconds == 0:
+            raise ConfigError("time_per_token", "must be more than zero")
+        object.__setattr__(self, "time_per_token", seconds)
+        if self.queue_ttl is not None:
+            object.__setattr__(self, "queue_ttl", parse_duration(self.queue_ttl, "queue_ttl"))
+
+    def _check_models(self) -> None:
+        if self.models is None:
+            return
+        if isinstance(self.models, str) or not self.models:
+            raise ConfigError("models", "must be a list of names, or None to serve any")
+        object.__setattr__(self, "models", tuple(self.models))
+
+    def _check_tls(self) -> None:
+        for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+            path = getattr(self, name)
+            if path is not None and not Path(path).is_file():
+                raise ConfigError(name, f"{os.fspath(path)} is not a file")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_certificate"
+            raise ConfigError(missing, "a certificate and its key go together; give both")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ConfigError("tls_client_ca", "needs tls_certificate and tls_key")
+
+
+_COUNTS = {
+    "seats": 1,
+    "prefill_chunk_tokens": 1,
+    "output_tokens": 1,
+    "default_max_tokens": 1,
+    "embedding_dimensions": 1,
+}
+
+
+def _require_count(name: str, value: object, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(name, f"{value!r} is not a whole number of at least {minimum}")
+
+
+def _require_number(name: str, value: object, *, positive: bool = True) -> None:
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        raise ConfigError(name, f"{value!r} is not a number {'above' if positive else 'from'} 0")
+
+
+def _require_choice(name: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ConfigError(name, f"{value!r} is not one of {', '.join(get_args(choices))}")
+
+
+def _checked_faults(faults: Mapping[str, float]) -> Mapping[str, float]:
+    for spec, rate in faults.items():
+        try:
+            parse_fault(spec)
+        except ValueError as error:
+            raise ConfigError("faults", str(error)) from error
+        _require_number(f"faults[{spec!r}]", rate, positive=False)
+    if sum(faults.values()) > 1 + 1e-9:
+        raise ConfigError("faults", "the probabilities add up to more than 1")
+    return MappingProxyType(dict(faults))

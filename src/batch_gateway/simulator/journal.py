@@ -1,0 +1,106 @@
+"""What a simulated gateway saw: every inference request by its X-Request-ID, and the totals."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Any
+
+import msgspec
+
+from batch_gateway.simulator.exchange import ReceivedRequest
+
+__all__ = ["Journal", "RequestRecord"]
+
+RECENT_REQUESTS = 100
+
+
+class RequestRecord(msgspec.Struct):
+    """What became of one X-Request-ID.
+
+    Attributes:
+        received: how many times a request with it arrived, whole.
+        completed: how many times a right answer was handed over, whole.
+        statuses: the status of every answer, in order; 0 for none.
+    """
+
+    received: int = 0
+    completed: int = 0
+    statuses: list[int] = []
+
+
+class Journal:
+    """Counts of inference requests. Other pages, such as /health, are not counted.
+
+    Attributes:
+        requests: a `RequestRecord` by X-Request-ID; "" holds requests without one.
+        recent: the last hundred requests as they came, headers and body included.
+        received, completed: totals over all requests.
+        by_status: answers by HTTP status; 0 counts exchanges that ended without an answer.
+        aborted: exchanges that ended before their answer was whole, whoever ended them.
+        in_flight, peak_in_flight: requests that wait for their answer, now and at most.
+        connections_opened, connections_open: accepted ever, and open now.
+    """
+
+    def __init__(self) -> None:
+        self.connections_open = 0
+        self.in_flight = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything but what is under way."""
+        self.requests: dict[str, RequestRecord] = {}
+        self.recent: deque[ReceivedRequest] = deque(maxlen=RECENT_REQUESTS)
+        self.received = 0
+        self.completed = 0
+        self.aborted = 0
+        self.by_status: Counter[int] = Counter()
+        self.peak_in_flight = self.in_flight
+        self.connections_opened = 0
+
+    def request_received(self, request_id: str, request: ReceivedRequest) -> int:
+        """Count an arrival; returns which attempt of its id it is, from 1."""
+        self.received += 1
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        self.recent.append(request)
+        record = self._record(request_id)
+        record.received += 1
+        return record.received
+
+    def request_ended(self, request_id: str, status: int, *, whole: bool, right: bool) -> None:
+        """Count the end of an exchange: `whole` if all was sent, `right` if that is an answer."""
+        record = self._record(request_id)
+        record.statuses.append(status)
+        self.in_flight -= 1
+        self.by_status[status] += 1
+        self.aborted += not whole
+        if whole and right and 200 <= status < 300:
+            self.completed += 1
+            record.completed += 1
+
+    def connection_opened(self) -> None:
+        self.connections_opened += 1
+        self.connections_open += 1
+
+    def connection_closed(self) -> None:
+        self.connections_open -= 1
+
+    def _record(self, request_id: str) -> RequestRecord:
+        record = self.requests.get(request_id)
+        if record is None:
+            record = self.requests[request_id] = RequestRecord()
+        return record
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything but `recent`, as a JSON-ready copy."""
+        return {
+            "received": self.received,
+            "completed": self.completed,
+            "aborted": self.aborted,
+            "by_status": {str(status): count for status, count in self.by_status.items()},
+            "in_flight": self.in_flight,
+            "peak_in_flight": self.peak_in_flight,
+            "connections_opened": self.connections_opened,
+            "connections_open": self.connections_open,
+            "requests": msgspec.to_builtins(self.requests),
+        }
