@@ -1,0 +1,68 @@
+"""Models on different gateways behind one client."""
+
+from __future__ import annotations
+
+import pytest
+
+from batch_gateway import (
+    ConfigError,
+    GatewayConnectionError,
+    HTTPInferenceClientConfig,
+    InferenceRequest,
+    InvalidRequestError,
+    RoutedInferenceClient,
+)
+from batch_gateway.testing import simulated_gateway
+
+pytestmark = pytest.mark.anyio
+
+
+def completion(model: str) -> InferenceRequest:
+    return InferenceRequest(params={"model": model, "prompt": "Hello!"})
+
+
+async def test_each_model_goes_to_its_gateway_and_the_others_to_the_default() -> None:
+    with simulated_gateway() as one, simulated_gateway(api_key="sk-second-key") as two:
+        routes = {"large": HTTPInferenceClientConfig(two.url, api_key="sk-second-key")}
+        async with RoutedInferenceClient(HTTPInferenceClientConfig(one.url), routes) as client:
+            await client.generate(completion("large"))
+            await client.generate(completion("small"))
+            await client.generate(InferenceRequest(params=b'{"model":"large","prompt":"x"}'))
+        assert (one.journal()["received"], two.journal()["received"]) == (1, 2)
+
+
+async def test_equal_gateways_share_one_client() -> None:
+    def config(url: str = "http://h:1/") -> HTTPInferenceClientConfig:
+        return HTTPInferenceClientConfig(url, headers={"X-A": "1"})
+
+    async with RoutedInferenceClient(
+        None, {"a": config(), "b": config("http://h:1"), "c": config("http://h:2")}
+    ) as client:
+        assert client.client_for("a") is client.client_for("b")
+        assert client.client_for("a") is not client.client_for("c")
+        assert len(client.clients) == 2
+
+
+async def test_a_model_without_a_gateway_is_an_error_of_that_request_alone() -> None:
+    with simulated_gateway() as gateway:
+        routes = {"known": HTTPInferenceClientConfig(gateway.url)}
+        async with RoutedInferenceClient(None, routes) as client:
+            with pytest.raises(InvalidRequestError, match="'other'; known: known") as caught:
+                await client.generate(completion("other"))
+            assert caught.value.code == "model_not_found"
+            assert client.client_for("other") is None
+            assert (await client.generate(completion("known"))).status_code == 200
+
+
+async def test_a_sick_gateway_does_not_touch_the_others() -> None:
+    with simulated_gateway() as healthy:
+        routes = {"sick": HTTPInferenceClientConfig("http://127.0.0.1:1", retry=None)}
+        async with RoutedInferenceClient(HTTPInferenceClientConfig(healthy.url), routes) as client:
+            with pytest.raises(GatewayConnectionError):
+                await client.generate(completion("sick"))
+            assert (await client.generate(completion("fine"))).attempts == 1
+
+
+async def test_no_gateway_at_all_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="give a default gateway"):
+        RoutedInferenceClient(None)
