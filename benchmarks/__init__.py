@@ -1,0 +1,1 @@
+"""Measurements of the client, of whole runs, of memory and of the first pass."""

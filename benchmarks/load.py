@@ -1,0 +1,140 @@
+"""One measurement of one contender, in a process of its own: `python -m benchmarks.load SPEC`.
+
+Workers send one request after another. Once each has had its first answer, so that every
+connection stands, a window is measured: answers, user and system CPU of this process, and CPU of
+the server's processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from benchmarks.contenders.contract import Send, Target
+from benchmarks.contenders.roster import ROSTER
+from benchmarks.machine import CLIENT_CORE, cpu_seconds_of, pin
+from benchmarks.payload import ANSWER_TEXT
+
+__all__ = ["LoadResult", "LoadSpec"]
+
+_WARM_UP_LIMIT_S = 20.0
+
+
+class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure. `delay` is the server's, `window` how long to measure, in seconds."""
+
+    contender: str
+    target: Target
+    server_pids: list[int]
+    delay: float = 0.0
+    window: float = 1.0
+
+
+class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured. `cpu_us` is user + system of this process per answer."""
+
+    requests: int
+    requests_per_s: float
+    cpu_us: float
+    cpu_busy: float
+    server_busy: float
+    peak_mib: float
+
+
+class _Progress:
+    """Counters that the workers share."""
+
+    def __init__(self, workers: int) -> None:
+        self.answers = 0
+        self.cold = workers
+        self.all_warm = asyncio.Event()
+
+
+async def _work(send: Send, progress: _Progress, start_after: float) -> None:
+    # Spread over one delay, or all requests would travel in one wave for the whole window.
+    await asyncio.sleep(start_after)
+    if await send() != ANSWER_TEXT:
+        raise SystemExit("the contender returned something else than the answer")
+    progress.cold -= 1
+    if progress.cold == 0:
+        progress.all_warm.set()
+    while True:
+        await send()
+        progress.answers += 1
+
+
+async def _measure(new_worker: Callable[[], Send], spec: LoadSpec) -> LoadResult:
+    in_flight = spec.target.in_flight
+    progress = _Progress(in_flight)
+    workers = [
+        asyncio.create_task(_work(new_worker(), progress, spec.delay * number / in_flight))
+        for number in range(in_flight)
+    ]
+    warm = asyncio.create_task(progress.all_warm.wait())
+    await asyncio.wait(
+        [warm, *workers], timeout=_WARM_UP_LIMIT_S, return_when=asyncio.FIRST_COMPLETED
+    )
+    for worker in workers:
+        if worker.done():
+            worker.result()
+    await asyncio.sleep(spec.delay)
+    return await _measure_window(progress, spec)
+
+
+async def _measure_window(progress: _Progress, spec: LoadSpec) -> LoadResult:
+    answers, started = progress.answers, time.perf_counter()
+    own_cpu, server_cpu = _own_cpu_s(), cpu_seconds_of(spec.server_pids)
+    await asyncio.sleep(spec.window)
+    answered, took = progress.answers - answers, time.perf_counter() - started
+    own_cpu, server_cpu = _own_cpu_s() - own_cpu, cpu_seconds_of(spec.server_pids) - server_cpu
+    return LoadResult(
+        requests=answered,
+        requests_per_s=answered / took,
+        cpu_us=own_cpu / max(answered, 1) * 1e6,
+        cpu_busy=own_cpu / took,
+        server_busy=server_cpu / took,
+        peak_mib=_peak_mib(),
+    )
+
+
+def _own_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _peak_mib() -> float:
+    # Not ru_maxrss, which a child inherits from the process that started it.
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+        line = next(line for line in status if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+async def _run(spec: LoadSpec) -> None:
+    open_client = ROSTER[spec.contender].load()
+    async with open_client(spec.target) as new_worker:
+        result = await _measure(new_worker, spec)
+        sys.stdout.buffer.write(msgspec.json.encode(result))
+        sys.stdout.flush()
+        # Thousands of workers are in the middle of a request; unwinding them is not measured.
+        os._exit(0)
+
+
+def main() -> None:
+    spec = msgspec.json.decode(sys.argv[1], type=LoadSpec)
+    pin(CLIENT_CORE)
+    if ROSTER[spec.contender].loop == "uvloop":
+        import uvloop
+
+        uvloop.run(_run(spec))
+    else:
+        asyncio.run(_run(spec))
+
+
+if __name__ == "__main__":
+    main()
