@@ -1,0 +1,48 @@
+"""Reading a file of lines in blocks of whole lines, in memory that does not grow with the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+__all__ = ["MAX_LINE_BYTES", "LineTooLongError", "iter_blocks"]
+
+MAX_LINE_BYTES = 256 * 1024 * 1024
+_BLOCK_BYTES = 256 * 1024
+
+
+class LineTooLongError(Exception):
+    """A line is longer than `MAX_LINE_BYTES`; `offset` is where it begins."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+
+
+def iter_blocks(fd: int, *, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Pairs (offset, block) that together are the file from `start` to `end`.
+
+    Every block holds whole lines and ends with a newline, except that the last one ends where
+    the file does. Raises LineTooLongError and OSError.
+    """
+    position = start
+    begin = start
+    pending: list[bytes] = []
+    while chunk := os.pread(fd, _wanted(position, end), position):
+        position += len(chunk)
+        cut = chunk.rfind(b"\n") + 1
+        if not cut:
+            pending.append(chunk)
+            if position - begin > MAX_LINE_BYTES:
+                raise LineTooLongError(begin)
+            continue
+        block = b"".join((*pending, chunk[:cut]))
+        pending = [chunk[cut:]] if cut < len(chunk) else []
+        yield begin, block
+        begin += len(block)
+    if pending:
+        yield begin, b"".join(pending)
+
+
+def _wanted(position: int, end: int | None) -> int:
+    return _BLOCK_BYTES if end is None else max(0, min(_BLOCK_BYTES, end - position))

@@ -1,0 +1,53 @@
+"""Where each request stands in its file: four bytes a line."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+
+__all__ = ["LineIndex"]
+
+_LOW = 0xFFFF_FFFF
+
+
+class LineIndex:
+    """Offsets and line numbers of the requests of one file, blank lines left out.
+
+    Only the low half of each offset is kept; where the high half grows by one is a short list.
+    """
+
+    def __init__(self) -> None:
+        self._low = array("I")
+        self._carries = array("Q")
+        self._blank_before = array("Q")
+        self._end = 0
+
+    def __len__(self) -> int:
+        return len(self._low)
+
+    def add(self, offset: int) -> None:
+        """The next request begins at byte `offset`."""
+        while offset >> 32 > len(self._carries):
+            self._carries.append(len(self._low))
+        self._low.append(offset & _LOW)
+
+    def add_blank(self) -> None:
+        """The next line is blank."""
+        self._blank_before.append(len(self._low))
+
+    def finish(self, end: int) -> None:
+        """The file ends at byte `end`."""
+        self._end = end
+
+    def span(self, index: int) -> tuple[int, int]:
+        """First byte, and the byte after the last: of the next request, or of the file's end."""
+        after = index + 1
+        return self._offset(index), self._offset(after) if after < len(self._low) else self._end
+
+    def _offset(self, index: int) -> int:
+        low = self._low[index]
+        return low + (bisect_right(self._carries, index) << 32) if self._carries else low
+
+    def line_number(self, index: int) -> int:
+        """The number of its line in the file, from 1."""
+        return index + 1 + bisect_right(self._blank_before, index)

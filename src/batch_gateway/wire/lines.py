@@ -1,0 +1,133 @@
+"""Lines of OpenAI batch files: input lines taken apart, result lines put together, as bytes.
+
+Bodies pass through: a request body is cut out of its line, and a response body is pasted into
+its line, without a Python object being built from either.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+__all__ = [
+    "BATCH_ENDPOINTS",
+    "LINE_ID_PREFIX",
+    "BatchLine",
+    "decode_batch_line",
+    "error_line",
+    "error_response_line",
+    "line_id",
+    "parse_line_id",
+    "paste",
+    "success_line",
+    "wrap_error_body",
+]
+
+BATCH_ENDPOINTS: Final = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/moderations",
+)
+"""What `url` may be in a line of a batch (OpenAI Batch API)."""
+
+LINE_ID_PREFIX: Final = "batch_req_"
+
+_LINE_ID = re.compile(r"batch_req_([0-9a-f]{12,64})_([0-9]{1,18})")
+_encode = msgspec.json.encode
+
+
+class BatchLine(msgspec.Struct, frozen=True):
+    """One input line, its body still as the bytes that stood in the file."""
+
+    custom_id: str
+    method: str
+    url: str
+    body: msgspec.Raw
+
+
+decode_batch_line = msgspec.json.Decoder(BatchLine).decode
+"""`bytes` of one line to a `BatchLine`. Raises msgspec.DecodeError, or RecursionError for a body
+nested some thousand levels deep."""
+
+
+def line_id(fingerprint: str, index: int) -> str:
+    """The id of a result line: which input file, and which of its requests (from 0)."""
+    return f"{LINE_ID_PREFIX}{fingerprint}_{index:09d}"
+
+
+def parse_line_id(text: str) -> tuple[str, int] | None:
+    """(fingerprint, index) of an id that `line_id` made; None for any other text."""
+    match = _LINE_ID.fullmatch(text)
+    return None if match is None else (match.group(1), int(match.group(2)))
+
+
+def success_line(
+    result_id: str, custom_id: str, status_code: int, request_id: str, body: bytes
+) -> bytes:
+    """A line of the output file, newline included. `body` must be JSON."""
+    return (
+        b'{"id":"%b","custom_id":%b,"response":{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n'
+        % (  # noqa: E501 - the line's own shape
+            result_id.encode(),
+            _encode(custom_id),
+            status_code,
+            _encode(request_id),
+            paste(body),
+        )
+    )
+
+
+def error_response_line(
+    result_id: str, custom_id: str, status_code: int, request_id: str, body: bytes
+) -> bytes:
+    """A line of the error file for a final answer that was not a success.
+
+    `body` must be JSON; `wrap_error_body` makes it so.
+    """
+    return success_line(result_id, custom_id, status_code, request_id, body)
+
+
+def error_line(result_id: str, custom_id: str, code: str, message: str) -> bytes:
+    """A line of the error file for a request that got no answer at all."""
+    return b'{"id":"%b","custom_id":%b,"response":null,"error":{"code":%b,"message":%b}}\n' % (
+        result_id.encode(),
+        _encode(custom_id),
+        _encode(code),
+        _encode(message),
+    )
+
+
+def wrap_error_body(body: bytes, *, message: str, kind: str, code: str) -> bytes:
+    """`body` when it is a JSON object, else an OpenAI-style error object around `message`.
+
+    Text, HTML, nothing, and JSON that was cut short all become
+    `{"error": {"message", "type", "param", "code"}}`.
+    """
+    if body.lstrip()[:1] == b"{":
+        try:
+            return msgspec.json.format(paste(body), indent=-1)
+        except (msgspec.DecodeError, RecursionError):
+            pass
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return _encode({"error": error})
+
+
+def paste(body: bytes) -> bytes:
+    """JSON as one line of valid UTF-8, its numbers and strings as they were written.
+
+    Line breaks can only stand between tokens, because JSON escapes them inside strings. Bytes
+    that are not UTF-8 become U+FFFD, so that one bad answer cannot spoil the whole file.
+    """
+    body = body.strip()
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            body = body.decode(errors="replace").encode()
+    if b"\n" in body or b"\r" in body:
+        return msgspec.json.format(body, indent=-1)
+    return body
