@@ -1,0 +1,32 @@
+"""The example batch file is what its script writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_the_script_writes_the_example_file() -> None:
+    written = subprocess.run(
+        [sys.executable, EXAMPLES / "make_requests.py"],
+        capture_output=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    assert written == (EXAMPLES / "requests.jsonl").read_bytes()
+
+
+def test_its_lines_are_varied_and_few_prompts_begin_them() -> None:
+    lines = [json.loads(line) for line in (EXAMPLES / "requests.jsonl").open(encoding="utf-8")]
+    assert len(lines) == 1000
+    assert len({line["custom_id"] for line in lines}) == 1000
+    assert len({json.dumps(line["body"]) for line in lines}) == 1000
+    chats = [
+        line["body"]["messages"] for line in lines if line["url"].endswith("/chat/completions")
+    ]
+    assert len(chats) == 960
+    assert len({messages[0]["content"] for messages in chats}) == 5
