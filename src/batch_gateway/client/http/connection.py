@@ -1,0 +1,223 @@
+"""One connection to a gateway: writes a request, reads its response, knows if it may live on."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import cast
+
+from batch_gateway.client.http.connection_errors import broken_error, closed_error
+from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.client.http.response_reader import ResponseReader
+from batch_gateway.client.http.upload import Upload
+from batch_gateway.errors import InferenceError, RequestTimeoutError
+
+__all__ = ["Connection"]
+
+# Up to here a request is written in one go; copying it next to its head costs less than a
+# second write.
+_SMALL_BODY = 64 * 1024
+_NEVER = float("inf")
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one socket, plain or TLS. One exchange at a time.
+
+    Attributes:
+        reusable: whether the next request may go out on it; False during an exchange.
+        kept: it has been idle since it was made, so that the peer may have closed it unseen.
+        deadline: of the exchange under way, in monotonic seconds; infinity without one.
+    """
+
+    __slots__ = (
+        "_loop",
+        "_lost",
+        "_lost_cause",
+        "_on_lost",
+        "_peer",
+        "_poll",
+        "_reader",
+        "_transport",
+        "_upload",
+        "_waiter",
+        "deadline",
+        "kept",
+        "reusable",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(
+        self,
+        peer: str,
+        max_body: int,
+        on_lost: Callable[[Connection], None],
+    ) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        self._peer = peer
+        self._on_lost = on_lost
+        self._reader = ResponseReader(peer, max_body)
+        self._upload: Upload | None = None
+        self._waiter: asyncio.Future[HTTPResponse] | None = None
+        self._lost: asyncio.Future[None] = loop.create_future()
+        self._lost_cause: Exception | None = None
+        self._poll: Callable[[int], object] = _never_readable
+        self.reusable = False
+        self.kept = False
+        self.deadline = _NEVER
+
+    # --- one exchange ---
+
+    def begin(self, head: bytes, body: bytes, deadline: float) -> asyncio.Future[HTTPResponse]:
+        """Send a request; the future brings its response or an InferenceError.
+
+        Past `deadline` somebody must call `expire`. Whoever stops waiting must `abort`.
+        """
+        self.reusable = False
+        self.deadline = deadline
+        self._reader.begin()
+        waiter = self._waiter = self._loop.create_future()
+        if self._lost.done():
+            self._fail(self._broken(self._lost_cause))
+        elif len(body) <= _SMALL_BODY:
+            self._transport.write(head + body)
+        else:
+            self._upload = Upload(self._transport, body)
+            self._upload.start(head)
+        return waiter
+
+    def expire(self) -> None:
+        """The deadline of the exchange passed: fail it."""
+        progress = self._reader.progress()
+        if self._upload is not None and not self._upload.finished:
+            progress = "the request had not been sent completely"
+        self.abort(RequestTimeoutError(f"{self._peer} did not answer in time: {progress}"))
+
+    def abort(self, error: InferenceError | None = None) -> None:
+        """Drop the connection now, unsent bytes included; an exchange under way gets `error`."""
+        self._fail(error or closed_error())
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Take leave of an idle connection in good order."""
+        self.reusable = False
+        self._transport.close()
+
+    def is_alive(self) -> bool:
+        """Whether an idle connection is still good, as far as the socket tells.
+
+        Readable means closed by the peer or sent something unasked: unusable either way.
+        """
+        return self.reusable and not self._poll(0)
+
+    async def wait_lost(self) -> None:
+        """Return once the socket is closed."""
+        await asyncio.shield(self._lost)
+
+    # --- called by the event loop ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not instances of it, so this cannot be checked.
+        self._transport = cast("asyncio.Transport", transport)
+        self._poll = _poller(transport)
+        self.reusable = True
+
+    def data_received(self, data: bytes) -> None:
+        if self._waiter is None:
+            # Nobody asked for it. Its exchange may be over, or there never was one.
+            self.reusable = False
+            self._transport.abort()
+            return
+        try:
+            response = self._reader.feed(data)
+        except InferenceError as error:
+            self.abort(error)
+            return
+        if response is not None:
+            self._succeed(response)
+
+    def eof_received(self) -> None:
+        # Acted upon here because a transport with unsent bytes would first try to send them.
+        if self._waiter is None:
+            self.reusable = False
+        else:
+            self._end(None)
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reusable = False
+        self._lost_cause = exc
+        if self._waiter is not None:
+            self._end(exc)
+        self._reader.close()
+        self._poll = _never_readable
+        self._lost.set_result(None)
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        if self._upload is not None:
+            self._upload.pause()
+
+    def resume_writing(self) -> None:
+        if self._upload is not None:
+            self._upload.resume()
+
+    # --- how an exchange ends ---
+
+    def _end(self, cause: Exception | None) -> None:
+        """The connection ended under an exchange, which may be how its response ends."""
+        if cause is not None or not self._reader.received:
+            self._fail(self._broken(cause))
+            return
+        try:
+            self._succeed(self._reader.finish())
+        except InferenceError as error:
+            self._fail(error)
+
+    def _succeed(self, response: HTTPResponse) -> None:
+        # An answer to a request that is still being sent leaves the rest of it in the way.
+        sent = self._upload is None or self._upload.finished
+        self.reusable = self._reader.keep_alive and sent and not self._transport.is_closing()
+        waiter = self._settle()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(response)
+
+    def _fail(self, error: InferenceError) -> None:
+        self.reusable = False
+        waiter = self._settle()
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+            # Marks it as seen: a task that is cancelled in this very moment will not look.
+            waiter.exception()
+
+    def _settle(self) -> asyncio.Future[HTTPResponse] | None:
+        waiter, self._waiter = self._waiter, None
+        self._upload = None
+        self.deadline = _NEVER
+        return waiter
+
+    def _broken(self, cause: Exception | None) -> InferenceError:
+        reader = self._reader
+        return broken_error(
+            cause,
+            self._peer,
+            reused=self.kept,
+            received=reader.received,
+            progress=reader.progress(),
+        )
+
+
+def _never_readable(_timeout: int) -> object:
+    return ()
+
+
+def _poller(transport: asyncio.BaseTransport) -> Callable[[int], object]:
+    """A function that says, in about a microsecond, whether the socket has something to read."""
+    handle: int = transport.get_extra_info("socket").fileno()
+    if not hasattr(select, "poll"):  # Windows
+        return lambda _timeout: select.select([handle], [], [], 0)[0]
+    poll = select.poll()
+    # Errors and hang-ups are reported whatever one registers for.
+    poll.register(handle, select.POLLIN)
+    return poll.poll

@@ -1,0 +1,91 @@
+"""What a failed dial or a broken connection means to the request that needed it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+
+from batch_gateway.errors import (
+    GatewayConnectionError,
+    InferenceError,
+    RequestTimeoutError,
+    StaleConnectionError,
+    TLSError,
+)
+
+__all__ = ["broken_error", "closed_error", "dial_error"]
+
+
+def dial_error(error: OSError, peer: str) -> InferenceError:
+    """The error for a connection that could not be made: name, TCP or TLS."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TLSError(
+            f"the certificate of {peer} was refused: {error.verify_message}", cause=error
+        )
+    if _is_tls_failure(error):
+        return TLSError(f"TLS with {peer} failed: {_tls_reason(error)}", cause=error)
+    if isinstance(error, socket.gaierror):
+        return GatewayConnectionError(
+            f"the name of {peer} cannot be resolved: {error.strerror}", cause=error
+        )
+    # The kernel gave up; its patience is usually longer than connect_timeout.
+    if isinstance(error, TimeoutError):
+        return RequestTimeoutError(f"connecting to {peer} timed out", cause=error)
+    hint = ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        hint = " (raise `ulimit -n`, or set max_connections)"
+    return GatewayConnectionError(f"cannot connect to {peer}: {_reason(error)}{hint}", cause=error)
+
+
+def broken_error(
+    cause: Exception | None, peer: str, *, reused: bool, received: int, progress: str
+) -> InferenceError:
+    """The error for a connection that ended under a request.
+
+    `cause` is None when the peer closed in good order. `reused` says that the connection had
+    been idle; `received` counts the bytes of the response that had arrived, and `progress`
+    says it in words.
+    """
+    if not received and not reused and cause is not None and _is_tls_failure(cause):
+        # A TLS 1.3 server looks at the client certificate after our side of the handshake is
+        # done, so its refusal arrives where the response should be.
+        return TLSError(f"TLS with {peer} failed: {_tls_reason(cause)}", cause=cause)
+    how = "closed" if cause is None else "reset"
+    detail = "" if cause is None or isinstance(cause, ConnectionError) else f" ({_reason(cause)})"
+    if received:
+        return GatewayConnectionError(
+            f"{peer} {how} the connection during the response{detail}: {progress}", cause=cause
+        )
+    if reused:
+        return StaleConnectionError(
+            f"{peer} {how} a kept-alive connection before answering{detail}", cause=cause
+        )
+    return GatewayConnectionError(
+        f"{peer} {how} the connection before answering{detail}", cause=cause
+    )
+
+
+def closed_error() -> GatewayConnectionError:
+    """The error for requests that a closing client aborts or refuses."""
+    return GatewayConnectionError("the client was closed", is_retryable=False)
+
+
+def _is_tls_failure(error: BaseException) -> bool:
+    # The peer hanging up is a network's failure or a server's, not a certificate's.
+    return isinstance(error, ssl.SSLError) and not isinstance(
+        error, ssl.SSLEOFError | ssl.SSLZeroReturnError
+    )
+
+
+def _tls_reason(error: BaseException) -> str:
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    return (reason or str(error)).replace("_", " ").lower()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        # asyncio rewrites strerror to repeat the address, uvloop does not.
+        return os.strerror(error.errno).lower()
+    return str(error)[:120] or type(error).__name__

@@ -1,0 +1,207 @@
+"""The native HTTP/1.1 transport: head, pool, dialler, connection and deadlines put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import warnings
+from collections.abc import Sequence
+from functools import partial
+
+from batch_gateway.client.config import HTTPInferenceClientConfig, seconds
+from batch_gateway.client.http.connection import Connection
+from batch_gateway.client.http.connection_errors import closed_error
+from batch_gateway.client.http.dial import Dialler
+from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.client.http.origin_headers import origin_headers
+from batch_gateway.client.http.pool import Pool, PoolStatistics
+from batch_gateway.client.http.request_head import RequestHeads
+from batch_gateway.client.http.slot_waiter import SlotWaiter
+from batch_gateway.client.http.sweeper import Sweeper
+from batch_gateway.client.http.target import Target
+from batch_gateway.errors import InvalidRequestError, RequestTimeoutError
+
+__all__ = ["NativeExchanger"]
+
+# How long `aclose` waits for peers to say goodbye before it hangs up on them.
+_FAREWELL_SECONDS = 2.0
+
+
+class NativeExchanger:
+    """An `HTTPExchanger` on asyncio.Protocol and llhttp, for asyncio and uvloop.
+
+    Belongs to the event loop of its first request. Raises ConfigError at construction when the
+    API key or a certificate cannot be used.
+    """
+
+    def __init__(self, config: HTTPInferenceClientConfig) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        target = self._target = Target.of(config)
+        self._heads = RequestHeads(target.host_header, target.path_prefix, origin_headers(config))
+        pool: Pool[Connection] = Pool(
+            max_idle=config.max_idle_connections,
+            idle_timeout=seconds(config.idle_timeout),
+            max_connections=config.max_connections,
+        )
+        context = config.tls.ssl_context() if target.tls else None
+        if context is not None:
+            context.set_alpn_protocols(["http/1.1"])
+        self._pool = pool
+        # The event loop keeps connections and timers alive, and all that they refer to. That
+        # must not be this object, or it could not notice that it is dropped unclosed.
+        self._dialler = Dialler(
+            target,
+            context,
+            seconds(config.connect_timeout),
+            partial(Connection, target.name, config.max_response_bytes, pool.lost),
+        )
+        self._deadlines = Sweeper(pool.expire)
+        self._eviction = Sweeper(pool.evict)
+
+    async def post(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        deadline: float,
+    ) -> HTTPResponse:
+        """See `HTTPExchanger.post`. Raises InvalidRequestError for what cannot be sent."""
+        self._require_usable()
+        head = self._heads.build(path, headers, len(body))
+        connection = self._pool.take() or await self._acquire(deadline)
+        try:
+            if deadline <= time.monotonic():
+                raise RequestTimeoutError("the deadline passed before the request was sent")
+            self._deadlines.arm(deadline)
+            return await connection.begin(head, body, deadline)
+        finally:
+            # A connection whose exchange is not over, because the task was cancelled, is not
+            # reusable: releasing it aborts it.
+            self._release(connection)
+
+    async def connect(self, *, deadline: float) -> None:
+        """See `HTTPExchanger.connect`. A connection that had to be made stays in the pool."""
+        self._require_usable()
+        self._release(self._pool.take() or await self._acquire(deadline))
+
+    def statistics(self) -> PoolStatistics:
+        """How many connections there are, and how many requests wait for one."""
+        return self._pool.statistics()
+
+    async def aclose(self) -> None:
+        """Close every connection; requests under way fail with GatewayConnectionError."""
+        self._closed = True
+        self._deadlines.stop()
+        self._eviction.stop()
+        self._dialler.close()
+        remaining = self._pool.connections()
+        self._pool.close_idle()
+        for waiter in self._pool.waiters():
+            waiter.fail(closed_error())
+        for connection in self._pool.connections():
+            connection.abort(closed_error())
+        await self._wait_lost(remaining)
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)
+        if pool is None or self._closed or not pool.connections():
+            return
+        warnings.warn(
+            f"unclosed {self!r}: call aclose()", ResourceWarning, stacklevel=2, source=self
+        )
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            # The collector may run in any thread.
+            loop.call_soon_threadsafe(_abandon, pool, self._deadlines, self._eviction)
+
+    def __repr__(self) -> str:
+        return f"<NativeExchanger {self._target.name} {self._pool.statistics()}>"
+
+    # --- connections ---
+
+    async def _acquire(self, deadline: float) -> Connection:
+        """A connection in use by the caller: dialled, or waited for in the queue."""
+        if self._pool.reserve():
+            return await self._dial(deadline)
+        connection = await self._wait_turn(deadline)
+        if connection is None:
+            return await self._dial(deadline)
+        if connection.is_alive():
+            return connection
+        self._pool.swap_for_slot(connection)
+        return await self._dial(deadline)
+
+    async def _dial(self, deadline: float) -> Connection:
+        """Dial in a slot that is reserved; the slot is given back when that fails."""
+        try:
+            connection = await self._dialler.dial(deadline)
+        except BaseException:
+            self._pool.dial_failed()
+            raise
+        self._pool.dialled(connection)
+        if self._closed:
+            self._release(connection)
+            raise closed_error()
+        return connection
+
+    async def _wait_turn(self, deadline: float) -> Connection | None:
+        waiter = SlotWaiter(asyncio.get_running_loop(), self._target.name, deadline)
+        self._pool.enqueue(waiter)
+        self._deadlines.arm(deadline)
+        try:
+            return await waiter.turn
+        except BaseException:
+            self._pool.withdraw(waiter)
+            if waiter.granted():
+                # Cancelled in the moment of its turn: what it was given goes to the next.
+                self._give_back(waiter.turn.result())
+            raise
+
+    def _give_back(self, granted: Connection | None) -> None:
+        if granted is None:
+            self._pool.dial_failed()
+        else:
+            self._release(granted)
+
+    def _release(self, connection: Connection) -> None:
+        if self._closed:
+            connection.reusable = False
+        self._eviction.arm(self._pool.release(connection, time.monotonic()))
+
+    # --- life ---
+
+    def _require_usable(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is self._loop and not self._closed:
+            return
+        if self._closed:
+            raise closed_error()
+        if self._loop is not None:
+            raise InvalidRequestError(
+                "this client was used in another event loop, to which its connections belong;"
+                " make a client in each loop"
+            )
+        self._loop = loop
+
+    async def _wait_lost(self, connections: Sequence[Connection]) -> None:
+        """Wait until the sockets are closed, so that nothing is left for after the loop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                for connection in connections:
+                    await connection.wait_lost()
+            return
+        for connection in connections:
+            connection.abort()
+        for connection in connections:
+            await connection.wait_lost()
+
+
+def _abandon(pool: Pool[Connection], *sweepers: Sweeper) -> None:
+    """Hang up on every connection of an exchanger that nobody closed."""
+    for sweeper in sweepers:
+        sweeper.stop()
+    for connection in pool.connections():
+        connection.abort()

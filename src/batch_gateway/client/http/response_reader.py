@@ -1,0 +1,231 @@
+"""Bytes in, one HTTP response out: llhttp's events gathered, limited and judged. No I/O."""
+
+from __future__ import annotations
+
+from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
+
+from batch_gateway.client.http.content_coding import UndecodableBodyError, decode_body
+from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.errors import BadResponseError, GatewayConnectionError
+from batch_gateway.wire.headers import Headers
+
+__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "ResponseReader"]
+
+# llhttp has no limits of its own. Interim (1xx) responses count towards both.
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 1000
+
+_TLS_ALERT = b"\x15\x03"
+_HTTP2_SETTINGS = b"\x00\x00"
+
+
+class ResponseReader:
+    """Reads the responses of one connection, one after another.
+
+    `begin()`, then `feed()` what arrives until it returns a response, or `finish()` when the
+    connection ends first. The body passes through `on_body` alone; a caller who wants its bytes
+    as they arrive would be served from there.
+
+    Attributes:
+        received: bytes of the current response so far, headers included.
+        keep_alive: after a response, whether the connection may carry another.
+    """
+
+    __slots__ = (
+        "_body",
+        "_complete",
+        "_head_complete",
+        "_headers",
+        "_max_body",
+        "_parser",
+        "_peer",
+        "_status",
+        "keep_alive",
+        "received",
+    )
+
+    def __init__(self, peer: str, max_body: int) -> None:
+        self._peer = peer
+        self._max_body = max_body
+        self._parser = HttpResponseParser(self)
+        self.begin()
+
+    def begin(self) -> None:
+        """Expect a new response."""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: bytes | bytearray = b""
+        self._status = 0
+        self._head_complete = False
+        self._complete = False
+        self.keep_alive = False
+        self.received = 0
+
+    def close(self) -> None:
+        """Let go of the parser, which holds this object's methods and so keeps it alive."""
+        del self._parser
+
+    def feed(self, data: bytes) -> HTTPResponse | None:
+        """Take in bytes; the response once it is complete.
+
+        Raises BadResponseError for anything that is not HTTP/1 or is over a limit.
+        """
+        self.received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not self._complete:
+                raise self._problem(error, data) from error
+            # Whatever came after a complete response is not ours to read.
+            self.keep_alive = False
+        if self._complete:
+            return self._response()
+        if not self._head_complete and self.received > MAX_HEAD_BYTES:
+            raise self._too_many_headers()
+        return None
+
+    def finish(self) -> HTTPResponse:
+        """The response, when the end of the connection is what ends it.
+
+        Raises BadResponseError when the body was cut short and GatewayConnectionError when
+        the headers were.
+        """
+        if not self._head_complete:
+            raise GatewayConnectionError(
+                f"{self._peer} closed the connection before its response headers were complete"
+            )
+        if self._header(b"content-length") or self._is_chunked():
+            raise BadResponseError(f"{self._peer} sent a truncated response: {self.progress()}")
+        return self._response()
+
+    def progress(self) -> str:
+        """How much of the response has arrived, for messages."""
+        if not self.received:
+            return "no byte of a response had arrived"
+        if not self._head_complete:
+            return "its headers were not complete"
+        length = self._header(b"content-length")
+        total = f" of {length}" if length else ""
+        return f"{len(self._body)}{total} bytes of its body had arrived"
+
+    # --- called by httptools ---
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            # Stops the parser: unlike a pause, which httptools lacks, this leaves it unusable,
+            # and so is the connection.
+            raise BadResponseError("bytes after the response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers arrive here too, after the head; nobody asked for any.
+        if not self._head_complete:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._status = self._parser.get_status_code()
+        if status < 100 or status == 101:
+            raise BadResponseError(f"{self._peer} answered with an impossible status, {status}")
+        self._check_head()
+        if status < 200:
+            self._headers = []  # an interim response; the real one follows
+        else:
+            self._head_complete = True
+
+    def on_body(self, body: bytes) -> None:
+        received = len(self._body) + len(body)
+        if received > self._max_body:
+            raise BadResponseError(
+                f"the response of {self._peer} is larger than"
+                f" max_response_bytes ({self._max_body} bytes)"
+            )
+        if not self._body:
+            self._body = body
+        elif isinstance(self._body, bytearray):
+            self._body += body
+        else:
+            # Only a body in several pieces is worth a growing buffer; most come in one. A list
+            # of the pieces would let a server that sends tiny chunks use up far more memory
+            # than the limit says.
+            self._body = bytearray(self._body) + body
+
+    def on_message_complete(self) -> None:
+        if self._head_complete:
+            self._complete = True
+            self.keep_alive = self._parser.should_keep_alive()
+
+    # --- judgement ---
+
+    def _response(self) -> HTTPResponse:
+        body = self._body if isinstance(self._body, bytes) else bytes(self._body)
+        for name, value in self._headers:
+            # Comparing lengths first keeps this loop, which every response pays for, cheap.
+            if len(name) == 16 and name.lower() == b"content-encoding":
+                body = self._decoded(body, value)
+            elif len(name) == 17 and name.lower() == b"transfer-encoding":
+                self._require_chunked(value)
+        return HTTPResponse(self._status, Headers(self._headers), body)
+
+    def _decoded(self, body: bytes, codings: bytes) -> bytes:
+        if not body:
+            return body
+        try:
+            return decode_body(body, codings.decode("latin-1"), self._max_body)
+        except UndecodableBodyError as error:
+            raise BadResponseError(
+                f"the response of {self._peer} {error}", status_code=self._status, cause=error
+            ) from error
+
+    def _require_chunked(self, codings: bytes) -> None:
+        if codings.strip().lower() != b"chunked":
+            shown = codings.decode("latin-1")[:40]
+            raise BadResponseError(
+                f"{self._peer} answered with a transfer coding nobody asked for: {shown!r}"
+            )
+
+    def _check_head(self) -> None:
+        if len(self._headers) > MAX_HEADERS:
+            raise self._too_many_headers()
+        # Counted only when more arrived than the limit, body included, so hardly ever.
+        if self.received > MAX_HEAD_BYTES:
+            size = sum(len(name) + len(value) + 4 for name, value in self._headers)
+            if size > MAX_HEAD_BYTES:
+                raise self._too_many_headers()
+
+    def _too_many_headers(self) -> BadResponseError:
+        return BadResponseError(
+            f"{self._peer} sent response headers of more than"
+            f" {MAX_HEAD_BYTES // 1024} KiB or {MAX_HEADERS} fields"
+        )
+
+    def _problem(self, error: HttpParserError, data: bytes) -> BaseException:
+        if isinstance(error, HttpParserCallbackError) and error.__context__ is not None:
+            # Raised by one of the methods above, or by a signal while one ran.
+            return error.__context__
+        if self.received == len(data):
+            hint = _other_protocol(data)
+            if hint:
+                return BadResponseError(f"{self._peer} {hint}", cause=error)
+        return BadResponseError(
+            f"{self._peer} sent a malformed HTTP response ({_short(error)})", cause=error
+        )
+
+    def _header(self, wanted: bytes) -> str:
+        for name, value in self._headers:
+            if name.lower() == wanted:
+                return value.decode("latin-1")
+        return ""
+
+    def _is_chunked(self) -> bool:
+        return self._header(b"transfer-encoding").lower().endswith("chunked")
+
+
+def _other_protocol(first: bytes) -> str:
+    """What the first bytes of something that is not HTTP/1 say about the mistake made."""
+    if first.startswith(_TLS_ALERT):
+        return "expects TLS: use https:// in base_url"
+    if first.startswith(_HTTP2_SETTINGS) and first[3:4] == b"\x04":
+        return "speaks only HTTP/2 on this port, perhaps gRPC; base_url needs an HTTP/1.1 port"
+    return ""
+
+
+def _short(error: BaseException) -> str:
+    return str(error)[:120] or type(error).__name__

@@ -1,0 +1,53 @@
+"""Where a gateway is: host, port or Unix socket, and how requests and messages name it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from batch_gateway.client.config import HTTPInferenceClientConfig
+
+__all__ = ["Target"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One gateway as a socket and a request line see it.
+
+    Attributes:
+        host: a name or an IP address without brackets; also what its certificate must name.
+        port: a TCP port.
+        tls: whether to speak TLS.
+        unix_socket: a path to connect to instead of host and port, or None.
+        host_header: for the Host header: brackets for IPv6, no default port.
+        path_prefix: put before every request path; empty or starting with "/".
+        name: for messages, e.g. "localhost:8000" or "unix:/run/gateway.sock".
+    """
+
+    host: str
+    port: int
+    tls: bool
+    unix_socket: str | None
+    host_header: str
+    path_prefix: str
+    name: str
+
+    @classmethod
+    def of(cls, config: HTTPInferenceClientConfig) -> Target:
+        url = config.url
+        host = url.hostname or ""
+        default_port = _DEFAULT_PORTS[url.scheme]
+        port = url.port or default_port
+        shown_host = f"[{host}]" if ":" in host else host
+        path = None if config.unix_socket is None else os.fspath(config.unix_socket)
+        return cls(
+            host=host,
+            port=port,
+            tls=url.scheme == "https",
+            unix_socket=path,
+            host_header=shown_host if port == default_port else f"{shown_host}:{port}",
+            path_prefix=url.path.rstrip("/"),
+            name=f"{shown_host}:{port}" if path is None else f"unix:{path}",
+        )
