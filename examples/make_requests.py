@@ -142,7 +142,7 @@ def lines(count: int, model: str, embedding_model: str) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write a batch file of varied short requests.")
     parser.add_argument("--lines", type=int, default=1000)
-    parser.add_argument("--model", default="llama-3.1-8b-instruct")
+    parser.add_argument("--model", default="llama-3.1-8b")
     parser.add_argument("--embedding-model", default="bge-small-en-v1.5")
     options = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", newline="\n")

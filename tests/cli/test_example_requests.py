@@ -21,7 +21,8 @@ def test_the_script_writes_the_example_file() -> None:
 
 
 def test_its_lines_are_varied_and_few_prompts_begin_them() -> None:
-    lines = [json.loads(line) for line in (EXAMPLES / "requests.jsonl").open(encoding="utf-8")]
+    text = (EXAMPLES / "requests.jsonl").read_text("utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
     assert len(lines) == 1000
     assert len({line["custom_id"] for line in lines}) == 1000
     assert len({json.dumps(line["body"]) for line in lines}) == 1000
