@@ -28,6 +28,7 @@ class Snapshot:
         in_flight: lines being sent, retries and their waits included.
         retries: sendings after the first, in this run.
         tokens: of this run's answers, prompts included.
+        stopping: nothing new is sent any more.
     """
 
     at: float
@@ -38,6 +39,7 @@ class Snapshot:
     in_flight: int = 0
     retries: int = 0
     tokens: int = 0
+    stopping: bool = False
 
     @property
     def done(self) -> int:

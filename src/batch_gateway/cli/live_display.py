@@ -1,0 +1,132 @@
+"""The progress bar on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import IO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from batch_gateway.cli.progress import Display, LineDisplay, NoDisplay, View, short_count
+from batch_gateway.durations import format_duration
+
+__all__ = ["LiveDisplay", "choose_display", "render"]
+
+_SHOW_CURSOR = b"\x1b[?25h\n"
+_WIDEST_BAR = 60
+
+
+def choose_display(stream: IO[str], *, quiet: bool) -> Display:
+    """Live on a terminal that can redraw, lines on anything else, nothing if quiet."""
+    if quiet:
+        return NoDisplay()
+    console = Console(file=stream)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveDisplay(console)
+    return LineDisplay(stream)
+
+
+def render(view: View, width: int) -> RenderableType:
+    """Two lines: the bar with how far and how long, and the counters and rates."""
+    return Group(_bar(view, width), _counters(view))
+
+
+def _bar(view: View, width: int) -> Table:
+    now = view.snapshot
+    share = now.done / now.total if now.total else 1.0
+    texts = [f"{now.done:,} of {now.total:,}", f"{int(share * 100)}%", _time_left(view)]
+    room = width - sum(len(text) + 2 for text in texts)
+    row = Table.grid(padding=(0, 2, 0, 0))
+    bar = ProgressBar(
+        total=max(now.total, 1),
+        completed=now.done if now.total else 1,
+        width=max(4, min(_WIDEST_BAR, room)),
+        complete_style="yellow" if now.stopping else "cyan",
+        finished_style="green",
+    )
+    row.add_row(bar, Text(texts[0], style="bold"), Text(texts[1]), Text(texts[2], style="cyan"))
+    return row
+
+
+def _time_left(view: View) -> str:
+    if view.snapshot.stopping:
+        return "stopping"
+    if view.seconds_left is None or not view.snapshot.left:
+        return ""
+    return f"{format_duration(view.seconds_left)} left"
+
+
+def _counters(view: View) -> Text:
+    now = view.snapshot
+    parts = [Text(f"{now.failed:,} failed", style="bold red" if now.failed else "dim")]
+    parts.append(Text(f"{now.in_flight:,} in flight"))
+    parts.append(Text(f"{now.retries:,} retries", style="yellow" if now.retries else "dim"))
+    parts.append(Text(f"{view.rates.requests:,.1f} requests/s"))
+    parts.append(Text(f"{short_count(view.rates.tokens)} tokens/s"))
+    line = Text(" · ", style="dim").join(parts)
+    line.no_wrap = True
+    line.overflow = "ellipsis"
+    return line
+
+
+class LiveDisplay:
+    """Redraws in place, ten times a second, and is gone when the run is over."""
+
+    interval = 0.1
+
+    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._now = now
+        self._live: Live | None = None
+        # A short first pass is over before anybody could read about it.
+        self._next_check = now() + 3 * self.interval
+
+    def note(self, text: str) -> None:
+        # No markup and no highlighting: the text may quote what a gateway said.
+        with contextlib.suppress(OSError):
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def checking(self, done: int, total: int) -> None:
+        if self._now() < self._next_check:
+            return
+        self._next_check = self._now() + self.interval
+        share = done / total if total else 1.0
+        self._update(Text(f"Checking the input  {int(share * 100)}%", style="dim"))
+
+    def show(self, view: View) -> None:
+        self._update(render(view, self._console.width))
+
+    def _update(self, renderable: RenderableType) -> None:
+        # A terminal that hung up ends the display, not the run.
+        with contextlib.suppress(OSError):
+            self._redraw(renderable)
+
+    def _redraw(self, renderable: RenderableType) -> None:
+        if self._live is None:
+            # Redrawn by us alone: a thread of its own would draw while the loop is busy.
+            self._live = Live(
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        self._live.update(renderable, refresh=True)
+
+    def close(self) -> None:
+        if self._live is not None:
+            with contextlib.suppress(OSError):
+                self._live.stop()
+            self._live = None
+
+    def leave(self) -> None:
+        if self._live is not None:
+            os.write(self._console.file.fileno(), _SHOW_CURSOR)

@@ -1,0 +1,139 @@
+"""What a run shows while it goes on: a live bar on a terminal, elsewhere a line every 10 s."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+from batch_gateway.cli.rates import Rates, Snapshot, measure, seconds_left, with_snapshot
+from batch_gateway.client.clock import Clock
+from batch_gateway.durations import format_duration
+
+__all__ = ["Display", "LineDisplay", "NoDisplay", "View", "follow", "plain_line", "short_count"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One moment of a run, ready to be shown."""
+
+    snapshot: Snapshot
+    rates: Rates
+    seconds_left: float | None = None
+
+
+class Display(Protocol):
+    """Where progress goes.
+
+    Attributes:
+        interval: seconds between two calls of `show`.
+    """
+
+    interval: float
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+    def checking(self, done: int, total: int) -> None:
+        """The first pass has read `done` of `total` bytes."""
+        ...
+
+    def show(self, view: View) -> None: ...
+
+    def close(self) -> None: ...
+
+    def leave(self) -> None:
+        """The process ends now: put the terminal right with one write."""
+        ...
+
+
+async def follow(read: Callable[[], Snapshot], display: Display, clock: Clock) -> None:
+    """Show what `read` returns, until cancelled."""
+    started = read()
+    window: tuple[Snapshot, ...] = (started,)
+    while True:
+        rates = measure(window[0], window[-1])
+        display.show(View(window[-1], rates, seconds_left(window, started)))
+        await clock.sleep(display.interval)
+        window = with_snapshot(window, read())
+
+
+def plain_line(view: View) -> str:
+    """A view as one line without colours."""
+    now = view.snapshot
+    parts = [f"{now.done:,} of {now.total:,} done"]
+    if now.failed:
+        parts.append(f"{now.failed:,} failed")
+    parts.append(f"{now.in_flight:,} in flight")
+    if now.retries:
+        parts.append(f"{now.retries:,} retries")
+    parts.append(f"{view.rates.requests:,.1f} requests/s")
+    if now.tokens:
+        parts.append(f"{short_count(view.rates.tokens)} tokens/s")
+    if now.stopping:
+        parts.append("stopping")
+    elif view.seconds_left is not None and now.left:
+        parts.append(f"{format_duration(view.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def short_count(value: float) -> str:
+    """Three or four significant digits: "950", "8,231", "10.4k", "1.25M"."""
+    if value < 10_000:
+        return f"{value:,.0f}"
+    if value < 1_000_000:
+        return f"{value / 1000:.1f}k"
+    return f"{value / 1_000_000:.2f}M"
+
+
+class NoDisplay:
+    """For `--quiet`."""
+
+    interval = 10.0
+
+    def note(self, text: str) -> None:
+        pass
+
+    def checking(self, done: int, total: int) -> None:
+        pass
+
+    def show(self, view: View) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+
+class LineDisplay:
+    """Plain lines, for logs and pipes."""
+
+    interval = 10.0
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._begun = False
+
+    def note(self, text: str) -> None:
+        # Whoever read our messages may be gone; the run does not depend on them.
+        with contextlib.suppress(OSError):
+            print(text, file=self._stream, flush=True)
+
+    def checking(self, done: int, total: int) -> None:
+        pass
+
+    def show(self, view: View) -> None:
+        # The first view is that of the start, when there is nothing to tell.
+        if self._begun:
+            self.note(plain_line(view))
+        self._begun = True
+
+    def close(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass

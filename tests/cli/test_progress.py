@@ -1,0 +1,136 @@
+"""What a run shows while it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from batch_gateway.cli.live_display import LiveDisplay, choose_display, render
+from batch_gateway.cli.progress import LineDisplay, NoDisplay, View, follow, plain_line, short_count
+from batch_gateway.cli.rates import Rates, Snapshot
+from tests.client.manual_clock import ManualClock
+
+BUSY = View(
+    Snapshot(at=0, total=10_000, succeeded=1230, failed=4, in_flight=64, retries=17, tokens=9),
+    Rates(52.13, 10_412),
+    seconds_left=168.2,
+)
+
+
+def terminal(width: int = 100) -> tuple[Console, io.StringIO]:
+    screen = io.StringIO()
+    return Console(file=screen, force_terminal=True, width=width, color_system=None), screen
+
+
+def drawn(view: View, width: int = 100) -> list[str]:
+    console, screen = terminal(width)
+    console.print(render(view, width))
+    return screen.getvalue().splitlines()
+
+
+class FailingStream(io.StringIO):
+    def write(self, s: str) -> int:
+        raise BrokenPipeError
+
+
+def test_the_plain_line_holds_every_figure() -> None:
+    assert plain_line(BUSY) == (
+        "1,234 of 10,000 done, 4 failed, 64 in flight, 17 retries, 52.1 requests/s, "
+        "10.4k tokens/s, 2m48s left"
+    )
+
+
+def test_the_plain_line_leaves_out_what_did_not_happen() -> None:
+    quiet_start = View(Snapshot(at=0, total=10, in_flight=2), Rates(), None)
+    assert plain_line(quiet_start) == "0 of 10 done, 2 in flight, 0.0 requests/s"
+
+
+def test_the_bar_shows_how_far_how_long_and_how_well() -> None:
+    bar, counters = drawn(BUSY)
+    assert bar.split()[1:] == ["1,234", "of", "10,000", "12%", "2m48s", "left"]
+    assert counters == ("4 failed · 64 in flight · 17 retries · 52.1 requests/s · 10.4k tokens/s")
+
+
+def test_a_narrow_terminal_cuts_and_does_not_wrap() -> None:
+    lines = drawn(BUSY, width=48)
+    assert len(lines) == 2
+    assert all(len(line.rstrip()) <= 48 for line in lines)
+
+
+def test_a_run_that_is_nearly_done_does_not_say_so_too_early() -> None:
+    view = View(Snapshot(at=0, total=10_000, succeeded=9_999), Rates(), None)
+    assert "99%" in drawn(view)[0]
+
+
+@pytest.mark.parametrize("draw", [plain_line, lambda view: drawn(view)[0]])
+def test_a_stopping_run_says_so_instead_of_guessing(draw: Callable[[View], str]) -> None:
+    view = View(Snapshot(at=0, total=10, succeeded=1, in_flight=2, stopping=True), Rates(1), 5.0)
+    assert "stopping" in draw(view)
+    assert "left" not in draw(view)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (950.4, "950"), (8231, "8,231"), (10_412, "10.4k"), (1_254_000, "1.25M")],
+)
+def test_large_counts_are_short(value: float, text: str) -> None:
+    assert short_count(value) == text
+
+
+def test_off_a_terminal_a_line_comes_every_ten_seconds() -> None:
+    clock, log = ManualClock(), io.StringIO()
+    display = LineDisplay(log)
+
+    def read() -> Snapshot:
+        # Two lines a second, and the end of the world after a minute.
+        elapsed = clock.monotonic() - 1000
+        if elapsed >= 60:
+            raise TimeoutError
+        return Snapshot(at=clock.monotonic(), total=1000, succeeded=int(elapsed * 2))
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(follow(read, display, clock))
+    assert set(clock.sleeps) == {10.0}
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith("20 of 1,000 done")
+    assert "2.0 requests/s" in lines[-1]
+
+
+def test_on_a_terminal_the_bar_is_redrawn_in_place_and_vanishes() -> None:
+    console, screen = terminal()
+    display = LiveDisplay(console)
+    display.show(BUSY)
+    display.show(BUSY)
+    display.close()
+    written = screen.getvalue()
+    assert written.count("1,234 of 10,000") >= 2
+    assert "\x1b[1A" in written  # up a line, to draw over it
+    assert written.index("\x1b[?25l") < written.rindex("\x1b[?25h")  # cursor off, then on again
+
+
+def test_a_short_first_pass_is_not_shown_and_a_long_one_ten_times_a_second() -> None:
+    console, screen = terminal()
+    now = 0.0
+    display = LiveDisplay(console, now=lambda: now)
+    for step in range(1000):
+        now = step / 1000
+        display.checking(step, 1000)
+    display.close()
+    shown = screen.getvalue().count("Checking the input")
+    assert 6 <= shown <= 9
+    assert "30%" in screen.getvalue()
+    assert "10%" not in screen.getvalue()
+
+
+def test_the_display_suits_the_stream() -> None:
+    assert isinstance(choose_display(io.StringIO(), quiet=False), LineDisplay)
+    assert isinstance(choose_display(io.StringIO(), quiet=True), NoDisplay)
+
+
+def test_a_reader_that_went_away_does_not_end_the_run() -> None:
+    LineDisplay(FailingStream()).note("nobody reads this")
