@@ -38,6 +38,7 @@ LINE_ID_PREFIX: Final = "batch_req_"
 
 _LINE_ID = re.compile(r"batch_req_([0-9a-f]{12,64})_([0-9]{1,18})")
 _encode = msgspec.json.encode
+_decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class BatchLine(msgspec.Struct, frozen=True):
@@ -71,7 +72,7 @@ def success_line(
     """A line of the output file, newline included. `body` must be JSON."""
     return (
         b'{"id":"%b","custom_id":%b,"response":{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n'
-        % (  # noqa: E501 - the line's own shape
+        % (
             result_id.encode(),
             _encode(custom_id),
             status_code,
@@ -109,9 +110,11 @@ def wrap_error_body(body: bytes, *, message: str, kind: str, code: str) -> bytes
     """
     if body.lstrip()[:1] == b"{":
         try:
-            return msgspec.json.format(paste(body), indent=-1)
-        except (msgspec.DecodeError, RecursionError):
+            _decode_any(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
+        else:
+            return body
     error = {"message": message, "type": kind, "param": None, "code": code}
     return _encode({"error": error})
 
@@ -128,6 +131,4 @@ def paste(body: bytes) -> bytes:
             body.decode()
         except UnicodeDecodeError:
             body = body.decode(errors="replace").encode()
-    if b"\n" in body or b"\r" in body:
-        return msgspec.json.format(body, indent=-1)
-    return body
+    return body.replace(b"\n", b" ").replace(b"\r", b" ")
