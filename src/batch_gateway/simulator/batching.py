@@ -20,6 +20,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from batch_gateway.simulator.capacity import JITTER_STEPS, Capacity
+from batch_gateway.simulator.waiting import Sequence, SequenceState, WaitingQueue
 
 __all__ = ["Admission", "ContinuousBatch", "Event", "EventKind", "Totals"]
 
@@ -48,58 +49,13 @@ class Event(NamedTuple):
     sequence_id: Hashable
 
 
-class _State(Enum):
-    WAITING = 1
-    RUNNING = 2
-    GONE = 3
-
-
-class _Sequence:
-    """One request in the engine. `width` is how many sequences it decodes side by side."""
-
-    __slots__ = (
-        "expires",
-        "finish_step",
-        "first_step",
-        "id",
-        "kv_tokens",
-        "order",
-        "output_tokens",
-        "priority",
-        "prompt_left",
-        "seats",
-        "state",
-        "width",
-    )
-
-    def __init__(
-        self, sequence_id: Hashable, prompt: int, output: int, width: int, priority: int
-    ) -> None:
-        self.id = sequence_id
-        self.prompt_left = prompt
-        self.output_tokens = output
-        self.width = width
-        self.priority = priority
-        self.kv_tokens = prompt + output * width
-        self.seats = width
-        self.order = 0
-        self.expires = float("inf")
-        self.first_step: int | None = None
-        self.finish_step = 0
-        self.state = _State.WAITING
-
-    def __lt__(self, other: _Sequence) -> bool:
-        """Who gets a seat first: the higher priority, then whoever came first."""
-        return (-self.priority, self.order) < (-other.priority, other.order)
-
-
 class _Stretch(NamedTuple):
     """`steps` steps of the same length, the first of which began at `start`."""
 
     start: float
     step_time: float
     steps: int
-    chunks: tuple[tuple[_Sequence, int], ...]
+    chunks: tuple[tuple[Sequence, int], ...]
 
     @property
     def end(self) -> float:
@@ -135,15 +91,13 @@ class ContinuousBatch:
         self.capacity = capacity
         self.totals = Totals()
         self._now = now
-        self._order = 0
         self._steps = 0
         self._stretch: _Stretch | None = None
         self._events: list[Event] = []
-        self._live: dict[Hashable, _Sequence] = {}
-        self._queue: list[_Sequence] = []
-        self._expiries: list[tuple[float, int, _Sequence]] = []
-        self._prefilling: deque[_Sequence] = deque()
-        self._decoding: list[tuple[int, int, _Sequence]] = []
+        self._live: dict[Hashable, Sequence] = {}
+        self._queue = WaitingQueue()
+        self._prefilling: deque[Sequence] = deque()
+        self._decoding: list[tuple[int, int, Sequence]] = []
         self._decoding_width = 0
         self._running = 0
         self._seats_taken = 0
@@ -164,7 +118,7 @@ class ContinuousBatch:
     @property
     def waiting(self) -> int:
         """Requests in the queue."""
-        return len(self._live) - self._running
+        return len(self._queue)
 
     @property
     def kv_usage(self) -> float:
@@ -180,7 +134,7 @@ class ContinuousBatch:
             return 0
         return self._generated(sequence)
 
-    def _generated(self, sequence: _Sequence) -> int:
+    def _generated(self, sequence: Sequence) -> int:
         if sequence.first_step is None:
             return 0
         under_way = 0 if self._stretch is None else self._stretch.steps_done(self._now)
@@ -189,12 +143,11 @@ class ContinuousBatch:
 
     def next_event_time(self) -> float | None:
         """When something will happen if nothing is submitted or cancelled; None for never."""
-        while self._expiries and self._expiries[0][2].state is not _State.WAITING:
-            heapq.heappop(self._expiries)
-        times = [self._expiries[0][0]] if self._expiries else []
-        if self._stretch is not None:
-            times.append(self._stretch.end)
-        return min(times, default=None)
+        expiry = self._queue.next_expiry()
+        if self._stretch is None:
+            return expiry
+        end = self._stretch.end
+        return end if expiry is None else min(end, expiry)
 
     def next_step_time(self) -> float | None:
         """When the present step ends, for callers that follow token by token."""
@@ -216,18 +169,18 @@ class ContinuousBatch:
         priority: int = 0,
     ) -> Admission:
         """A request arrives. `output_tokens` are generated for each of `width` sequences."""
+        self._advance(now)
         if sequence_id in self._live:
             raise ValueError(f"the sequence {sequence_id!r} is still under way")
-        self._advance(now)
         self.totals.submitted += 1
-        sequence = _Sequence(sequence_id, prompt_tokens, output_tokens, width, priority)
+        sequence = Sequence(sequence_id, prompt_tokens, output_tokens, width, priority)
         limit = self.capacity.kv_cache_tokens
         if limit is not None and sequence.kv_tokens > limit:
             self.totals.refused += 1
             return Admission.TOO_LARGE
         self._enqueue(sequence)
         self._admit()
-        if sequence.state is _State.RUNNING:
+        if sequence.state is SequenceState.RUNNING:
             return Admission.RUNNING
         return self._keep_queue_within_limit(sequence)
 
@@ -238,7 +191,7 @@ class ContinuousBatch:
         if sequence is None:
             return False
         self.totals.cancelled += 1
-        if sequence.state is _State.WAITING:
+        if sequence.state is SequenceState.WAITING:
             self._leave_queue(sequence)
         else:
             self.totals.output_tokens += self._generated(sequence) * sequence.width
@@ -278,14 +231,14 @@ class ContinuousBatch:
         self._stretch = None
         self._steps += stretch.steps
         for sequence, tokens in stretch.chunks:
-            if sequence.state is _State.RUNNING:
+            if sequence.state is SequenceState.RUNNING:
                 self._prefilled(sequence, tokens)
         while self._decoding and self._decoding[0][0] <= self._steps:
             _, _, sequence = heapq.heappop(self._decoding)
-            if sequence.state is _State.RUNNING:
+            if sequence.state is SequenceState.RUNNING:
                 self._finish(sequence)
 
-    def _prefilled(self, sequence: _Sequence, tokens: int) -> None:
+    def _prefilled(self, sequence: Sequence, tokens: int) -> None:
         sequence.prompt_left -= tokens
         if sequence.prompt_left > 0:
             return
@@ -297,7 +250,7 @@ class ContinuousBatch:
         if sequence.output_tokens > 0:
             self._events.append(Event(self._now, EventKind.FIRST_TOKEN, sequence.id))
 
-    def _finish(self, sequence: _Sequence) -> None:
+    def _finish(self, sequence: Sequence) -> None:
         self.totals.finished += 1
         self.totals.output_tokens += sequence.output_tokens * sequence.width
         self._leave_batch(sequence)
@@ -316,10 +269,10 @@ class ContinuousBatch:
         )
         self._stretch = _Stretch(self._now, step_time, count, chunks)
 
-    def _next_chunks(self) -> tuple[tuple[tuple[_Sequence, int], ...], int, int]:
+    def _next_chunks(self) -> tuple[tuple[tuple[Sequence, int], ...], int, int]:
         """Which prompts the next step reads: (sequence, tokens) pairs, their sum, the width."""
         budget = self.capacity.prefill_chunk_tokens
-        chunks: list[tuple[_Sequence, int]] = []
+        chunks: list[tuple[Sequence, int]] = []
         width = 0
         for sequence in self._prefilling:
             tokens = min(budget, sequence.prompt_left)
@@ -331,7 +284,7 @@ class ContinuousBatch:
         return tuple(chunks), self.capacity.prefill_chunk_tokens - budget, width
 
     def _steps_until_finish(self) -> int:
-        while self._decoding[0][2].state is not _State.RUNNING:
+        while self._decoding[0][2].state is not SequenceState.RUNNING:
             heapq.heappop(self._decoding)
         return self._decoding[0][0] - self._steps
 
@@ -349,33 +302,22 @@ class ContinuousBatch:
 
     # -- seats and the queue ---------------------------------------------------------------
 
-    def _enqueue(self, sequence: _Sequence) -> None:
-        self._order += 1
-        sequence.order = self._order
+    def _enqueue(self, sequence: Sequence) -> None:
         self._live[sequence.id] = sequence
-        heapq.heappush(self._queue, sequence)
-        if self.capacity.queue_ttl is not None:
-            sequence.expires = self._now + self.capacity.queue_ttl
-            heapq.heappush(self._expiries, (sequence.expires, sequence.order, sequence))
+        ttl = self.capacity.queue_ttl
+        self._queue.push(sequence, None if ttl is None else self._now + ttl)
 
     def _admit(self) -> None:
         """Give free seats to the head of the queue. Nobody overtakes a head that must wait."""
         admitted = False
-        while self._queue:
-            head = self._queue[0]
-            if head.state is not _State.WAITING:
-                heapq.heappop(self._queue)
-                continue
-            if not self._has_room_for(head):
-                break
-            heapq.heappop(self._queue)
+        while (head := self._queue.head()) is not None and self._has_room_for(head):
             self._seat(head)
             admitted = True
         if admitted:
             self._cut_stretch()
             self._begin_stretch()
 
-    def _has_room_for(self, sequence: _Sequence) -> bool:
+    def _has_room_for(self, sequence: Sequence) -> bool:
         if self._running == 0:
             # Whatever the capacity has become since it was queued, it can run alone.
             return True
@@ -384,16 +326,16 @@ class ContinuousBatch:
         limit = self.capacity.kv_cache_tokens
         return limit is None or self._kv_taken + sequence.kv_tokens <= limit
 
-    def _seat(self, sequence: _Sequence) -> None:
-        sequence.state = _State.RUNNING
+    def _seat(self, sequence: Sequence) -> None:
+        self._queue.remove(sequence, SequenceState.RUNNING)
         sequence.seats = min(sequence.width, self.capacity.seats)
         self._running += 1
         self._seats_taken += sequence.seats
         self._kv_taken += sequence.kv_tokens
         self._prefilling.append(sequence)
 
-    def _leave_batch(self, sequence: _Sequence) -> None:
-        sequence.state = _State.GONE
+    def _leave_batch(self, sequence: Sequence) -> None:
+        sequence.state = SequenceState.GONE
         del self._live[sequence.id]
         self._running -= 1
         self._seats_taken -= sequence.seats
@@ -403,15 +345,15 @@ class ContinuousBatch:
         else:
             self._decoding_width -= sequence.width
 
-    def _leave_queue(self, sequence: _Sequence) -> None:
-        sequence.state = _State.GONE
+    def _leave_queue(self, sequence: Sequence) -> None:
+        self._queue.remove(sequence, SequenceState.GONE)
         del self._live[sequence.id]
 
-    def _keep_queue_within_limit(self, newcomer: _Sequence) -> Admission:
+    def _keep_queue_within_limit(self, newcomer: Sequence) -> Admission:
         limit = self.capacity.queue_limit
         if limit is None or self.waiting <= limit:
             return Admission.QUEUED
-        last = max(s for s in self._queue if s.state is _State.WAITING)
+        last = self._queue.last()
         self._leave_queue(last)
         if last is newcomer:
             self.totals.refused += 1
@@ -421,9 +363,7 @@ class ContinuousBatch:
         return Admission.QUEUED
 
     def _expire(self) -> None:
-        while self._expiries and self._expiries[0][0] <= self._now:
-            _, _, sequence = heapq.heappop(self._expiries)
-            if sequence.state is _State.WAITING:
-                self._leave_queue(sequence)
-                self.totals.dropped += 1
-                self._events.append(Event(self._now, EventKind.EXPIRED, sequence.id))
+        while (sequence := self._queue.pop_expired(self._now)) is not None:
+            del self._live[sequence.id]
+            self.totals.dropped += 1
+            self._events.append(Event(self._now, EventKind.EXPIRED, sequence.id))

@@ -18,14 +18,14 @@ JITTER_STEPS = 16
 class Capacity:
     """The part of `SimulatorConfig` that the model of batching needs; times in seconds."""
 
-    seats: int = 64
+    seats: int = 256
     queue_limit: int | None = None
     queue_ttl: float | None = None
     kv_cache_tokens: int | None = None
     prefill_tokens_per_second: float = 10_000.0
     prefill_chunk_tokens: int = 512
-    time_per_token: float = 0.0165
-    load_growth: float = 0.0145
+    time_per_token: float = 0.0219
+    load_growth: float = 0.0052
     tokens_per_second: float | None = None
     jitter: float = 0.0
     seed: int = 0

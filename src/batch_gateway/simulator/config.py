@@ -25,7 +25,7 @@ PathLike = str | os.PathLike[str]
 class SimulatorConfig:
     """Everything about a simulated gateway. Durations are seconds or Go-style strings.
 
-    The defaults are one consumer GPU serving a 7B model; see `small_gpu`.
+    The defaults are one workstation GPU serving a 7B model; see `small_gpu`.
 
     Attributes:
         seats: sequences that run at the same time; further ones queue.
@@ -57,19 +57,19 @@ class SimulatorConfig:
         tls_client_ca: PEM file of the authority that client certificates must come from.
     """
 
-    seats: int = 64
+    seats: int = 256
     queue_limit: int | None = None
     queue_ttl: Duration | None = None
     kv_cache_tokens: int | None = None
     prefill_tokens_per_second: float = 10_000.0
     prefill_chunk_tokens: int = 512
-    time_per_token: Duration = 0.0165
-    load_growth: float = 0.0145
+    time_per_token: Duration = 0.0219
+    load_growth: float = 0.0052
     tokens_per_second: float | None = None
     jitter: float = 0.0
     seed: int = 0
     latency_scale: float = 1.0
-    output_tokens: int = 16
+    output_tokens: int = 32
     output_distribution: OutputDistribution = "uniform"
     default_max_tokens: int = 256
     embedding_dimensions: int = 8
@@ -90,7 +90,7 @@ class SimulatorConfig:
 
     @classmethod
     def small_gpu(cls, **overrides: Any) -> SimulatorConfig:
-        """One consumer GPU serving a 7B model: about 1,400 tokens/s at 64 in flight.
+        """One workstation GPU serving a 7B model: about 2,000 tokens/s at 64 in flight.
 
         A thousand short requests take ten to twenty seconds. `docs/simulator.md` has the
         published measurements that the times come from.
