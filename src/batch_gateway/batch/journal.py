@@ -1,0 +1,261 @@
+"""The record of what is done, which is the output itself.
+
+Each result line's id names its input file and request, so reading the output and error files
+tells what is left to send; there is no second record that could disagree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+
+from batch_gateway.batch.plan import Plan
+from batch_gateway.batch.reconcile import leftover_path, reconcile
+from batch_gateway.batch.result_file import ResultFile, open_result_file
+from batch_gateway.batch.result_scan import ResultReader, looks_like_results, scan_results
+from batch_gateway.batch.write_behind import WriteBehind
+from batch_gateway.errors import JournalError
+
+__all__ = ["Journal"]
+
+PathLike = str | os.PathLike[str]
+
+_OUTPUT, _ERRORS = 0, 1
+
+
+class Journal:
+    """The output and error files of one run, locked against any other run.
+
+    Made by `Journal.open`; close it with `aclose`, or use it as an async context manager.
+
+    Attributes:
+        broken: set when writing failed; `append` then raises and the run should stop.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        files: tuple[ResultFile, ResultFile],
+        readers: tuple[ResultReader, ResultReader],
+        *,
+        retry_failed: bool,
+    ) -> None:
+        self._total = total
+        self._files = files
+        self._readers = readers
+        self._scan_files()
+        self._retry = self._failed.copy() if retry_failed else None
+        self._results_before = len(self._succeeded) + len(self._failed)
+        self._writer = WriteBehind(files)
+        self.broken = self._writer.failed
+
+    @classmethod
+    def open(
+        cls,
+        plan: Plan,
+        output: PathLike,
+        errors: PathLike,
+        *,
+        fresh: bool = False,
+        retry_failed: bool = False,
+    ) -> Journal:
+        """Lock both files, creating them when they are missing, and read what is done.
+
+        `fresh` empties them first. `retry_failed` makes the lines of the error file, and only
+        those, the ones to send. Raises JournalError when a file is in use, is not a regular
+        file, holds anything but results of this very input, or cannot be read or written.
+        """
+        _refuse_same_file(plan, output, errors)
+        files: list[ResultFile] = []
+        try:
+            for name in (output, errors):
+                files.append(open_result_file(name))  # noqa: PERF401 - those opened must be closed
+            for file in files:
+                with contextlib.suppress(OSError):
+                    leftover_path(file.path).unlink()
+            if fresh:
+                _start_over(files)
+            readers = [ResultReader(f.name, plan.name, plan.fingerprint, plan.total) for f in files]
+            pair = (files[0], files[1])
+            return cls(plan.total, pair, (readers[0], readers[1]), retry_failed=retry_failed)
+        except BaseException as error:
+            for file in files:
+                file.close(remove_if_empty=file.created)
+            if isinstance(error, OSError):
+                raise JournalError(f"{os.fspath(output)}: {error.strerror}") from error
+            raise
+
+    def _scan_files(self) -> None:
+        output, errors = (
+            scan_results(file, reader, self._total)
+            for file, reader in zip(self._files, self._readers, strict=True)
+        )
+        self._succeeded, self._failed = output.seen, errors.seen
+        self._output, self._stale_output = output, output.repeated or output.damaged
+        # A line that failed once and succeeded later leaves its old error behind.
+        superseded = self._failed.subtract(self._succeeded)
+        self._stale_errors = errors.repeated or errors.damaged or superseded > 0
+
+    @property
+    def succeeded(self) -> int:
+        """Requests with a success line, of this run and of earlier ones."""
+        return len(self._succeeded)
+
+    @property
+    def failed(self) -> int:
+        """Requests with an error line and no success line."""
+        return len(self._failed)
+
+    @property
+    def results_before(self) -> int:
+        """Requests that had a result when the journal was opened."""
+        return self._results_before
+
+    @property
+    def without_result(self) -> int:
+        """Requests that have neither."""
+        return self._total - len(self._succeeded) - len(self._failed)
+
+    @property
+    def still_to_retry(self) -> int:
+        """With `retry_failed`: lines of the error file that have no new result yet."""
+        return 0 if self._retry is None else len(self._retry)
+
+    def is_done(self, index: int) -> bool:
+        """Whether request `index` is not to be sent in this run."""
+        if self._retry is not None:
+            return index not in self._retry
+        return index in self._succeeded or index in self._failed
+
+    async def append(self, index: int, line: bytes, ok: bool) -> None:
+        """Record the result line (with line break) of request `index`.
+
+        Returns when the line is in memory; it reaches the kernel within 50 ms and the device
+        within a second. Waits while 8 MiB are unwritten. Raises JournalError once writing failed.
+        """
+        try:
+            self._writer.put(_OUTPUT if ok else _ERRORS, line)
+        except OSError as error:
+            raise self._write_error(error) from error
+        if ok:
+            self._note_success(index)
+        else:
+            self._note_failure(index)
+        if self._retry is not None:
+            self._retry.discard(index)
+        if self._writer.is_full:
+            await self._guarded(self._writer.wait_for_room)
+
+    def _note_success(self, index: int) -> None:
+        self._output.take(index)
+        if self._failed.discard(index):
+            self._stale_errors = True
+
+    def _note_failure(self, index: int) -> None:
+        if not self._failed.add(index):
+            self._stale_errors = True
+
+    async def flush(self) -> None:
+        """Return when every result so far is on the device. Raises JournalError."""
+        await self._guarded(self._writer.flush)
+
+    async def finish(self, *, ordered: bool = False) -> None:
+        """Flush, and leave exactly one line for each request that has a result.
+
+        A file is written anew, atomically, only when it needs it. `ordered` puts both into
+        input order, once no request is without a result. Raises JournalError; what was
+        recorded before is safe even then.
+        """
+        try:
+            await self.flush()
+        except JournalError:
+            # Lines that were only in memory are gone: count again what is really there.
+            with contextlib.suppress(JournalError, OSError):
+                await asyncio.to_thread(self._scan_files)
+            raise
+        sort = ordered and self.without_result == 0
+        await asyncio.to_thread(self._tidy, sort)
+
+    def _tidy(self, sort: bool) -> None:
+        output, errors = self._files
+        jobs = (
+            (output, self._succeeded, self._stale_output or (sort and not self._output.in_order)),
+            (errors, self._failed, self._stale_errors or sort),
+        )
+        for place, (file, keep, needed) in enumerate(jobs):
+            if not needed or not file.size:
+                continue
+            which = "first" if place == _OUTPUT else "last"
+            try:
+                reconcile(file, self._readers[place], keep, self._total, which)
+            except OSError as error:
+                raise JournalError(
+                    f"{file.name}: could not be written in its final form: {error.strerror}; every "
+                    "result is safe in it, and the same command finishes the work"
+                ) from error
+        self._stale_output = self._stale_errors = False
+
+    async def aclose(self) -> None:
+        """Write what is left, unlock and close. Empty files that nobody needs are removed."""
+        await self._writer.aclose()
+        output, errors = self._files
+        # An empty output beside errors still says "none succeeded"; without them it says nothing.
+        output.close(remove_if_empty=output.created and errors.size == 0)
+        errors.close(remove_if_empty=True)
+
+    async def __aenter__(self) -> Journal:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _guarded(self, action: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await action()
+        except OSError as error:
+            raise self._write_error(error) from error
+
+    def write_problem(self) -> JournalError | None:
+        """Why `broken` is set, or None."""
+        failure = self._writer.failure
+        return None if failure is None else self._write_error(failure)
+
+    def _write_error(self, error: OSError) -> JournalError:
+        safe = sum(file.lines for file in self._files)
+        name = error.filename or self._files[_OUTPUT].name
+        return JournalError(
+            f"{name}: {error.strerror}; {safe:,} results are safe; free space and run the same "
+            "command again"
+        )
+
+
+def _refuse_same_file(plan: Plan, output: PathLike, errors: PathLike) -> None:
+    if os.path.realpath(output) == os.path.realpath(errors):
+        raise JournalError(f"{os.fspath(output)}: output and error file must be two files")
+    for name in (output, errors):
+        try:
+            there = Path(name).stat()
+        except OSError:
+            continue
+        if (there.st_dev, there.st_ino) == plan.file_id:
+            raise JournalError(f"{os.fspath(name)}: is the input itself; choose another output")
+
+
+def _start_over(files: list[ResultFile]) -> None:
+    for file in files:
+        if not looks_like_results(file):
+            raise JournalError(
+                f"{file.name}: does not look like batch results, so --fresh does not empty it; "
+                "delete it yourself, or choose another output"
+            )
+    for file in files:
+        file.cut(0)

@@ -1,0 +1,127 @@
+"""What a run counts while it goes on, and what it came to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from batch_gateway.batch.results import Outcome
+from batch_gateway.errors import ErrorCategory
+
+__all__ = ["Cause", "RunStats", "RunSummary"]
+
+_MAX_CAUSES = 5
+# Messages that name a request are all different; past this many they are not told apart.
+_MAX_DISTINCT_MESSAGES = 1_000
+
+
+@dataclass(slots=True)
+class Cause:
+    """A reason why lines failed, by the first line that met it.
+
+    `count` is how many lines of this run failed with the same message.
+    """
+
+    line_number: int
+    custom_id: str
+    category: ErrorCategory
+    status_code: int | None
+    message: str
+    count: int = 1
+
+
+@dataclass(slots=True)
+class RunStats:
+    """Live counters of one run, for whoever shows progress. Only the run writes them.
+
+    Attributes:
+        total: lines of the input.
+        done_before: lines that are not sent in this run because of earlier results.
+        succeeded, failed: lines recorded in this run.
+        in_flight: lines being sent, retries and their waits included.
+        retries: sendings after the first.
+        input_tokens, output_tokens: of this run's answers.
+        started: monotonic seconds when the run began.
+        stopping: nothing new is sent any more.
+    """
+
+    total: int = 0
+    done_before: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    retries: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    started: float = 0.0
+    stopping: bool = False
+    by_category: Counter[ErrorCategory] = field(default_factory=Counter[ErrorCategory])
+    causes: dict[str, Cause] = field(default_factory=dict[str, Cause])
+
+    def count(self, outcome: Outcome, line_number: int) -> None:
+        """One more line recorded."""
+        if outcome.attempts > 1:
+            self.retries += outcome.attempts - 1
+        if outcome.category is None:
+            self.succeeded += 1
+            self.input_tokens += outcome.input_tokens
+            self.output_tokens += outcome.output_tokens
+            return
+        self.failed += 1
+        self.by_category[outcome.category] += 1
+        known = self.causes.get(outcome.message)
+        if known is not None:
+            known.count += 1
+        elif len(self.causes) < _MAX_DISTINCT_MESSAGES:
+            self.causes[outcome.message] = Cause(
+                line_number,
+                outcome.custom_id,
+                outcome.category,
+                outcome.status_code,
+                outcome.message,
+            )
+
+    def first_causes(self) -> tuple[Cause, ...]:
+        return tuple(self.causes.values())[:_MAX_CAUSES]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """How a run ended.
+
+    Attributes:
+        total: lines of the input; always `succeeded + failed + left_to_send`.
+        succeeded, failed: lines with a result, those of earlier runs included.
+        left_to_send: lines without any result.
+        still_to_retry: with `retry_failed`, failed lines that have no new result yet.
+        finished_now: lines recorded in this run.
+        by_category: failures of this run.
+        causes: the first few reasons of this run, each with its first line.
+        input_tokens, output_tokens, retries, seconds: of this run.
+        gateway_problem: why gateways were given up, or None.
+        journal_problem: why results could not be recorded, or the input not be read; or None.
+        interrupted: it was asked to stop before everything was done.
+        deadline_passed: its own deadline stopped it.
+    """
+
+    total: int
+    succeeded: int
+    failed: int
+    left_to_send: int
+    still_to_retry: int = 0
+    finished_now: int = 0
+    by_category: Mapping[ErrorCategory, int] = field(default_factory=dict[ErrorCategory, int])
+    causes: Sequence[Cause] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    gateway_problem: str | None = None
+    journal_problem: str | None = None
+    interrupted: bool = False
+    deadline_passed: bool = False
+
+    @property
+    def requests_per_second(self) -> float:
+        return self.finished_now / self.seconds if self.seconds > 0 else 0.0

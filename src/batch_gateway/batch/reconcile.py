@@ -1,0 +1,118 @@
+"""One line for each request, in input order: a result file written anew and put in place at once.
+
+Needed after a crash or `--retry-failed` left two lines for one request, and for `--ordered`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from batch_gateway.batch.bitmap import Bitmap
+from batch_gateway.batch.line_blocks import iter_blocks
+from batch_gateway.batch.result_file import ResultFile, lock_exclusively
+from batch_gateway.batch.result_scan import ResultReader
+
+__all__ = ["leftover_path", "reconcile"]
+
+Which = Literal["first", "last"]
+
+_WRITE_BYTES = 1024 * 1024
+# Offsets are held for a window of requests at a time, and the file is read once for each window:
+# at most eight readings, and 12 bytes for an eighth of the requests.
+_MIN_WINDOW = 262_144
+_MAX_WINDOWS = 8
+_NOWHERE = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def leftover_path(path: Path) -> Path:
+    """Where the new file grows; what a crash leaves there is worthless."""
+    return path.with_name(f".{path.name}.rewrite")
+
+
+def reconcile(
+    file: ResultFile,
+    reader: ResultReader,
+    keep: Bitmap,
+    total: int,
+    which: Which,
+) -> None:
+    """Rewrite `file` with exactly the requests in `keep`, one line each, in input order.
+
+    Of several lines for one request the first or the last one stays. The old file remains as it
+    is until the new one is safely on disk. Raises OSError and JournalError.
+    """
+    target = leftover_path(file.path)
+    with contextlib.suppress(FileNotFoundError):
+        target.unlink()
+    fd = os.open(target, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        # Locked before it has the name, so that no other run can slip in between.
+        lock_exclusively(fd)
+        os.fchmod(fd, stat.S_IMODE(os.fstat(file.fd).st_mode))
+        _write(fd, _lines_in_order(file, reader, keep, total, which))
+        os.fsync(fd)
+        file.replace(target, fd, len(keep))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            target.unlink()
+        if file.fd != fd:
+            os.close(fd)
+        raise
+
+
+def _lines_in_order(
+    file: ResultFile,
+    reader: ResultReader,
+    keep: Bitmap,
+    total: int,
+    which: Which,
+) -> Iterator[bytes]:
+    window = max(_MIN_WINDOW, -(-total // _MAX_WINDOWS))
+    for low in range(0, total, window):
+        size = min(window, total - low)
+        offsets = array("Q", [_NOWHERE]) * size
+        lengths = array("I", [0]) * size
+        for index, offset, length in _places(file, reader):
+            place = index - low
+            if 0 <= place < size and (which == "last" or offsets[place] == _NOWHERE):
+                offsets[place], lengths[place] = offset, length
+        for place in range(size):
+            if low + place in keep:
+                yield os.pread(file.fd, lengths[place], offsets[place])
+
+
+def _places(file: ResultFile, reader: ResultReader) -> Iterator[tuple[int, int, int]]:
+    """(index, offset, length with line break) of every sound line."""
+    number = 0
+    for start, block in iter_blocks(file.fd, end=file.size):
+        offset = start
+        for line in block.split(b"\n")[:-1]:
+            number += 1
+            length = len(line) + 1
+            index = None if b"\0" in line else reader.index_of(line, number)
+            if index is not None:
+                yield index, offset, length
+            offset += length
+
+
+def _write(fd: int, lines: Iterator[bytes]) -> None:
+    buffer = bytearray()
+    for line in lines:
+        buffer += line
+        if len(buffer) >= _WRITE_BYTES:
+            _write_all(fd, buffer)
+            buffer.clear()
+    _write_all(fd, buffer)
+
+
+def _write_all(fd: int, data: bytearray) -> None:
+    written = 0
+    with memoryview(data) as view:
+        while written < len(view):
+            written += os.write(fd, view[written:])

@@ -1,0 +1,85 @@
+"""From the end of one request to its line in a result file."""
+
+from __future__ import annotations
+
+import msgspec
+
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.errors import ErrorCategory, InferenceError
+from batch_gateway.wire.lines import error_line, error_response_line, success_line, wrap_error_body
+
+__all__ = ["Outcome", "failure_outcome", "success_outcome", "unknown_model_outcome"]
+
+_REQUEST_ID = b"x-request-id"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A request that has ended, ready to be recorded.
+
+    `category` is None for a success. `input_tokens` and `output_tokens` are those of the answer.
+    """
+
+    index: int
+    custom_id: str
+    line: bytes
+    attempts: int
+    category: ErrorCategory | None = None
+    status_code: int | None = None
+    message: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+def success_outcome(
+    index: int, result_id: str, custom_id: str, response: InferenceResponse
+) -> Outcome:
+    """The line of the output file for an answer."""
+    request_id = _request_id_of(response) or result_id
+    line = success_line(result_id, custom_id, response.status_code, request_id, response.body)
+    usage = response.usage
+    return Outcome(
+        index,
+        custom_id,
+        line,
+        response.attempts,
+        input_tokens=usage.input_tokens if usage else 0,
+        output_tokens=usage.output_tokens if usage else 0,
+    )
+
+
+def _request_id_of(response: InferenceResponse) -> str:
+    # Not by look-up, which would index every header of every response for this one.
+    for name, value in response.headers.raw:
+        if len(name) == len(_REQUEST_ID) and name.lower() == _REQUEST_ID:
+            return value.decode("latin-1").strip()
+    return ""
+
+
+def failure_outcome(index: int, result_id: str, custom_id: str, error: InferenceError) -> Outcome:
+    """The line of the error file: the gateway's own answer if there was one, else our words."""
+    status = error.status_code
+    if status is None or 200 <= status < 300:
+        # A success status whose body is unusable is not an answer.
+        line = error_line(result_id, custom_id, error.code, error.message)
+    else:
+        kind = error.default_code
+        body = wrap_error_body(error.body, message=error.message, kind=kind, code=error.code)
+        line = error_response_line(
+            result_id, custom_id, status, error.request_id or result_id, body
+        )
+    return Outcome(
+        index,
+        custom_id,
+        line,
+        error.attempts,
+        category=error.category,
+        status_code=status,
+        message=error.message,
+    )
+
+
+def unknown_model_outcome(index: int, result_id: str, custom_id: str, model: str) -> Outcome:
+    """The line of the error file for a model that no gateway serves."""
+    message = f"no gateway is configured for model {model!r}"
+    line = error_line(result_id, custom_id, "model_not_found", message)
+    return Outcome(index, custom_id, line, 0, category=ErrorCategory.INVALID_REQ, message=message)

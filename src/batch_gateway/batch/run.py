@@ -1,0 +1,250 @@
+"""One run of a batch from start to end: execution, stopping, and what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from batch_gateway.batch.execute import ClientFor, Executor
+from batch_gateway.batch.journal import Journal
+from batch_gateway.batch.lane import Lane
+from batch_gateway.batch.plan import Order, Plan
+from batch_gateway.batch.progress import RunStats, RunSummary
+from batch_gateway.batch.start_gate import TRIAL_SECONDS
+from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
+from batch_gateway.durations import Duration, parse_duration
+from batch_gateway.errors import ConfigError, InputError, JournalError
+
+__all__ = ["RunOptions", "run_batch"]
+
+_CANCEL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a batch is run.
+
+    Attributes:
+        concurrency: requests under way for each distinct client.
+        order: "prefix" groups lines by model and prompt beginning, "file" does not.
+        ordered: put the results into input order at the end.
+        deadline: after this long the run stops; lines without a result stay to be sent.
+        grace: how long requests under way may go on after a stop.
+        trial: how long only a few requests are sent to a gateway that has not answered yet.
+    """
+
+    concurrency: int = 64
+    order: Order = "prefix"
+    ordered: bool = False
+    deadline: Duration | None = None
+    grace: Duration = 10.0
+    trial: Duration = TRIAL_SECONDS
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ConfigError("concurrency", f"{self.concurrency!r} is not at least 1")
+        for name in ("deadline", "grace", "trial"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, parse_duration(getattr(self, name), name))
+
+
+async def run_batch(
+    plan: Plan,
+    journal: Journal,
+    client_for: ClientFor,
+    *,
+    options: RunOptions | None = None,
+    stats: RunStats | None = None,
+    stop: asyncio.Event | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> RunSummary:
+    """Send every line that the journal does not call done, and record each result.
+
+    Ends when all is done, when every gateway was given up, at the deadline, when results cannot
+    be written, or soon after `stop` is set: requests under way may then end within `grace`.
+    Lines that were cut off have no result and are sent by the next run. The journal is finished
+    (see `Journal.finish`), not closed. Nothing a gateway, a disk or the input does is raised: it
+    is in the summary. Errors of `client_for` and of a client that breaks its contract are.
+    """
+    run = _Run(
+        plan,
+        journal,
+        client_for,
+        options=options or RunOptions(),
+        stats=stats or RunStats(),
+        clock=clock,
+    )
+    return await run.run(stop or asyncio.Event())
+
+
+class _Run:
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        client_for: ClientFor,
+        *,
+        options: RunOptions,
+        stats: RunStats,
+        clock: Clock,
+    ) -> None:
+        self.plan, self.journal, self.options = plan, journal, options
+        self.stats, self.clock = stats, clock
+        self.problem: str | None = None
+        self.deadline_passed = False
+        self.interrupted = False
+        now = clock.monotonic()
+        seconds = options.deadline
+        self.deadline = float("inf") if seconds is None else now + parse_duration(seconds)
+        stats.total = plan.total
+        stats.done_before = plan.total - journal.without_result - journal.still_to_retry
+        stats.started = now
+        self.executor = Executor(
+            plan,
+            journal,
+            client_for,
+            stats,
+            clock,
+            options.concurrency,
+            options.order,
+            self.deadline,
+        )
+
+    async def run(self, stop: asyncio.Event) -> RunSummary:
+        lanes, orphans = self.executor.lanes()
+        refusing = asyncio.create_task(self.executor.refuse(orphans))
+        # Done with the first error too: what the others do then is cut off.
+        work = asyncio.gather(refusing, *(lane.wait() for lane in lanes))
+        try:
+            for lane in lanes:
+                lane.start(self.executor.work)
+            await self._watch(lanes, work, stop)
+        finally:
+            self.stats.stopping = True
+            await _cut_off(lanes, refusing)
+            error = await _error_of(work)
+        await self._conclude(error)
+        return self._summary(lanes)
+
+    async def _watch(
+        self, lanes: Sequence[Lane], work: asyncio.Future[Any], stop: asyncio.Event
+    ) -> None:
+        """Return when the work is done or nobody wants it any more."""
+        async with _Companions() as companions:
+            companions.start(self._widen_later(lanes))
+            asked = companions.start(stop.wait())
+            expiry = companions.start(self._wait_for_deadline())
+            broken = companions.start(self.journal.broken.wait())
+            await asyncio.wait({work, asked, expiry, broken}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done() or broken.done():
+                return
+            self.stats.stopping = True
+            for lane in lanes:
+                lane.close()
+            self.deadline_passed = expiry.done()
+            self.interrupted = not self.deadline_passed
+            if self.interrupted:
+                grace = companions.start(self.clock.sleep(parse_duration(self.options.grace)))
+                await asyncio.wait(
+                    {work, expiry, broken, grace}, return_when=asyncio.FIRST_COMPLETED
+                )
+
+    async def _widen_later(self, lanes: Sequence[Lane]) -> None:
+        await self.clock.sleep(parse_duration(self.options.trial))
+        for lane in lanes:
+            lane.widen()
+
+    async def _wait_for_deadline(self) -> None:
+        if self.deadline == float("inf"):
+            await asyncio.Event().wait()
+        await self.clock.sleep(max(0.0, self.deadline - self.clock.monotonic()))
+
+    async def _conclude(self, error: BaseException | None) -> None:
+        """Finish the journal, and note what went wrong with it or with the input."""
+        if isinstance(error, InputError | JournalError):
+            self.problem = str(error)
+            error = None
+        try:
+            await self.journal.finish(ordered=self.options.ordered)
+        except JournalError as failure:
+            self.problem = self.problem or str(failure)
+        if error is not None:
+            raise error
+
+    def _summary(self, lanes: Sequence[Lane]) -> RunSummary:
+        journal, stats = self.journal, self.stats
+        left = journal.without_result
+        unfinished = left > 0 or journal.still_to_retry > 0
+        return RunSummary(
+            total=self.plan.total,
+            succeeded=journal.succeeded,
+            failed=journal.failed,
+            left_to_send=left,
+            still_to_retry=journal.still_to_retry,
+            finished_now=stats.succeeded + stats.failed,
+            by_category=dict(stats.by_category),
+            causes=stats.first_causes(),
+            input_tokens=stats.input_tokens,
+            output_tokens=stats.output_tokens,
+            retries=stats.retries,
+            seconds=self.clock.monotonic() - stats.started,
+            gateway_problem=_gateway_problem(lanes),
+            journal_problem=self.problem,
+            interrupted=self.interrupted and unfinished,
+            deadline_passed=self.deadline_passed and unfinished,
+        )
+
+
+class _Companions:
+    """Tasks that end with the block."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.append(task)
+        return task
+
+    async def __aenter__(self) -> _Companions:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _cut_off(lanes: Sequence[Lane], refusing: asyncio.Task[None]) -> None:
+    """Cancel what is under way; a client that ignores it does not hold up the end for long."""
+    refusing.cancel()
+    for lane in lanes:
+        lane.cancel()
+    ends = [asyncio.ensure_future(lane.idle.wait()) for lane in lanes]
+    await asyncio.wait({refusing, *ends}, timeout=_CANCEL_SECONDS)
+    for end in ends:
+        end.cancel()
+
+
+async def _error_of(work: asyncio.Future[Any]) -> BaseException | None:
+    """What the work raised, being cut off aside."""
+    work.cancel()
+    result = (await asyncio.gather(work, return_exceptions=True))[0]
+    return None if isinstance(result, asyncio.CancelledError | list) else result
+
+
+def _gateway_problem(lanes: Sequence[Lane]) -> str | None:
+    """The words of every gateway that was given up; which one, when there are several."""
+    given_up = [(lane, lane.problem) for lane in lanes if lane.problem is not None]
+    if not given_up:
+        return None
+    if len(lanes) == 1:
+        return given_up[0][1]
+    return "; ".join(f"{_names(lane.models)}: {problem}" for lane, problem in given_up)
+
+
+def _names(models: Sequence[str]) -> str:
+    shown = ", ".join(models[:3])
+    return f"{shown} and {len(models) - 3} more" if len(models) > 3 else shown

@@ -1,0 +1,140 @@
+"""Lines gathered in memory and written by a thread: to the kernel soon, to the device a bit later.
+
+The event loop never waits for a disk; a process that is killed loses at most the lines of the
+last 50 ms, a machine that loses power those of the last second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from batch_gateway.batch.result_file import ResultFile
+
+__all__ = ["WriteBehind"]
+
+_FLUSH_SECONDS = 0.04
+_SYNC_SECONDS = 0.8
+_MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024
+
+
+class WriteBehind:
+    """Buffers lines for some files. Must be closed by `aclose`.
+
+    Attributes:
+        failure: the first error of a write or sync; from then on nothing more is written.
+        failed: set together with it.
+    """
+
+    def __init__(self, files: Sequence[ResultFile]) -> None:
+        self.failure: OSError | None = None
+        self.failed = asyncio.Event()
+        self._files = files
+        self._pending: list[list[bytes]] = [[] for _ in files]
+        self._unwritten = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._to_write = asyncio.Event()
+        self._to_sync = asyncio.Event()
+        self._room = asyncio.Event()
+        # One thread each: a slow sync must not hold up the writes, and writes keep their order.
+        self._writer = ThreadPoolExecutor(1, "results-write")
+        self._syncer = ThreadPoolExecutor(1, "results-sync")
+
+    def put(self, place: int, line: bytes) -> None:
+        """Take a whole line for the file at `place`. Raises OSError once writing failed."""
+        if self.failure is not None:
+            raise self.failure
+        self._pending[place].append(line)
+        self._unwritten += len(line)
+        if not self._to_write.is_set():
+            self._to_write.set()
+            if not self._tasks:
+                self._tasks = [
+                    asyncio.create_task(self._keep_writing()),
+                    asyncio.create_task(self._keep_syncing()),
+                ]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `wait_for_room` would wait."""
+        return self._unwritten > _MAX_UNWRITTEN_BYTES
+
+    async def wait_for_room(self) -> None:
+        """Return when less than 8 MiB wait to be written. Raises OSError once writing failed."""
+        while self.is_full and self.failure is None:
+            self._room.clear()
+            await self._room.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    async def flush(self) -> None:
+        """Return when everything taken so far is on the device. Raises OSError."""
+        await self._write()
+        await self._sync()
+        if self.failure is not None:
+            raise self.failure
+
+    async def aclose(self) -> None:
+        """Write what is left, as far as that is possible, and stop. Raises nothing."""
+        with contextlib.suppress(OSError):
+            await self.flush()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self._writer.shutdown()
+        self._syncer.shutdown()
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await self._to_write.wait()
+            await asyncio.sleep(_FLUSH_SECONDS)
+            await self._write()
+
+    async def _keep_syncing(self) -> None:
+        while True:
+            await self._to_sync.wait()
+            await asyncio.sleep(_SYNC_SECONDS)
+            self._to_sync.clear()
+            await self._sync()
+
+    async def _write(self) -> None:
+        self._to_write.clear()
+        batches = [b"".join(lines) for lines in self._pending]
+        for lines in self._pending:
+            lines.clear()
+        job = asyncio.get_running_loop().run_in_executor(self._writer, self._write_now, batches)
+        job.add_done_callback(lambda done: self._after_write(done, sum(map(len, batches))))
+        # `wait` leaves the job alone when we are cancelled: the thread finishes what it began.
+        await asyncio.wait({job})
+
+    def _write_now(self, batches: list[bytes]) -> None:
+        if self.failure is not None:
+            return
+        for file, data in zip(self._files, batches, strict=True):
+            if data:
+                file.append(data)
+
+    def _after_write(self, job: asyncio.Future[None], size: int) -> None:
+        self._unwritten -= size
+        self._to_sync.set()
+        self._note_failure(job)
+        self._room.set()
+
+    async def _sync(self) -> None:
+        job = asyncio.get_running_loop().run_in_executor(self._syncer, self._sync_now)
+        job.add_done_callback(self._note_failure)
+        await asyncio.wait({job})
+
+    def _sync_now(self) -> None:
+        for file in self._files:
+            file.sync()
+
+    def _note_failure(self, job: asyncio.Future[None]) -> None:
+        error = None if job.cancelled() else job.exception()
+        if isinstance(error, OSError) and self.failure is None:
+            self.failure = error
+            self.failed.set()
+            self._room.set()
