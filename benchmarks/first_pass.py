@@ -126,7 +126,11 @@ def _measure_here(path: Path, reader: str) -> None:
 def _make_plan() -> Callable[[Path], int]:
     from batch_gateway.batch.plan import make_plan
 
-    return lambda path: len(make_plan(path))
+    def read(path: Path) -> int:
+        with make_plan(path) as plan:
+            return plan.total
+
+    return read
 
 
 def _decode_each(decode: Callable[[bytes], object]) -> Callable[[Path], int]:

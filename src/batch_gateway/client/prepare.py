@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -117,7 +117,8 @@ def _from_mapping(params: Mapping[str, Any], request: InferenceRequest) -> tuple
 
 def _request_id(request_id: str) -> str:
     if not request_id:
-        return f"req-{secrets.token_hex(12)}"
+        # Random enough to tell requests apart, at half the cost of asking the kernel.
+        return f"req-{random.getrandbits(96):024x}"
     if not isinstance(request_id, str) or _REQUEST_ID.fullmatch(request_id) is None:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidRequestError(
             f"request_id {request_id!r:.80} must be 1 to 512 visible ASCII characters: "

@@ -39,17 +39,21 @@ class RequestHeads:
 
         Raises InvalidRequestError for a path or header that cannot be sent.
         """
-        values = [value for _, value in headers]
-        for value in values:
+        shape = [path]
+        values: list[str | int] = []
+        for name, value in headers:
             # The one check that every request pays for: a line break in a value would let it
             # write headers, or a whole request, of its own.
             if not (value.isascii() and value.isprintable()):
                 _check(headers)
-        key = (path, *[name for name, _ in headers])
+            shape.append(name)
+            values.append(value)
+        key = tuple(shape)
         template = self._templates.get(key)
         if template is None:
             template = self._remember(key, path, headers)
-        return (template % (*values, length)).encode("latin-1")
+        values.append(length)
+        return (template % tuple(values)).encode("latin-1")
 
     def _remember(self, key: tuple[str, ...], path: str, headers: Sequence[tuple[str, str]]) -> str:
         template = self._template(path, headers)
