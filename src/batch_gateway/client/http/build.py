@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import warnings
+
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.exchange import HTTPExchanger
+from batch_gateway.errors import ConfigError
 
-__all__ = ["build_exchanger"]
+__all__ = ["InsecureTLSWarning", "build_exchanger"]
+
+
+class InsecureTLSWarning(UserWarning):
+    """TLS certificates are not verified, because the configuration says so."""
 
 
 def build_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
     """The transport that `config` asks for.
 
-    Raises ConfigError when it needs an extra that is not installed, or names a key or
-    certificate file that does not load.
+    Warns with InsecureTLSWarning when certificates will not be verified. Raises ConfigError
+    when it needs an extra that is not installed, or names a key or certificate file that does
+    not load.
     """
+    if config.tls.insecure_skip_verify and config.url.scheme == "https":
+        warnings.warn(
+            f"tls.insecure_skip_verify is set: anyone who can intercept connections to"
+            f" {config.url.netloc} can read and change them, API key included",
+            InsecureTLSWarning,
+            stacklevel=2,
+        )
     if config.uses_aiohttp:
-        from batch_gateway.client.http.aiohttp_transport import AiohttpExchanger  # noqa: PLC0415
-
-        return AiohttpExchanger(config)
+        return _aiohttp_exchanger(config)
     from batch_gateway.client.http.native import NativeExchanger  # noqa: PLC0415
 
     return NativeExchanger(config)
+
+
+def _aiohttp_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
+    try:
+        from batch_gateway.client.http.aiohttp_transport import AiohttpExchanger  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        field = "transport" if config.transport == "aiohttp" else "proxy"
+        raise ConfigError(
+            field, "needs aiohttp: install it with `pip install 'batch-gateway[aiohttp]'`"
+        ) from error
+    return AiohttpExchanger(config)

@@ -1,0 +1,332 @@
+"""The second HTTP transport, on aiohttp: for proxies, odd servers and conservative users.
+
+Where it differs from the native one:
+
+- An idle connection is never reused after `idle_timeout`, but is closed only between one and
+  two times that long.
+- `max_idle_connections` is not a limit here, except that 0 turns reuse off.
+- A header value outside ASCII is sent as UTF-8; natively as Latin-1.
+- A stale connection is told by the connection having been reused; a reset in the middle of a
+  head on a reused connection counts as one too.
+- When a request is cancelled while the server has stopped reading its body, the socket stays
+  open until the server reads what is already buffered, or closes.
+- TLS over a Unix socket is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import re
+import time
+from collections.abc import Coroutine, Sequence
+from types import SimpleNamespace
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from batch_gateway.client.config import HTTPInferenceClientConfig, seconds
+from batch_gateway.client.header_rules import check_headers
+from batch_gateway.client.http.aiohttp_connectors import (
+    CheckingTCPConnector,
+    CheckingUnixConnector,
+)
+from batch_gateway.client.http.aiohttp_errors import exchange_error
+from batch_gateway.client.http.connection_errors import closed_error, dial_error
+from batch_gateway.client.http.content_coding import UndecodableBodyError, decode_body
+from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
+from batch_gateway.client.http.proxies import proxy_url
+from batch_gateway.client.http.target import Target
+from batch_gateway.durations import format_duration
+from batch_gateway.errors import (
+    BadResponseError,
+    ConfigError,
+    GatewayConnectionError,
+    InferenceError,
+    InvalidRequestError,
+    RequestTimeoutError,
+)
+from batch_gateway.wire.headers import Headers
+
+__all__ = ["AiohttpExchanger"]
+
+T = TypeVar("T")
+
+_PATH = re.compile(r"/[!-~]*")
+# Of one header line. The number of headers is bounded by aiohttp itself.
+_MAX_HEADER_BYTES = 64 * 1024
+# aiohttp warns of larger `bytes` because it writes them in one go; a file is written in pieces.
+_LARGEST_SINGLE_WRITE = 512 * 1024
+_SKIPPED_AUTO_HEADERS = ("Accept-Encoding", "Accept", "User-Agent", "Content-Type")
+# aiohttp's own timeouts round up to whole seconds and count the wait for a free connection as
+# connecting, so `_Attempt` keeps time instead.
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+class AiohttpExchanger:
+    """An `HTTPExchanger` on an aiohttp session, which is opened by the first request.
+
+    Belongs to the event loop of that first request. Raises ConfigError at construction when the
+    API key, a certificate or the proxy cannot be used.
+    """
+
+    def __init__(self, config: HTTPInferenceClientConfig) -> None:
+        if config.unix_socket is not None and config.url.scheme == "https":
+            raise ConfigError("unix_socket", "TLS over a Unix socket needs transport='native'")
+        self._config = config
+        # A compressed answer would only cost both sides time; whoever wants one can say so.
+        identity = (("Accept-Encoding", "identity"),)
+        self._headers = merge_headers(identity, origin_headers(config))
+        self._target = Target.of(config)
+        self._ssl = config.tls.ssl_context() if self._target.tls else None
+        if self._ssl is not None:
+            self._ssl.set_alpn_protocols(["http/1.1"])
+        self._proxy = proxy_url(config)
+        self._connect_timeout = seconds(config.connect_timeout)
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def post(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        deadline: float,
+    ) -> HTTPResponse:
+        session = self._open_session()
+        attempt = _Attempt(self._connect_timeout, deadline)
+        over = _checked(path, headers)
+        return await self._timed(attempt, self._post(session, attempt, path, over, body))
+
+    async def connect(self, *, deadline: float) -> None:
+        """Open one connection of its own and close it again; with a proxy, to the proxy."""
+        self._require_open()
+        attempt = _Attempt(self._connect_timeout, deadline)
+        await self._timed(attempt, self._connect(attempt))
+
+    async def aclose(self) -> None:
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _post(
+        self,
+        session: aiohttp.ClientSession,
+        attempt: _Attempt,
+        path: str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes,
+    ) -> HTTPResponse:
+        async with session.post(
+            # Already a valid URL; quoting it anew could change what a signature covers.
+            URL(f"{self._config.base_url}{path}", encoded=True),
+            data=body if len(body) <= _LARGEST_SINGLE_WRITE else io.BytesIO(body),
+            headers=CIMultiDict(merge_headers(self._headers, headers)),
+            proxy=self._proxy,
+            allow_redirects=False,
+            trace_request_ctx=attempt,
+        ) as response:
+            return await self._read(response)
+
+    async def _connect(self, attempt: _Attempt) -> None:
+        attempt.starts_connecting()
+        writer = await self._dial()
+        attempt.connected()
+        writer.close()
+        # A peer that resets the farewell was reached all the same.
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    async def _dial(self) -> asyncio.StreamWriter:
+        if self._target.unix_socket is not None:
+            _, writer = await asyncio.open_unix_connection(self._target.unix_socket)
+            return writer
+        host, port, context = self._target.host, self._target.port, self._ssl
+        if self._proxy is not None:
+            proxy = urlsplit(self._proxy)
+            secure = proxy.scheme == "https"
+            host, port = proxy.hostname or "", proxy.port or (443 if secure else 80)
+            context = self._config.tls.ssl_context() if secure else None
+        _, writer = await asyncio.open_connection(host, port, ssl=context)
+        return writer
+
+    async def _read(self, response: aiohttp.ClientResponse) -> HTTPResponse:
+        if response.status == 101:
+            raise BadResponseError(f"{self._target.name} switched protocols, unasked")
+        connection = response.connection
+        protocol = None if connection is None else connection.protocol
+        body = await self._read_body(response)
+        # Without a length the body ends with the connection; aiohttp takes a reset for that end.
+        if protocol is not None and isinstance(protocol.exception(), aiohttp.ClientOSError):
+            raise GatewayConnectionError(
+                f"{self._target.name} reset the connection during the response",
+                cause=protocol.exception(),
+            )
+        return HTTPResponse(
+            response.status, Headers(response.raw_headers), self._decoded(response, body)
+        )
+
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self._config.max_response_bytes
+        # Whatever the header says is refused before anything is read, and is never trusted.
+        if response.content_length is not None and response.content_length > limit:
+            raise _too_large(self._target.name, limit)
+        # Not a list: a server that sends tiny chunks would use up far more than the limit.
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            if len(body) + len(chunk) > limit:
+                raise _too_large(self._target.name, limit)
+            body += chunk
+        return bytes(body)
+
+    def _decoded(self, response: aiohttp.ClientResponse, body: bytes) -> bytes:
+        """Undone here for the sake of the limit, which aiohttp's own decoding does not have."""
+        codings = response.headers.get("Content-Encoding", "")
+        if not body or not codings:
+            return body
+        try:
+            return decode_body(body, codings, self._config.max_response_bytes)
+        except UndecodableBodyError as error:
+            raise BadResponseError(
+                f"the response of {self._target.name} {error}",
+                status_code=response.status,
+                cause=error,
+            ) from error
+
+    async def _timed(self, attempt: _Attempt, work: Coroutine[None, None, T]) -> T:
+        """`work` within the attempt's time, its exceptions in this package's terms."""
+        try:
+            async with attempt.timer():
+                return await work
+        except InferenceError:
+            raise
+        except TimeoutError as error:
+            raise RequestTimeoutError(
+                attempt.timeout_message(self._target.name), cause=error
+            ) from error
+        except aiohttp.ClientError as error:
+            if self._closed:
+                raise closed_error() from error
+            raise exchange_error(error, self._target.name, reused=attempt.reused) from error
+        except OSError as error:
+            raise dial_error(error, self._target.name) from error
+        except asyncio.CancelledError as error:
+            # Closing the session cancels the futures of waiting requests, not their tasks.
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise closed_error() from error
+            raise
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        self._require_open()
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=self._connector(),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=_NO_TIMEOUT,
+                skip_auto_headers=_SKIPPED_AUTO_HEADERS,
+                auto_decompress=False,
+                max_line_size=_MAX_HEADER_BYTES,
+                max_field_size=_MAX_HEADER_BYTES,
+                trace_configs=[_tracing()],
+            )
+        return self._session
+
+    def _connector(self) -> aiohttp.BaseConnector:
+        config = self._config
+        limit = config.max_connections or 0
+        idle = seconds(config.idle_timeout)
+        keeps = config.max_idle_connections > 0 and idle > 0
+        keepalive = idle if keeps else None
+        if self._target.unix_socket is not None:
+            return CheckingUnixConnector(
+                path=self._target.unix_socket,
+                force_close=not keeps,
+                keepalive_timeout=keepalive,
+                limit=limit,
+            )
+        return CheckingTCPConnector(
+            ssl=self._ssl or True, force_close=not keeps, keepalive_timeout=keepalive, limit=limit
+        )
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise closed_error()
+
+
+class _Attempt:
+    """The clock of one exchange: its deadline, and a nearer one while a connection is made."""
+
+    def __init__(self, connect_timeout: float, deadline: float) -> None:
+        self.reused = False
+        self._connect_timeout = connect_timeout
+        self._connecting = False
+        self._ends: float | None = None
+        if deadline != float("inf"):
+            left = deadline - time.monotonic()
+            # Checked here because aiohttp may send before it gives a timer the chance to run.
+            if left <= 0:
+                raise RequestTimeoutError("there was no time left to send the request")
+            # The loop's clock need not be the one that deadlines are told in.
+            self._ends = asyncio.get_running_loop().time() + left
+        self._timer = asyncio.timeout_at(self._ends)
+
+    def timer(self) -> asyncio.Timeout:
+        """The block that ends in TimeoutError when time is up; enter it once."""
+        return self._timer
+
+    def starts_connecting(self) -> None:
+        self._connecting = True
+        ends = asyncio.get_running_loop().time() + self._connect_timeout
+        self._timer.reschedule(ends if self._ends is None else min(ends, self._ends))
+
+    def connected(self) -> None:
+        self._connecting = False
+        self._timer.reschedule(self._ends)
+
+    def timeout_message(self, where: str) -> str:
+        if not self._connecting:
+            return f"no complete answer from {where} in time"
+        limit = format_duration(self._connect_timeout)
+        return f"no connection to {where} in time (connect_timeout is {limit})"
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """aiohttp's hooks around the making of a connection, each told to its `_Attempt`."""
+
+    async def starts(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.starts_connecting()
+
+    async def ends(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.connected()
+
+    async def reuses(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.reused = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_create_start.append(starts)
+    tracing.on_connection_create_end.append(ends)
+    tracing.on_connection_reuseconn.append(reuses)
+    return tracing
+
+
+def _checked(path: str, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    if not _PATH.fullmatch(path):
+        raise InvalidRequestError(f"{path!r} is not a path that a request can be sent to")
+    try:
+        return check_headers("headers", headers)
+    except ConfigError as error:
+        raise InvalidRequestError(str(error), cause=error) from error
+
+
+def _too_large(where: str, limit: int) -> BadResponseError:
+    return BadResponseError(
+        f"the response of {where} is larger than max_response_bytes ({limit} bytes)"
+    )
