@@ -18,6 +18,7 @@ __all__ = ["Connection"]
 # Up to here a request is written in one go; copying it next to its head costs less than a
 # second write.
 _SMALL_BODY = 64 * 1024
+_READ_AHEAD_ROUNDS = 10
 _NEVER = float("inf")
 
 
@@ -111,6 +112,22 @@ class Connection(asyncio.Protocol):
         """
         return self.reusable and not self._poll(0)
 
+    async def read_ahead(self) -> None:
+        """Let the event loop read what has arrived right behind a TLS handshake.
+
+        A TLS 1.3 server looks at our certificate after our side of the handshake is done, and
+        may refuse it and reset the connection. Were the request written first, the write would
+        fail, and the alert that says why would never be read.
+
+        Raises TLSError or GatewayConnectionError when the connection is lost already.
+        """
+        for _ in range(_READ_AHEAD_ROUNDS):
+            if not self._poll(0):
+                break
+            await asyncio.sleep(0)
+        if self._lost.done():
+            raise self._broken(self._lost_cause)
+
     async def wait_lost(self) -> None:
         """Return once the socket is closed."""
         await asyncio.shield(self._lost)
@@ -146,10 +163,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.reusable = False
         self._lost_cause = exc
         if self._waiter is not None:
             self._end(exc)
+        self.reusable = False
         self._reader.close()
         self._poll = _never_readable
         self._lost.set_result(None)
@@ -167,13 +184,21 @@ class Connection(asyncio.Protocol):
 
     def _end(self, cause: Exception | None) -> None:
         """The connection ended under an exchange, which may be how its response ends."""
-        if cause is not None or not self._reader.received:
-            self._fail(self._broken(cause))
-            return
         try:
-            self._succeed(self._reader.finish())
+            response = self._last_response(cause)
         except InferenceError as error:
             self._fail(error)
+        else:
+            self._succeed(response)
+
+    def _last_response(self, cause: Exception | None) -> HTTPResponse:
+        if cause is None and self._reader.received:
+            return self._reader.finish()
+        unread = b"" if self._upload is None else self._upload.unread()
+        response = self._reader.feed(unread) if unread else None
+        if response is None:
+            raise self._broken(cause)
+        return response
 
     def _succeed(self, response: HTTPResponse) -> None:
         # An answer to a request that is still being sent leaves the rest of it in the way.
@@ -193,7 +218,9 @@ class Connection(asyncio.Protocol):
 
     def _settle(self) -> asyncio.Future[HTTPResponse] | None:
         waiter, self._waiter = self._waiter, None
-        self._upload = None
+        if self._upload is not None:
+            self._upload.close()
+            self._upload = None
         self.deadline = _NEVER
         return waiter
 

@@ -30,6 +30,10 @@ def dial_error(error: OSError, peer: str) -> InferenceError:
         return GatewayConnectionError(
             f"the name of {peer} cannot be resolved: {error.strerror}", cause=error
         )
+    if isinstance(error, ConnectionResetError | ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return GatewayConnectionError(
+            f"{peer} closed the connection during the TLS handshake", cause=error
+        )
     # The kernel gave up; its patience is usually longer than connect_timeout.
     if isinstance(error, TimeoutError):
         return RequestTimeoutError(f"connecting to {peer} timed out", cause=error)

@@ -14,7 +14,7 @@ from batch_gateway.client.http.connection_errors import closed_error, dial_error
 from batch_gateway.client.http.race import first_to_connect
 from batch_gateway.client.http.target import Target
 from batch_gateway.durations import format_duration
-from batch_gateway.errors import RequestTimeoutError
+from batch_gateway.errors import InferenceError, RequestTimeoutError
 
 __all__ = ["Dialler"]
 
@@ -63,6 +63,8 @@ class Dialler:
                     return await self._connect(phase)
                 finally:
                     self._under_way.discard(timeout)
+        except InferenceError:  # which may be an OSError too
+            raise
         except TimeoutError as error:
             # The kernel's ETIMEDOUT is a TimeoutError as well, but has a number.
             if error.errno is not None:
@@ -97,6 +99,12 @@ class Dialler:
             server_hostname=None if context is None else self._target.host,
             ssl_shutdown_timeout=None if context is None else _TLS_FAREWELL,
         )
+        if context is not None:
+            try:
+                await connection.read_ahead()
+            except BaseException:
+                connection.abort()
+                raise
         return connection
 
     async def _connect_tcp(self, phase: _Phase) -> socket.socket:

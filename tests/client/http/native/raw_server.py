@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.native import NativeExchanger
@@ -22,7 +22,7 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        self.transport = writer.transport
+        self.transport = cast("asyncio.Transport", writer.transport)
 
     async def request(self) -> tuple[str, bytes]:
         """The next request's head and body; IncompleteReadError when the client hangs up."""
@@ -90,7 +90,7 @@ class Server:
             await self.script(peer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - `stop` shows it
             self.errors.append(error)
         finally:
             self.open -= 1
