@@ -140,14 +140,15 @@ def _open(source: str | os.PathLike[str] | BinaryIO) -> int:
     if not isinstance(source, str | os.PathLike):
         return os.dup(source.fileno())
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
         return fd
-    with os.fdopen(fd, "rb") as stream:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise InputError(f"{os.fspath(source)} is a directory: name a file of JSON lines")
-        # A pipe (`<(zcat file)`) can be read only once, and is wanted twice.
-        with spool(stream) as copy:
-            return os.dup(copy.fileno())
+    if stat.S_ISDIR(mode):
+        os.close(fd)
+        raise InputError(f"{os.fspath(source)} is a directory: name a file of JSON lines")
+    # A pipe (`<(zcat file)`) can be read only once, and is wanted twice.
+    with os.fdopen(fd, "rb") as stream, spool(stream) as copy:
+        return os.dup(copy.fileno())
 
 
 def _plan(
