@@ -1,0 +1,134 @@
+"""Every command and snippet that the documents show does what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from batch_gateway.testing import SimulatorConfig, simulated_gateway
+from tests.documents.blocks import DOCUMENTS, ROOT, Block, blocks
+
+BLOCKS = list(blocks())
+# The documents write gateways as http://NAME:8000; the tests put the simulator in their place.
+_GATEWAY = re.compile(r"http://[a-z][a-z0-9.-]*:8000")
+_EXIT = re.compile(r"exit (\d+)")
+
+
+def of(language: str, note: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language == language and block.note.startswith(note)]
+
+
+@pytest.fixture(scope="module")
+def gateway_url() -> Iterator[str]:
+    with simulated_gateway(SimulatorConfig.instant()) as gateway:
+        yield gateway.url
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder such as a reader of the documents works in."""
+    with (ROOT / "examples" / "requests.jsonl").open("rb") as lines:
+        (tmp_path / "requests.jsonl").write_bytes(b"".join(islice(lines, 30)))
+    (tmp_path / "key.txt").write_text("sk-your-key\n")
+    return tmp_path
+
+
+def run(command: list[str], desk: Path, gateway_url: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("BATCH_GATEWAY_")}
+    return subprocess.run(
+        command,
+        cwd=desk,
+        env={**inherited, "PATH": path, "PYTHONWARNINGS": "error"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def expected_exit(block: Block) -> int:
+    found = _EXIT.search(block.note)
+    return int(found.group(1)) if found else 0
+
+
+@pytest.mark.parametrize("block", of("python", "run"), ids=str)
+def test_a_snippet_runs_as_printed(block: Block, desk: Path, gateway_url: str) -> None:
+    # Some snippets rely on the default gateway, which no test may assume to be there.
+    code = block.code.replace(
+        "HTTPInferenceClient()", "HTTPInferenceClient(HTTPInferenceClientConfig())"
+    ).replace("HTTPInferenceClientConfig()", 'HTTPInferenceClientConfig("http://localhost:8000")')
+    if "import HTTPInferenceClientConfig" not in code:
+        code = "from batch_gateway import HTTPInferenceClientConfig\n" + code
+    (desk / "snippet.py").write_text(_GATEWAY.sub(gateway_url, code))
+    done = run([sys.executable, "snippet.py"], desk, gateway_url)
+    assert done.returncode == expected_exit(block), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("block", of("sh", "run"), ids=str)
+def test_a_command_runs_as_printed(block: Block, desk: Path, gateway_url: str) -> None:
+    script = _GATEWAY.sub(gateway_url, block.code)
+    done = run(["bash", "-euo", "pipefail", "-c", script], desk, gateway_url)
+    assert done.returncode == expected_exit(block), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("block", of("yaml", "config"), ids=str)
+def test_a_configuration_is_accepted_as_printed(block: Block, desk: Path, gateway_url: str) -> None:
+    (desk / "config.yaml").write_text(_GATEWAY.sub(gateway_url, block.code))
+    command = [
+        "batch-gateway",
+        "run",
+        "requests.jsonl",
+        "--config",
+        "config.yaml",
+        "-o",
+        "out.jsonl",
+    ]
+    done = run(command, desk, gateway_url)
+    assert done.returncode == expected_exit(block), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("block", of("json", "batch line"), ids=str)
+def test_a_batch_line_is_valid_as_printed(block: Block, desk: Path, gateway_url: str) -> None:
+    (desk / "line.jsonl").write_text(block.code)
+    done = run(["batch-gateway", "validate", "line.jsonl"], desk, gateway_url)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_block_is_left_unchecked() -> None:
+    checked = {
+        id(block)
+        for language, note in [
+            ("python", "run"),
+            ("sh", "run"),
+            ("sh", "setup:"),
+            ("yaml", "config"),
+            ("json", "batch line"),
+        ]
+        for block in of(language, note)
+    }
+    # `text` blocks show output; everything else must be something that a test runs.
+    left = [str(b) for b in BLOCKS if id(b) not in checked and b.language != "text"]
+    assert left == []
+
+
+def test_the_readme_has_exactly_two_set_up_commands() -> None:
+    setup = of("sh", "setup:")
+    assert [block.note for block in setup] == ["setup: demo", "setup: test"]
+    assert all(len(block.code.strip().splitlines()) == 1 for block in setup)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text("utf-8"))
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (path.parent / target).exists()] == []
