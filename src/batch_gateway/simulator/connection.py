@@ -77,7 +77,8 @@ class ServerConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(openai_error(400, "this server does not change protocols"))
+            # The parser takes the rest for another protocol, so the body is out of reach.
+            self._refuse(openai_error(400, "send no Upgrade header: only HTTP/1.1 is spoken"))
         except httptools.HttpParserError as error:
             if not self._refused:
                 self._refuse(openai_error(400, f"this is not HTTP/1.1: {error}"))
@@ -123,7 +124,7 @@ class ServerConnection(asyncio.Protocol):
             self._refuse(openai_error(413, f"the body is over {MAX_BODY_BYTES} bytes"))
 
     def on_message_complete(self) -> None:
-        if self._refused:
+        if self._refused or self._parser.should_upgrade():
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         request = ReceivedRequest(

@@ -30,6 +30,7 @@ class EventStream:
         self._fault = "" if fault is None else fault.name
         self._sent = 0
         self._begun = False
+        self._strikes_half_way = self._fault not in ("", "sse-no-done")
         self._half = max(1, answer.output_tokens // 2)
 
     @property
@@ -40,10 +41,11 @@ class EventStream:
         """Send what is new up to token `count`."""
         if count <= self._sent or self._exchange.ended:
             return
-        if self._fault and self._fault != "sse-no-done" and count >= self._half:
+        if self._strikes_half_way and count >= self._half:
             self._send_tokens(self._half)
+            self._strikes_half_way = False
             self._strike()
-        else:
+        if not self._exchange.ended:
             self._send_tokens(count)
 
     def close(self) -> None:
@@ -72,14 +74,9 @@ class EventStream:
     def _strike(self) -> None:
         if self._fault == "sse-bad-chunk":
             # The rest of the answer follows, so that only the broken event gives it away.
-            self._fault_done()
             self._exchange.send_chunk(_BAD_CHUNK)
-            return
-        if self._fault == "sse-error-event":
+        elif self._fault == "sse-error-event":
             self._exchange.send_chunk(data_event(_ERROR_EVENT))
             self._exchange.end_stream()
-            return
-        self._exchange.finish(whole=False, keep_alive=False)
-
-    def _fault_done(self) -> None:
-        self._half = self._answer.output_tokens + 1
+        else:
+            self._exchange.finish(whole=False, keep_alive=False)

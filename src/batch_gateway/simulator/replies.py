@@ -85,7 +85,12 @@ LLMD_REFUSALS = {
     "ttl-expired": _refusal(
         429, _EXHAUSTED, "request TTL expired in the queue", "rejected-ttl-expired"
     ),
-    "no-endpoints": _refusal(503, _UNAVAILABLE, "no endpoints available", "rejected-no-endpoints"),
+    "no-endpoints": _refusal(
+        503,
+        _UNAVAILABLE,
+        "failed to find endpoint candidates for serving the request",
+        "rejected-no-endpoints",
+    ),
     "shutting-down": _refusal(
         503, _UNAVAILABLE, "flow controller is shutting down", "rejected-shutting-down"
     ),
