@@ -46,7 +46,7 @@ def test_the_original_processor_configuration_is_accepted_to_the_letter(tmp_path
         "gateway": "http://llm-d-gateway:8000",
         "timeout": 300.0,
         "api_key": "sk-your-api-key",
-        "concurrency": 10,
+        "total_concurrency": 10,
     }
 
 
@@ -86,6 +86,7 @@ concurrency:
         "tls_client_key_file": Path("/certs/client.key"),
         "tls_insecure_skip_verify": False,
         "concurrency": 50,
+        "total_concurrency": 100,
     }
 
 

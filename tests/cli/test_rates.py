@@ -21,9 +21,9 @@ def test_no_time_is_no_rate() -> None:
     assert measure(at(10, 5), at(10, 50)) == Rates()
 
 
-def test_failed_lines_count_as_done() -> None:
-    snapshot = Snapshot(at=0, total=10, succeeded=3, failed=2)
-    assert (snapshot.done, snapshot.left) == (5, 5)
+def test_failed_lines_and_earlier_results_count_as_done() -> None:
+    snapshot = Snapshot(at=0, total=10, done_before=1, succeeded=3, failed=2)
+    assert (snapshot.done, snapshot.left) == (6, 4)
 
 
 @given(gaps=st.lists(st.floats(0.01, 20), min_size=1, max_size=80))
@@ -54,6 +54,6 @@ def test_before_the_first_result_nothing_is_foretold() -> None:
 
 
 def test_results_of_earlier_runs_do_not_make_this_one_look_fast() -> None:
-    started = Snapshot(at=0, total=100, already_done=80, succeeded=80)
-    now = Snapshot(at=10, total=100, already_done=80, succeeded=90)
+    started = Snapshot(at=0, total=100, done_before=80)
+    now = Snapshot(at=10, total=100, done_before=80, succeeded=10)
     assert seconds_left((started, now), started) == pytest.approx(10)

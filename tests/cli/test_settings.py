@@ -167,6 +167,25 @@ def test_gateways_for_models_alone_need_no_default(tmp_path: Path) -> None:
     assert set(settings.model_gateways) == {"m"}
 
 
+@pytest.mark.parametrize(
+    ("config", "flag", "expected"),
+    [
+        ("max_job_concurrency: 10", None, 5),
+        ("concurrency: {global: 100, per_endpoint: 30}", None, 30),
+        ("concurrency: {global: 40, per_endpoint: 30}", None, 20),
+        ("max_job_concurrency: 1", None, 1),
+        ("concurrency: 7", None, 7),
+        ("concurrency: {global: 40}", 200, 200),
+    ],
+)
+def test_gateways_share_the_total_concurrency(
+    tmp_path: Path, config: str, flag: int | None, expected: int
+) -> None:
+    flags = {"gateway": "http://g", "model_gateways": {"m": "http://m"}, "concurrency": flag}
+    settings = resolve(tmp_path, flags, config=config)
+    assert (settings.gateways, settings.concurrency) == (2, expected)
+
+
 def test_the_simulator_gets_neither_key_nor_detours(tmp_path: Path) -> None:
     settings = resolve(
         tmp_path,

@@ -5,57 +5,52 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from batch_gateway.cli.exit_codes import ExitCode
-from batch_gateway.cli.summary import Failure, Outcome, RunReport, as_json, as_text
+from batch_gateway import ErrorCategory
+from batch_gateway.batch.progress import Cause, RunSummary
+from batch_gateway.cli.summary import RunReport, as_json, as_text
 
-SOME_FAILED = RunReport(
-    input="requests.jsonl",
-    outcome=Outcome.COMPLETED,
-    exit_code=ExitCode.SOME_FAILED,
-    reason="",
+SUMMARY = RunSummary(
     total=1000,
-    already_done=200,
     succeeded=995,
     failed=5,
-    by_category={"INVALID_REQ": 4, "SERVER_ERROR": 1},
-    first_failures=[
-        Failure(
-            line=12,
-            custom_id="req-12",
-            category="INVALID_REQ",
-            status_code=400,
-            message="no model x",
-        ),
-        Failure(
-            line=1999,
-            custom_id="req-1999",
-            category="SERVER_ERROR",
-            status_code=None,
-            message="connection reset",
-        ),
+    left_to_send=0,
+    finished_now=800,
+    by_category={ErrorCategory.INVALID_REQ: 4, ErrorCategory.SERVER_ERROR: 1},
+    causes=[
+        Cause(12, "req-12", ErrorCategory.INVALID_REQ, 400, "no model x", 3),
+        Cause(1999, "req-1999", ErrorCategory.SERVER_ERROR, None, "connection reset"),
     ],
     input_tokens=12_000,
     output_tokens=3_000,
     retries=7,
     seconds=10.0,
+)
+SOME_FAILED = RunReport(
+    summary=SUMMARY,
+    done_before=200,
+    disk_problem=False,
+    input="requests.jsonl",
     output="results.jsonl",
     errors="results.errors.jsonl",
     next_steps=[("To send the failed lines again:", "batch-gateway run … --retry-failed")],
 )
 ALL_GOOD = replace(
     SOME_FAILED,
-    exit_code=ExitCode.SUCCEEDED,
-    already_done=0,
-    succeeded=1000,
-    failed=0,
-    by_category={},
-    first_failures=[],
+    summary=replace(SUMMARY, succeeded=1000, failed=0, by_category={}, causes=[]),
+    done_before=0,
     next_steps=[],
 )
+
+
+def ended(**changes: Any) -> RunReport:
+    """A run that ended early."""
+    changes = {"succeeded": 40, "left_to_send": 955, **changes}
+    return replace(SOME_FAILED, summary=replace(SUMMARY, **changes))
 
 
 def test_the_summary_of_a_run_with_failures_says_what_and_what_next() -> None:
@@ -70,9 +65,9 @@ Done in 10.0s: 995 of 1,000 requests succeeded, 5 failed
   results   results.jsonl
   errors    results.errors.jsonl
 
-  line 12    req-12: 400 no model x
-  line 1,999 req-1999: connection reset
-  and 3 more in results.errors.jsonl
+  line 12     req-12: 400 no model x (and 2 more like it)
+  line 1,999  req-1999: connection reset
+  and 1 more for other reasons
 
 To send the failed lines again:
   batch-gateway run … --retry-failed
@@ -88,54 +83,63 @@ def test_a_run_without_failures_is_short() -> None:
 
 
 def test_a_run_with_nothing_to_send_says_so() -> None:
-    text = as_text(replace(ALL_GOOD, already_done=1000)).plain
-    assert text.startswith("Nothing to send, every line has a result: all 1,000 requests succeeded")
+    nothing = replace(ALL_GOOD, summary=replace(ALL_GOOD.summary, finished_now=0))
+    text = as_text(nothing).plain
+    assert text.startswith("Nothing to send: all 1,000 requests succeeded\n")
     assert "speed" not in text
 
 
 @pytest.mark.parametrize(
-    ("outcome", "reason", "expected"),
+    ("changes", "code", "expected"),
     [
+        ({}, 1, "Done in 10.0s: 40 of 1,000 requests succeeded, 5 failed, 955 left"),
+        ({"interrupted": True}, 130, "Interrupted: 40 of 1,000 requests succeeded, 5 failed"),
+        ({"deadline_passed": True}, 3, "The deadline passed: 40 of 1,000 requests succeeded"),
         (
-            Outcome.INTERRUPTED,
-            "",
-            "Interrupted: 40 of 1,000 requests succeeded, 5 failed, 955 left",
-        ),
-        (Outcome.DEADLINE, "", "The deadline passed: 40 of 1,000 requests succeeded"),
-        (
-            Outcome.GATEWAY_UNUSABLE,
-            "401 wrong key",
+            {"gateway_problem": "401 wrong key"},
+            3,
             "Stopped, the gateway cannot be used: 401 wrong key\n40 of 1,000 requests succeeded",
         ),
         (
-            Outcome.NOT_WRITTEN,
-            "No space left on device",
-            "Stopped, results cannot be written: No space left on device\n40 of 1,000",
+            {"journal_problem": "results.jsonl: No space left", "interrupted": True},
+            4,
+            "Stopped, results cannot be written: results.jsonl: No space left\n40 of 1,000",
         ),
     ],
 )
 def test_a_run_that_ended_early_says_why_and_what_is_left(
-    outcome: Outcome, reason: str, expected: str
+    changes: dict[str, Any], code: int, expected: str
 ) -> None:
-    report = replace(SOME_FAILED, outcome=outcome, reason=reason, succeeded=40, already_done=0)
+    report = replace(ended(**changes), disk_problem=True)
+    assert report.exit_code == code
     assert as_text(report).plain.startswith(expected)
 
 
+def test_an_input_that_changed_under_a_run_is_bad_input() -> None:
+    report = ended(journal_problem="requests.jsonl changed while it was running")
+    assert report.exit_code == 2
+    assert as_text(report).plain.startswith("Stopped: requests.jsonl changed")
+
+
+def test_the_exit_code_tells_whether_every_line_succeeded() -> None:
+    assert ALL_GOOD.exit_code == 0
+    assert SOME_FAILED.exit_code == 1
+
+
 def test_what_a_gateway_says_cannot_steer_the_terminal() -> None:
-    evil = replace(SOME_FAILED.first_failures[0], message="\x1b[2Jgone", custom_id="a\x07b")
-    report = replace(SOME_FAILED, first_failures=[evil], reason="\x1b]0;title\x07")
-    for outcome in (Outcome.COMPLETED, Outcome.GATEWAY_UNUSABLE):
-        text = as_text(replace(report, outcome=outcome)).plain
+    evil = Cause(1, "a\x07b", ErrorCategory.UNKNOWN, 404, "\x1b[2Jgone")
+    for reason in (None, "\x1b]0;title\x07"):
+        text = as_text(ended(causes=[evil], gateway_problem=reason)).plain
         assert "\x1b" not in text
         assert "\x07" not in text
         assert "\\x1b[2Jgone" in text
 
 
 def test_square_brackets_are_not_taken_for_markup() -> None:
-    failure = replace(SOME_FAILED.first_failures[0], message="[bold]not markup[/bold]")
+    cause = Cause(1, "a", ErrorCategory.UNKNOWN, 404, "[bold]not markup[/bold]")
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
-    console.print(as_text(replace(SOME_FAILED, first_failures=[failure])), soft_wrap=True)
+    console.print(as_text(ended(causes=[cause])), soft_wrap=True)
     assert "[bold]not markup[/bold]" in screen.getvalue()
 
 
@@ -146,18 +150,21 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "exit_code": 1,
         "reason": None,
         "total": 1000,
-        "already_done": 200,
         "succeeded": 995,
         "failed": 5,
         "left": 0,
+        "still_to_retry": 0,
+        "done_before": 200,
+        "finished_now": 800,
         "failed_by_category": {"INVALID_REQ": 4, "SERVER_ERROR": 1},
-        "first_failures": [
+        "causes": [
             {
                 "line": 12,
                 "custom_id": "req-12",
                 "category": "INVALID_REQ",
                 "status_code": 400,
                 "message": "no model x",
+                "count": 3,
             },
             {
                 "line": 1999,
@@ -165,6 +172,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
                 "category": "SERVER_ERROR",
                 "status_code": None,
                 "message": "connection reset",
+                "count": 1,
             },
         ],
         "usage": {"input_tokens": 12_000, "output_tokens": 3_000, "total_tokens": 15_000},
@@ -178,4 +186,5 @@ def test_the_json_object_has_the_documented_keys() -> None:
 
 
 def test_a_run_that_took_no_time_has_no_rate() -> None:
-    assert as_json(replace(ALL_GOOD, seconds=0.0))["requests_per_second"] == 0
+    assert as_json(ended(seconds=0.0))["requests_per_second"] == 0
+    assert as_json(ended(seconds=0.0))["tokens_per_second"] == 0

@@ -11,10 +11,11 @@ Accepted at the top of a file, all optional:
   `inference_api_key`, `max_job_concurrency`, and `num_workers`, `poll_interval`, `task_wait_time`;
 - its newer ones: `global_inference_gateway`, `concurrency: {global, per_endpoint, recovery, aimd}`.
 
-`run` sends one file, so it uses the smallest of `max_job_concurrency`, `concurrency.global` and
-`concurrency.per_endpoint` as its concurrency. `num_workers`, `poll_interval`, `task_wait_time`,
-`concurrency.recovery` and `concurrency.aimd` are checked and belong to a processor; `run` has no
-use for them. Relative paths are relative to the file.
+`concurrency: N` and `concurrency.per_endpoint` are requests in flight to each gateway;
+`max_job_concurrency` and `concurrency.global` are over all gateways, which share them evenly. The
+smallest counts. `num_workers`, `poll_interval`, `task_wait_time`, `concurrency.recovery` and
+`concurrency.aimd` are checked and belong to a processor; `run` has no use for them. Relative paths
+are relative to the file.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ from batch_gateway.cli.yaml_document import YAMLDocument, compose
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.errors import ConfigError
 
-__all__ = ["ConfigFile", "ModelGateway", "load_config_file"]
+__all__ = ["TOTAL_CONCURRENCY", "ConfigFile", "ModelGateway", "load_config_file"]
+
+TOTAL_CONCURRENCY = "total_concurrency"
+"""The setting for requests in flight over all gateways; only files have it."""
 
 Values = dict[str, Given]
 
@@ -101,12 +105,12 @@ class _Reader:
         self._document = document
         self._values: Values = {}
         self._processor: Values = {}
-        self._limits: list[tuple[int, Given]] = []
+        self._limits: dict[str, list[Given]] = {}
         self._model_gateways: dict[str, ModelGateway] = {}
         self._sections = {
             "headers": self._run_headers,
             "concurrency": self._concurrency,
-            "max_job_concurrency": self._limit,
+            "max_job_concurrency": self._total_limit,
             "global_inference_gateway": self._global_gateway,
             "model_gateways": self._gateways_by_model,
         }
@@ -127,8 +131,8 @@ class _Reader:
                 valid = {*self._sections, *_FOR_PROCESSOR, *_AT_TOP}
                 self._document.unknown_key(key_node, key, valid)
         self._check_sections(root, sections)
-        if self._limits:
-            self._values["concurrency"] = min(self._limits, key=lambda limit: limit[0])[1]
+        for name, limits in self._limits.items():
+            self._values[name] = min(limits, key=lambda limit: limit.value)
         return ConfigFile(self._values, self._model_gateways)
 
     def _check_sections(self, root: yaml.Node, sections: Mapping[str, yaml.Node]) -> None:
@@ -179,13 +183,15 @@ class _Reader:
 
     def _concurrency(self, key: str, node: yaml.Node) -> None:
         if isinstance(node, yaml.ScalarNode):
-            self._limit(key, node)
+            self._limit("concurrency", key, node)
             return
         checked = _by_name(CONCURRENCY_KEYS)
         for name, key_node, value_node in self._document.entries(node, key):
             full = f"{key}.{name}"
-            if name in ("global", "per_endpoint"):
-                self._limit(full, value_node)
+            if name == "global":
+                self._total_limit(full, value_node)
+            elif name == "per_endpoint":
+                self._limit("concurrency", full, value_node)
             elif name == "aimd":
                 self._aimd(full, value_node)
             elif name in checked:
@@ -201,10 +207,14 @@ class _Reader:
             else:
                 self._document.unknown_key(key_node, name, checked)
 
-    def _limit(self, key: str, node: yaml.Node) -> None:
+    def _total_limit(self, key: str, node: yaml.Node) -> None:
+        self._limit(TOTAL_CONCURRENCY, key, node)
+
+    def _limit(self, name: str, key: str, node: yaml.Node) -> None:
         value = self._document.scalar(node, key, CONCURRENCY_LIMIT)
-        if isinstance(value, int):
-            self._limits.append((value, self._document.located(node, key, value)))
+        if value is not None:
+            limit = self._document.located(node, key, value)
+            self._limits.setdefault(name, []).append(limit)
 
     def _gateway(self, key: str, node: yaml.Node) -> Values:
         own: Values = {}

@@ -23,8 +23,8 @@ class Snapshot:
     Attributes:
         at: seconds on a monotonic clock.
         total: lines of the input.
-        already_done: lines that had a result when the run began.
-        succeeded, failed: lines with a result, those of earlier runs included.
+        done_before: lines that are not sent in this run because of earlier results.
+        succeeded, failed: lines recorded in this run.
         in_flight: lines being sent, retries and their waits included.
         retries: sendings after the first, in this run.
         tokens: of this run's answers, prompts included.
@@ -33,7 +33,7 @@ class Snapshot:
 
     at: float
     total: int
-    already_done: int = 0
+    done_before: int = 0
     succeeded: int = 0
     failed: int = 0
     in_flight: int = 0
@@ -43,7 +43,7 @@ class Snapshot:
 
     @property
     def done(self) -> int:
-        return self.succeeded + self.failed
+        return self.done_before + self.succeeded + self.failed
 
     @property
     def left(self) -> int:

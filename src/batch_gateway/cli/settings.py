@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batch_gateway.cli.config_file import ConfigFile, ModelGateway
+from batch_gateway.batch.plan import Order
+from batch_gateway.cli.config_file import TOTAL_CONCURRENCY, ConfigFile, ModelGateway
 from batch_gateway.cli.config_keys import Given, flag_name
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.gateways import API_KEY_SETTINGS, OWN_TO_A_GATEWAY, gateway_config
@@ -35,6 +36,8 @@ class RunSettings:
         gateway: the default gateway; None when only single models have one.
         uses_simulator: `gateway` is to be given the address of a simulator that we start.
         model_gateways: by model.
+        gateways: how many different ones there are.
+        concurrency: requests in flight to each gateway.
         deadline: seconds the run may take, or None.
         output, errors: as given, or None for the default names.
     """
@@ -42,11 +45,12 @@ class RunSettings:
     gateway: HTTPInferenceClientConfig | None
     uses_simulator: bool
     model_gateways: Mapping[str, HTTPInferenceClientConfig]
+    gateways: int
     concurrency: int
     deadline: float | None
     output: Path | None
     errors: Path | None
-    order: str
+    order: Order
     ordered: bool
     fresh: bool
     retry_failed: bool
@@ -67,11 +71,17 @@ def resolve_settings(
         return given[name].value if name in given else default
 
     concurrency = value("concurrency", DEFAULT_CONCURRENCY)
+    default = _default_gateway(given, concurrency)
     routes = _model_gateways(flags, given, file, concurrency)
-    if "gateway" not in given and not routes:
+    gateways = {default, *routes.values()} - {None}
+    if not gateways:
         raise _no_gateway()
+    if flags.get("concurrency") is None:
+        total = value(TOTAL_CONCURRENCY, len(gateways) * concurrency)
+        concurrency = min(concurrency, max(1, total // len(gateways)))
     return RunSettings(
-        gateway=_default_gateway(given, concurrency),
+        gateway=default,
+        gateways=len(gateways),
         uses_simulator=value("gateway") == SIMULATOR,
         model_gateways=routes,
         concurrency=concurrency,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from rich.text import Text
 
+from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import printable
 from batch_gateway.durations import format_duration
 
-__all__ = ["Failure", "Outcome", "RunReport", "as_json", "as_text"]
+__all__ = ["Outcome", "RunReport", "as_json", "as_text"]
 
 _LABEL_WIDTH = 10
 
@@ -26,17 +27,7 @@ class Outcome(StrEnum):
     DEADLINE = "deadline"
     GATEWAY_UNUSABLE = "gateway_unusable"
     NOT_WRITTEN = "not_written"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """One of the first failed lines."""
-
-    line: int
-    custom_id: str
-    category: str
-    status_code: int | None
-    message: str
+    INPUT_CHANGED = "input_changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,88 +35,101 @@ class RunReport:
     """Everything there is to say at the end.
 
     Attributes:
-        reason: why it ended early, or "".
-        total, succeeded, failed, left: lines of the input; earlier runs included.
-        already_done: how many of them had a result before this run.
-        by_category: failures of this run by `ErrorCategory`.
-        input_tokens, output_tokens, retries, seconds: of this run.
+        done_before: lines that were not sent because of earlier results.
+        disk_problem: whether `summary.journal_problem` is about writing, not about the input.
         next_steps: pairs of (what for, the command that does it).
     """
 
+    summary: RunSummary
+    done_before: int
+    disk_problem: bool
     input: str
-    outcome: Outcome
-    exit_code: ExitCode
-    reason: str
-    total: int
-    already_done: int
-    succeeded: int
-    failed: int
-    by_category: Mapping[str, int]
-    first_failures: Sequence[Failure]
-    input_tokens: int
-    output_tokens: int
-    retries: int
-    seconds: float
     output: str
     errors: str
     next_steps: Sequence[tuple[str, str]] = ()
 
     @property
-    def left(self) -> int:
-        return self.total - self.succeeded - self.failed
+    def outcome(self) -> Outcome:
+        summary = self.summary
+        if summary.journal_problem is not None:
+            return Outcome.NOT_WRITTEN if self.disk_problem else Outcome.INPUT_CHANGED
+        if summary.interrupted:
+            return Outcome.INTERRUPTED
+        if summary.gateway_problem is not None:
+            return Outcome.GATEWAY_UNUSABLE
+        return Outcome.DEADLINE if summary.deadline_passed else Outcome.COMPLETED
 
     @property
-    def finished_now(self) -> int:
-        return self.succeeded + self.failed - self.already_done
+    def exit_code(self) -> ExitCode:
+        if self.outcome is Outcome.COMPLETED:
+            all_good = self.summary.succeeded == self.summary.total
+            return ExitCode.SUCCEEDED if all_good else ExitCode.SOME_FAILED
+        return _EXIT_CODES[self.outcome]
 
     @property
-    def requests_per_second(self) -> float:
-        return self.finished_now / self.seconds if self.seconds > 0 else 0.0
+    def reason(self) -> str:
+        """Why it ended early, where there is more to say than the outcome."""
+        return self.summary.journal_problem or self.summary.gateway_problem or ""
 
     @property
     def tokens_per_second(self) -> float:
-        tokens = self.input_tokens + self.output_tokens
-        return tokens / self.seconds if self.seconds > 0 else 0.0
+        tokens = self.summary.input_tokens + self.summary.output_tokens
+        return tokens / self.summary.seconds if self.summary.seconds > 0 else 0.0
+
+
+_EXIT_CODES = {
+    Outcome.INTERRUPTED: ExitCode.INTERRUPTED,
+    Outcome.DEADLINE: ExitCode.GATEWAY_UNUSABLE,
+    Outcome.GATEWAY_UNUSABLE: ExitCode.GATEWAY_UNUSABLE,
+    Outcome.NOT_WRITTEN: ExitCode.NOT_WRITTEN,
+    Outcome.INPUT_CHANGED: ExitCode.BAD_INPUT,
+}
 
 
 def as_json(report: RunReport) -> dict[str, Any]:
     """The object that `--json` prints. Keys are only ever added.
 
-    `duration_seconds` and the rates are of this run; `succeeded`, `failed` and `left` add up to
-    `total`.
+    `succeeded`, `failed` and `left` add up to `total` and include earlier runs. `finished_now`,
+    `failed_by_category`, `causes`, `usage`, `retries`, `duration_seconds` and the rates are of
+    this run. `causes` are the first few reasons of failures, each with its first line.
     """
+    summary = report.summary
     return {
         "input": report.input,
         "outcome": report.outcome.value,
         "exit_code": int(report.exit_code),
         "reason": report.reason or None,
-        "total": report.total,
-        "already_done": report.already_done,
-        "succeeded": report.succeeded,
-        "failed": report.failed,
-        "left": report.left,
-        "failed_by_category": dict(report.by_category),
-        "first_failures": [
-            {
-                "line": failure.line,
-                "custom_id": failure.custom_id,
-                "category": failure.category,
-                "status_code": failure.status_code,
-                "message": failure.message,
-            }
-            for failure in report.first_failures
-        ],
+        "total": summary.total,
+        "succeeded": summary.succeeded,
+        "failed": summary.failed,
+        "left": summary.left_to_send,
+        "still_to_retry": summary.still_to_retry,
+        "done_before": report.done_before,
+        "finished_now": summary.finished_now,
+        "failed_by_category": {name.value: count for name, count in summary.by_category.items()},
+        "causes": [_cause_json(cause) for cause in summary.causes],
         "usage": {
-            "input_tokens": report.input_tokens,
-            "output_tokens": report.output_tokens,
-            "total_tokens": report.input_tokens + report.output_tokens,
+            "input_tokens": summary.input_tokens,
+            "output_tokens": summary.output_tokens,
+            "total_tokens": summary.input_tokens + summary.output_tokens,
         },
-        "retries": report.retries,
-        "duration_seconds": round(report.seconds, 3),
-        "requests_per_second": round(report.requests_per_second, 3),
+        "retries": summary.retries,
+        "duration_seconds": round(summary.seconds, 3),
+        "requests_per_second": round(summary.requests_per_second, 3),
         "tokens_per_second": round(report.tokens_per_second, 3),
         "output_file": report.output,
         "error_file": report.errors,
+    }
+
+
+def _cause_json(cause: Cause) -> dict[str, Any]:
+    return {
+        "line": cause.line_number,
+        "custom_id": cause.custom_id,
+        "category": cause.category.value,
+        "status_code": cause.status_code,
+        "message": cause.message,
+        "count": cause.count,
     }
 
 
@@ -133,70 +137,78 @@ def as_text(report: RunReport) -> Text:
     """The summary for a person, with styles that a terminal shows and a file leaves out."""
     text = Text()
     text.append_text(_headline(report))
-    text.append("\n\n")
-    for label, value in _rows(report):
-        text.append(f"  {label:<{_LABEL_WIDTH}}", style="dim")
-        text.append(f"{printable(value)}\n")
-    if report.first_failures:
+    rows = list(_rows(report))
+    if rows:
         text.append("\n")
-        text.append_text(_failures(report))
+    for label, value in rows:
+        text.append(f"\n  {label:<{_LABEL_WIDTH}}", style="dim")
+        text.append(printable(value))
+    text.append("\n")
+    if report.summary.causes:
+        text.append_text(_causes(report))
     for purpose, command in report.next_steps:
         text.append(f"\n{purpose}\n")
-        text.append(f"  {command}\n", style="bold")
+        text.append(f"  {printable(command)}\n", style="bold")
     return text
 
 
 def _headline(report: RunReport) -> Text:
     style = "bold green" if report.exit_code == ExitCode.SUCCEEDED else "bold yellow"
-    if report.outcome in (Outcome.GATEWAY_UNUSABLE, Outcome.NOT_WRITTEN):
+    if report.reason:
         style = "bold red"
     begin = {
-        Outcome.COMPLETED: f"Done in {format_duration(report.seconds)}",
+        Outcome.COMPLETED: f"Done in {format_duration(report.summary.seconds)}",
         Outcome.INTERRUPTED: "Interrupted",
         Outcome.DEADLINE: "The deadline passed",
         Outcome.GATEWAY_UNUSABLE: f"Stopped, the gateway cannot be used: {report.reason}",
         Outcome.NOT_WRITTEN: f"Stopped, results cannot be written: {report.reason}",
+        Outcome.INPUT_CHANGED: f"Stopped: {report.reason}",
     }[report.outcome]
-    if report.outcome is Outcome.COMPLETED and not report.finished_now:
-        begin = "Nothing to send, every line has a result"
+    if report.outcome is Outcome.COMPLETED and not report.summary.finished_now:
+        begin = "Nothing to send"
     separator = "\n" if report.reason else ": "
-    return Text(f"{printable(begin)}{separator}{_counts(report)}", style=style)
+    return Text(f"{printable(begin)}{separator}{_counts(report.summary)}", style=style)
 
 
-def _counts(report: RunReport) -> str:
-    if report.succeeded == report.total:
-        return f"all {report.total:,} requests succeeded"
-    counts = f"{report.succeeded:,} of {report.total:,} requests succeeded"
-    if report.failed:
-        counts += f", {report.failed:,} failed"
-    return counts + (f", {report.left:,} left" if report.left else "")
+def _counts(summary: RunSummary) -> str:
+    if summary.succeeded == summary.total:
+        return f"all {summary.total:,} requests succeeded"
+    counts = f"{summary.succeeded:,} of {summary.total:,} requests succeeded"
+    if summary.failed:
+        counts += f", {summary.failed:,} failed"
+    return counts + (f", {summary.left_to_send:,} left" if summary.left_to_send else "")
 
 
 def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
-    if report.already_done and report.finished_now:
-        yield "this run", f"{report.finished_now:,}, after {report.already_done:,} done before"
-    if report.by_category:
-        counts = (f"{category} {count:,}" for category, count in report.by_category.items())
+    summary = report.summary
+    if summary.finished_now and report.done_before:
+        yield "this run", f"{summary.finished_now:,}, after {report.done_before:,} done before"
+    if summary.by_category:
+        counts = (f"{name} {count:,}" for name, count in summary.by_category.items())
         yield "failed", ", ".join(counts)
-    if report.finished_now:
-        speed = f"{report.requests_per_second:,.1f} requests/s"
-        if report.input_tokens or report.output_tokens:
-            yield "tokens", f"{report.input_tokens:,} in, {report.output_tokens:,} out"
+    if summary.finished_now:
+        speed = f"{summary.requests_per_second:,.1f} requests/s"
+        if summary.input_tokens or summary.output_tokens:
+            yield "tokens", f"{summary.input_tokens:,} in, {summary.output_tokens:,} out"
             speed += f", {report.tokens_per_second:,.0f} tokens/s"
-        yield "speed", f"{speed}, {report.retries:,} retries"
-    if report.succeeded:
+        yield "speed", f"{speed}, {summary.retries:,} retries"
+    if summary.succeeded:
         yield "results", report.output
-    if report.failed:
+    if summary.failed:
         yield "errors", report.errors
 
 
-def _failures(report: RunReport) -> Text:
-    text = Text()
-    for failure in report.first_failures:
-        status = f"{failure.status_code} " if failure.status_code else ""
-        text.append(f"  line {failure.line:<6,}", style="red")
-        text.append(printable(f"{failure.custom_id}: {status}{failure.message}\n"))
-    more = sum(report.by_category.values()) - len(report.first_failures)
+def _causes(report: RunReport) -> Text:
+    text = Text("\n")
+    for cause in report.summary.causes:
+        status = f"{cause.status_code} " if cause.status_code else ""
+        text.append(f"  line {cause.line_number:<6,}", style="red")
+        text.append(printable(f" {cause.custom_id}: {status}{cause.message}"))
+        if cause.count > 1:
+            text.append(f" (and {cause.count - 1:,} more like it)", style="dim")
+        text.append("\n")
+    told = sum(cause.count for cause in report.summary.causes)
+    more = sum(report.summary.by_category.values()) - told
     if more > 0:
-        text.append(f"  and {more:,} more in {printable(report.errors)}\n", style="dim")
+        text.append(f"  and {more:,} more for other reasons\n", style="dim")
     return text

@@ -1,0 +1,8 @@
+"""`python -m batch_gateway` is the `batch-gateway` command."""
+
+from __future__ import annotations
+
+from batch_gateway.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""From the FILE argument to a checked plan."""
+
+from __future__ import annotations
+
+import sys
+
+from batch_gateway.batch.plan import Plan, make_plan
+from batch_gateway.batch.spool import spool
+from batch_gateway.cli.progress import Display
+
+__all__ = ["STANDARD_INPUT", "check_input", "display_name"]
+
+STANDARD_INPUT = "-"
+
+
+def check_input(file: str, display: Display) -> Plan:
+    """Run the first pass and show how far it is. Raises InputError.
+
+    The caller closes the plan.
+    """
+    try:
+        if file != STANDARD_INPUT:
+            return make_plan(file, on_progress=display.checking)
+        if sys.stdin.isatty():
+            display.note("Reading requests from standard input; Ctrl-D ends them.")
+        with spool(sys.stdin.buffer) as copy:
+            return make_plan(copy, on_progress=display.checking)
+    finally:
+        display.close()
+
+
+def display_name(file: str) -> str:
+    return "standard input" if file == STANDARD_INPUT else file

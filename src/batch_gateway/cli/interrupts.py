@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM: the first asks a run to stop, the second leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self
+
+from batch_gateway.cli.exit_codes import ExitCode
+
+__all__ = ["Interrupts"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """Owns both signals while it is entered. Only for the main thread.
+
+    Until `on_first` is called the first signal raises KeyboardInterrupt, which is right while
+    nothing has been sent. Afterwards it calls the given function, in the main thread between two
+    instructions, so that function may do little more than set a flag.
+
+    The second signal ends the process without unwinding: the journal is made for a process that
+    dies at any moment, and whatever hangs must not hold up a person who asked twice.
+    """
+
+    def __init__(self, before_leaving: Callable[[], None] = lambda: None) -> None:
+        self._before_leaving = before_leaving
+        self._on_first: Callable[[], None] | None = None
+        self._previous: dict[int, Any] = {}
+        self.count = 0
+
+    def on_first(self, call: Callable[[], None]) -> None:
+        """From now on the first signal calls `call`."""
+        self._on_first = call
+
+    def __enter__(self) -> Self:
+        for number in _SIGNALS:
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > 1:
+            self._leave()
+        if self._on_first is None:
+            raise KeyboardInterrupt
+        self._on_first()
+
+    def _leave(self) -> NoReturn:
+        try:
+            self._before_leaving()
+        finally:
+            os._exit(ExitCode.INTERRUPTED)

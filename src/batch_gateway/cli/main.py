@@ -1,0 +1,79 @@
+"""The `batch-gateway` command: its subcommands, and how every failure leaves it."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from batch_gateway.cli.exit_codes import ExitCode
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.run import run
+from batch_gateway.cli.simulate import simulate
+from batch_gateway.cli.stdout import drop_stdout
+from batch_gateway.cli.validate import validate
+from batch_gateway.errors import InputError, JournalError
+from batch_gateway.version import __version__
+
+__all__ = ["main"]
+
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="batch-gateway %(version)s")
+def cli() -> None:
+    """Run large numbers of LLM requests through an OpenAI-compatible inference gateway.
+
+    \b
+    Try it:  batch-gateway run examples/requests.jsonl --gateway simulator
+    """
+
+
+cli.add_command(run)
+cli.add_command(validate)
+cli.add_command(simulate)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit the process with one of `ExitCode`."""
+    warnings.formatwarning = _one_line
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = cli.main(given, prog_name="batch-gateway", standalone_mode=False, obj=given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
+        code = ExitCode.SUCCEEDED
+    except (click.ClickException, click.Abort, InputError, JournalError) as error:
+        code = _show(error)
+    sys.exit(code or ExitCode.SUCCEEDED)
+
+
+def _show(error: Exception) -> ExitCode:
+    """Tell a person what went wrong; the exit code for it."""
+    if isinstance(error, click.Abort):
+        click.echo("Interrupted; nothing was sent.", err=True)
+        return ExitCode.INTERRUPTED
+    if isinstance(error, JournalError):
+        error = CommandFailure(str(error), code=_journal_code(error))
+    elif isinstance(error, InputError):
+        error = CommandFailure(str(error), details=error.problems)
+    if isinstance(error, click.ClickException):
+        error.show()
+    return error.code if isinstance(error, CommandFailure) else ExitCode.BAD_INPUT
+
+
+def _journal_code(error: JournalError) -> ExitCode:
+    """A disk that does not take results is another matter than a wrongly named file."""
+    cause = error.__cause__
+    disk = isinstance(cause, OSError) and cause.errno in _DISK_ERRORS
+    return ExitCode.NOT_WRITTEN if disk else ExitCode.BAD_INPUT
+
+
+def _one_line(message: Warning | str, *_: object) -> str:
+    return f"Warning: {message}\n"

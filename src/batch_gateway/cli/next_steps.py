@@ -1,0 +1,44 @@
+"""What a person can do after a run, as commands to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from batch_gateway.batch.progress import RunSummary
+from batch_gateway.cli.resume_command import HIDDEN, resume_command
+
+__all__ = ["next_steps"]
+
+
+def next_steps(
+    arguments: Sequence[str], summary: RunSummary, *, retrying: bool, from_stdin: bool
+) -> tuple[tuple[str, str], ...]:
+    """Pairs of (what for, command). `arguments` are those of the command that ran."""
+    return tuple(
+        (f"{purpose}{_remark(command, from_stdin)}:", command)
+        for purpose, command in _steps(arguments, summary, retrying)
+    )
+
+
+def _steps(
+    arguments: Sequence[str], summary: RunSummary, retrying: bool
+) -> Iterator[tuple[str, str]]:
+    if summary.still_to_retry:
+        yield (
+            "To go on sending the failed lines again",
+            resume_command(arguments, retry_failed=True),
+        )
+    elif summary.left_to_send:
+        purpose = "To send the lines that are left" if retrying else "To go on, the same command"
+        yield purpose, resume_command(arguments)
+    elif summary.failed:
+        yield "To send the failed lines again", resume_command(arguments, retry_failed=True)
+
+
+def _remark(command: str, from_stdin: bool) -> str:
+    remarks: list[str] = []
+    if from_stdin:
+        remarks.append("with the same input")
+    if HIDDEN in command:
+        remarks.append("with your own values in place of the dots")
+    return f" ({', '.join(remarks)})" if remarks else ""

@@ -1,0 +1,83 @@
+"""Command line options of our own: under headings, durations, NAME=VALUE pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from batch_gateway.durations import parse_duration
+from batch_gateway.errors import ConfigError
+
+__all__ = ["GroupedCommand", "duration_option", "option", "pairs_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _GroupedOption(click.Option):
+    """An option that stands under a heading in the help."""
+
+    def __init__(self, *arguments: Any, group: str, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options under headings, in the order they were declared."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                groups.setdefault(getattr(parameter, "group", "Other"), []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # Click would wrap it into one paragraph; ours are tables and examples.
+        if self.epilog:
+            formatter.write("\n" + self.epilog.strip("\n") + "\n")
+
+
+def option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """`click.option` under a heading."""
+    return click.option(*names, cls=_GroupedOption, group=group, **settings)
+
+
+def duration_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """An option whose value comes as seconds."""
+    return option(group, *names, metavar="DURATION", callback=_duration, **settings)
+
+
+def pairs_option(group: str, *names: str, metavar: str, **settings: Any) -> Callable[[F], F]:
+    """A repeatable NAME=VALUE option; a mapping, or None when it was not given.
+
+    Split at the first "=". The value, which may be a secret, is not quoted in errors.
+    """
+
+    def pairs(
+        ctx: click.Context, parameter: click.Parameter, given: Sequence[str]
+    ) -> dict[str, str] | None:
+        result: dict[str, str] = {}
+        for text in given:
+            name, equals, value = text.partition("=")
+            if not name or not equals:
+                raise click.BadParameter(f"must be {metavar}", ctx, parameter)
+            if name in result:
+                raise click.BadParameter(f"{name} is given twice", ctx, parameter)
+            result[name] = value
+        return result or None
+
+    return option(group, *names, metavar=metavar, multiple=True, callback=pairs, **settings)
+
+
+def _duration(ctx: click.Context, parameter: click.Parameter, given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        return parse_duration(given)
+    except ConfigError as error:
+        raise click.BadParameter(error.problem, ctx, parameter) from error

@@ -1,0 +1,106 @@
+"""`batch-gateway run`: a batch file through a gateway, resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batch_gateway.cli.exit_codes import EXIT_CODE_MEANINGS
+from batch_gateway.cli.options import GroupedCommand, duration_option, option, pairs_option
+from batch_gateway.cli.run_batch_file import run_batch_file
+
+__all__ = ["run"]
+
+_CODES = "\n".join(f"  {int(code):>3}  {text}" for code, text in EXIT_CODE_MEANINGS.items())
+_EPILOG = f"""\
+Examples:
+  batch-gateway run examples/requests.jsonl --gateway simulator
+  batch-gateway run requests.jsonl --gateway http://llm-d:8000 -o results.jsonl
+  batch-gateway run requests.jsonl --config gateway.yaml --deadline 2h --json > summary.json
+
+The same command again goes on where it stopped: finished lines are never sent twice.
+A flag wins over the environment (BATCH_GATEWAY_URL, BATCH_GATEWAY_API_KEY), the environment
+over the config file. Durations are seconds or such as 90s, 5m, 1h30m.
+
+Exit codes:
+{_CODES}
+"""
+
+_PATH = click.Path(path_type=Path)
+_COUNT = click.IntRange(min=1)
+_FROM_ZERO = click.IntRange(min=0)
+_GATEWAY, _FILES, _PACE = "Gateway", "Files", "Pace and limits"
+_ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"
+
+
+@click.command(cls=GroupedCommand, epilog=_EPILOG)
+@click.argument("file", metavar="FILE")
+@option(
+    _GATEWAY,
+    "--gateway",
+    metavar="URL|simulator",
+    help="Where requests go; simulator starts a simulated gateway in this process.",
+)
+@pairs_option(
+    _GATEWAY,
+    "--model-gateway",
+    "model_gateways",
+    metavar="MODEL=URL",
+    help="Another gateway for one model; repeatable.",
+)
+@option(_GATEWAY, "--config", type=_PATH, help="YAML file with any of these settings.")
+@option(_FILES, "-o", "--output", type=_PATH, help="Results.  [FILE's name + .results.jsonl]")
+@option(_FILES, "--errors", type=_PATH, help="Failed lines.  [output's name + .errors.jsonl]")
+@option(_FILES, "--fresh", is_flag=True, help="Discard earlier results and start again.")
+@option(_FILES, "--retry-failed", is_flag=True, help="Send the failed lines again.")
+@option(_FILES, "--ordered", is_flag=True, default=None, help="Results in the order of the input.")
+@option(_PACE, "--concurrency", type=_COUNT, metavar="N", help="In flight to each gateway.  [64]")
+@option(_PACE, "--max-retries", type=_FROM_ZERO, metavar="N", help="Per request.  [3]")
+@duration_option(_PACE, "--timeout", help="Of one attempt.  [5m]")
+@duration_option(_PACE, "--connect-timeout", help="Name, TCP and TLS together.  [10s]")
+@duration_option(_PACE, "--deadline", help="Of the whole run; the rest is left to be sent.")
+@option(
+    _PACE,
+    "--order",
+    type=click.Choice(["prefix", "file"]),
+    help="Send by model and shared prompt beginning, or as in the file.  [prefix]",
+)
+@option(_ACCESS, "--api-key-file", type=_PATH, help="File whose first line is the API key.")
+@option(_ACCESS, "--api-key-env", metavar="NAME", help="Variable with it.  [BATCH_GATEWAY_API_KEY]")
+@pairs_option(
+    _ACCESS,
+    "--header",
+    "headers",
+    metavar="NAME=VALUE",
+    help="Send with every request; repeatable.",
+)
+@option(_ACCESS, "--tls-ca-file", type=_PATH, help="Authorities to trust, PEM.")
+@option(_ACCESS, "--tls-client-cert-file", type=_PATH, help="Client certificate, PEM.")
+@option(_ACCESS, "--tls-client-key-file", type=_PATH, help="Its key, PEM.")
+@option(_ACCESS, "--tls-min-version", type=click.Choice(["1.2", "1.3"]), help="[1.2]")
+@option(
+    _ACCESS,
+    "--tls-insecure-skip-verify",
+    is_flag=True,
+    default=None,
+    help="Accept any certificate. Dangerous.",
+)
+@option(_NETWORK, "--unix-socket", type=_PATH, help="Connect to this socket instead.")
+@option(_NETWORK, "--proxy", metavar="URL|env", help="HTTP proxy, or env for HTTPS_PROXY etc.")
+@option(
+    _NETWORK,
+    "--transport",
+    type=click.Choice(["auto", "native", "aiohttp"]),
+    help="HTTP implementation.  [auto]",
+)
+@option(_SHOW, "--json", is_flag=True, default=None, help="Summary as one JSON object on stdout.")
+@option(_SHOW, "--quiet", is_flag=True, default=None, help="Say nothing unless something is wrong.")
+@click.pass_obj
+def run(arguments: list[str], file: str, config: Path | None, **flags: Any) -> int:
+    """Send every request of the batch FILE (JSON lines; - is standard input).
+
+    Results and failures are written as they come; progress goes to stderr.
+    """
+    return run_batch_file(arguments, file, config, flags)

@@ -1,0 +1,199 @@
+"""From a file and settings to results on disk, a summary and an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from batch_gateway.batch.journal import Journal
+from batch_gateway.batch.plan import Plan
+from batch_gateway.batch.progress import RunStats, RunSummary
+from batch_gateway.batch.run import RunOptions, run_batch
+from batch_gateway.cli.config_file import ConfigFile, load_config_file
+from batch_gateway.cli.event_loop import run_async
+from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_name
+from batch_gateway.cli.gateways import naming_the_setting
+from batch_gateway.cli.interrupts import Interrupts
+from batch_gateway.cli.live_display import choose_display
+from batch_gateway.cli.next_steps import next_steps
+from batch_gateway.cli.open_files import allow_connections
+from batch_gateway.cli.preflight import preflight
+from batch_gateway.cli.progress import Display, follow
+from batch_gateway.cli.rates import Snapshot
+from batch_gateway.cli.result_paths import error_path, output_path
+from batch_gateway.cli.settings import RunSettings, resolve_settings
+from batch_gateway.cli.show_report import show_report
+from batch_gateway.cli.summary import RunReport
+from batch_gateway.client.clock import SYSTEM_CLOCK
+from batch_gateway.client.routing import RoutedInferenceClient
+from batch_gateway.simulator.config import SimulatorConfig
+from batch_gateway.simulator.gateway import SimulatedGateway
+
+__all__ = ["run_batch_file"]
+
+
+def run_batch_file(
+    arguments: list[str], file: str, config: Path | None, flags: Mapping[str, Any]
+) -> int:
+    """Do what `batch-gateway run` does; `arguments` are printed as the way to go on.
+
+    Returns the exit code of a run. Raises CommandFailure, InputError and JournalError when there
+    is none.
+    """
+    written = load_config_file(config) if config is not None else ConfigFile()
+    settings = resolve_settings(flags, os.environ, written)
+    output = output_path(file, settings.output)
+    job = _Job(arguments, file, settings, output, error_path(output, settings.errors))
+    with Interrupts(job.display.leave) as interrupts:
+        allow_connections(
+            settings.concurrency * settings.gateways, both_ends=settings.uses_simulator
+        )
+        with check_input(file, job.display) as plan:
+            report = run_async(job.run(plan, interrupts))
+    show_report(report, as_json_object=settings.json, quiet=settings.quiet)
+    return report.exit_code
+
+
+class _Job:
+    """One invocation of `run`, from its settings to its report."""
+
+    def __init__(
+        self, arguments: list[str], file: str, settings: RunSettings, output: Path, errors: Path
+    ) -> None:
+        self.display: Display = choose_display(sys.stderr, quiet=settings.quiet)
+        self._arguments = arguments
+        self._file = file
+        self._settings = settings
+        self._output = output
+        self._errors = errors
+
+    async def run(self, plan: Plan, interrupts: Interrupts) -> RunReport:
+        """Send what is to be sent. Raises JournalError, CommandFailure and click.Abort."""
+        fresh, stop = self._settings.fresh, self._stop_event(interrupts)
+        async with AsyncExitStack() as stack:
+            client = await self._client(stack)
+            if fresh:
+                # A gateway that cannot be reached must not cost the earlier results.
+                await self._reach(client, plan, stop)
+            journal = await stack.enter_async_context(self._journal(plan))
+            to_send = journal.still_to_retry or journal.without_result
+            if self._settings.retry_failed:
+                to_send = journal.still_to_retry
+            if to_send:
+                if not fresh:
+                    await self._reach(client, plan, stop)
+                self._announce(plan, journal, to_send)
+            return await self._send(plan, journal, client, stop)
+
+    def _stop_event(self, interrupts: Interrupts) -> asyncio.Event:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+        def ask() -> None:
+            stop.set()
+            self.display.note(
+                "Stopping: requests in flight have 10 s to end; once more leaves at once."
+            )
+
+        interrupts.on_first(lambda: loop.call_soon_threadsafe(ask) and None)
+        return stop
+
+    async def _client(self, stack: AsyncExitStack) -> RoutedInferenceClient:
+        settings, gateway = self._settings, self._settings.gateway
+        if settings.uses_simulator and gateway is not None:
+            simulator = SimulatedGateway(SimulatorConfig.small_gpu())
+            await stack.enter_async_context(simulator)
+            gateway = gateway.with_base_url(simulator.url)
+        with naming_the_setting({}):
+            client = RoutedInferenceClient(gateway, settings.model_gateways)
+        return await stack.enter_async_context(client)
+
+    def _journal(self, plan: Plan) -> Journal:
+        settings = self._settings
+        return Journal.open(
+            plan,
+            self._output,
+            self._errors,
+            fresh=settings.fresh,
+            retry_failed=settings.retry_failed,
+        )
+
+    async def _reach(self, client: RoutedInferenceClient, plan: Plan, stop: asyncio.Event) -> None:
+        used = {client.client_for(model) for model in plan.models}
+        await preflight([one for one in used if one is not None], stop)
+
+    def _announce(self, plan: Plan, journal: Journal, to_send: int) -> None:
+        settings, note = self._settings, self.display.note
+        done_before = plan.total - to_send
+        if done_before:
+            note(f"{done_before:,} of {plan.total:,} already done")
+        if settings.uses_simulator:
+            note("Answers come from a simulated gateway in this process, not from a model.")
+        note(f"Sending {to_send:,} requests to {self._target()}, {settings.concurrency} at a time")
+
+    def _target(self) -> str:
+        settings = self._settings
+        if settings.gateways > 1:
+            return f"{settings.gateways} gateways"
+        if settings.uses_simulator:
+            return "the simulator"
+        only = settings.gateway or next(iter(settings.model_gateways.values()))
+        return only.base_url if only.unix_socket is None else os.fspath(only.unix_socket)
+
+    async def _send(
+        self, plan: Plan, journal: Journal, client: RoutedInferenceClient, stop: asyncio.Event
+    ) -> RunReport:
+        settings, stats = self._settings, RunStats()
+        options = RunOptions(
+            concurrency=settings.concurrency,
+            order=settings.order,
+            ordered=settings.ordered,
+            deadline=settings.deadline,
+        )
+        stats.total = plan.total
+        showing = asyncio.ensure_future(
+            follow(lambda: _snapshot(stats), self.display, SYSTEM_CLOCK)
+        )
+        try:
+            summary = await run_batch(
+                plan, journal, client.client_for, options=options, stats=stats, stop=stop
+            )
+        finally:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
+            self.display.close()
+        return self._report(summary, stats, disk_problem=journal.write_problem() is not None)
+
+    def _report(self, summary: RunSummary, stats: RunStats, *, disk_problem: bool) -> RunReport:
+        return RunReport(
+            summary=summary,
+            done_before=stats.done_before,
+            disk_problem=disk_problem,
+            input=display_name(self._file),
+            output=os.fspath(self._output),
+            errors=os.fspath(self._errors),
+            next_steps=next_steps(
+                self._arguments,
+                summary,
+                retrying=self._settings.retry_failed,
+                from_stdin=self._file == STANDARD_INPUT,
+            ),
+        )
+
+
+def _snapshot(stats: RunStats) -> Snapshot:
+    return Snapshot(
+        at=SYSTEM_CLOCK.monotonic(),
+        total=stats.total,
+        done_before=stats.done_before,
+        succeeded=stats.succeeded,
+        failed=stats.failed,
+        in_flight=stats.in_flight,
+        retries=stats.retries,
+        tokens=stats.input_tokens + stats.output_tokens,
+        stopping=stats.stopping,
+    )

@@ -1,0 +1,152 @@
+"""`batch-gateway simulate`: the simulated gateway as a server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from batch_gateway.cli.event_loop import run_async
+from batch_gateway.cli.exit_codes import ExitCode
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.interrupts import Interrupts
+from batch_gateway.cli.options import GroupedCommand, duration_option, option, pairs_option
+from batch_gateway.cli.stdout import write_stdout
+from batch_gateway.client.config import HTTPInferenceClientConfig, resolve_api_key
+from batch_gateway.errors import ConfigError
+from batch_gateway.simulator.config import SimulatorConfig
+from batch_gateway.simulator.gateway import serve
+
+__all__ = ["simulate"]
+
+_EPILOG = """\
+Examples:
+  batch-gateway simulate --port 8000
+  batch-gateway simulate --seats 8 --queue-limit 16 --fault status-503=0.02 --model llama-3
+
+--fault takes a fault and how often it happens, from 0 to 1: status-NNN, saturated, stall,
+delay=SECONDS, half-body, truncated-json, reset-before-headers and many more; an unknown name
+lists them all. A request may also ask for one itself, by a model name such as
+fault-status-500.
+"""
+_FLAG_OF_FIELD = {"api_key_file": "api-key-file", "api_key_env": "api-key-env", "faults": "fault"}
+
+SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers", "Trouble"
+
+
+@click.command(cls=GroupedCommand, epilog=_EPILOG)
+@option(SERVER, "--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@option(
+    SERVER,
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@option(SERVER, "--api-key-file", type=click.Path(), help="Ask for the key in this file.")
+@option(SERVER, "--api-key-env", metavar="NAME", help="Ask for the key in this variable.")
+@option(SERVER, "--tls-certificate", type=click.Path(), help="PEM file; serves https.")
+@option(SERVER, "--tls-key", type=click.Path(), help="PEM file of its key.")
+@option(SERVER, "--tls-client-ca", type=click.Path(), help="Ask for client certificates from it.")
+@option(CAPACITY, "--instant", is_flag=True, help="Answer at once, without a model of latency.")
+@option(CAPACITY, "--seats", type=int, help="Requests that run at the same time.  [64]")
+@option(CAPACITY, "--queue-limit", type=int, help="Requests that may wait; more get a 429.")
+@duration_option(CAPACITY, "--queue-ttl", help="The longest wait before a 429.")
+@option(CAPACITY, "--tokens-per-second", type=float, help="Ceiling over all requests.")
+@duration_option(CAPACITY, "--time-per-token", help="Of a request that runs alone.  [16.5ms]")
+@option(CAPACITY, "--latency-scale", type=float, help="Factor on every time.")
+@option(CAPACITY, "--jitter", type=float, help="Randomness of times.  [0.05]")
+@option(CAPACITY, "--seed", type=int, help="Of jitter and faults.  [0]")
+@option(ANSWERS, "--output-tokens", type=int, help="Mean length of an answer.  [16]")
+@option(ANSWERS, "--model", "models", multiple=True, help="Serve this model only; repeatable.")
+@option(
+    TROUBLE,
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME=RATE",
+    help="A fault and its probability; repeatable.",
+)
+@pairs_option(
+    TROUBLE,
+    "--objective",
+    "objectives",
+    metavar="NAME=PRIORITY",
+    help="Priority of an inference objective, negative is sheddable; repeatable.",
+)
+@option(
+    TROUBLE,
+    "--refusal-style",
+    type=click.Choice(["llm-d", "openai"]),
+    help="How overload is refused.  [llm-d]",
+)
+def simulate(host: str, port: int, instant: bool, **flags: Any) -> int:
+    """Serve a simulated OpenAI-compatible gateway until Ctrl-C.
+
+    It models one small GPU with continuous batching, needs neither GPU nor model, and answers
+    chat completions, completions, embeddings and responses.
+    """
+    config = _config(instant, flags)
+    with Interrupts() as interrupts:
+        run_async(_serve(config, host, port, interrupts))
+    click.echo("Stopped.", err=True)
+    return ExitCode.SUCCEEDED
+
+
+def _config(instant: bool, flags: dict[str, Any]) -> SimulatorConfig:
+    preset = SimulatorConfig.instant if instant else SimulatorConfig.small_gpu
+    try:
+        key = resolve_api_key(
+            HTTPInferenceClientConfig(
+                api_key_file=flags.pop("api_key_file"), api_key_env=flags.pop("api_key_env")
+            )
+        )
+        settings = {name: value for name, value in flags.items() if value not in (None, ())}
+        settings["faults"] = _faults(flags["faults"])
+        settings["objectives"] = _objectives(flags["objectives"] or {})
+        return preset(api_key=key, **settings)
+    except ConfigError as error:
+        flag = _FLAG_OF_FIELD.get(error.field, error.field.replace("_", "-"))
+        raise CommandFailure(f"--{flag}: {error.problem}") from error
+
+
+def _faults(given: Sequence[str]) -> dict[str, float]:
+    # Split at the last "=": a fault may have an argument of its own, as in delay=0.5=0.1.
+    faults: dict[str, float] = {}
+    for text in given:
+        name, _, rate = text.rpartition("=")
+        try:
+            faults[name] = float(rate)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConfigError("faults", f"{text!r} is not NAME=RATE, such as status-503=0.02")
+    return faults
+
+
+def _objectives(given: Mapping[str, str]) -> dict[str, int]:
+    try:
+        return {name: int(priority) for name, priority in given.items()}
+    except ValueError as error:
+        raise ConfigError("objective", "a priority must be a whole number") from error
+
+
+async def _serve(config: SimulatorConfig, host: str, port: int, interrupts: Interrupts) -> None:
+    loop = asyncio.get_running_loop()
+    server = loop.create_task(serve(config, host, port, ready=_announce))
+    interrupts.on_first(lambda: loop.call_soon_threadsafe(server.cancel) and None)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await server
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandFailure(f"cannot listen on {host}:{port}: {reason}") from error
+
+
+def _announce(url: str) -> None:
+    write_stdout(url)
+    click.echo("The simulated gateway listens; Ctrl-C stops it.", err=True)

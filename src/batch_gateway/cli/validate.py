@@ -1,0 +1,61 @@
+"""`batch-gateway validate`: the first pass alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from batch_gateway.batch.plan import Plan
+from batch_gateway.cli.exit_codes import ExitCode
+from batch_gateway.cli.failure import printable
+from batch_gateway.cli.first_pass import check_input, display_name
+from batch_gateway.cli.interrupts import Interrupts
+from batch_gateway.cli.live_display import choose_display
+from batch_gateway.cli.options import GroupedCommand, option
+from batch_gateway.cli.stdout import write_stdout
+from batch_gateway.errors import InputError
+
+__all__ = ["validate"]
+
+_EPILOG = """\
+Examples:
+  batch-gateway validate requests.jsonl
+  zcat requests.jsonl.gz | batch-gateway validate - --json
+
+Exit codes: 0 every line can be sent, 2 there are problems.
+"""
+
+
+@click.command(cls=GroupedCommand, epilog=_EPILOG)
+@click.argument("file", metavar="FILE")
+@option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def validate(file: str, as_json: bool) -> int:
+    """Check every line of the batch FILE without sending anything; - is standard input."""
+    display = choose_display(sys.stderr, quiet=as_json)
+    with Interrupts(display.leave):
+        try:
+            with check_input(file, display) as plan:
+                _report(file, plan, as_json)
+        except InputError as error:
+            if not as_json:
+                raise
+            _print_json(file, {"valid": False, "error": str(error), "problems": error.problems})
+            return ExitCode.BAD_INPUT
+    return ExitCode.SUCCEEDED
+
+
+def _report(file: str, plan: Plan, as_json: bool) -> None:
+    if as_json:
+        found = {"valid": True, "requests": plan.total, "bytes": plan.size_bytes}
+        _print_json(file, {**found, "models": plan.models, "problems": []})
+        return
+    counts = (f"\n  {printable(model)}  {count:,}" for model, count in plan.models.items())
+    write_stdout(f"{display_name(file)} is valid: {plan.total:,} requests{''.join(counts)}")
+
+
+def _print_json(file: str, found: Mapping[str, Any]) -> None:
+    write_stdout(json.dumps({"file": file, **found}, ensure_ascii=False, indent=2))

@@ -1,0 +1,114 @@
+"""Running the real command in processes of its own, and batches to run it on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "COMMAND",
+    "batch_gateway",
+    "chat_line",
+    "environment",
+    "read_lines",
+    "started",
+    "wait_until",
+    "write_batch",
+]
+
+COMMAND = (sys.executable, "-m", "batch_gateway")
+_LIMIT = 60.0
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Ours without what would change the command, and with `variables`."""
+    unwanted = ("BATCH_GATEWAY_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    return {**kept, **variables}
+
+
+def batch_gateway(
+    *arguments: str | Path,
+    cwd: Path,
+    input: str | bytes = b"",
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end. It must never show a traceback."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**(variables or {})),
+        input=input.encode() if isinstance(input, str) else input,
+        capture_output=True,
+        timeout=_LIMIT,
+        check=False,
+    )
+    result = subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+@contextmanager
+def started(
+    *arguments: str | Path, cwd: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """The command while it runs; killed at the end of the block if it still does."""
+    with subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**(variables or {})),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], bool], what: str, limit: float = 20.0) -> None:
+    """Return when `condition` holds; fail after `limit` seconds."""
+    give_up = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > give_up:
+            raise AssertionError(f"still not after {limit} s: {what}")
+        time.sleep(0.01)
+
+
+def chat_line(custom_id: str, model: str = "tiny", content: str = "Hello!") -> dict[str, Any]:
+    return {
+        "custom_id": custom_id,
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": model, "messages": [{"role": "user", "content": content}]},
+    }
+
+
+def write_batch(path: Path, models: list[str] | int) -> Path:
+    """A batch file with one line for each model; or so many lines of one model."""
+    names = ["tiny"] * models if isinstance(models, int) else models
+    lines = (json.dumps(chat_line(f"req-{n}", model)) for n, model in enumerate(names, 1))
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return path
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a result file, which must consist of whole lines; [] when it is missing."""
+    if not path.exists():
+        return []
+    text = path.read_text("utf-8")
+    assert not text or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
