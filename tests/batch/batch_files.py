@@ -7,6 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
+# Each example writes a file: the folder may be shared by them, and a busy disk takes its time.
+FILES = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
 CHAT = "/v1/chat/completions"
 
 
@@ -38,3 +43,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def ids_in(path: Path) -> list[str]:
     return [line["custom_id"] for line in read_lines(path)]
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_gateway.batch.line_index import LineIndex
@@ -17,7 +17,7 @@ from batch_gateway.batch.plan import Plan, make_plan
 from batch_gateway.batch.spool import spool
 from batch_gateway.errors import InputError
 
-from .batch_files import request, text_of, write_batch
+from .batch_files import FILES, request, text_of, write_batch
 
 BOM = b"\xef\xbb\xbf"
 
@@ -204,7 +204,7 @@ FRAGMENTS = st.sampled_from(
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r", b""])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(FILES, max_examples=300)
 @given(pieces=st.lists(st.tuples(FRAGMENTS, ENDS), max_size=12))
 def test_any_bytes_give_a_plan_of_every_line_or_an_input_error(
     tmp_path: Path, pieces: list[tuple[bytes, bytes]]
@@ -222,7 +222,7 @@ def test_any_bytes_give_a_plan_of_every_line_or_an_input_error(
         assert sorted(plan.order("prefix")) == list(range(plan.total))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(FILES, max_examples=200)
 @given(content=st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_an_input_error(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InputError):

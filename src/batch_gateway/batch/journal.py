@@ -233,8 +233,8 @@ class Journal:
         safe = sum(file.lines for file in self._files)
         name = error.filename or self._files[_OUTPUT].name
         return JournalError(
-            f"{name}: {error.strerror}; {safe:,} results are safe; free space and run the same "
-            "command again"
+            f"{name}: {error.strerror or error}; {safe:,} results are safe; free space and run "
+            "the same command again"
         )
 
 

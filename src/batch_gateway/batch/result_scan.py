@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from batch_gateway.batch.bitmap import Bitmap
@@ -19,6 +21,7 @@ class _Result(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Result).decode
+_LOOK_BYTES = 64 * 1024
 _START = b'{"id":"' + LINE_ID_PREFIX.encode()
 
 
@@ -106,11 +109,12 @@ class ResultReader:
 
     def is_ours_cut_short(self, tail: bytes) -> bool:
         """Whether a last line without its line break can be the beginning of one of ours."""
-        if not tail.strip(b"\0"):
-            return True
-        if tail.startswith(_START) and not tail.startswith(self._expected[: len(tail)]):
+        # A power cut may leave zeros where the rest of the line should be.
+        written = tail.partition(b"\0")[0]
+        is_ours = written.startswith(self._expected[: len(written)])
+        if written.startswith(_START) and not is_ours:
             raise self.other_input()
-        return tail.startswith(self._expected[: len(tail)])
+        return is_ours
 
 
 def scan_results(file: ResultFile, reader: ResultReader, total: int) -> Scan:
@@ -169,12 +173,10 @@ def _is_whole(line: bytes) -> bool:
 
 def looks_like_results(file: ResultFile) -> bool:
     """Whether the file begins as results of some batch do, or is empty."""
-    try:
-        _, block = next(iter_blocks(file.fd), (0, b""))
-    except LineTooLongError:
-        return False
-    first = block.split(b"\n", 1)[0]
-    if not first.strip(b"\0 \r") or first.startswith(_START) or _START.startswith(first):
+    beginning = os.pread(file.fd, _LOOK_BYTES, 0)
+    # Blank lines and zeros say nothing about what the file is.
+    first = beginning.lstrip(b"\0 \r\n").split(b"\n", 1)[0]
+    if not first or first.startswith(_START) or _START.startswith(first):
         return True
     try:
         return _decode(first).id.startswith(LINE_ID_PREFIX)
