@@ -19,9 +19,7 @@ import asyncio
 import contextlib
 import io
 import re
-import time
 from collections.abc import Coroutine, Sequence
-from types import SimpleNamespace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -31,6 +29,7 @@ from yarl import URL
 
 from batch_gateway.client.config import HTTPInferenceClientConfig, seconds
 from batch_gateway.client.header_rules import check_headers
+from batch_gateway.client.http.aiohttp_attempt import Attempt, attempt_tracing
 from batch_gateway.client.http.aiohttp_connectors import (
     CheckingTCPConnector,
     CheckingUnixConnector,
@@ -42,14 +41,12 @@ from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
 from batch_gateway.client.http.proxies import proxy_url
 from batch_gateway.client.http.target import Target
-from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
     BadResponseError,
     ConfigError,
     GatewayConnectionError,
     InferenceError,
     InvalidRequestError,
-    RequestTimeoutError,
 )
 from batch_gateway.wire.headers import Headers
 
@@ -63,8 +60,7 @@ _MAX_HEADER_BYTES = 64 * 1024
 # aiohttp warns of larger `bytes` because it writes them in one go; a file is written in pieces.
 _LARGEST_SINGLE_WRITE = 512 * 1024
 _SKIPPED_AUTO_HEADERS = ("Accept-Encoding", "Accept", "User-Agent", "Content-Type")
-# aiohttp's own timeouts round up to whole seconds and count the wait for a free connection as
-# connecting, so `_Attempt` keeps time instead.
+# `Attempt` keeps time instead.
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
@@ -89,6 +85,7 @@ class AiohttpExchanger:
         self._proxy = proxy_url(config)
         self._connect_timeout = seconds(config.connect_timeout)
         self._session: aiohttp.ClientSession | None = None
+        self._under_way: set[Attempt] = set()
         self._closed = False
 
     async def post(
@@ -100,18 +97,20 @@ class AiohttpExchanger:
         deadline: float,
     ) -> HTTPResponse:
         session = self._open_session()
-        attempt = _Attempt(self._connect_timeout, deadline)
+        attempt = Attempt(self._target.name, self._connect_timeout, deadline)
         over = _checked(path, headers)
         return await self._timed(attempt, self._post(session, attempt, path, over, body))
 
     async def connect(self, *, deadline: float) -> None:
         """Open one connection of its own and close it again; with a proxy, to the proxy."""
         self._require_open()
-        attempt = _Attempt(self._connect_timeout, deadline)
+        attempt = Attempt(self._target.name, self._connect_timeout, deadline)
         await self._timed(attempt, self._connect(attempt))
 
     async def aclose(self) -> None:
         self._closed = True
+        for attempt in self._under_way:
+            attempt.end_now()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -119,7 +118,7 @@ class AiohttpExchanger:
     async def _post(
         self,
         session: aiohttp.ClientSession,
-        attempt: _Attempt,
+        attempt: Attempt,
         path: str,
         headers: tuple[tuple[str, str], ...],
         body: bytes,
@@ -135,7 +134,7 @@ class AiohttpExchanger:
         ) as response:
             return await self._read(response)
 
-    async def _connect(self, attempt: _Attempt) -> None:
+    async def _connect(self, attempt: Attempt) -> None:
         attempt.starts_connecting()
         writer = await self._dial()
         attempt.connected()
@@ -200,17 +199,19 @@ class AiohttpExchanger:
                 cause=error,
             ) from error
 
-    async def _timed(self, attempt: _Attempt, work: Coroutine[None, None, T]) -> T:
+    async def _timed(self, attempt: Attempt, work: Coroutine[None, None, T]) -> T:
         """`work` within the attempt's time, its exceptions in this package's terms."""
         try:
             async with attempt.timer():
-                return await work
+                self._under_way.add(attempt)
+                try:
+                    return await work
+                finally:
+                    self._under_way.discard(attempt)
         except InferenceError:
             raise
         except TimeoutError as error:
-            raise RequestTimeoutError(
-                attempt.timeout_message(self._target.name), cause=error
-            ) from error
+            raise (closed_error() if self._closed else attempt.timeout_error(error)) from error
         except aiohttp.ClientError as error:
             if self._closed:
                 raise closed_error() from error
@@ -235,7 +236,7 @@ class AiohttpExchanger:
                 auto_decompress=False,
                 max_line_size=_MAX_HEADER_BYTES,
                 max_field_size=_MAX_HEADER_BYTES,
-                trace_configs=[_tracing()],
+                trace_configs=[attempt_tracing()],
             )
         return self._session
 
@@ -259,62 +260,6 @@ class AiohttpExchanger:
     def _require_open(self) -> None:
         if self._closed:
             raise closed_error()
-
-
-class _Attempt:
-    """The clock of one exchange: its deadline, and a nearer one while a connection is made."""
-
-    def __init__(self, connect_timeout: float, deadline: float) -> None:
-        self.reused = False
-        self._connect_timeout = connect_timeout
-        self._connecting = False
-        self._ends: float | None = None
-        if deadline != float("inf"):
-            left = deadline - time.monotonic()
-            # Checked here because aiohttp may send before it gives a timer the chance to run.
-            if left <= 0:
-                raise RequestTimeoutError("there was no time left to send the request")
-            # The loop's clock need not be the one that deadlines are told in.
-            self._ends = asyncio.get_running_loop().time() + left
-        self._timer = asyncio.timeout_at(self._ends)
-
-    def timer(self) -> asyncio.Timeout:
-        """The block that ends in TimeoutError when time is up; enter it once."""
-        return self._timer
-
-    def starts_connecting(self) -> None:
-        self._connecting = True
-        ends = asyncio.get_running_loop().time() + self._connect_timeout
-        self._timer.reschedule(ends if self._ends is None else min(ends, self._ends))
-
-    def connected(self) -> None:
-        self._connecting = False
-        self._timer.reschedule(self._ends)
-
-    def timeout_message(self, where: str) -> str:
-        if not self._connecting:
-            return f"no complete answer from {where} in time"
-        limit = format_duration(self._connect_timeout)
-        return f"no connection to {where} in time (connect_timeout is {limit})"
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    """aiohttp's hooks around the making of a connection, each told to its `_Attempt`."""
-
-    async def starts(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.starts_connecting()
-
-    async def ends(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.connected()
-
-    async def reuses(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.reused = True
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_create_start.append(starts)
-    tracing.on_connection_create_end.append(ends)
-    tracing.on_connection_reuseconn.append(reuses)
-    return tracing
 
 
 def _checked(path: str, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

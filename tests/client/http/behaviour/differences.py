@@ -27,6 +27,21 @@ DIFFERENCES: dict[str, Difference] = {
         aiohttp="accepted",
         reason="aiohttp runs llhttp in its lenient mode; RFC 9112 §5.2 lets a client do either",
     ),
+    "idle connections above the cap": Difference(
+        native="closed",
+        aiohttp="kept until idle_timeout",
+        reason="aiohttp has no such cap; only max_idle_connections=0 is obeyed, as no reuse",
+    ),
+    "an answer followed by a reset": Difference(
+        native="read",
+        aiohttp="perhaps lost",
+        reason="aiohttp gives up when its write fails, though the answer may be there to read",
+    ),
+    "TLS over a Unix socket": Difference(
+        native="spoken",
+        aiohttp="refused",
+        reason="aiohttp would send plain HTTP, key included; a clear error at construction",
+    ),
 }
 
 

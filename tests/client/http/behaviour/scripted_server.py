@@ -113,6 +113,7 @@ class ScriptedServer:
         self.base_url = ""
         self.port = 0
         self.accepted = 0
+        self.accepted_one = asyncio.Event()
         self.open = 0
         self.most_open = 0
 
@@ -123,6 +124,7 @@ class ScriptedServer:
 
     async def _run(self, peer: Peer) -> None:
         self.accepted += 1
+        self.accepted_one.set()
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         try:
@@ -158,11 +160,11 @@ async def serving(
     """
     scripted = ScriptedServer(script)
     if unix is not None:
-        server = await asyncio.start_unix_server(scripted.accept, unix, ssl=tls)
+        server = await asyncio.start_unix_server(scripted.accept, unix, ssl=tls, backlog=1024)
         scripted.base_url = "http://gateway.test"
     else:
         host = host or "127.0.0.1"
-        server = await asyncio.start_server(scripted.accept, host, 0, ssl=tls)
+        server = await asyncio.start_server(scripted.accept, host, 0, ssl=tls, backlog=1024)
         scripted.port = server.sockets[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         scripted.base_url = f"{'https' if tls else 'http'}://{shown}:{scripted.port}"

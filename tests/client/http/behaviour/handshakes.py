@@ -1,0 +1,54 @@
+"""A TLS server on blocking sockets, for handshakes that the server refuses.
+
+asyncio's server side closes such a connection without sending OpenSSL's alert, so that a client
+would not learn the reason that every other server gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+
+from .scripted_server import LIMIT, answer
+
+__all__ = ["tls_server"]
+
+
+@contextlib.contextmanager
+def tls_server(context: ssl.SSLContext) -> Iterator[str]:
+    """The https:// URL of a server that answers one request on each connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_accept, args=(listener, context))
+        thread.start()
+        port = listener.getsockname()[1]
+        try:
+            yield f"https://127.0.0.1:{port}"
+        finally:
+            # The last connection, which says nothing, wakes and ends the thread.
+            socket.create_connection(("127.0.0.1", port), LIMIT).close()
+            thread.join(LIMIT)
+
+
+def _accept(listener: socket.socket, context: ssl.SSLContext) -> None:
+    while True:
+        plain, _ = listener.accept()
+        plain.settimeout(LIMIT)
+        with plain:
+            if not plain.recv(1, socket.MSG_PEEK):
+                return
+            with contextlib.suppress(OSError):
+                _serve(plain, context)
+
+
+def _serve(plain: socket.socket, context: ssl.SSLContext) -> None:
+    try:
+        tls = context.wrap_socket(plain, server_side=True, suppress_ragged_eofs=True)
+    except ssl.SSLError:
+        # `wrap_socket` has closed its half; nothing is left to say.
+        return
+    with tls:
+        tls.recv(65536)
+        tls.sendall(answer())
