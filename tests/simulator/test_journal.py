@@ -67,3 +67,19 @@ def test_counts_connections() -> None:
         ask(gateway.url)
         ask(gateway.url)
         assert gateway.journal()["connections_opened"] == 2
+
+
+def test_remembers_only_the_newest_ids_and_all_totals() -> None:
+    with simulated_gateway(journal_limit=2) as gateway:
+        for name in "abc":
+            ask(gateway.url, X_Request_ID=name)
+        journal = gateway.journal()
+        assert set(journal["requests"]) == {"b", "c"}
+        assert journal["completed"] == 3
+
+
+def test_large_bodies_are_not_all_kept(gateway: GatewayHandle) -> None:
+    large = b'"' + b"x" * 9_000_000 + b'"'
+    for _ in range(3):
+        assert ask(gateway.url, body=large).status == 400
+    assert len(gateway.recent_requests()) == 1

@@ -143,7 +143,7 @@ def test_a_client_that_leaves_frees_its_seat() -> None:
             first.close()
             await until(lambda: gateway.waiting == 0)
             assert gateway.running == 1
-            assert gateway.journal.requests["first"].statuses == [0]
+            assert gateway.journal.requests["first"].statuses == (0,)
             second.close()
             await until(lambda: gateway.running == 0)
 

@@ -33,6 +33,8 @@ class SimulatorConfig:
         queue_ttl: the longest a request may queue before it is refused; None waits for ever.
         kv_cache_tokens: tokens of prompts and answers that running sequences hold together;
             None is no limit. A request that never fits is refused with 400.
+        prefix_cache_tokens: tokens of earlier prompts that need not be read again where a new
+            one begins the same way; 0 is no prefix cache.
         prefill_tokens_per_second: how fast prompts are read.
         prefill_chunk_tokens: prompt tokens read in one step of the engine, between which every
             running sequence gets its next token.
@@ -52,6 +54,7 @@ class SimulatorConfig:
             plain text) or "openai" (JSON and Retry-After).
         faults: probability by fault, such as {"status-503": 0.01, "stall": 0.001}.
         models: the names it serves; None serves any.
+        journal_limit: how many request ids are remembered, the newest.
         api_key: what `Authorization: Bearer` must say; None lets everybody in.
         tls_certificate, tls_key: PEM files that make it an https server; both or neither.
         tls_client_ca: PEM file of the authority that client certificates must come from.
@@ -61,6 +64,7 @@ class SimulatorConfig:
     queue_limit: int | None = None
     queue_ttl: Duration | None = None
     kv_cache_tokens: int | None = None
+    prefix_cache_tokens: int = 0
     prefill_tokens_per_second: float = 10_000.0
     prefill_chunk_tokens: int = 512
     time_per_token: Duration = 0.0219
@@ -77,6 +81,7 @@ class SimulatorConfig:
     refusal_style: RefusalStyle = "llm-d"
     faults: Mapping[str, float] = field(default_factory=dict[str, float])
     models: Sequence[str] | None = None
+    journal_limit: int = 1_000_000
     api_key: str | None = field(default=None, repr=False)
     tls_certificate: PathLike | None = None
     tls_key: PathLike | None = None
@@ -153,6 +158,8 @@ class SimulatorConfig:
 
 _COUNTS = {
     "seats": 1,
+    "prefix_cache_tokens": 0,
+    "journal_limit": 1,
     "prefill_chunk_tokens": 1,
     "output_tokens": 1,
     "default_max_tokens": 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from typing import Any
 
 import msgspec
@@ -12,9 +12,10 @@ from batch_gateway.simulator.exchange import ReceivedRequest
 __all__ = ["Journal", "RequestRecord"]
 
 RECENT_REQUESTS = 100
+RECENT_BYTES = 16 * 1024 * 1024
 
 
-class RequestRecord(msgspec.Struct):
+class RequestRecord(msgspec.Struct, gc=False):
     """What became of one X-Request-ID.
 
     Attributes:
@@ -25,15 +26,25 @@ class RequestRecord(msgspec.Struct):
 
     received: int = 0
     completed: int = 0
-    statuses: list[int] = []
+    statuses: tuple[int, ...] = ()
+
+    def snapshot(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "received": self.received,
+            "completed": self.completed,
+            "statuses": list(self.statuses),
+        }
 
 
 class Journal:
     """Counts of inference requests. Other pages, such as /health, are not counted.
 
     Attributes:
-        requests: a `RequestRecord` by X-Request-ID; "" holds requests without one.
-        recent: the last hundred requests as they came, headers and body included.
+        requests: a `RequestRecord` by X-Request-ID, the newest `limit` of them; "" holds
+            requests without one.
+        recent: the last hundred requests as they came, headers and body included, or fewer
+            when their bodies are more than 16 MiB together.
         received, completed: totals over all requests.
         by_status: answers by HTTP status; 0 counts exchanges that ended without an answer.
         aborted: exchanges that ended before their answer was whole, whoever ended them.
@@ -41,15 +52,17 @@ class Journal:
         connections_opened, connections_open: accepted ever, and open now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self.connections_open = 0
         self.in_flight = 0
         self.clear()
 
     def clear(self) -> None:
         """Forget everything but what is under way."""
-        self.requests: dict[str, RequestRecord] = {}
-        self.recent: deque[ReceivedRequest] = deque(maxlen=RECENT_REQUESTS)
+        self.requests: OrderedDict[str, RequestRecord] = OrderedDict()
+        self.recent: deque[ReceivedRequest] = deque()
+        self._recent_bytes = 0
         self.received = 0
         self.completed = 0
         self.aborted = 0
@@ -62,7 +75,7 @@ class Journal:
         self.received += 1
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-        self.recent.append(request)
+        self._remember(request)
         record = self._record(request_id)
         record.received += 1
         return record.received
@@ -70,7 +83,7 @@ class Journal:
     def request_ended(self, request_id: str, status: int, *, whole: bool, right: bool) -> None:
         """Count the end of an exchange: `whole` if all was sent, `right` if that is an answer."""
         record = self._record(request_id)
-        record.statuses.append(status)
+        record.statuses += (status,)
         self.in_flight -= 1
         self.by_status[status] += 1
         self.aborted += not whole
@@ -85,10 +98,20 @@ class Journal:
     def connection_closed(self) -> None:
         self.connections_open -= 1
 
+    def _remember(self, request: ReceivedRequest) -> None:
+        self.recent.append(request)
+        self._recent_bytes += len(request.body)
+        while len(self.recent) > RECENT_REQUESTS or (
+            self._recent_bytes > RECENT_BYTES and len(self.recent) > 1
+        ):
+            self._recent_bytes -= len(self.recent.popleft().body)
+
     def _record(self, request_id: str) -> RequestRecord:
         record = self.requests.get(request_id)
         if record is None:
             record = self.requests[request_id] = RequestRecord()
+            while len(self.requests) > self.limit:
+                self.requests.popitem(last=False)
         return record
 
     def snapshot(self) -> dict[str, Any]:
@@ -102,5 +125,5 @@ class Journal:
             "peak_in_flight": self.peak_in_flight,
             "connections_opened": self.connections_opened,
             "connections_open": self.connections_open,
-            "requests": msgspec.to_builtins(self.requests),
+            "requests": {name: seen.snapshot() for name, seen in self.requests.items()},
         }

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from batch_gateway.simulator.inference import Inference
 from batch_gateway.simulator.journal import Journal
 from batch_gateway.simulator.pacing import Pacing
+from batch_gateway.simulator.prefix_cache import PrefixCache
 
 __all__ = ["Metrics"]
 
@@ -41,7 +42,8 @@ class _Histogram:
 class Metrics:
     """Counts what was answered; the gauges are read when the page is asked for."""
 
-    def __init__(self, pacing: Pacing, journal: Journal) -> None:
+    def __init__(self, pacing: Pacing, journal: Journal, prefixes: PrefixCache) -> None:
+        self._prefixes = prefixes
         self._pacing = pacing
         self._journal = journal
         self._prompt_tokens = 0
@@ -58,7 +60,7 @@ class Metrics:
         """An answer has ended."""
         if not whole or status != 200:
             return
-        self._prompt_tokens += inference.prompt_tokens
+        self._prompt_tokens += inference.answer.prompt_tokens
         self._generation_tokens += inference.output_tokens * inference.width
         self._succeeded[inference.answer.model] += 1
         self._latency.observe(inference.seconds)
@@ -82,6 +84,10 @@ class Metrics:
         tokens = ("prompt", self._prompt_tokens), ("generation", self._generation_tokens)
         for kind, count in tokens:
             yield from _single(f"vllm:{kind}_tokens_total", f"{kind} tokens.", count, "counter")
+        prefixes = ("queries", self._prefixes.queried_tokens), ("hits", self._prefixes.hit_tokens)
+        for kind, count in prefixes:
+            meaning = f"Prefix cache {kind}, in tokens."
+            yield from _single(f"vllm:prefix_cache_{kind}_total", meaning, count, "counter")
         name = "vllm:request_success_total"
         yield f"# HELP {name} Requests that were answered."
         yield f"# TYPE {name} counter"

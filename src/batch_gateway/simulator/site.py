@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ from batch_gateway.simulator.journal import Journal
 from batch_gateway.simulator.metrics import Metrics
 from batch_gateway.simulator.pacing import Pacing
 from batch_gateway.simulator.pages import Pages, model_not_found
+from batch_gateway.simulator.prefix_cache import PrefixCache
 from batch_gateway.simulator.replies import Reply, RequestError, openai_error
 from batch_gateway.simulator.wire_faults import ANSWERLESS, send_with_fault
 
@@ -52,16 +54,18 @@ class SimulatedSite:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, config: SimulatorConfig) -> None:
         self.config = config
-        self.journal = Journal()
+        self.journal = Journal(config.journal_limit)
         self.pacing = Pacing(loop, config)
         self.connections: set[ServerConnection] = set()
         self._idle = asyncio.Event()
-        self._metrics = Metrics(self.pacing, self.journal)
+        self._prefixes = PrefixCache()
+        self._metrics = Metrics(self.pacing, self.journal, self._prefixes)
         self._pages = Pages(int(time.time()), self.journal, self._metrics.page)
         self._anonymous: Counter[bytes] = Counter()
 
     def configure(self, config: SimulatorConfig) -> None:
         self.config = config
+        self.journal.limit = config.journal_limit
         self.pacing.configure(config)
 
     # -- connections -----------------------------------------------------------------------
@@ -121,6 +125,9 @@ class SimulatedSite:
     def _run(
         self, exchange: Exchange, answer: Answer, fault: Fault | None, request_id: str
     ) -> None:
+        if self.config.prefix_cache_tokens:
+            prompt = answer.model.encode() + answer.prompt()
+            answer.cached_tokens = self._prefixes.look_up(prompt, self.config.prefix_cache_tokens)
         priority = self.config.objectives.get(objective_of(exchange), 0)
         inference = Inference(exchange, answer, fault, priority, self.config.refusal_style)
 
@@ -194,8 +201,9 @@ class SimulatedSite:
         if request_id:
             return self.journal.requests[request_id].received
         # Without an id, the same body is taken for the same request.
-        self._anonymous[exchange.request.body] += 1
-        return self._anonymous[exchange.request.body]
+        digest = hashlib.blake2b(exchange.request.body, digest_size=16).digest()
+        self._anonymous[digest] += 1
+        return self._anonymous[digest]
 
     def _meets_without_answer(self, exchange: Exchange, fault: Fault | None) -> bool:
         """Carry out a fault that needs no answer; False when the request must be read on."""

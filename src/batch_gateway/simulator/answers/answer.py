@@ -36,7 +36,8 @@ class Answer(ABC):
 
     Attributes:
         model: as the request named it.
-        prompt_tokens: what prefill has to read.
+        prompt_tokens: of all its prompts.
+        cached_tokens: of these, what the prefix cache saves; set before the answer is made.
         output_tokens: of the longest sequence; 0 where nothing is generated.
         width: sequences that run side by side for it.
         stream: whether events were asked for instead of one body.
@@ -44,6 +45,7 @@ class Answer(ABC):
 
     model: str
     prompt_tokens: int
+    cached_tokens: int = 0
     output_tokens: int = 0
     width: int = 1
     stream: bool = False
@@ -51,6 +53,10 @@ class Answer(ABC):
     @abstractmethod
     def body(self) -> bytes:
         """The whole JSON answer."""
+
+    def prompt(self) -> bytes:
+        """What a prefix cache sees of it; nothing where there is none to share."""
+        return b""
 
     def opening(self) -> list[bytes]:
         """Events before the first token."""

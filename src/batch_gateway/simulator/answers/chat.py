@@ -121,6 +121,10 @@ class ChatAnswer(Answer):
         self._tool = _forced_tool(request)
         self._choices = self._generate(call, request, limits)
         self.output_tokens = max(len(choice.words) for choice in self._choices)
+        self._messages = request.messages
+
+    def prompt(self) -> bytes:
+        return b"\n".join(m.role.encode() + b" " + bytes(m.content) for m in self._messages)
 
     @staticmethod
     def _check(request: _Body) -> None:
@@ -187,7 +191,8 @@ class ChatAnswer(Answer):
         return {"id": f"call_{self._id[-24:]}{index}", "type": "function", "function": function}
 
     def _usage(self) -> dict[str, Any]:
-        return completion_usage(self.prompt_tokens, sum(len(c.words) for c in self._choices))
+        generated = sum(len(choice.words) for choice in self._choices)
+        return completion_usage(self.prompt_tokens, generated, self.cached_tokens)
 
     # -- chunks ----------------------------------------------------------------------------
 

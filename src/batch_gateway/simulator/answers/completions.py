@@ -76,6 +76,10 @@ class CompletionAnswer(Answer):
         self._choices = generate(call, limits, self.width)
         self._echo = request.prompt if request.echo and isinstance(request.prompt, str) else ""
         self.output_tokens = max(len(choice.words) for choice in self._choices)
+        self._prompt = request.prompt if isinstance(request.prompt, str) else ""
+
+    def prompt(self) -> bytes:
+        return self._prompt.encode()
 
     def _check(self, request: _Body) -> None:
         for name in ("max_tokens", "n"):
@@ -93,7 +97,8 @@ class CompletionAnswer(Answer):
         return msgspec.json.encode(self._frame(choices) | {"usage": self._usage()})
 
     def _usage(self) -> dict[str, Any]:
-        return completion_usage(self.prompt_tokens, sum(len(c.words) for c in self._choices))
+        generated = sum(len(choice.words) for choice in self._choices)
+        return completion_usage(self.prompt_tokens, generated, self.cached_tokens)
 
     def _frame(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {

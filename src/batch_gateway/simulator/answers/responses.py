@@ -56,6 +56,11 @@ class ResponsesAnswer(Answer):
         self.output_tokens = len(self._text.words)
         self._sequence = 0
 
+    def prompt(self) -> bytes:
+        given = self._request.input
+        texts = [given.encode()] if isinstance(given, str) else [bytes(raw) for raw in given]
+        return b"\n".join([(self._request.instructions or "").encode(), *texts])
+
     def body(self) -> bytes:
         return msgspec.json.encode(self._finished())
 
@@ -66,7 +71,7 @@ class ResponsesAnswer(Answer):
         return self._response(
             "incomplete" if cut else "completed",
             [self._item("incomplete" if cut else "completed", self._text.text)],
-            responses_usage(self.prompt_tokens, self.output_tokens),
+            responses_usage(self.prompt_tokens, self.output_tokens, self.cached_tokens),
         ) | {"incomplete_details": {"reason": "max_output_tokens"} if cut else None}
 
     def _response(
