@@ -30,6 +30,8 @@ ClientFor = Callable[[str], InferenceClient | None]
 """The client for a model, or None when no gateway serves it."""
 
 _LINES_BETWEEN_BREATHS = 256
+# As long as a client waits between two attempts, unless it is asked to wait longer.
+_RETRY_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Executor:
         concurrency: requests under way for each distinct client.
         order: see `Plan.order`.
         deadline: monotonic seconds at which nothing is wanted any more; infinity for none.
+        deadline_passed: a request met it.
     """
 
     plan: Plan
@@ -51,6 +54,7 @@ class Executor:
     concurrency: int
     order: Order
     deadline: float
+    deadline_passed: bool = False
 
     def lanes(self) -> tuple[list[Lane], list[str]]:
         """One lane a distinct client, and the models that have none."""
@@ -93,10 +97,8 @@ class Executor:
                 lane.give_up()
                 raise
             if judged is None:
-                # The run's deadline has passed; the next line would fare no better.
                 lane.give_up()
-                lane.close()
-                return
+                continue
             for outcome in lane.judge(*judged):
                 await self._record(outcome)
 
@@ -114,12 +116,25 @@ class Executor:
         try:
             response = await lane.client.generate(request)
         except InferenceError as error:
-            if isinstance(error, DeadlineExceededError) and request.deadline is not None:
+            if self._is_cut_off(error, lane):
                 return None
             return failure_outcome(index, result_id, line.custom_id, error), read_sign(error)
         finally:
             self.stats.in_flight -= 1
         return success_outcome(index, result_id, line.custom_id, response), Sign.LIFE
+
+    def _is_cut_off(self, error: InferenceError, lane: Lane) -> bool:
+        """Whether the run's deadline, and not the gateway, made this the end of a request."""
+        left = self._seconds_left()
+        if left is None:
+            return False
+        if isinstance(error, DeadlineExceededError):
+            self.deadline_passed = True
+            lane.close()
+            return True
+        # So near the end the client gives up a retry that could only come too late.
+        no_time_to_retry = left <= max(_RETRY_SECONDS, error.retry_after or 0.0)
+        return error.is_retryable and no_time_to_retry and lane.has_answered
 
     def _seconds_left(self) -> float | None:
         if self.deadline == float("inf"):

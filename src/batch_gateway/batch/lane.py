@@ -108,9 +108,9 @@ class Lane:
         return ()
 
     @property
-    def held(self) -> int:
-        """Failures held back."""
-        return len(self._held)
+    def has_answered(self) -> bool:
+        """Whether the gateway showed a sign of life."""
+        return self._gate.phase is Phase.OPEN
 
     def close(self) -> None:
         """Send nothing more."""

@@ -193,7 +193,7 @@ class _Run:
             gateway_problem=_gateway_problem(lanes),
             journal_problem=self.problem,
             interrupted=self.interrupted and unfinished,
-            deadline_passed=self.deadline_passed and unfinished,
+            deadline_passed=(self.deadline_passed or self.executor.deadline_passed) and unfinished,
         )
 
 
