@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -40,8 +41,18 @@ def batch_gateway(
     cwd: Path,
     input: str | bytes = b"",
     variables: Mapping[str, str] | None = None,
+    largest_file: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end. It must never show a traceback."""
+    """Run the command to its end. It must never show a traceback.
+
+    `largest_file`, in bytes, makes writing fail as on a full disk.
+    """
+
+    def limit_files() -> None:
+        if largest_file is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
@@ -50,6 +61,7 @@ def batch_gateway(
         capture_output=True,
         timeout=_LIMIT,
         check=False,
+        preexec_fn=limit_files if largest_file is not None else None,
     )
     result = subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
