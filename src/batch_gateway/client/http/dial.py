@@ -90,7 +90,7 @@ class Dialler:
         else:
             sock = await _connect_unix(path)
             open_transport = loop.create_unix_connection
-        phase.name = "during the TLS handshake"
+        phase.name = "the TLS handshake was not over"
         # From here on the socket belongs to the transport, which closes it when this fails.
         _, connection = await open_transport(
             self._make_connection,
@@ -108,9 +108,9 @@ class Dialler:
         return connection
 
     async def _connect_tcp(self, phase: _Phase) -> socket.socket:
-        phase.name = "looking up the name"
+        phase.name = "its name was being looked up"
         addresses = await self._addresses.resolve()
-        phase.name = "no answer to the connection attempt"
+        phase.name = "it did not answer"
         return await first_to_connect(addresses, _connect_address)
 
     def _timeout_error(self, left: float, phase: str, cause: TimeoutError) -> Exception:
@@ -118,17 +118,17 @@ class Dialler:
             return closed_error()
         name = self._target.name
         if left < self._connect_timeout:
-            message = f"the deadline passed while connecting to {name} ({phase})"
+            message = f"the deadline passed while connecting to {name}: {phase}"
         else:
             limit = format_duration(self._connect_timeout)
-            message = f"connecting to {name} took longer than {limit} ({phase})"
+            message = f"connecting to {name} took longer than {limit} (connect_timeout): {phase}"
         return RequestTimeoutError(message, cause=cause)
 
 
 class _Phase:
     """What a dial is busy with, for the message when it takes too long."""
 
-    name = "starting"
+    name = "it did not answer"
 
 
 async def _connect_address(address: Address) -> socket.socket:

@@ -198,7 +198,7 @@ async def test_a_handshake_that_stalls_runs_into_the_connect_timeout(bench: Benc
 
     server = await bench.server(script)
     exchanger = bench.exchanger(f"https://127.0.0.1:{server.port}", connect_timeout=0.05)
-    with pytest.raises(RequestTimeoutError, match=r"longer than 50ms \(during the TLS handshake"):
+    with pytest.raises(RequestTimeoutError, match="the TLS handshake was not over"):
         await exchanger.post("/v1", (), b"{}", deadline=soon())
     await wait_until(lambda: server.open == 0)
 
