@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
 from collections.abc import Iterable
 
 import pytest
@@ -27,7 +29,6 @@ def read(pieces: Iterable[bytes], reader: ResponseReader | None = None) -> Outco
                 return (*described(response), reader.keep_alive, number)
         return (*described(reader.finish()), reader.keep_alive, "at the end")
     except (BadResponseError, GatewayConnectionError) as error:
-        assert error.message
         return (type(error), error.message)
 
 
@@ -41,7 +42,7 @@ def described(response: HTTPResponse) -> Outcome:
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(ends)]
 
 
 TOKEN = st.text("abcXYZ-09_", min_size=1, max_size=12).map(lambda t: b"X-" + t.encode())
@@ -164,9 +165,8 @@ def test_a_damaged_response_is_an_error_or_a_response_and_nothing_else(
 def test_a_response_cut_off_is_never_taken_for_a_whole_one(
     response: tuple[bytes, Outcome], places: list[int]
 ) -> None:
-    wire, expected = response
-    framed = any(n in (b"Content-Length", b"transfer-encoding") for n, _ in expected[1])
-    if not framed:
+    wire, _ = response
+    if b"\r\nContent-Length: " not in wire and b"\r\ntransfer-encoding: " not in wire:
         return
     for end in range(len(wire) - 1):
         outcome = read(cut(wire[:end], places))
@@ -176,8 +176,6 @@ def test_a_response_cut_off_is_never_taken_for_a_whole_one(
 def test_a_body_in_many_tiny_pieces_takes_no_more_memory_than_its_size() -> None:
     reader = ResponseReader("gateway:1", 10_000_000)
     reader.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    import tracemalloc
-
     tracemalloc.start()
     for _ in range(50):
         reader.feed(b"2\r\nab\r\n" * 1000)
