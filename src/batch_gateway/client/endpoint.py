@@ -44,6 +44,7 @@ _RESPONSES_ONLY = frozenset(
 _CHOICES = (
     "'messages' (chat completions), 'prompt' (completions) or 'input' (embeddings or responses)"
 )
+_ORDINARY = frozenset({CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES})
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)+")
 
 
@@ -114,6 +115,8 @@ def check_endpoint(endpoint: str) -> str:
     Raises InvalidRequestError for full URLs, `//host`, `..`, queries, blanks and control
     characters: a request must not be able to leave the gateway it was given.
     """
+    if endpoint in _ORDINARY:
+        return endpoint
     if _PATH.fullmatch(endpoint) is None or "/../" in f"{endpoint}/" or "/./" in f"{endpoint}/":
         raise InvalidRequestError(
             f"endpoint {endpoint[:100]!r} is not a relative path such as {CHAT}"

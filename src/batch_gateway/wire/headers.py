@@ -18,7 +18,9 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_index", "_raw")
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self._raw = raw if isinstance(raw, list | tuple) else list(raw)
+        self._raw: Sequence[tuple[bytes, bytes]] = (
+            raw if isinstance(raw, list | tuple) else list(raw)
+        )
         self._index: dict[str, str] | None = None
 
     @classmethod
@@ -28,9 +30,9 @@ class Headers(Mapping[str, str]):
         return cls([(n.encode("latin-1"), v.encode("latin-1")) for n, v in items])
 
     @property
-    def raw(self) -> list[tuple[bytes, bytes]]:
-        """The pairs as received, in order, repeated names included."""
-        return list(self._raw)
+    def raw(self) -> Sequence[tuple[bytes, bytes]]:
+        """The pairs as received, in order, repeated names included. Not a copy."""
+        return self._raw
 
     def _indexed(self) -> dict[str, str]:
         if self._index is None:
