@@ -1,0 +1,120 @@
+"""The command is killed at random moments, again and again: nothing is lost, nothing repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from batch_gateway.testing import GatewayHandle, simulated_gateway
+
+from .batch_files import read_lines, request, text_of
+
+LINES = 8_000
+KILLS = 60
+LONGEST_LIFE = 0.4
+
+
+class Commands:
+    """Starts the real command, many times over."""
+
+    def __init__(self, requests: IO[str], replies: IO[str]) -> None:
+        self._requests, self._replies = requests, replies
+
+    def start(self, *arguments: object) -> int:
+        print(
+            json.dumps([str(argument) for argument in arguments]), file=self._requests, flush=True
+        )
+        return int(self._replies.readline())
+
+    def exit_code(self) -> int:
+        """Waits for the end of the one that was started last."""
+        return int(self._replies.readline())
+
+
+@contextmanager
+def commands(folder: Path) -> Iterator[Commands]:
+    script = [sys.executable, str(Path(__file__).with_name("command_forks.py"))]
+    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    with subprocess.Popen(
+        [*script, str(folder / "log")],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield Commands(process.stdin, process.stdout)
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def ids_on_disk(*files: Path) -> set[str]:
+    """Of every whole line, which is what a killed command left for sure."""
+    whole = (
+        line for file in files if file.exists() for line in file.read_bytes().split(b"\n")[:-1]
+    )
+    return {json.loads(line)["id"] for line in whole}
+
+
+def times_received(gateway: GatewayHandle) -> dict[str, int]:
+    records = gateway.journal()["requests"]
+    return {request_id: record["received"] for request_id, record in records.items()}
+
+
+def test_a_command_killed_sixty_times_gives_each_line_one_result_and_repeats_none_on_disk(
+    tmp_path: Path,
+) -> None:
+    chance = random.Random(7)
+    requests, output = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    errors = tmp_path / "results.errors.jsonl"
+    models = ("tiny", "tiny", "tiny", "fault-status-400")
+    lines = (request(f"id-{n}", model=models[n % 4]) for n in range(LINES))
+    requests.write_bytes(text_of(lines))
+    received_when_safe: dict[str, int] = {}
+
+    with (
+        simulated_gateway(latency_scale=0.5, output_tokens=1) as gateway,
+        commands(tmp_path) as run,
+    ):
+        arguments = ("run", requests, "--gateway", gateway.url, "-o", output, "--errors", errors)
+        ends: Counter[int] = Counter()
+        progress: list[int] = []
+        for _ in range(KILLS):
+            process = run.start(*arguments, "--concurrency", "32", "--quiet")
+            time.sleep(chance.uniform(0, LONGEST_LIFE))
+            os.kill(process, signal.SIGKILL)
+            ends[run.exit_code()] += 1
+            safe = ids_on_disk(output, errors)
+            progress.append(len(safe))
+            received = times_received(gateway)
+            for request_id in safe - received_when_safe.keys():
+                received_when_safe[request_id] = received[request_id]
+        run.start(*arguments, "--concurrency", "500", "--quiet")
+        last = run.exit_code()
+        received = times_received(gateway)
+
+    log = (tmp_path / "log").read_text()
+    assert ends == {-signal.SIGKILL: KILLS}, log
+    assert "Traceback" not in log
+    assert last == 1
+    # The kills came at many different stages, or this test would show nothing.
+    assert len(set(progress)) > KILLS / 3
+    assert progress[-1] < LINES
+
+    results = [line["custom_id"] for line in read_lines(output) + read_lines(errors)]
+    assert sorted(results) == sorted(f"id-{n}" for n in range(LINES))
+    assert len(read_lines(errors)) == LINES // 4
+    repeated = {i for i, times in received_when_safe.items() if received[i] != times}
+    assert not repeated
