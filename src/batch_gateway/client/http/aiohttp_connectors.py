@@ -59,7 +59,10 @@ def _is_spoilt(protocol: ResponseHandler) -> bool:
 
 
 def _is_readable(transport: asyncio.BaseTransport) -> bool:
-    handle: int = transport.get_extra_info("socket").fileno()
+    sock = transport.get_extra_info("socket")
+    handle = -1 if sock is None else sock.fileno()
+    if handle < 0:  # closed, which is what the end of a connection reads as
+        return True
     if not hasattr(select, "poll"):  # Windows
         return bool(select.select([handle], [], [], 0)[0])
     poll = select.poll()

@@ -83,6 +83,8 @@ class AiohttpExchanger:
         if self._ssl is not None:
             self._ssl.set_alpn_protocols(["http/1.1"])
         self._proxy = proxy_url(config)
+        name = self._target.name
+        self._dialled = name if self._proxy is None else f"the proxy for {name}"
         self._connect_timeout = seconds(config.connect_timeout)
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[Attempt] = set()
@@ -217,7 +219,7 @@ class AiohttpExchanger:
                 raise closed_error() from error
             raise exchange_error(error, self._target.name, reused=attempt.reused) from error
         except OSError as error:
-            raise dial_error(error, self._target.name) from error
+            raise dial_error(error, self._dialled) from error
         except asyncio.CancelledError as error:
             # Closing the session cancels the futures of waiting requests, not their tasks.
             task = asyncio.current_task()

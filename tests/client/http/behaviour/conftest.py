@@ -78,9 +78,9 @@ async def connect(transport: TransportName, _no_leaked_tasks: None) -> AsyncIter
 @pytest.fixture(autouse=True)
 def _no_leaked_sockets() -> Iterator[None]:
     """Both ends of every connection are closed when a test ends."""
-    before = _sockets()
+    before = open_sockets()
     yield
-    leaked = _sockets() - before
+    leaked = open_sockets() - before
     assert not leaked, f"still open: {leaked}"
 
 
@@ -103,7 +103,7 @@ def _tasks() -> set[str]:
     return found
 
 
-def _sockets() -> set[str]:
+def open_sockets() -> set[str]:
     """The sockets of this process, by inode; none where there is no /proc."""
     found: set[str] = set()
     folder = Path("/proc/self/fd")

@@ -27,6 +27,26 @@ DIFFERENCES: dict[str, Difference] = {
         aiohttp="accepted",
         reason="aiohttp runs llhttp in its lenient mode; RFC 9112 §5.2 lets a client do either",
     ),
+    "a header value outside ASCII": Difference(
+        native=b"caf\xe9",
+        aiohttp=b"caf\xc3\xa9",
+        reason="aiohttp encodes headers as UTF-8; RFC 9110 §5.5 calls them opaque bytes",
+    ),
+    "a thousand headers": Difference(
+        native="accepted",
+        aiohttp="refused",
+        reason="aiohttp reads at most 128; no gateway is known to send so many",
+    ),
+    "a reset in the head on a reused connection": Difference(
+        native="connection error",
+        aiohttp="stale",
+        reason="aiohttp does not say how much of a head had arrived; both are retried",
+    ),
+    "the socket of a given-up upload": Difference(
+        native="closed at once",
+        aiohttp="closed when the server reads or leaves",
+        reason="aiohttp flushes its buffer before it closes; nothing public aborts",
+    ),
     "idle connections above the cap": Difference(
         native="closed",
         aiohttp="kept until idle_timeout",
@@ -36,6 +56,11 @@ DIFFERENCES: dict[str, Difference] = {
         native="read",
         aiohttp="perhaps lost",
         reason="aiohttp gives up when its write fails, though the answer may be there to read",
+    ),
+    "a refusal behind the TLS handshake": Difference(
+        native="told",
+        aiohttp="told, or a plain connection error",
+        reason="an alert that arrives just before aiohttp writes is lost in its failed write",
     ),
     "TLS over a Unix socket": Difference(
         native="spoken",

@@ -44,11 +44,15 @@ def _accept(listener: socket.socket, context: ssl.SSLContext) -> None:
 
 
 def _serve(plain: socket.socket, context: ssl.SSLContext) -> None:
-    try:
-        tls = context.wrap_socket(plain, server_side=True, suppress_ragged_eofs=True)
-    except ssl.SSLError:
-        # `wrap_socket` has closed its half; nothing is left to say.
-        return
-    with tls:
+    with context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False) as tls:
+        try:
+            tls.do_handshake()
+        except ssl.SSLError:
+            # Closing with the request unread would make the kernel send a reset, which may
+            # overtake the alert. Whether a client survives that is a race, not a test.
+            tls.shutdown(socket.SHUT_WR)
+            while tls.recv(65536):
+                pass
+            return
         tls.recv(65536)
         tls.sendall(answer())

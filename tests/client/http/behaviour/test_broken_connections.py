@@ -17,6 +17,7 @@ from batch_gateway.errors import (
 )
 
 from .conftest import Connect, Post
+from .differences import expected
 from .loops import EVERY_LOOP
 from .scripted_server import Peer, Script, answer, serving
 
@@ -38,14 +39,18 @@ def sends_then(how: str, *parts: bytes) -> Script:
     async def script(peer: Peer) -> None:
         await peer.request()
         for part in parts:
-            peer.send(part)
-            await peer.drain()
-            # Let the client read it first: a reset may overtake and discard what was sent.
-            for _ in range(20):
-                await asyncio.sleep(0)
+            await send_and_let_it_be_read(peer, part)
         getattr(peer, how)()
 
     return script
+
+
+async def send_and_let_it_be_read(peer: Peer, part: bytes) -> None:
+    """A reset that follows at once may overtake and discard what was sent."""
+    peer.send(part)
+    await peer.drain()
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def error_of(post: Post, connect: Connect, script: Script) -> InferenceError:
@@ -215,3 +220,22 @@ async def test_a_kept_alive_connection_that_ends_after_the_answer_began_is_not_s
         with pytest.raises(GatewayConnectionError) as caught:
             await post(exchanger)
         assert not isinstance(caught.value, StaleConnectionError)
+
+
+async def test_a_reset_in_the_head_on_a_reused_connection(
+    transport: str, connect: Connect, post: Post
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.send(answer())
+        await peer.request()
+        await send_and_let_it_be_read(peer, b"HTTP/1.1 200 OK\r\nX-A")
+        peer.reset()
+
+    async with serving(script) as server:
+        exchanger = connect(server.base_url)
+        await post(exchanger)
+        with pytest.raises(GatewayConnectionError) as caught:
+            await post(exchanger)
+        stale = expected("a reset in the head on a reused connection", transport) == "stale"
+        assert isinstance(caught.value, StaleConnectionError) is stale

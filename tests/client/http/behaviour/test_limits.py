@@ -9,6 +9,7 @@ import pytest
 from batch_gateway.errors import BadResponseError
 
 from .conftest import Connect, Post
+from .differences import expected
 from .scripted_server import Peer, answer, serving
 
 pytestmark = pytest.mark.anyio
@@ -110,6 +111,22 @@ async def test_headers_that_gateways_really_send_fit(connect: Connect, post: Pos
         response = await post(connect(server.base_url))
     assert len(response.headers["x-long"]) == 32_768
     assert response.headers["x-99"] == "1"
+
+
+async def test_a_thousand_headers(transport: str, connect: Connect, post: Post) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.send(answer(b"{}", *[b"X-%d: 1" % n for n in range(990)]))
+        await peer.until_client_left()
+
+    async with serving(script) as server:
+        exchanger = connect(server.base_url)
+        if expected("a thousand headers", transport) == "accepted":
+            assert (await post(exchanger)).headers["x-989"] == "1"
+            await exchanger.aclose()
+        else:
+            with pytest.raises(BadResponseError):
+                await post(exchanger)
 
 
 async def test_a_small_body_that_unpacks_to_more_than_the_limit_is_refused(

@@ -20,6 +20,7 @@ from batch_gateway.errors import (
 
 from .certificates import Certificates
 from .conftest import Connect, Post
+from .differences import expected
 from .handshakes import tls_server
 from .loops import EVERY_LOOP
 from .scripted_server import Peer, answer, serving
@@ -131,16 +132,29 @@ async def test_a_client_certificate_is_shown(
     assert "client" in str(names)
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=["1.2", "1.3"])
 async def test_a_missing_client_certificate_is_a_tls_error(
-    connect: Connect, post: Post, certificates: Certificates, version: ssl.TLSVersion
+    connect: Connect, post: Post, certificates: Certificates
 ) -> None:
     tls = TLSConfig(ca_file=certificates.ca_file)
-    context = certificates.server_for_clients(maximum=version)
-    refusal = r"certificate required|handshake failure"
-    with tls_server(context) as url, pytest.raises(TLSError, match=refusal) as caught:
+    context = certificates.server_for_clients(maximum=ssl.TLSVersion.TLSv1_2)
+    with tls_server(context) as url, pytest.raises(TLSError, match="handshake failure") as caught:
         await post(connect(url, tls=tls))
     assert not caught.value.is_retryable
+
+
+async def test_a_missing_client_certificate_is_told_after_a_tls_1_3_handshake(
+    transport: str, connect: Connect, post: Post, certificates: Certificates
+) -> None:
+    tls = TLSConfig(ca_file=certificates.ca_file)
+    context = certificates.server_for_clients(maximum=ssl.TLSVersion.TLSv1_3)
+    with tls_server(context) as url:
+        exchanger = connect(url, tls=tls)
+        if expected("a refusal behind the TLS handshake", transport) == "told":
+            with pytest.raises(TLSError, match="certificate required"):
+                await post(exchanger)
+        else:
+            with pytest.raises(GatewayConnectionError):  # of which TLSError is one
+                await post(exchanger)
 
 
 async def test_a_server_below_the_minimum_version_is_refused(

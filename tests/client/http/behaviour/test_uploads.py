@@ -7,9 +7,9 @@ import contextlib
 
 import pytest
 
-from batch_gateway.errors import GatewayConnectionError
+from batch_gateway.errors import GatewayConnectionError, RequestTimeoutError
 
-from .conftest import Connect, Post
+from .conftest import Connect, Post, open_sockets
 from .differences import expected
 from .loops import EVERY_LOOP
 from .scripted_server import Peer, answer, serving
@@ -108,3 +108,27 @@ async def test_an_early_answer_followed_by_a_reset(
         else:
             with contextlib.suppress(GatewayConnectionError):
                 assert (await post(exchanger, b"x" * LARGE)).status_code == 413
+
+
+async def test_the_socket_of_an_upload_that_was_given_up(
+    transport: str, connect: Connect, post: Post
+) -> None:
+    """The server has stopped reading, so what is buffered here cannot be sent."""
+    checked = asyncio.Event()
+    before: set[str] = set()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await checked.wait()
+        await peer.until_client_left()
+
+    async with serving(script) as server:
+        before = open_sockets()
+        with pytest.raises(RequestTimeoutError):
+            await post(connect(server.base_url), b"x" * LARGE, within=0.1)
+        await asyncio.sleep(0)
+        ours_and_the_servers = len(open_sockets() - before)
+        checked.set()
+    if before:  # where there is a /proc to look in
+        at_once = expected("the socket of a given-up upload", transport) == "closed at once"
+        assert ours_and_the_servers == (1 if at_once else 2)

@@ -1,0 +1,182 @@
+"""HTTP proxies, by URL and from the environment; these requests go through aiohttp."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from batch_gateway.client.config import TLSConfig
+from batch_gateway.errors import ConfigError, GatewayConnectionError
+
+from .certificates import Certificates
+from .conftest import Connect, Post
+from .loops import EVERY_LOOP
+from .proxy_server import proxying
+from .scripted_server import Peer, ReceivedRequest, answer, serving
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["auto", "aiohttp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=EVERY_LOOP)
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class Gateway:
+    """Answers, and keeps what it received."""
+
+    def __init__(self) -> None:
+        self.requests: list[ReceivedRequest] = []
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            self.requests.append(request)
+            peer.send(answer(request.body))
+            await peer.drain()
+
+
+async def test_a_plain_request_goes_to_the_proxy_with_its_whole_url(
+    connect: Connect, post: Post
+) -> None:
+    gateway = Gateway()
+    async with serving(gateway) as server, proxying() as proxy:
+        exchanger = connect(f"{server.base_url}/llm", proxy=proxy.url)
+        assert (await post(exchanger, b"1")).body == b"1"
+        await exchanger.aclose()
+    assert proxy.request_lines == [f"POST {server.base_url}/llm/v1/completions HTTP/1.1"]
+    assert gateway.requests[0].line == "POST /llm/v1/completions HTTP/1.1"
+
+
+async def test_tls_goes_through_a_tunnel_and_is_verified_end_to_end(
+    connect: Connect, post: Post, tmp_path: Path
+) -> None:
+    certificates = Certificates(tmp_path)
+    tls = TLSConfig(ca_file=certificates.ca_file)
+    gateway = Gateway()
+    async with serving(gateway, tls=certificates.server()) as server, proxying() as proxy:
+        exchanger = connect(server.base_url, proxy=proxy.url, tls=tls, api_key="sk-secret")
+        for body in (b"1", b"2"):
+            assert (await post(exchanger, body)).body == body
+        await exchanger.aclose()
+    # One tunnel, reused, and nothing of the request in the proxy's sight.
+    assert proxy.request_lines == [f"CONNECT 127.0.0.1:{server.port} HTTP/1.1"]
+    assert gateway.requests[0].values("authorization") == ["Bearer sk-secret"]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_credentials_in_the_proxys_url_go_to_the_proxy_alone(
+    connect: Connect, post: Post, tmp_path: Path, secure: bool
+) -> None:
+    certificates = Certificates(tmp_path)
+    tls = TLSConfig(ca_file=certificates.ca_file)
+    context = certificates.server() if secure else None
+    gateway = Gateway()
+    async with serving(gateway, tls=context) as server, proxying() as proxy:
+        url = proxy.url.replace("http://", "http://user:p%40ss@")
+        exchanger = connect(server.base_url, proxy=url, tls=tls, api_key="sk-secret")
+        await post(exchanger)
+        await exchanger.aclose()
+    assert proxy.authorizations == ["Basic " + base64.b64encode(b"user:p@ss").decode()]
+    assert gateway.requests[0].values("authorization") == ["Bearer sk-secret"]
+
+
+async def test_the_environments_proxy_is_used_when_asked_for(
+    connect: Connect, post: Post, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Credentials in ~/.netrc are for people; they must not replace or join the API key.
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    gateway = Gateway()
+    async with serving(gateway) as server, proxying() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removeprefix("http://"))
+        exchanger = connect(server.base_url, proxy="env", api_key="sk-secret")
+        await post(exchanger)
+        await exchanger.aclose()
+    assert len(proxy.request_lines) == 1
+    assert gateway.requests[0].values("authorization") == ["Bearer sk-secret"]
+
+
+async def test_no_proxy_names_hosts_that_are_reached_directly(
+    connect: Connect, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(Gateway()) as server, proxying() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        for listed in ("other.test,127.0.0.1", f"127.0.0.1:{server.port}, other.test", "*"):
+            monkeypatch.setenv("NO_PROXY", listed)
+            exchanger = connect(server.base_url, proxy="env")
+            await post(exchanger)
+            await exchanger.aclose()
+    assert proxy.request_lines == []
+
+
+async def test_the_environments_proxy_is_not_used_unasked(
+    connect: Connect, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(Gateway()) as server, proxying() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        exchanger = connect(server.base_url)
+        await post(exchanger)
+        await exchanger.aclose()
+    assert proxy.request_lines == []
+
+
+async def test_a_proxy_of_another_kind_is_refused_without_showing_its_password(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "socks5://user:hunter2@127.0.0.1:1080")
+    with pytest.raises(ConfigError, match="HTTP_PROXY is not the URL") as caught:
+        connect("http://gateway.test", proxy="env")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_retryable"),
+    [(b"407 Proxy Authentication Required", False), (b"502 Bad Gateway", True)],
+)
+async def test_a_tunnel_that_the_proxy_refuses_is_a_connection_error(
+    connect: Connect, post: Post, status: bytes, is_retryable: bool
+) -> None:
+    async with proxying() as proxy:
+        proxy.refuse_with = status
+        exchanger = connect("https://127.0.0.1:9", proxy=proxy.url)
+        with pytest.raises(GatewayConnectionError, match=f"proxy .*{status[:3].decode()}") as it:
+            await post(exchanger)
+        await exchanger.aclose()
+    assert it.value.is_retryable is is_retryable
+
+
+async def test_a_proxy_that_is_down_is_named_without_its_credentials(
+    connect: Connect, post: Post
+) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://user:hunter2@127.0.0.1:{bound.getsockname()[1]}"
+        exchanger = connect("http://gateway.test", proxy=url)
+        with pytest.raises(GatewayConnectionError, match=r"proxy for gateway\.test:80") as caught:
+            await post(exchanger)
+        assert "hunter2" not in f"{caught.value!r}{caught.value.cause!r}"
+        with pytest.raises(GatewayConnectionError, match="proxy"):
+            await exchanger.connect(deadline=time.monotonic() + 10)
+
+
+async def test_connect_reaches_the_proxy(connect: Connect) -> None:
+    async with proxying() as proxy:
+        exchanger = connect("https://gateway.test", proxy=proxy.url)
+        await exchanger.connect(deadline=time.monotonic() + 10)
