@@ -97,7 +97,7 @@ def test_nothing_is_lost_and_no_limit_is_passed(
     drain(played)
     assert_consistent(played.batch)
     assert (played.batch.running, played.batch.waiting) == (0, 0)
-    assert played.batch.seats_taken == 0
+    assert (played.batch.seats_taken, played.batch.kv_usage) == (0, 0)
 
 
 @given(capacities, operations)
@@ -225,6 +225,31 @@ def test_higher_priority_goes_first_and_takes_places_in_a_full_queue() -> None:
     assert batch.submit("late", 0, 10, 0.0, priority=-1) is Admission.REFUSED
     assert [(e.kind, e.sequence_id) for e in batch.advance(0.0)] == [(EventKind.DISPLACED, "batch")]
     assert set(finish_times(batch)) == {"running", "chat"}
+
+
+def test_the_queue_is_served_by_priority_and_then_in_order() -> None:
+    batch = ContinuousBatch(Capacity(seats=1, time_per_token=0.01))
+    for name, priority in (("now", 0), ("last", -1), ("second", 0), ("first", 5), ("third", 0)):
+        batch.submit(name, 0, 10, 0.0, priority=priority)
+    assert list(finish_times(batch)) == ["now", "first", "second", "third", "last"]
+
+
+def test_cached_tokens_are_not_read_but_held() -> None:
+    capacity = Capacity(time_per_token=0.01, prefill_tokens_per_second=1000, kv_cache_tokens=1000)
+    batch = ContinuousBatch(capacity)
+    batch.submit("a", 300, 1, 0.0, cached_tokens=200)
+    assert batch.kv_usage == pytest.approx(0.301)
+    assert finish_times(batch) == {"a": pytest.approx(0.11)}
+
+
+def test_jitter_belongs_to_the_step_whoever_comes_and_goes() -> None:
+    capacity = Capacity(time_per_token=0.01, load_growth=0, jitter=0.3)
+    batch = ContinuousBatch(capacity)
+    batch.submit("long", 0, 100, 0.0)
+    batch.submit("short", 0, 5, 0.0)
+    expected = sum(capacity.step_time(1, step=step) for step in range(100))
+    assert finish_times(batch)["long"] == pytest.approx(expected)
+    assert expected != pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_queued_sequence_expires() -> None:

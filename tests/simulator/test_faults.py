@@ -173,6 +173,7 @@ def test_rates_strike_the_same_requests_whatever_their_order() -> None:
         with simulated_gateway(faults={"status-503": 0.3, "status-429": 0.2}) as gateway:
             names = [f"r{i}" for i in order]
             struck.append({n for n in names if ask(gateway.url, X_Request_ID=n).status != 200})
+            assert set(gateway.journal()["by_status"]) == {"200", "429", "503"}
     assert struck[0] == struck[1]
     assert 18 < len(struck[0]) < 42
 

@@ -144,6 +144,35 @@ def test_a_stream_comes_token_by_token() -> None:
     run_with(QUICK, main)
 
 
+def test_a_client_that_leaves_before_its_fault_strikes_takes_no_seat() -> None:
+    async def main(gateway: SimulatedGateway) -> None:
+        _, first = await send(gateway, LONG, "X-Simulate-Fault: chunked;after=0.03\r\n")
+        await until(lambda: gateway.journal.in_flight == 1)
+        first.close()
+        await until(lambda: gateway.journal.in_flight == 0)
+        # By the time that this one is answered, the other would have begun.
+        later = await answer(gateway, CHAT, "X-Simulate-Fault: chunked;after=0.06\r\n")
+        assert later.startswith(b"HTTP/1.1 200")
+        assert gateway.running == 0
+
+    run_with(QUICK, main)
+
+
+def test_a_cached_prefix_is_not_read_again() -> None:
+    system = {"role": "system", "content": "You are helpful. " * 500}
+    body: dict[str, Any] = CHAT | {"messages": [system, *CHAT["messages"]]}
+
+    async def main(gateway: SimulatedGateway) -> None:
+        _, first = await send(gateway, body)
+        await until(lambda: gateway.running == 1)
+        first.close()
+        # Read whole, this prompt would take longer than the test may.
+        assert (await answer(gateway, body)).startswith(b"HTTP/1.1 200")
+
+    slow = QUICK.with_changes(prefill_tokens_per_second=50, prefix_cache_tokens=10_000)
+    run_with(slow, main)
+
+
 def test_a_change_of_capacity_is_felt_by_what_is_queued() -> None:
     async def main(gateway: SimulatedGateway) -> None:
         writers = [(await send(gateway, LONG))[1] for _ in range(4)]

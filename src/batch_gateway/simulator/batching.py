@@ -165,15 +165,25 @@ class ContinuousBatch:
         output_tokens: int,
         now: float,
         *,
+        cached_tokens: int = 0,
         width: int = 1,
         priority: int = 0,
     ) -> Admission:
-        """A request arrives. `output_tokens` are generated for each of `width` sequences."""
+        """A request arrives.
+
+        Args:
+            sequence_id: any name that is not under way.
+            prompt_tokens: read in prefill, but for `cached_tokens` of them.
+            output_tokens: generated for each of `width` sequences.
+            now: the time.
+            priority: higher goes first in the queue.
+        """
         self._advance(now)
         if sequence_id in self._live:
             raise ValueError(f"the sequence {sequence_id!r} is still under way")
         self.totals.submitted += 1
         sequence = Sequence(sequence_id, prompt_tokens, output_tokens, width, priority)
+        sequence.prompt_left = max(0, prompt_tokens - cached_tokens)
         limit = self.capacity.kv_cache_tokens
         if limit is not None and sequence.kv_tokens > limit:
             self.totals.refused += 1

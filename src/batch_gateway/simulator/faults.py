@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 __all__ = [
     "FAULTS",
+    "FAULT_OPTIONS",
     "MODEL_PREFIX",
     "Fault",
     "FaultKind",
@@ -98,7 +99,9 @@ FAULTS: Mapping[str, FaultDescription] = MappingProxyType(
 )
 """Every fault by name, besides `status-NNN`, which answers with that status."""
 
-_OPTIONS = frozenset({"after", "retry-after", "retry-after-ms", "should-retry", "status", "times"})
+FAULT_OPTIONS = frozenset(
+    {"after", "retry-after", "retry-after-ms", "should-retry", "status", "times"}
+)
 _STATUS = re.compile(r"status-([1-9][0-9][0-9])")
 
 
@@ -178,8 +181,8 @@ def _options(parts: list[str]) -> dict[str, str]:
     options: dict[str, str] = {}
     for part in parts:
         key, _, value = part.partition("=")
-        if key not in _OPTIONS:
-            known = ", ".join(sorted(_OPTIONS))
+        if key not in FAULT_OPTIONS:
+            known = ", ".join(sorted(FAULT_OPTIONS))
             raise ValueError(f"there is no fault option {key!r}; there are {known}")
         if key in ("after", "times"):
             _number(key, value)

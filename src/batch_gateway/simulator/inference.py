@@ -29,7 +29,6 @@ class Inference:
     """A job for `Pacing` that sends its answer through an exchange, as its fault has it.
 
     Attributes:
-        prompt_tokens: what prefill has to read: all but what is cached.
         right: whether what is sent is the right answer and not a fault's.
         first_token_seconds: from arrival to the first token, None until there is one.
     """
@@ -42,7 +41,8 @@ class Inference:
         priority: int,
         style: RefusalStyle,
     ) -> None:
-        self.prompt_tokens = max(0, answer.prompt_tokens - answer.cached_tokens)
+        self.prompt_tokens = answer.prompt_tokens
+        self.cached_tokens = answer.cached_tokens
         self.output_tokens = answer.output_tokens
         self.width = answer.width
         self.priority = priority

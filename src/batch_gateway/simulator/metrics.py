@@ -60,7 +60,7 @@ class Metrics:
         """An answer has ended."""
         if not whole or status != 200:
             return
-        self._prompt_tokens += inference.answer.prompt_tokens
+        self._prompt_tokens += inference.prompt_tokens
         self._generation_tokens += inference.output_tokens * inference.width
         self._succeeded[inference.answer.model] += 1
         self._latency.observe(inference.seconds)

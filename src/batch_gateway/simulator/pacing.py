@@ -19,6 +19,8 @@ class PacedJob(Protocol):
     @property
     def prompt_tokens(self) -> int: ...
     @property
+    def cached_tokens(self) -> int: ...
+    @property
     def output_tokens(self) -> int: ...
     @property
     def width(self) -> int: ...
@@ -98,7 +100,13 @@ class Pacing:
         self._jobs[key] = job
         self._ids[job] = key
         admission = self._batch.submit(
-            key, job.prompt_tokens, job.output_tokens, now, width=job.width, priority=job.priority
+            key,
+            job.prompt_tokens,
+            job.output_tokens,
+            now,
+            cached_tokens=job.cached_tokens,
+            width=job.width,
+            priority=job.priority,
         )
         if admission in _CAUSES:
             self._forget(key)
