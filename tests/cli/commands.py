@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import resource
@@ -9,16 +11,22 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
+
+from batch_gateway.cli.main import main
 
 __all__ = [
     "COMMAND",
+    "Finished",
     "batch_gateway",
     "chat_line",
     "environment",
+    "in_a_process",
     "read_lines",
     "started",
     "wait_until",
@@ -36,14 +44,57 @@ def environment(**variables: str) -> dict[str, str]:
     return {**kept, **variables}
 
 
+class Finished(NamedTuple):
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def batch_gateway(
     *arguments: str | Path,
     cwd: Path,
     input: str | bytes = b"",
     variables: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run the command to its end inside this process, which saves the start of another.
+
+    What it leaves behind, a socket or a task, then fails the test.
+    """
+    given = io.TextIOWrapper(io.BytesIO(input.encode() if isinstance(input, str) else input))
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with (
+        contextlib.chdir(cwd),
+        mock.patch.dict(os.environ, environment(**(variables or {})), clear=True),
+        mock.patch.object(sys, "stdin", given),
+        mock.patch.object(warnings, "formatwarning"),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main(list(map(str, arguments)))
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    return Finished(code, _written_to(out), _written_to(err))
+
+
+def _written_to(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue().decode()
+
+
+def in_a_process(
+    *arguments: str | Path,
+    cwd: Path,
+    input: bytes = b"",
+    variables: Mapping[str, str] | None = None,
     largest_file: int | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end. It must never show a traceback.
+) -> Finished:
+    """Run the command to its end as users do. It must never show a traceback.
 
     `largest_file`, in bytes, makes writing fail as on a full disk.
     """
@@ -57,17 +108,15 @@ def batch_gateway(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
         env=environment(**(variables or {})),
-        input=input.encode() if isinstance(input, str) else input,
+        input=input,
         capture_output=True,
         timeout=_LIMIT,
         check=False,
         preexec_fn=limit_files if largest_file is not None else None,
     )
-    result = subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-    )
-    assert "Traceback" not in result.stderr, result.stderr
-    return result
+    stderr = done.stderr.decode()
+    assert "Traceback" not in stderr, stderr
+    return Finished(done.returncode, done.stdout.decode(), stderr)
 
 
 @contextmanager

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.cli.config_file import ConfigFile, load_config_file
+from batch_gateway.cli.config_file import load_config_file
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.given import ConfigFile
 
 ORIGINAL = """\
 inference_gateway_url: "http://llm-d-gateway:8000"

@@ -9,8 +9,16 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from batch_gateway.cli.live_display import LiveDisplay, choose_display, render
-from batch_gateway.cli.progress import LineDisplay, NoDisplay, View, follow, plain_line, short_count
+from batch_gateway.cli.live_display import LiveDisplay, render
+from batch_gateway.cli.progress import (
+    LineDisplay,
+    NoDisplay,
+    View,
+    choose_display,
+    follow,
+    plain_line,
+    short_count,
+)
 from batch_gateway.cli.rates import Rates, Snapshot
 from tests.client.manual_clock import ManualClock
 

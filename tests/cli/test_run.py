@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch_gateway.testing import GatewayHandle, simulated_gateway
-from tests.cli.commands import batch_gateway, chat_line, read_lines, write_batch
+from tests.cli.commands import batch_gateway, chat_line, in_a_process, read_lines, write_batch
 
 MIXED = ["tiny"] * 8 + ["fault-status-400", "fault-status-422"]
 
@@ -21,7 +21,7 @@ def test_a_batch_that_succeeds_leaves_one_result_a_line_and_exits_0(
     tmp_path: Path, gateway: GatewayHandle
 ) -> None:
     write_batch(tmp_path / "requests.jsonl", 20)
-    run = batch_gateway("run", "requests.jsonl", "--gateway", gateway.url, cwd=tmp_path)
+    run = in_a_process("run", "requests.jsonl", "--gateway", gateway.url, cwd=tmp_path)
     assert run.returncode == 0
     assert run.stdout.startswith("Done in ")
     assert "all 20 requests succeeded" in run.stdout
@@ -141,7 +141,7 @@ def test_order_decides_how_lines_are_sent(
 def test_standard_input_is_a_batch_too(tmp_path: Path, gateway: GatewayHandle) -> None:
     batch = "".join(json.dumps(chat_line(f"req-{n}")) + "\n" for n in range(3))
     command = ("run", "-", "--gateway", gateway.url, "-o", "out.jsonl")
-    first = batch_gateway(*command, cwd=tmp_path, input=batch)
+    first = in_a_process(*command, cwd=tmp_path, input=batch.encode())
     assert first.returncode == 0
     assert len(ids(tmp_path / "out.jsonl")) == 3
     again = batch_gateway(*command, cwd=tmp_path, input=batch)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from batch_gateway.cli.config_file import ConfigFile, load_config_file
+from batch_gateway.cli.config_file import load_config_file
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy
 

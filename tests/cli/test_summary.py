@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from batch_gateway import ErrorCategory
 from batch_gateway.batch.progress import Cause, RunSummary
-from batch_gateway.cli.summary import RunReport, as_json, as_text
+from batch_gateway.cli.summary import RunReport, as_json, as_text, plain
 
 SUMMARY = RunSummary(
     total=1000,
@@ -54,7 +55,7 @@ def ended(**changes: Any) -> RunReport:
 
 
 def test_the_summary_of_a_run_with_failures_says_what_and_what_next() -> None:
-    assert as_text(SOME_FAILED).plain == (
+    assert plain(as_text(SOME_FAILED)) == (
         """\
 Done in 10.0s: 995 of 1,000 requests succeeded, 5 failed
 
@@ -76,7 +77,7 @@ To send the failed lines again:
 
 
 def test_a_run_without_failures_is_short() -> None:
-    text = as_text(ALL_GOOD).plain
+    text = plain(as_text(ALL_GOOD))
     assert text.startswith("Done in 10.0s: all 1,000 requests succeeded\n")
     assert "failed" not in text
     assert "errors" not in text
@@ -84,7 +85,7 @@ def test_a_run_without_failures_is_short() -> None:
 
 def test_a_run_with_nothing_to_send_says_so() -> None:
     nothing = replace(ALL_GOOD, summary=replace(ALL_GOOD.summary, finished_now=0))
-    text = as_text(nothing).plain
+    text = plain(as_text(nothing))
     assert text.startswith("Nothing to send: all 1,000 requests succeeded\n")
     assert "speed" not in text
 
@@ -112,13 +113,13 @@ def test_a_run_that_ended_early_says_why_and_what_is_left(
 ) -> None:
     report = replace(ended(**changes), disk_problem=True)
     assert report.exit_code == code
-    assert as_text(report).plain.startswith(expected)
+    assert plain(as_text(report)).startswith(expected)
 
 
 def test_an_input_that_changed_under_a_run_is_bad_input() -> None:
     report = ended(journal_problem="requests.jsonl changed while it was running")
     assert report.exit_code == 2
-    assert as_text(report).plain.startswith("Stopped: requests.jsonl changed")
+    assert plain(as_text(report)).startswith("Stopped: requests.jsonl changed")
 
 
 def test_the_exit_code_tells_whether_every_line_succeeded() -> None:
@@ -129,7 +130,7 @@ def test_the_exit_code_tells_whether_every_line_succeeded() -> None:
 def test_what_a_gateway_says_cannot_steer_the_terminal() -> None:
     evil = Cause(1, "a\x07b", ErrorCategory.UNKNOWN, 404, "\x1b[2Jgone")
     for reason in (None, "\x1b]0;title\x07"):
-        text = as_text(ended(causes=[evil], gateway_problem=reason)).plain
+        text = plain(as_text(ended(causes=[evil], gateway_problem=reason)))
         assert "\x1b" not in text
         assert "\x07" not in text
         assert "\\x1b[2Jgone" in text
@@ -139,7 +140,7 @@ def test_square_brackets_are_not_taken_for_markup() -> None:
     cause = Cause(1, "a", ErrorCategory.UNKNOWN, 404, "[bold]not markup[/bold]")
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
-    console.print(as_text(ended(causes=[cause])), soft_wrap=True)
+    console.print(Text.assemble(*as_text(ended(causes=[cause]))), soft_wrap=True)
     assert "[bold]not markup[/bold]" in screen.getvalue()
 
 

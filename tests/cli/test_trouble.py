@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch_gateway.testing import GatewayHandle, simulated_gateway
-from tests.cli.commands import batch_gateway, chat_line, write_batch
+from tests.cli.commands import batch_gateway, chat_line, in_a_process, write_batch
 
 UNREACHABLE = "http://127.0.0.1:1"
 
@@ -152,7 +152,7 @@ def test_a_full_disk_exits_4_and_the_same_command_goes_on(
 ) -> None:
     write_batch(tmp_path / "requests.jsonl", 200)
     command = ("run", "requests.jsonl", "--gateway", gateway.url)
-    full = batch_gateway(*command, cwd=tmp_path, largest_file=20_000)
+    full = in_a_process(*command, cwd=tmp_path, largest_file=20_000)
     assert full.returncode == 4, full.stderr
     assert full.stdout.startswith("Stopped, results cannot be written: ")
     assert "File too large" in full.stdout

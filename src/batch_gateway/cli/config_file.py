@@ -21,7 +21,6 @@ are relative to the file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -36,17 +35,14 @@ from batch_gateway.cli.config_keys import (
     RUN_SETTINGS,
     TOP_LEVEL_ALIASES,
     URL,
-    Given,
     Setting,
 )
+from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway
 from batch_gateway.cli.yaml_document import YAMLDocument, compose
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.errors import ConfigError
 
-__all__ = ["TOTAL_CONCURRENCY", "ConfigFile", "ModelGateway", "load_config_file"]
-
-TOTAL_CONCURRENCY = "total_concurrency"
-"""The setting for requests in flight over all gateways; only files have it."""
+__all__ = ["load_config_file"]
 
 Values = dict[str, Given]
 
@@ -56,26 +52,6 @@ _COMMAND_LINE_ONLY = {
     "config": "is for the command line alone",
 }
 _DEFAULT_INTERVALS = {"task_wait_time": 1.0, "poll_interval": 5.0}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelGateway:
-    """One entry of `model_gateways`.
-
-    `own` is None for the short form, which shares the run's settings; otherwise it holds what the
-    entry sets itself.
-    """
-
-    url: Given
-    own: Mapping[str, Given] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
-    """What a file says, under our own setting names."""
-
-    values: Mapping[str, Given] = field(default_factory=dict[str, Given])
-    model_gateways: Mapping[str, ModelGateway] = field(default_factory=dict[str, ModelGateway])
 
 
 def load_config_file(path: Path) -> ConfigFile:

@@ -7,9 +7,8 @@ those that processors of the same family use, so that their files are accepted a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from batch_gateway.durations import parse_duration
@@ -25,23 +24,10 @@ __all__ = [
     "RUN_SETTINGS",
     "TOP_LEVEL_ALIASES",
     "URL",
-    "Given",
     "Parser",
     "Scalar",
     "Setting",
-    "flag_name",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A value and where it was given, as messages name it: "gateway.yaml:3: timeout", "--timeout".
-
-    The value is kept out of the repr: it may be a key.
-    """
-
-    value: Any = field(repr=False)
-    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +127,6 @@ class Setting:
     @property
     def names(self) -> tuple[str, ...]:
         return (self.name, *self.aliases)
-
-
-def flag_name(setting: str) -> str:
-    """The flag of a setting: "tls_ca_file" is "--tls-ca-file"."""
-    return "--" + setting.replace("_", "-")
 
 
 # What belongs to one gateway: at the top of a file for the default gateway (with `url` called

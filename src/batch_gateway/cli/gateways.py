@@ -6,8 +6,8 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from batch_gateway.cli.config_keys import Given, flag_name
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.given import Given, flag_name
 from batch_gateway.client.config import (
     HTTPInferenceClientConfig,
     RetryPolicy,

@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import IO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,23 +13,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batch_gateway.cli.progress import Display, LineDisplay, NoDisplay, View, short_count
+from batch_gateway.cli.progress import View, short_count
 from batch_gateway.durations import format_duration
 
-__all__ = ["LiveDisplay", "choose_display", "render"]
+__all__ = ["LiveDisplay", "render"]
 
 _SHOW_CURSOR = b"\x1b[?25h\n"
 _WIDEST_BAR = 60
-
-
-def choose_display(stream: IO[str], *, quiet: bool) -> Display:
-    """Live on a terminal that can redraw, lines on anything else, nothing if quiet."""
-    if quiet:
-        return NoDisplay()
-    console = Console(file=stream)
-    if console.is_terminal and not console.is_dumb_terminal:
-        return LiveDisplay(console)
-    return LineDisplay(stream)
 
 
 def render(view: View, width: int) -> RenderableType:

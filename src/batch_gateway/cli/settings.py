@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from batch_gateway.batch.plan import Order
-from batch_gateway.cli.config_file import TOTAL_CONCURRENCY, ConfigFile, ModelGateway
-from batch_gateway.cli.config_keys import Given, flag_name
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.gateways import API_KEY_SETTINGS, OWN_TO_A_GATEWAY, gateway_config
+from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway, flag_name
 from batch_gateway.client.config import DEFAULT_BASE_URL, HTTPInferenceClientConfig
 
 __all__ = ["API_KEY_VARIABLE", "URL_VARIABLE", "RunSettings", "resolve_settings"]

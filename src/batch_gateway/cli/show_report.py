@@ -6,12 +6,11 @@ import json
 import sys
 
 import click
-from rich.console import Console
 
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import printable
 from batch_gateway.cli.stdout import write_stdout
-from batch_gateway.cli.summary import RunReport, as_json, as_text
+from batch_gateway.cli.summary import RunReport, StyledText, as_json, as_text, plain
 
 __all__ = ["show_report"]
 
@@ -21,10 +20,19 @@ def show_report(report: RunReport, *, as_json_object: bool, quiet: bool) -> None
     if as_json_object:
         write_stdout(json.dumps(as_json(report), ensure_ascii=False, indent=2))
     elif not quiet:
-        console = Console(file=sys.stdout)
-        with console.capture() as capture:
-            console.print(as_text(report), soft_wrap=True, end="")
-        write_stdout(capture.get().removesuffix("\n"))
+        text = as_text(report)
+        shown = _with_colours(text) if sys.stdout.isatty() else plain(text)
+        write_stdout(shown.removesuffix("\n"))
     if quiet and report.exit_code != ExitCode.SUCCEEDED:
-        headline = as_text(report).plain.partition("\n\n")[0].replace("\n", "; ")
+        headline = plain(as_text(report)).partition("\n\n")[0].replace("\n", "; ")
         click.echo(printable(headline), err=True)
+
+
+def _with_colours(text: StyledText) -> str:
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and only terminals want it
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=sys.stdout)
+    with console.capture() as capture:
+        console.print(Text.assemble(*text), soft_wrap=True, end="")
+    return capture.get()

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from rich.text import Text
-
 from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import printable
 from batch_gateway.durations import format_duration
 
-__all__ = ["Outcome", "RunReport", "as_json", "as_text"]
+__all__ = ["Outcome", "RunReport", "StyledText", "as_json", "as_text", "plain"]
+
+StyledText = list[tuple[str, str]]
+"""Pieces of text, each with a style that a terminal shows and a file leaves out."""
+
 
 _LABEL_WIDTH = 10
 
@@ -133,26 +135,27 @@ def _cause_json(cause: Cause) -> dict[str, Any]:
     }
 
 
-def as_text(report: RunReport) -> Text:
-    """The summary for a person, with styles that a terminal shows and a file leaves out."""
-    text = Text()
-    text.append_text(_headline(report))
+def as_text(report: RunReport) -> StyledText:
+    """The summary for a person."""
+    text: StyledText = [_headline(report)]
     rows = list(_rows(report))
     if rows:
-        text.append("\n")
+        text.append(("\n", ""))
     for label, value in rows:
-        text.append(f"\n  {label:<{_LABEL_WIDTH}}", style="dim")
-        text.append(printable(value))
-    text.append("\n")
-    if report.summary.causes:
-        text.append_text(_causes(report))
+        text += [(f"\n  {label:<{_LABEL_WIDTH}}", "dim"), (printable(value), "")]
+    text.append(("\n", ""))
+    text += _causes(report)
     for purpose, command in report.next_steps:
-        text.append(f"\n{purpose}\n")
-        text.append(f"  {printable(command)}\n", style="bold")
+        text += [(f"\n{purpose}\n", ""), (f"  {printable(command)}\n", "bold")]
     return text
 
 
-def _headline(report: RunReport) -> Text:
+def plain(text: StyledText) -> str:
+    """A text without its styles."""
+    return "".join(part for part, _ in text)
+
+
+def _headline(report: RunReport) -> tuple[str, str]:
     style = "bold green" if report.exit_code == ExitCode.SUCCEEDED else "bold yellow"
     if report.reason:
         style = "bold red"
@@ -167,7 +170,7 @@ def _headline(report: RunReport) -> Text:
     if report.outcome is Outcome.COMPLETED and not report.summary.finished_now:
         begin = "Nothing to send"
     separator = "\n" if report.reason else ": "
-    return Text(f"{printable(begin)}{separator}{_counts(report.summary)}", style=style)
+    return f"{printable(begin)}{separator}{_counts(report.summary)}", style
 
 
 def _counts(summary: RunSummary) -> str:
@@ -198,17 +201,16 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "errors", report.errors
 
 
-def _causes(report: RunReport) -> Text:
-    text = Text("\n")
+def _causes(report: RunReport) -> StyledText:
+    text: StyledText = []
     for cause in report.summary.causes:
         status = f"{cause.status_code} " if cause.status_code else ""
-        text.append(f"  line {cause.line_number:<6,}", style="red")
-        text.append(printable(f" {cause.custom_id}: {status}{cause.message}"))
+        text.append((f"\n  line {cause.line_number:<6,}", "red"))
+        text.append((printable(f" {cause.custom_id}: {status}{cause.message}"), ""))
         if cause.count > 1:
-            text.append(f" (and {cause.count - 1:,} more like it)", style="dim")
-        text.append("\n")
+            text.append((f" (and {cause.count - 1:,} more like it)", "dim"))
     told = sum(cause.count for cause in report.summary.causes)
     more = sum(report.summary.by_category.values()) - told
     if more > 0:
-        text.append(f"  and {more:,} more for other reasons\n", style="dim")
-    return text
+        text.append((f"\n  and {more:,} more for other reasons", "dim"))
+    return [*text, ("\n", "")] if text else text

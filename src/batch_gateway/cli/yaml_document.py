@@ -8,8 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from batch_gateway.cli.config_keys import Given, Parser, Scalar
+from batch_gateway.cli.config_keys import Parser, Scalar
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.given import Given
 from batch_gateway.errors import ConfigError
 
 __all__ = ["YAMLDocument", "compose"]
