@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 from pathlib import Path
 
@@ -14,9 +15,14 @@ from batch_gateway.testing import GatewayHandle, simulated_gateway
 from batch_gateway.version import __version__
 from tests.cli.commands import COMMAND, batch_gateway, environment, in_a_process, write_batch
 
+BAR = "━".encode()
 
-def on_a_terminal(*arguments: str, cwd: Path) -> tuple[int, str]:
-    """Exit code, and everything that a terminal of 100 columns was sent."""
+
+def on_a_terminal(*arguments: str, cwd: Path, interrupts: int = 0) -> tuple[int, str]:
+    """Exit code, and everything that a terminal of 100 columns was sent.
+
+    With `interrupts`, Ctrl-C is pressed so often, beginning when the bar is there.
+    """
     main, terminal = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, *arguments],
@@ -31,6 +37,9 @@ def on_a_terminal(*arguments: str, cwd: Path) -> tuple[int, str]:
     try:
         while chunk := os.read(main, 65536):
             sent += chunk
+            if interrupts and BAR in sent:
+                sent, interrupts = b"", interrupts - 1
+                process.send_signal(signal.SIGINT)
     except OSError:
         pass  # the last process closed the terminal
     finally:
@@ -50,6 +59,14 @@ def test_a_terminal_shows_a_bar_that_vanishes_and_a_coloured_summary(
     assert "\x1b[1;32m" in sent  # the summary is bold and green
     assert sent.rindex("\x1b[?25h") > sent.rindex("\x1b[?25l")  # the cursor is back
     assert "all 13 requests succeeded" in sent[sent.rindex("\x1b[?25h") :]
+
+
+def test_leaving_at_once_gives_the_cursor_back(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["fault-stall"] * 3)
+    command = ("run", "requests.jsonl", "--gateway", gateway.url)
+    code, sent_since = on_a_terminal(*command, cwd=tmp_path, interrupts=2)
+    assert code == 130
+    assert sent_since.endswith("\x1b[?25h\r\n")
 
 
 def test_elsewhere_there_are_plain_lines_without_control_codes(

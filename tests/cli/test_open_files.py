@@ -57,3 +57,13 @@ def test_the_soft_limit_follows_the_concurrency_up_to_the_hard_limit(
 ) -> None:
     code = ALLOW.format(concurrency=concurrency, both_ends=both_ends)
     assert in_a_process_with_limits(256, 1000, code).stdout.strip() == expected
+
+
+def test_a_server_takes_as_many_as_it_may_have() -> None:
+    code = """
+import resource
+from batch_gateway.cli.open_files import allow_many_connections
+allow_many_connections()
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    assert in_a_process_with_limits(256, 1000, code).stdout.strip() == "(1000, 1000)"

@@ -213,3 +213,52 @@ def test_a_deadline_ends_the_run_with_lines_left(tmp_path: Path) -> None:
     assert run.stdout.startswith("The deadline passed: 3 of 5 requests succeeded, 2 left")
     assert "To go on, the same command:" in run.stdout
     assert len(ids(tmp_path / "requests.results.jsonl")) == 3
+
+
+def test_failures_go_where_errors_says(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny", "fault-status-400"])
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "-o", "out", "--errors", "bad")
+    assert batch_gateway(*command, cwd=tmp_path).returncode == 1
+    assert (ids(tmp_path / "out"), ids(tmp_path / "bad")) == (["req-1"], ["req-2"])
+
+
+def test_concurrency_bounds_what_is_in_flight(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["fault-delay-0.05"] * 30)
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--concurrency", "5")
+    assert batch_gateway(*command, cwd=tmp_path).returncode == 0
+    assert gateway.journal()["peak_in_flight"] == 5
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_max_retries_says_how_often_a_line_is_sent_again(
+    tmp_path: Path, gateway: GatewayHandle, retries: int
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny", "fault-status-503"])
+    (tmp_path / "c.yaml").write_text(f"gateway: {gateway.url}\ninitial_backoff: 1ms\n")
+    command = ("run", "requests.jsonl", "--config", "c.yaml", "--max-retries", str(retries))
+    run = batch_gateway(*command, "--json", cwd=tmp_path)
+    assert run.returncode == 1
+    assert gateway.journal()["received"] == 2 + retries
+    assert json.loads(run.stdout)["retries"] == retries
+
+
+def test_the_newer_processor_configuration_runs_a_batch(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["fault-delay-0.05"] * 12)
+    (tmp_path / "processor.yaml").write_text(
+        f"""\
+global_inference_gateway:
+  url: {gateway.url}
+  request_timeout: 1m
+  inference_objective: batch-sheddable
+concurrency: {{global: 100, per_endpoint: 3, aimd: {{enabled: true}}}}
+num_workers: 4
+"""
+    )
+    run = batch_gateway("run", "requests.jsonl", "--config", "processor.yaml", cwd=tmp_path)
+    assert run.returncode == 0
+    assert gateway.journal()["peak_in_flight"] == 3
+    headers = gateway.recent_requests()[0].headers
+    assert headers[b"x-llm-d-inference-objective"] == b"batch-sheddable"
+    assert headers[b"x-gateway-inference-objective"] == b"batch-sheddable"

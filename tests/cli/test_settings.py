@@ -118,6 +118,11 @@ def test_two_sources_of_a_key_in_one_place_are_a_mistake(tmp_path: Path) -> None
     )
 
 
+def test_starting_over_and_sending_failed_lines_exclude_each_other(tmp_path: Path) -> None:
+    flags = {"gateway": "http://g", "fresh": True, "retry_failed": True}
+    assert "choose one" in refusal(tmp_path, flags)
+
+
 def test_without_any_gateway_the_choices_are_explained(tmp_path: Path) -> None:
     with pytest.raises(CommandFailure) as caught:
         resolve(tmp_path, {})
@@ -228,7 +233,7 @@ def test_the_simulator_gets_neither_key_nor_detours(tmp_path: Path) -> None:
             "--tls-client-key-file: a client certificate and its key go together",
         ),
         ({"gateway": "http://g", "proxy": "http://p", "transport": "native"}, "", "--proxy: needs"),
-        ({"gateway": "http://g", "headers": {"Host": "x"}}, "", "--headers['Host']: is set by"),
+        ({"gateway": "http://g", "headers": {"Host": "x"}}, "", "--header['Host']: is set by"),
     ],
 )
 def test_a_wrong_value_is_named_by_where_it_was_given(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -85,6 +86,21 @@ def test_a_signal_before_anything_was_sent_leaves_nothing_behind(
     assert process.returncode == 130
     assert stderr.strip() == "Interrupted; nothing was sent."
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_signal_while_the_gateway_does_not_answer_ends_the_wait(tmp_path: Path) -> None:
+    write_batch(tmp_path / "requests.jsonl", 3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        with started("run", "requests.jsonl", "--gateway", url, cwd=tmp_path) as process:
+            silent.settimeout(20)
+            connection, _ = silent.accept()  # its TLS handshake is never answered
+            with connection:
+                process.send_signal(signal.SIGINT)
+                _, stderr = end(process)
+    assert process.returncode == 130
+    assert "nothing was sent" in stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["requests.jsonl"]
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:

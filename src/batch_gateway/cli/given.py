@@ -45,4 +45,4 @@ class ConfigFile:
 
 def flag_name(setting: str) -> str:
     """The flag of a setting: "tls_ca_file" is "--tls-ca-file"."""
-    return "--" + setting.replace("_", "-")
+    return "--header" if setting == "headers" else "--" + setting.replace("_", "-")

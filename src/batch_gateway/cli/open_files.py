@@ -9,10 +9,21 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None
 
-__all__ = ["allow_connections"]
+__all__ = ["allow_connections", "allow_many_connections"]
 
 # Input, output, errors, the event loop's own, and what imports keep open.
 _OTHER_FILES = 64
+_MANY = 65_536
+
+
+def allow_many_connections() -> None:
+    """Raise the soft limit for a server, which cannot know how many will come."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY if hard == resource.RLIM_INFINITY else min(_MANY, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def allow_connections(concurrency: int, *, both_ends: bool = False) -> None:

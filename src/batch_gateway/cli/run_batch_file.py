@@ -53,7 +53,9 @@ def run_batch_file(
         )
         with check_input(file, job.display) as plan:
             report = run_async(job.run(plan, interrupts))
-    show_report(report, as_json_object=settings.json, quiet=settings.quiet)
+        # Everything is done and on disk; only being told twice may cut the summary short.
+        interrupts.on_first(lambda: None)
+        show_report(report, as_json_object=settings.json, quiet=settings.quiet)
     return report.exit_code
 
 

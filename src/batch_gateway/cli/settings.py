@@ -64,6 +64,10 @@ def resolve_settings(
 
     `headers` and `model_gateways` among them are mappings. Raises CommandFailure.
     """
+    if flags.get("fresh") and flags.get("retry_failed"):
+        raise CommandFailure(
+            "--fresh discards the failed lines that --retry-failed would send; choose one"
+        )
     given = _merged(flags, environment, file)
 
     def value(name: str, default: Any = None) -> Any:

@@ -13,6 +13,7 @@ from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.interrupts import Interrupts
+from batch_gateway.cli.open_files import allow_many_connections
 from batch_gateway.cli.options import GroupedCommand, duration_option, option, pairs_option
 from batch_gateway.cli.stdout import write_stdout
 from batch_gateway.client.config import HTTPInferenceClientConfig, resolve_api_key
@@ -91,6 +92,7 @@ def simulate(host: str, port: int, instant: bool, **flags: Any) -> int:
     chat completions, completions, embeddings and responses.
     """
     config = _config(instant, flags)
+    allow_many_connections()
     with Interrupts() as interrupts:
         run_async(_serve(config, host, port, interrupts))
     click.echo("Stopped.", err=True)
