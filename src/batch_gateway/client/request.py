@@ -47,6 +47,8 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True):
         body: the JSON as received.
         attempts: how many times the request was sent, 1 when the first answer was good.
         duration: seconds from the call of `generate` to the last byte, waits included.
+        time_to_first_token: seconds from sending the request, the last time, to the first chunk
+            with something generated in it; None when the answer was not streamed.
     """
 
     request_id: str
@@ -55,6 +57,7 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     attempts: int = 1
     duration: float = 0.0
+    time_to_first_token: float | None = None
 
     def json(self) -> Any:
         """The body decoded anew on each call."""

@@ -140,6 +140,8 @@ class RetryTransport:
             request = msgspec.structs.replace(request, attempt=request.attempt + 1)
 
     def _delay(self, request: PreparedRequest, error: InferenceError) -> float | None:
+        if request.sink is not None and request.sink.begun:
+            return None  # somebody has read the beginning of another answer
         delay = retry_delay(self._policy, error, request.attempt, self._uniform)
         now = self._clock.monotonic()
         # Nothing is sent after the deadline, so waiting for it would only delay the bad news.

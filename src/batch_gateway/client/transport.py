@@ -7,8 +7,24 @@ from typing import Protocol
 import msgspec
 
 from batch_gateway.client.request import InferenceResponse
+from batch_gateway.wire.chunks import Chunk
 
-__all__ = ["PreparedRequest", "Transport"]
+__all__ = ["ChunkSink", "PreparedRequest", "Transport"]
+
+
+class ChunkSink(Protocol):
+    """Where the chunks of a streamed answer go while it is being generated.
+
+    Attributes:
+        begun: a chunk was put into it, so that the request can no longer be sent again unseen.
+    """
+
+    @property
+    def begun(self) -> bool: ...
+
+    async def put(self, chunk: Chunk) -> None:
+        """Hand over a chunk; waits while whoever reads them is behind."""
+        ...
 
 
 class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +39,8 @@ class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
         started: monotonic seconds when `generate` was called.
         deadline: monotonic seconds after which nobody waits; infinity when there is none.
         attempt: 1 for the first sending, 2 for the first retry.
+        sink: set when the answer is wanted chunk by chunk; the whole answer is returned all the
+            same. Layers that keep or share answers pass such a request on as it is.
     """
 
     request_id: str
@@ -33,6 +51,7 @@ class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
     started: float = 0.0
     deadline: float = float("inf")
     attempt: int = 1
+    sink: ChunkSink | None = None
 
 
 class Transport(Protocol):
