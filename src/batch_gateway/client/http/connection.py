@@ -27,7 +27,7 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         reusable: whether the next request may go out on it; False during an exchange.
-        kept: it has been idle since it was made, so that the peer may have closed it unseen.
+        kept: it has served a request or been idle, so that the peer may have closed it unseen.
         deadline: of the exchange under way, in monotonic seconds; infinity without one.
     """
 

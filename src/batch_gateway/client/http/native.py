@@ -15,7 +15,7 @@ from batch_gateway.client.http.connection_errors import closed_error
 from batch_gateway.client.http.dial import Dialler
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.origin_headers import origin_headers
-from batch_gateway.client.http.pool import Pool, PoolStatistics
+from batch_gateway.client.http.pool import DialSlot, Pool, PoolStatistics
 from batch_gateway.client.http.request_head import RequestHeads
 from batch_gateway.client.http.slot_waiter import SlotWaiter
 from batch_gateway.client.http.sweeper import Sweeper
@@ -26,6 +26,9 @@ __all__ = ["NativeExchanger"]
 
 # How long `aclose` waits for peers to say goodbye before it hangs up on them.
 _FAREWELL_SECONDS = 2.0
+
+# A dial that takes longer is held up by the network or by a dead peer, and holds up no other.
+_LONG_DIAL_SECONDS = 0.25
 
 
 class NativeExchanger:
@@ -124,30 +127,31 @@ class NativeExchanger:
 
     async def _acquire(self, deadline: float) -> Connection:
         """A connection in use by the caller: dialled, or waited for in the queue."""
-        if self._pool.reserve():
-            return await self._dial(deadline)
-        connection = await self._wait_turn(deadline)
-        if connection is None:
-            return await self._dial(deadline)
-        if connection.is_alive():
-            return connection
-        self._pool.swap_for_slot(connection)
-        return await self._dial(deadline)
+        turn = self._pool.reserve() or await self._wait_turn(deadline)
+        if isinstance(turn, Connection):
+            if turn.is_alive():
+                return turn
+            turn = self._pool.swap_for_slot(turn)
+        return await self._dial(turn, deadline)
 
-    async def _dial(self, deadline: float) -> Connection:
-        """Dial in a slot that is reserved; the slot is given back when that fails."""
+    async def _dial(self, slot: DialSlot, deadline: float) -> Connection:
+        """Dial in a slot, which is given back when that fails."""
+        loop = asyncio.get_running_loop()
+        lingering = loop.call_later(_LONG_DIAL_SECONDS, self._pool.linger, slot)
         try:
             connection = await self._dialler.dial(deadline)
         except BaseException:
-            self._pool.dial_failed()
+            self._pool.dial_failed(slot)
             raise
-        self._pool.dialled(connection)
+        finally:
+            lingering.cancel()
+        self._pool.dialled(slot, connection)
         if self._closed:
             self._release(connection)
             raise closed_error()
         return connection
 
-    async def _wait_turn(self, deadline: float) -> Connection | None:
+    async def _wait_turn(self, deadline: float) -> Connection | DialSlot:
         waiter = SlotWaiter(asyncio.get_running_loop(), self._target.name, deadline)
         self._pool.enqueue(waiter)
         self._deadlines.arm(deadline)
@@ -160,11 +164,11 @@ class NativeExchanger:
                 self._give_back(waiter.turn.result())
             raise
 
-    def _give_back(self, granted: Connection | None) -> None:
-        if granted is None:
-            self._pool.dial_failed()
+    def _give_back(self, turn: Connection | DialSlot) -> None:
+        if isinstance(turn, Connection):
+            self._release(turn)
         else:
-            self._release(granted)
+            self._pool.dial_failed(turn)
 
     def _release(self, connection: Connection) -> None:
         if self._closed:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from batch_gateway.client.http.connection import Connection
+from batch_gateway.client.http.pool import DialSlot
 from batch_gateway.errors import InferenceError, RequestTimeoutError
 
 __all__ = ["SlotWaiter"]
 
 
 class SlotWaiter:
-    """Waits until the pool grants a connection, or (None) the slot to dial one.
+    """Waits until the pool grants a connection, or a slot to dial one in.
 
     Attributes:
         deadline: in monotonic seconds; past it somebody must call `expire`.
@@ -21,18 +22,18 @@ class SlotWaiter:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, peer: str, deadline: float) -> None:
         self._peer = peer
-        self._turn: asyncio.Future[Connection | None] = loop.create_future()
+        self._turn: asyncio.Future[Connection | DialSlot] = loop.create_future()
         self.deadline = deadline
 
     @property
-    def turn(self) -> asyncio.Future[Connection | None]:
+    def turn(self) -> asyncio.Future[Connection | DialSlot]:
         return self._turn
 
     def done(self) -> bool:
         return self._turn.done()
 
-    def grant(self, connection: Connection | None) -> None:
-        self._turn.set_result(connection)
+    def grant(self, turn: Connection | DialSlot) -> None:
+        self._turn.set_result(turn)
 
     def granted(self) -> bool:
         """Whether it had its turn, taken up or not."""
@@ -40,11 +41,7 @@ class SlotWaiter:
         return turn.done() and not turn.cancelled() and turn.exception() is None
 
     def expire(self) -> None:
-        self.fail(
-            RequestTimeoutError(
-                f"no connection to {self._peer} became free in time (max_connections are in use)"
-            )
-        )
+        self.fail(RequestTimeoutError(f"no connection to {self._peer} became free in time"))
 
     def fail(self, error: InferenceError) -> None:
         if not self._turn.done():

@@ -13,6 +13,6 @@ from fuzz.response_reader import SEEDS, check
 def test_the_reader_keeps_its_promises_for_a_seed_however_it_is_cut(seed: Path) -> None:
     data = seed.read_bytes()
     check(data)
-    for first in range(0, min(len(data), 255)):
+    for first in range(min(len(data), 255)):
         for step in (0, 1, 7):
             check(bytes([first, step]) + data[2:])

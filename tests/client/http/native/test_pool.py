@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from batch_gateway.client.http.pool import Pool
+from batch_gateway.client.http.pool import DialSlot, Pool
 from batch_gateway.errors import InferenceError
 
 NEVER = float("inf")
@@ -43,15 +43,15 @@ class FakeWaiter:
 
     def __init__(self, deadline: float = NEVER) -> None:
         self.deadline = deadline
-        self.turn: list[FakeConnection | None] = []
+        self.turn: list[FakeConnection | DialSlot] = []
         self.over = False
 
     def done(self) -> bool:
         return self.over or bool(self.turn)
 
-    def grant(self, connection: FakeConnection | None) -> None:
+    def grant(self, turn: FakeConnection | DialSlot) -> None:
         assert not self.done()
-        self.turn.append(connection)
+        self.turn.append(turn)
 
     def expire(self) -> None:
         self.over = True
@@ -64,19 +64,23 @@ class PoolMachine(RuleBasedStateMachine):
     """Requests that take, dial, wait, finish, break and vanish in any order."""
 
     @initialize(
-        most=st.one_of(st.none(), st.integers(1, 3)), idle=st.integers(0, 3), keep=st.integers(0, 5)
+        most=st.one_of(st.none(), st.integers(1, 3)),
+        idle=st.integers(0, 3),
+        keep=st.integers(0, 5),
+        pace=st.integers(1, 3),
     )
-    def start(self, most: int | None, idle: int, keep: int) -> None:
-        self.most = most
+    def start(self, most: int | None, idle: int, keep: int, pace: int) -> None:
+        self.most = NEVER if most is None else most
+        self.pace = pace
         self.max_idle = idle
         self.idle_timeout = keep
         self.pool: Pool[FakeConnection] = Pool(
-            max_idle=idle, idle_timeout=keep, max_connections=most
+            max_idle=idle, idle_timeout=keep, max_connections=most, max_dials=pace
         )
         self.now = 0.0
         self.made: list[FakeConnection] = []
         self.in_use: list[FakeConnection] = []
-        self.dials = 0
+        self.dials: list[DialSlot] = []
         self.queue: list[FakeWaiter] = []
 
     # --- a request ---
@@ -86,10 +90,9 @@ class PoolMachine(RuleBasedStateMachine):
         connection = self.pool.take()
         if connection is not None:
             self.uses(connection)
-        elif self.pool.reserve():
-            self.dials += 1
+        elif slot := self.pool.reserve():
+            self.dials.append(slot)
         else:
-            assert self.most is not None
             waiter = FakeWaiter()
             self.pool.enqueue(waiter)
             self.queue.append(waiter)
@@ -100,15 +103,20 @@ class PoolMachine(RuleBasedStateMachine):
         self.in_use.append(connection)
 
     @precondition(lambda self: self.dials)
-    @rule(succeeds=st.booleans())
-    def dial_ends(self, succeeds: bool) -> None:
-        self.dials -= 1
+    @rule(data=st.data())
+    def dial_takes_long(self, data: st.DataObject) -> None:
+        self.pool.linger(data.draw(st.sampled_from(self.dials)))
+
+    @precondition(lambda self: self.dials)
+    @rule(data=st.data(), succeeds=st.booleans())
+    def dial_ends(self, data: st.DataObject, succeeds: bool) -> None:
+        slot = self.dials.pop(data.draw(st.integers(0, len(self.dials) - 1)))
         if not succeeds:
-            self.pool.dial_failed()
+            self.pool.dial_failed(slot)
             return
         connection = FakeConnection()
         self.made.append(connection)
-        self.pool.dialled(connection)
+        self.pool.dialled(slot, connection)
         self.uses(connection)
 
     @precondition(lambda self: self.in_use)
@@ -126,17 +134,19 @@ class PoolMachine(RuleBasedStateMachine):
         (granted,) = waiter.turn
         if cancelled:
             self.pool.withdraw(waiter)
-            if granted is None:
-                self.pool.dial_failed()
-            else:
-                self.pool.release(granted, self.now)
-        elif granted is None:
-            self.dials += 1
+            self.give_back(granted)
+        elif isinstance(granted, DialSlot):
+            self.dials.append(granted)
         elif granted.is_alive():
             self.uses(granted)
         else:
-            self.pool.swap_for_slot(granted)
-            self.dials += 1
+            self.dials.append(self.pool.swap_for_slot(granted))
+
+    def give_back(self, granted: FakeConnection | DialSlot) -> None:
+        if isinstance(granted, DialSlot):
+            self.pool.dial_failed(granted)
+        else:
+            self.pool.release(granted, self.now)
 
     @precondition(lambda self: any(not w.turn for w in self.queue))
     @rule(noticed=st.booleans(), data=st.data())
@@ -174,22 +184,24 @@ class PoolMachine(RuleBasedStateMachine):
     def never_more_than_the_limit(self) -> None:
         statistics = self.pool.statistics()
         assert statistics.open == statistics.idle + statistics.in_use
-        if self.most is not None:
-            assert statistics.open + statistics.connecting <= self.most
+        assert statistics.open + statistics.connecting <= self.most
 
     @invariant()
     def every_slot_is_accounted_for(self) -> None:
         granted = [w.turn[0] for w in self.queue if w.turn]
         statistics = self.pool.statistics()
-        assert statistics.in_use == len(self.in_use) + sum(g is not None for g in granted)
-        assert statistics.connecting == self.dials + sum(g is None for g in granted)
+        slots = [turn for turn in granted if isinstance(turn, DialSlot)]
+        assert statistics.in_use == len(self.in_use) + len(granted) - len(slots)
+        assert statistics.connecting == len(self.dials) + len(slots)
 
     @invariant()
     def nobody_waits_while_something_is_free(self) -> None:
         if any(not w.turn for w in self.queue):
             statistics = self.pool.statistics()
             assert statistics.idle == 0
-            assert statistics.open + statistics.connecting == self.most
+            slots = [*self.dials, *(w.turn[0] for w in self.queue if w.turn)]
+            paced = sum(isinstance(slot, DialSlot) and slot.paced for slot in slots)
+            assert paced >= self.pace or statistics.open + statistics.connecting == self.most
 
     @invariant()
     def those_who_wait_have_their_turn_in_order(self) -> None:
@@ -210,17 +222,9 @@ class PoolMachine(RuleBasedStateMachine):
         """When everybody has finished, nothing but idle connections is left."""
         if not hasattr(self, "pool"):
             return
-        while any(w.turn for w in self.queue):
-            self.turn_comes(cancelled=False)
-            while self.dials:
-                self.dials -= 1
-                self.pool.dial_failed()
-            while self.in_use:
-                self.pool.release(self.in_use.pop(), self.now)
         while self.dials or self.in_use or self.queue:
             if self.dials:
-                self.dials -= 1
-                self.pool.dial_failed()
+                self.pool.dial_failed(self.dials.pop())
             elif self.in_use:
                 self.pool.release(self.in_use.pop(), self.now)
             else:
@@ -233,13 +237,19 @@ TestPoolMachine = PoolMachine.TestCase
 TestPoolMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
+def add(pool: Pool[FakeConnection], connection: FakeConnection) -> None:
+    """A connection in use."""
+    slot = pool.reserve()
+    assert slot
+    pool.dialled(slot, connection)
+
+
 def pool_with_idle(count: int, *, max_idle: int = 100) -> tuple[Pool[FakeConnection], list]:
     """Connections put back at seconds 0, 1, 2, …"""
     pool: Pool[FakeConnection] = Pool(max_idle=max_idle, idle_timeout=90)
     connections = [FakeConnection() for _ in range(count)]
     for connection in connections:
-        assert pool.reserve()
-        pool.dialled(connection)
+        add(pool, connection)
     for second, connection in enumerate(connections):
         pool.release(connection, float(second))
     return pool, connections
@@ -277,8 +287,7 @@ def test_surplus_idle_connections_are_closed_after_a_moment_the_oldest_first() -
 
 def test_release_says_when_to_evict() -> None:
     pool, connections = pool_with_idle(1, max_idle=1)
-    assert pool.reserve()
-    pool.dialled(extra := FakeConnection())
+    add(pool, extra := FakeConnection())
     assert pool.release(extra, 5.0) == 6.0
     assert pool.take() is extra
     assert pool.release(extra, 7.0) == 8.0
@@ -289,8 +298,7 @@ def test_release_says_when_to_evict() -> None:
 
 def test_without_room_for_idle_ones_a_connection_is_closed_at_once() -> None:
     pool: Pool[FakeConnection] = Pool(max_idle=0, idle_timeout=90)
-    assert pool.reserve()
-    pool.dialled(connection := FakeConnection())
+    add(pool, connection := FakeConnection())
     assert pool.release(connection, 0.0) == NEVER
     assert connection.closed
     assert pool.statistics().open == 0
@@ -301,8 +309,7 @@ def test_what_is_past_its_deadline_expires_and_the_rest_says_when(now: float) ->
     pool: Pool[FakeConnection] = Pool(max_idle=9, idle_timeout=90, max_connections=3)
     connections = [FakeConnection() for _ in range(3)]
     for connection, deadline in zip(connections, (10.0, 30.0, NEVER), strict=True):
-        assert pool.reserve()
-        pool.dialled(connection)
+        add(pool, connection)
         connection.deadline = deadline
     waiters = [FakeWaiter(9.0), FakeWaiter(20.0)]
     for waiter in waiters:
@@ -310,3 +317,31 @@ def test_what_is_past_its_deadline_expires_and_the_rest_says_when(now: float) ->
     assert pool.expire(now) == 20.0
     assert [c.expired for c in connections] == [True, False, False]
     assert [w.over for w in waiters] == [True, False]
+
+
+def test_only_so_many_dial_at_a_time_unless_they_take_long() -> None:
+    pool: Pool[FakeConnection] = Pool(max_idle=9, idle_timeout=90, max_dials=2)
+    slots = [pool.reserve() for _ in range(3)]
+    assert slots[0]
+    assert slots[1]
+    assert slots[2] is None
+    pool.enqueue(waiter := FakeWaiter())
+    assert not waiter.turn
+    pool.linger(slots[0])
+    assert isinstance(waiter.turn[0], DialSlot)
+    pool.enqueue(second := FakeWaiter())
+    pool.linger(slots[0])  # once is enough
+    pool.dial_failed(slots[0])
+    assert not second.turn
+    pool.dialled(slots[1], FakeConnection())
+    assert isinstance(second.turn[0], DialSlot)
+
+
+def test_a_connection_that_becomes_free_serves_those_who_wait_to_dial() -> None:
+    pool: Pool[FakeConnection] = Pool(max_idle=9, idle_timeout=90, max_dials=1)
+    add(pool, connection := FakeConnection())
+    assert pool.reserve()
+    pool.enqueue(waiter := FakeWaiter())
+    pool.release(connection, 0.0)
+    assert waiter.turn == [connection]
+    assert connection.kept
