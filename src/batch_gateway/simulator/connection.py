@@ -166,7 +166,8 @@ class ServerConnection(asyncio.Protocol):
     # -- for exchanges ---------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
+        # asyncio logs writes to a connection that is known to be broken.
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def when_writable(self, callback: Callable[[], None]) -> None:
