@@ -54,15 +54,15 @@ SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers"
 @option(SERVER, "--tls-key", type=click.Path(), help="PEM file of its key.")
 @option(SERVER, "--tls-client-ca", type=click.Path(), help="Ask for client certificates from it.")
 @option(CAPACITY, "--instant", is_flag=True, help="Answer at once, without a model of latency.")
-@option(CAPACITY, "--seats", type=int, help="Requests that run at the same time.  [64]")
+@option(CAPACITY, "--seats", type=int, help="Requests that run at the same time.  [256]")
 @option(CAPACITY, "--queue-limit", type=int, help="Requests that may wait; more get a 429.")
 @duration_option(CAPACITY, "--queue-ttl", help="The longest wait before a 429.")
 @option(CAPACITY, "--tokens-per-second", type=float, help="Ceiling over all requests.")
-@duration_option(CAPACITY, "--time-per-token", help="Of a request that runs alone.  [16.5ms]")
+@duration_option(CAPACITY, "--time-per-token", help="Of a request that runs alone.  [21.9ms]")
 @option(CAPACITY, "--latency-scale", type=float, help="Factor on every time.")
 @option(CAPACITY, "--jitter", type=float, help="Randomness of times.  [0.05]")
 @option(CAPACITY, "--seed", type=int, help="Of jitter and faults.  [0]")
-@option(ANSWERS, "--output-tokens", type=int, help="Mean length of an answer.  [16]")
+@option(ANSWERS, "--output-tokens", type=int, help="Mean length of an answer.  [32]")
 @option(ANSWERS, "--model", "models", multiple=True, help="Serve this model only; repeatable.")
 @option(
     TROUBLE,
@@ -88,7 +88,7 @@ SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers"
 def simulate(host: str, port: int, instant: bool, **flags: Any) -> int:
     """Serve a simulated OpenAI-compatible gateway until Ctrl-C.
 
-    It models one small GPU with continuous batching, needs neither GPU nor model, and answers
+    It models one GPU with continuous batching, needs neither GPU nor model, and answers
     chat completions, completions, embeddings and responses.
     """
     config = _config(instant, flags)
