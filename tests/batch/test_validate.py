@@ -148,3 +148,16 @@ def test_what_is_the_gateways_to_judge_passes(tmp_path: Path, body: dict[str, An
     path.write_bytes(text_of([request(body=body)]))
     with make_plan(path) as plan:
         assert plan.total == 1
+
+
+def test_ids_that_only_share_a_hash_are_no_repetition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_gateway.batch.uniqueness._KEPT_BITS", 0)
+    lines = [request(f"id-{number}") for number in range(5_000)]
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(text_of(lines))
+    with make_plan(path) as plan:
+        assert plan.total == 5_000
+    (problem,) = problems_of(tmp_path, text_of([*lines, request("id-77")]))
+    assert problem == 'line 5001: custom_id "id-77" was already used on line 78'

@@ -11,7 +11,7 @@ import msgspec
 from batch_gateway.batch.grouping import MAX_MODELS, Grouping, TooManyModelsError, prefix_key
 from batch_gateway.batch.line_blocks import MAX_LINE_BYTES, LineTooLongError, iter_blocks
 from batch_gateway.batch.line_index import LineIndex
-from batch_gateway.batch.uniqueness import SeenIds
+from batch_gateway.batch.uniqueness import SeenIds, id_hash
 from batch_gateway.batch.validate import check_line, diagnose
 from batch_gateway.errors import InputError
 
@@ -175,7 +175,7 @@ def _add_repeated_ids(fd: int, ids: SeenIds, problems: _Problems) -> None:
     first_use: dict[str, int] = {}
     budget = problems.limit
     for number, custom_id in _read_ids(fd):
-        if hash(custom_id) not in suspects:
+        if id_hash(custom_id) not in suspects:
             continue
         earlier = first_use.setdefault(custom_id, number)
         if earlier == number:

@@ -101,12 +101,14 @@ class Grouping:
         return counts
 
     def model_of(self, index: int) -> str:
+        if len(self._models) == 1:
+            return self._models[0]
         return self._models[self._model_of_group[self._group_of[index]]]
 
     def in_file_order(self, models: Collection[str] | None = None) -> Iterator[int]:
         """Indexes of the lines for `models` (None: all), as they stand in the file."""
         if models is None or len(self._models) <= 1:
-            return iter(range(len(self._group_of) if self._wanted(models) else 0))
+            return iter(range(sum(self._lines_in_group) if self._wanted(models) else 0))
         wanted = set(self._wanted(models))
         return (index for index, group in enumerate(self._group_of) if group in wanted)
 
@@ -121,6 +123,9 @@ class Grouping:
             return
         if self._sorted is None:
             self._sorted = self._sort()
+            if len(self._models) == 1:
+                # The groups have served their purpose; what is left to ask for is the model.
+                self._group_of = array("H")
         starts = self._starts()
         for group in self._wanted(models):
             start = starts[group]

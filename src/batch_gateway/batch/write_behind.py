@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from batch_gateway.batch.result_file import ResultFile
@@ -18,6 +18,7 @@ __all__ = ["WriteBehind"]
 _FLUSH_SECONDS = 0.04
 _SYNC_SECONDS = 0.8
 _MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024
+_WRITE_BYTES = 1024 * 1024
 
 
 class WriteBehind:
@@ -33,7 +34,8 @@ class WriteBehind:
         self.failed = asyncio.Event()
         self._files = files
         self._pending: list[list[bytes]] = [[] for _ in files]
-        self._unwritten = 0
+        self._unwritten = 0  # bytes taken and not yet written
+        self._taken = 0  # of these, the bytes that no write has begun with
         self._tasks: list[asyncio.Task[None]] = []
         self._to_write = asyncio.Event()
         self._to_sync = asyncio.Event()
@@ -48,6 +50,7 @@ class WriteBehind:
             raise self.failure
         self._pending[place].append(line)
         self._unwritten += len(line)
+        self._taken += len(line)
         if not self._to_write.is_set():
             self._to_write.set()
             if not self._tasks:
@@ -102,19 +105,18 @@ class WriteBehind:
 
     async def _write(self) -> None:
         self._to_write.clear()
-        batches = [b"".join(lines) for lines in self._pending]
-        for lines in self._pending:
-            lines.clear()
+        batches, self._pending = self._pending, [[] for _ in self._files]
+        size, self._taken = self._taken, 0
         job = asyncio.get_running_loop().run_in_executor(self._writer, self._write_now, batches)
-        job.add_done_callback(lambda done: self._after_write(done, sum(map(len, batches))))
+        job.add_done_callback(lambda done: self._after_write(done, size))
         # `wait` leaves the job alone when we are cancelled: the thread finishes what it began.
         await asyncio.wait({job})
 
-    def _write_now(self, batches: list[bytes]) -> None:
+    def _write_now(self, batches: list[list[bytes]]) -> None:
         if self.failure is not None:
             return
-        for file, data in zip(self._files, batches, strict=True):
-            if data:
+        for file, lines in zip(self._files, batches, strict=True):
+            for data in _joined(lines):
                 file.append(data)
 
     def _after_write(self, job: asyncio.Future[None], size: int) -> None:
@@ -138,3 +140,13 @@ class WriteBehind:
             self.failure = error
             self.failed.set()
             self._room.set()
+
+
+def _joined(lines: list[bytes]) -> Iterator[bytes]:
+    """The lines as pieces of about a megabyte: one copy of all of them would double the memory."""
+    start = size = 0
+    for end, line in enumerate(lines, 1):
+        size += len(line)
+        if size >= _WRITE_BYTES or end == len(lines):
+            yield b"".join(lines[start:end])
+            start, size = end, 0
