@@ -7,7 +7,7 @@ import re
 
 from batch_gateway.errors import ConfigError
 
-__all__ = ["Duration", "format_duration", "parse_duration"]
+__all__ = ["Duration", "format_duration", "parse_duration", "seconds"]
 
 _FORMS = "seconds as a number, or a Go-style string such as '90s', '5m', '1h30m'"
 
@@ -39,6 +39,11 @@ def parse_duration(value: object, field: str = "duration") -> float:
     if math.isnan(seconds) or seconds < 0:
         raise ConfigError(field, f"{value!r} is not a duration: it must not be negative")
     return seconds
+
+
+def seconds(value: Duration) -> float:
+    """A duration that was checked before, as seconds."""
+    return value if isinstance(value, float) else parse_duration(value)
 
 
 def _seconds(value: object) -> float | None:

@@ -7,7 +7,7 @@ from typing import Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
-from batch_gateway.client.config import HTTPInferenceClientConfig, seconds
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.gateway import GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger
@@ -17,6 +17,7 @@ from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.retry import RetryTransport
 from batch_gateway.client.transport import Transport
+from batch_gateway.durations import seconds
 
 __all__ = ["HTTPInferenceClient", "build_stack"]
 

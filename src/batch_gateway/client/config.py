@@ -11,11 +11,19 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from batch_gateway.client.config_checks import (
+    PathLike,
+    normalise_duration,
+    require_count,
+    require_number,
+    require_positive,
+    require_readable_file,
+)
 from batch_gateway.client.header_rules import check_headers
-from batch_gateway.durations import Duration, parse_duration
+from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 
 __all__ = [
@@ -30,7 +38,6 @@ DEFAULT_BASE_URL = "http://localhost:8000"
 
 TLSVersion = Literal["1.2", "1.3"]
 TransportName = Literal["auto", "native", "aiohttp"]
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +63,11 @@ class RetryPolicy:
     budget_per_second: float = 10.0
 
     def __post_init__(self) -> None:
-        _require_count("retry.max_retries", self.max_retries, minimum=0)
+        require_count("retry.max_retries", self.max_retries, minimum=0)
         for name in ("initial_backoff", "rate_limit_backoff", "max_backoff", "max_retry_after"):
-            _normalise_duration(self, name, prefix="retry.")
+            normalise_duration(self, name, prefix="retry.")
         for name in ("budget_ratio", "budget_per_second"):
-            _require_number(f"retry.{name}", getattr(self, name))
+            require_number(f"retry.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +95,7 @@ class TLSConfig:
                 f"tls.{missing}", "a client certificate and its key go together; give both"
             )
         for name in ("ca_file", "client_cert_file", "client_key_file"):
-            _require_readable_file(f"tls.{name}", getattr(self, name))
+            require_readable_file(f"tls.{name}", getattr(self, name))
         for name in ("minimum_version", "maximum_version"):
             _require_tls_version(f"tls.{name}", getattr(self, name))
         if self.maximum_version is not None and self.maximum_version < self.minimum_version:
@@ -177,13 +184,13 @@ class HTTPInferenceClientConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_base_url(self.base_url))
         for name in ("timeout", "connect_timeout", "idle_timeout"):
-            _normalise_duration(self, name)
-        _require_positive("timeout", seconds(self.timeout))
-        _require_positive("connect_timeout", seconds(self.connect_timeout))
-        _require_count("max_idle_connections", self.max_idle_connections, minimum=0)
-        _require_count("max_response_bytes", self.max_response_bytes, minimum=1)
+            normalise_duration(self, name)
+        require_positive("timeout", seconds(self.timeout))
+        require_positive("connect_timeout", seconds(self.connect_timeout))
+        require_count("max_idle_connections", self.max_idle_connections, minimum=0)
+        require_count("max_response_bytes", self.max_response_bytes, minimum=1)
         if self.max_connections is not None:
-            _require_count("max_connections", self.max_connections, minimum=1)
+            require_count("max_connections", self.max_connections, minimum=1)
         # A tuple of pairs, so that configurations can be compared and hashed for pooling.
         object.__setattr__(self, "headers", check_headers("headers", self.headers))
         self._check_api_key()
@@ -228,11 +235,6 @@ class HTTPInferenceClientConfig:
     def header_pairs(self) -> tuple[tuple[str, str], ...]:
         """`headers` in the form they were normalised to."""
         return check_headers("headers", self.headers)
-
-
-def seconds(value: Duration) -> float:
-    """A duration of a configuration as seconds; it was checked when the object was made."""
-    return value if isinstance(value, float) else parse_duration(value)
 
 
 def resolve_api_key(config: HTTPInferenceClientConfig) -> str | None:
@@ -287,30 +289,6 @@ def _checked_base_url(url: object) -> str:
     if not all("!" <= character <= "~" for character in url):
         raise ConfigError("base_url", f"{url!r} has a space or a character that must be escaped")
     return url.rstrip("/")
-
-
-def _normalise_duration(owner: Any, name: str, prefix: str = "") -> None:
-    object.__setattr__(owner, name, parse_duration(getattr(owner, name), prefix + name))
-
-
-def _require_positive(name: str, value: float) -> None:
-    if value <= 0:
-        raise ConfigError(name, "must be more than zero")
-
-
-def _require_count(name: str, value: object, *, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(name, f"{value!r} is not a whole number of at least {minimum}")
-
-
-def _require_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ConfigError(name, f"{value!r} is not a number of at least 0")
-
-
-def _require_readable_file(name: str, path: PathLike | None) -> None:
-    if path is not None and not Path(path).is_file():
-        raise ConfigError(name, f"{os.fspath(path)} is not a file")
 
 
 def _require_tls_version(name: str, version: str | None) -> None:

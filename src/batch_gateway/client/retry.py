@@ -14,9 +14,10 @@ from collections.abc import Callable
 import msgspec
 
 from batch_gateway.client.clock import Clock
-from batch_gateway.client.config import RetryPolicy, seconds
+from batch_gateway.client.config import RetryPolicy
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.durations import seconds
 from batch_gateway.errors import ErrorCategory, InferenceError, StaleConnectionError
 
 __all__ = ["RetryBudget", "RetryTransport", "retry_delay"]

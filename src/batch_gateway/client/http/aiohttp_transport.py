@@ -27,7 +27,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from batch_gateway.client.config import HTTPInferenceClientConfig, seconds
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.http.aiohttp_attempt import Attempt, attempt_tracing
 from batch_gateway.client.http.aiohttp_connectors import (
@@ -41,6 +41,7 @@ from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
 from batch_gateway.client.http.proxies import proxy_url
 from batch_gateway.client.http.target import Target
+from batch_gateway.durations import seconds
 from batch_gateway.errors import (
     BadResponseError,
     ConfigError,

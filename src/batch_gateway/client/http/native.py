@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
-from batch_gateway.client.config import HTTPInferenceClientConfig, seconds
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.connection import Connection
 from batch_gateway.client.http.connection_errors import closed_error
 from batch_gateway.client.http.dial import Dialler
@@ -20,6 +20,7 @@ from batch_gateway.client.http.request_head import RequestHeads
 from batch_gateway.client.http.slot_waiter import SlotWaiter
 from batch_gateway.client.http.sweeper import Sweeper
 from batch_gateway.client.http.target import Target
+from batch_gateway.durations import seconds
 from batch_gateway.errors import InvalidRequestError, RequestTimeoutError
 
 __all__ = ["NativeExchanger"]
