@@ -108,7 +108,6 @@ class _Scanner:
         self.grouping = Grouping()
         self.ids = SeenIds()
         self.next_line = 1
-        self._add_id = self.ids.adder()
         self._add_group = self.grouping.adder()
 
     def take_block(self, offset: int, block: bytes) -> None:
@@ -118,36 +117,40 @@ class _Scanner:
                 offset, block = len(_BOM), block[len(_BOM) :]
         # Checked a block at a time: the decoder does not look into strings that it skips.
         all_utf8 = _is_utf8(block)
-        add_id, add_group, add_line = self._add_id, self._add_group, self.lines.add
+        add_group = self._add_group
+        offsets: list[int] = []
+        custom_ids: list[str] = []
         lines = block.split(b"\n")
         if not lines[-1]:
             lines.pop()
         for number, line in enumerate(lines, self.next_line):
             checked = check_line(line) if all_utf8 or _is_utf8(line) else None
             if checked is None:
-                self._take_odd_line(number, line)
+                self._take_odd_line(number, line, len(self.lines) + len(offsets))
             else:
-                add_id(checked.custom_id)
+                custom_ids.append(checked.custom_id)
                 add_group(checked.body.model, prefix_key(checked.body))
-                add_line(offset)
+                offsets.append(offset)
             offset += len(line) + 1
         self.next_line += len(lines)
+        self.lines.extend(offsets)
+        self.ids.extend(custom_ids)
 
     def _refuse_foreign_formats(self, block: bytes) -> None:
         for magic, advice in _FOREIGN_FORMATS:
             if block.startswith(magic):
                 raise InputError(f"{self.name} {advice}")
 
-    def _take_odd_line(self, number: int, line: bytes) -> None:
+    def _take_odd_line(self, number: int, line: bytes, next_index: int) -> None:
         if not line or line.isspace():
-            self.lines.add_blank()
+            self.lines.add_blank(next_index)
         elif self.problems.is_full:
             self.problems.add(number, [])
         else:
             diagnosis = diagnose(line)
             self.problems.add(number, diagnosis.problems)
             if diagnosis.custom_id is not None:
-                self._add_id(diagnosis.custom_id)
+                self.ids.extend((diagnosis.custom_id,))
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 
 __all__ = ["LineIndex"]
 
@@ -25,15 +26,19 @@ class LineIndex:
     def __len__(self) -> int:
         return len(self._low)
 
-    def add(self, offset: int) -> None:
-        """The next request begins at byte `offset`."""
-        while offset >> 32 > len(self._carries):
-            self._carries.append(len(self._low))
-        self._low.append(offset & _LOW)
+    def extend(self, offsets: Sequence[int]) -> None:
+        """The next requests begin at these bytes, in order."""
+        if not offsets or offsets[-1] <= _LOW:
+            self._low.extend(offsets)
+            return
+        for offset in offsets:
+            while offset >> 32 > len(self._carries):
+                self._carries.append(len(self._low))
+            self._low.append(offset & _LOW)
 
-    def add_blank(self) -> None:
-        """The next line is blank."""
-        self._blank_before.append(len(self._low))
+    def add_blank(self, index: int) -> None:
+        """A blank line stands before request `index`."""
+        self._blank_before.append(index)
 
     def finish(self, end: int) -> None:
         """The file ends at byte `end`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 
 __all__ = ["SeenIds", "id_hash"]
 
@@ -30,20 +30,19 @@ class SeenIds:
 
     def __init__(self) -> None:
         self._buckets = [array("I") for _ in range(_BUCKETS)]
+        self._appends = [bucket.append for bucket in self._buckets]
 
-    def adder(self) -> Callable[[str], None]:
-        """A function that takes in the next custom_id."""
-        appends = [bucket.append for bucket in self._buckets]
+    def extend(self, custom_ids: Iterable[str]) -> None:
+        """Take in the next custom_ids."""
+        appends = self._appends
         bucket_mask, kept_mask = _BUCKETS - 1, (1 << _KEPT_BITS) - 1
-
-        def add(custom_id: str) -> None:
+        for custom_id in custom_ids:
             number = hash(custom_id)
             appends[number & bucket_mask](number >> _BUCKET_BITS & kept_mask)
 
-        return add
-
     def take_suspects(self) -> set[int]:
         """Each `id_hash` that came more than once, some 10,000 at most; forgets everything."""
+        self._appends = []
         suspects: set[int] = set()
         for place, bucket in enumerate(self._buckets):
             # A bucket at a time, so that the set stays small.
