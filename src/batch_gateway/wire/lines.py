@@ -97,8 +97,8 @@ def error_line(result_id: str, custom_id: str, code: str, message: str) -> bytes
     return b'{"id":"%b","custom_id":%b,"response":null,"error":{"code":%b,"message":%b}}\n' % (
         result_id.encode(),
         _encode(custom_id),
-        _encode(code),
-        _encode(message),
+        _encode_text(code),
+        _encode_text(message),
     )
 
 
@@ -115,8 +115,16 @@ def wrap_error_body(body: bytes, *, message: str, kind: str, code: str) -> bytes
             pass
         else:
             return body
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    return _encode({"error": error})
+    quoted = (_encode_text(text) for text in (message, kind, code))
+    return b'{"error":{"message":%b,"type":%b,"param":null,"code":%b}}' % tuple(quoted)
+
+
+def _encode_text(text: str) -> bytes:
+    """A JSON string; half a surrogate pair, which a gateway's words may hold, becomes "?"."""
+    try:
+        return _encode(text)
+    except UnicodeEncodeError:
+        return _encode(text.encode(errors="replace").decode())
 
 
 def paste(body: bytes) -> bytes:
