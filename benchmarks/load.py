@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import msgspec
 
@@ -82,7 +83,7 @@ async def _measure(new_worker: Callable[[], Send], spec: LoadSpec) -> LoadResult
     )
     for worker in workers:
         if worker.done():
-            worker.result()
+            _leave_with(worker.exception())
     await asyncio.sleep(spec.delay)
     return await _measure_window(progress, spec)
 
@@ -101,6 +102,12 @@ async def _measure_window(progress: _Progress, spec: LoadSpec) -> LoadResult:
         server_busy=server_cpu / took,
         peak_mib=_peak_mib(),
     )
+
+
+def _leave_with(error: BaseException | None) -> NoReturn:
+    """Say what went wrong before thousands of other workers fail because the client closes."""
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _own_cpu_s() -> float:

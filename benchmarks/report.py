@@ -1,0 +1,177 @@
+"""Put the figures of `out/` into the documentation: `python -m benchmarks.report`.
+
+Replaces what stands between the two marks in docs/benchmarks.md. Run the four benchmarks on a
+quiet machine first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks.contenders.roster import BASELINE
+from benchmarks.environment import OUT, REPOSITORY
+
+_PAGE = REPOSITORY / "docs" / "benchmarks.md"
+_START, _END = "<!-- figures -->", "<!-- end of figures -->"
+
+
+def main() -> None:
+    text = _PAGE.read_text("utf-8")
+    before, found_start, rest = text.partition(_START)
+    _, found_end, after = rest.partition(_END)
+    if not found_start or not found_end:
+        raise SystemExit(f"{_PAGE} has lost its marks {_START} and {_END}")
+    sections = [
+        _machine(),
+        *_clients(_read("client_overhead")),
+        _runs(_read("run_end_to_end")),
+        _memory(_read("memory")),
+        _first_pass(_read("first_pass")),
+        _aims(),
+    ]
+    figures = "\n\n".join(section.strip() for section in sections)
+    _PAGE.write_text(f"{before}{_START}\n{figures}\n{_END}{after}", "utf-8")
+    print(f"written: {_PAGE.relative_to(REPOSITORY)}")
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = OUT / f"{name}.json"
+    if not path.is_file():
+        raise SystemExit(f"{path.name} is missing: run `python -m benchmarks.{name}` first")
+    return json.loads(path.read_text("utf-8"))
+
+
+def _machine() -> str:
+    found = _read("client_overhead")
+    machine, versions = found["machine"], found["versions"]
+    with_versions = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"Measured on {machine['cores']} cores of an {machine['cpu']}, "
+        f"{machine['memory_gib']} GiB, {machine['system'].partition('-')[0]}, loopback; "
+        f"{with_versions}."
+    )
+
+
+def _clients(found: dict[str, Any]) -> list[str]:
+    shown = ((1_000, False, False), (5_000, True, False))
+    tables = [
+        _client_table(cell)
+        for cell in found["cells"]
+        if (cell["in_flight"], bool(cell["delay_s"]), cell["tls"]) in shown
+    ]
+    return [*tables, _cpu_matrix(found["cells"])]
+
+
+def _title(cell: dict[str, Any]) -> str:
+    answers = f"after {cell['delay_s'] * 1000:.0f} ms" if cell["delay_s"] else "at once"
+    return f"{cell['in_flight']:,} in flight, answers {answers}{', TLS' if cell['tls'] else ''}"
+
+
+def _median(found: list[dict[str, float]], field: str) -> float:
+    return median(result[field] for result in found)
+
+
+def _client_table(cell: dict[str, Any]) -> str:
+    clients = cell["clients"]
+    base = _median(clients[BASELINE], "cpu_us")
+    columns = ["client", "requests/s", "CPU a request", "of aiohttp's", "peak memory"]
+    if cell["delay_s"]:
+        columns.append("of the ideal rate")
+    rows: list[list[str]] = []
+    for name, found in clients.items():
+        rate, cpu = _median(found, "requests_per_s"), _median(found, "cpu_us")
+        row = [name, f"{rate:,.0f}", _us(cpu), f"{cpu / base:.2f}"]
+        row.append(f"{_median(found, 'peak_mib'):,.0f} MiB")
+        if cell["delay_s"]:
+            row.append(f"{rate / (cell['in_flight'] / cell['delay_s']):.0%}")
+        rows.append(row)
+    return f"**{_title(cell)}**\n\n{_table(columns, rows)}"
+
+
+def _cpu_matrix(cells: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for cell in cells for name in cell["clients"]))
+    rows = [[name, *(_cpu_of(cell["clients"].get(name)) for cell in cells)] for name in names]
+    columns = ["client", *(_title(cell).replace("in flight, answers ", "") for cell in cells)]
+    return f"**CPU a request in all circumstances** (in flight, answers)\n\n{_table(columns, rows)}"
+
+
+def _cpu_of(found: list[dict[str, float]] | None) -> str:
+    return _us(_median(found, "cpu_us")) if found else ""
+
+
+def _runs(found: dict[str, Any]) -> str:
+    columns = ["program", "lines", "requests/s", "CPU a request", "peak memory"]
+    rows: list[list[str]] = []
+    for name, results in found["programs"].items():
+        lines = results[0]["requests"]
+        rows.append(
+            [
+                name,
+                f"{lines:,}",
+                f"{lines / _median(results, 'wall_s'):,.0f}",
+                _us(_median(results, "cpu_s") / lines * 1e6),
+                f"{_median(results, 'peak_mib'):,.0f} MiB",
+            ]
+        )
+    title = f"**Whole runs, {found['concurrency']:,} in flight, answers at once**"
+    return f"{title}\n\n{_table(columns, rows)}"
+
+
+def _memory(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"{run['requests']:,} lines",
+            f"{run['peak_mib']:,.0f} MiB",
+            f"{run['requests'] / run['wall_s']:,.0f}",
+        ]
+        for run in found["runs"]
+    ]
+    table = _table(["input", "peak memory", "requests/s"], rows)
+    return f"**Memory of a run, 1,000 in flight**\n\n{table}"
+
+
+def _first_pass(found: dict[str, Any]) -> str:
+    by_length: dict[int, dict[str, dict[str, Any]]] = {}
+    for one in found["passes"]:
+        by_length.setdefault(one["line_bytes"], {})[one["reader"]] = one
+    readers = list(next(iter(by_length.values())))
+    rows = [
+        [
+            f"{length:,} bytes",
+            *(
+                f"{of[reader]['megabytes'] / of[reader]['cpu_s']:,.0f} MB/s, "
+                f"{of[reader]['lines'] / of[reader]['cpu_s']:,.0f} lines/s"
+                for reader in readers
+            ),
+        ]
+        for length, of in by_length.items()
+    ]
+    return f"**The first pass on one core**\n\n{_table(['line length', *readers], rows)}"
+
+
+def _aims() -> str:
+    lines: list[str] = []
+    for name in ("client_overhead", "run_end_to_end", "memory", "first_pass"):
+        for aim in _read(name)["aims"]:
+            relation = "at least" if aim["at_least"] else "at most"
+            verdict = "met" if aim["met"] else "**missed**"
+            value = f"{aim['value']:,.3g}" if aim["value"] < 1_000 else f"{aim['value']:,.0f}"
+            lines.append(f"| {aim['what']} | {relation} {aim['bound']:g} | {value} | {verdict} |")
+    head = "| aim | bound | measured | |\n|---|---|---|---|"
+    return "**Aims**\n\n" + "\n".join([head, *lines])
+
+
+def _us(value: float) -> str:
+    return f"{value:,.0f} µs" if value >= 100 else f"{value:.1f} µs"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Worlds in which concurrency policies are judged: `python -m benchmarks.worlds`."""

@@ -1,0 +1,102 @@
+"""The contenders: ours, a fixed number, and additive increase with multiplicative decrease."""
+
+from __future__ import annotations
+
+from batch_gateway.client.concurrency.controller import AdaptiveController
+from batch_gateway.client.concurrency.events import Ended, Outcome, Started
+from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
+
+__all__ = ["AIMD", "Fixed", "Ours", "Policy"]
+
+
+class Policy:
+    """How many requests may be under way.
+
+    Attributes:
+        holds_in_backoff: whether a line that waits for its retry occupies a slot, as it does
+            where a semaphore is held around a call that retries inside.
+        sees_first_token: whether answers are streamed, so that the time to first token is known.
+    """
+
+    name = ""
+    holds_in_backoff = True
+    sees_first_token = False
+    paused_until = 0.0
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.in_flight = 0
+
+    def started(self, now: float) -> Started:
+        self.in_flight += 1
+        return Started(now, 0.0, self.in_flight)
+
+    def finished(self, started: Started, ended: Ended, now: float) -> None:
+        self.in_flight -= 1
+
+
+class Fixed(Policy):
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.name = f"fixed {limit:,}"
+
+
+class AIMD(Policy):
+    """Start at the ceiling, floor 5, half on 429 or 5xx, one more after each clean window.
+
+    A window is `limit` answers, about one service time, as in congestion avoidance of TCP
+    (RFC 5681). Failures of requests sent before the last cut belong to it and do not cut again.
+    """
+
+    name = "AIMD"
+    FLOOR = 5
+
+    def __init__(self, ceiling: int = 1_000) -> None:
+        super().__init__(ceiling)
+        self._ceiling = ceiling
+        self._clean = 0
+        self._cut_at = -1.0
+
+    def finished(self, started: Started, ended: Ended, now: float) -> None:
+        super().finished(started, ended, now)
+        if ended.outcome in (Outcome.REFUSED, Outcome.FAILED):
+            self._clean = 0
+            if started.at >= self._cut_at:
+                self._cut_at = now
+                self.limit = max(self.FLOOR, self.limit // 2)
+            return
+        self._clean += 1
+        if self._clean >= self.limit:
+            self._clean = 0
+            self.limit = min(self._ceiling, self.limit + 1)
+
+
+class Ours(Policy):
+    """The pure controller, fed with the simulation's time."""
+
+    name = "adaptive"
+    holds_in_backoff = False
+
+    def __init__(
+        self, policy: AdaptiveConcurrency | None = None, *, sees_first_token: bool = False
+    ) -> None:
+        self.controller = AdaptiveController(policy or AdaptiveConcurrency())
+        self.sees_first_token = sees_first_token
+
+    @property
+    def limit(self) -> int:  # type: ignore[override]
+        return self.controller.limit
+
+    @property
+    def in_flight(self) -> int:  # type: ignore[override]
+        return self.controller.in_flight
+
+    @property
+    def paused_until(self) -> float:  # type: ignore[override]
+        return self.controller.paused_until
+
+    def started(self, now: float) -> Started:
+        return self.controller.started(now)
+
+    def finished(self, started: Started, ended: Ended, now: float) -> None:
+        self.controller.finished(started, ended, now)

@@ -1,0 +1,144 @@
+"""What a run is remembered by: sums over all of it, and a timeline for plots and settling times."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batch_gateway.client.retry import wants_room
+from batch_gateway.errors import InferenceError
+from batch_gateway.simulator.batching import ContinuousBatch
+from benchmarks.worlds.policies import Policy
+from benchmarks.worlds.world import World
+
+if TYPE_CHECKING:
+    from benchmarks.worlds.simulation import Line
+
+__all__ = ["BIN", "Record"]
+
+BIN = 0.5
+"""Seconds of one point of the timeline."""
+
+
+class Record:
+    """Filled by a simulation. Tokens are output tokens of the batch's own lines."""
+
+    def __init__(self, world: World) -> None:
+        bins = int(world.duration / BIN) + 1
+        self.world = world
+        self.sent = 0
+        self.refused = 0
+        self.errors = 0
+        self.lost = 0
+        self.completed = 0
+        self.tokens = 0
+        self.latency_sum = 0.0
+        self.waiting_area = 0.0
+        self.running: dict[int, Line] = {}
+        self.first_tokens: list[float] = []
+        self._came: dict[int, float] = {}
+        self._people = 0
+        self._now = 0.0
+        self.tokens_by_bin = [0.0] * bins
+        self.refused_by_bin = [0] * bins
+        self.limit_by_bin = [0.0] * bins
+        self.in_flight_by_bin = [0.0] * bins
+        self.waiting_by_bin = [0.0] * bins
+        self.latency_by_bin = [0.0] * bins
+        self.completed_by_bin = [0] * bins
+
+    def pass_time(self, now: float, policy: Policy, server: ContinuousBatch) -> None:
+        """Everything was as it is now since the last call."""
+        then, self._now = self._now, now
+        waiting = server.waiting
+        self.waiting_area += waiting * (now - then)
+        index, limit, in_flight = int(then / BIN), policy.limit, policy.in_flight
+        while then < now:
+            until = min(now, (index + 1) * BIN)
+            share = (until - then) / BIN
+            self.limit_by_bin[index] += limit * share
+            self.in_flight_by_bin[index] += in_flight * share
+            self.waiting_by_bin[index] += waiting * share
+            then, index = until, index + 1
+
+    def finished(self, now: float, tokens: int, latency: float) -> None:
+        index = int(now / BIN)
+        self.completed += 1
+        self.tokens += tokens
+        self.latency_sum += latency
+        self.latency_by_bin[index] += latency
+        self.completed_by_bin[index] += 1
+        # Tokens are counted where they were made, not where their answer arrived: a long answer
+        # would look like a burst.
+        self._spread(now - latency, now, tokens)
+
+    def _spread(self, then: float, now: float, tokens: float) -> None:
+        rate = tokens / max(1e-9, now - then)
+        index = int(then / BIN)
+        while then < now:
+            until = min(now, (index + 1) * BIN)
+            self.tokens_by_bin[index] += rate * (until - then)
+            then, index = until, index + 1
+
+    def failed(self, now: float, error: InferenceError) -> None:
+        if wants_room(error):
+            self.refused += 1
+            self.refused_by_bin[int(now / BIN)] += 1
+        else:
+            self.errors += 1
+
+    def person_came(self, now: float) -> int:
+        self._people += 1
+        self._came[self._people] = now
+        return self._people
+
+    def person_served(self, number: int, now: float) -> None:
+        self.first_tokens.append(now - self._came.pop(number))
+
+    def close(self, server: ContinuousBatch) -> None:
+        """Count what is half done, and everybody who still waits for a first token."""
+        for number, line in self.running.items():
+            made = server.generated(number)
+            self.tokens += made
+            self._spread(line.sent, self._now, made)
+        self.running.clear()
+        self.first_tokens += [self._now - came for came in self._came.values()]
+
+    # -- figures ---------------------------------------------------------------------------
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.world.duration
+
+    @property
+    def refused_share(self) -> float:
+        return self.refused / max(1, self.sent)
+
+    @property
+    def wait_share(self) -> float:
+        """Mean time in the server's queue over the mean time of service (Little's law)."""
+        wait = self.waiting_area / max(1, self.completed)
+        latency = self.latency_sum / max(1, self.completed)
+        return wait / max(1e-9, latency - wait)
+
+    @property
+    def first_token_p99(self) -> float:
+        return percentile(self.first_tokens, 0.99)
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "completed": self.completed,
+            "sent": self.sent,
+            "refused_share": round(self.refused_share, 4),
+            "wait_share": round(self.wait_share, 4),
+            "lost": self.lost,
+            "first_token_p99": round(self.first_token_p99, 4),
+            "first_token_p50": round(percentile(self.first_tokens, 0.5), 4),
+        }
+
+
+def percentile(values: list[float], share: float) -> float:
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
