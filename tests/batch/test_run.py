@@ -4,88 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_gateway.batch.journal import Journal
-from batch_gateway.batch.plan import make_plan
 from batch_gateway.batch.progress import RunStats, RunSummary
-from batch_gateway.batch.run import RunOptions, run_batch
+from batch_gateway.batch.run import RunOptions
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.errors import (
-    AuthenticationError,
     ConfigError,
-    DeadlineExceededError,
     ErrorCategory,
     GatewayConnectionError,
     InvalidRequestError,
-    RateLimitError,
     ServerError,
 )
 from batch_gateway.wire.headers import Headers
 
 from .batch_files import FILES, ids_in, read_lines, request, text_of, write_batch
-from .fake_gateways import FakeGateway, SteppedClock, failing, succeed, when_let_go
+from .batch_folder import Folder
+from .fake_gateways import FakeGateway, succeed, when_let_go
 
 pytestmark = pytest.mark.anyio
-
-
-class Folder:
-    """The files of one batch."""
-
-    def __init__(self, path: Path) -> None:
-        self.input = path / "requests.jsonl"
-        self.output = path / "results.jsonl"
-        self.errors = path / "results.errors.jsonl"
-
-    async def run(
-        self,
-        gateway: FakeGateway | Mapping[str, FakeGateway | None],
-        *,
-        stop: asyncio.Event | None = None,
-        stats: RunStats | None = None,
-        clock: SteppedClock | None = None,
-        retry_failed: bool = False,
-        **options: object,
-    ) -> RunSummary:
-        def client_for(model: str) -> FakeGateway | None:
-            return gateway if isinstance(gateway, FakeGateway) else gateway[model]
-
-        with make_plan(self.input) as plan:
-            journal = Journal.open(plan, self.output, self.errors, retry_failed=retry_failed)
-            async with journal, asyncio.timeout(20):
-                return await run_batch(
-                    plan,
-                    journal,
-                    client_for,
-                    options=RunOptions(**options),  # type: ignore[arg-type]
-                    stats=stats,
-                    stop=stop,
-                    clock=clock or SteppedClock(),
-                )
-
-    @asynccontextmanager
-    async def running(
-        self, gateway: FakeGateway | Mapping[str, FakeGateway | None], **settings: object
-    ) -> AsyncIterator[asyncio.Task[RunSummary]]:
-        task = asyncio.create_task(self.run(gateway, **settings))  # type: ignore[arg-type]
-        try:
-            yield task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
 
 
 async def test_every_line_is_sent_once_and_has_its_result(folder: Folder) -> None:
@@ -202,168 +144,6 @@ async def test_an_unknown_model_is_an_error_of_its_lines_alone(folder: Folder) -
     assert "'unknown'" in errors[0]["message"]
 
 
-async def test_a_gateway_that_refuses_everything_is_given_up_and_its_lines_stay(
-    folder: Folder,
-) -> None:
-    write_batch(folder.input, 1_000)
-    gateway = FakeGateway(
-        failing(lambda: AuthenticationError("HTTP 401: bad key", status_code=401))
-    )
-    summary = await folder.run(gateway, concurrency=64)
-    assert summary.gateway_problem == "HTTP 401: bad key"
-    assert (summary.succeeded, summary.failed, summary.left_to_send) == (0, 0, 1_000)
-    assert len(gateway.prompts) <= 20
-    assert not folder.output.exists()
-    assert not folder.errors.exists()
-    assert (await folder.run(FakeGateway())).succeeded == 1_000
-
-
-async def test_one_gateway_given_up_leaves_the_others_running(folder: Folder) -> None:
-    lines = (request(f"{m}{n}", model=m) for n in range(50) for m in ("dead", "alive"))
-    folder.input.write_bytes(text_of(lines))
-    dead = FakeGateway(failing(lambda: ServerError("HTTP 500: oh", status_code=500)))
-    summary = await folder.run({"dead": dead, "alive": FakeGateway()})
-    assert summary.gateway_problem == "dead: HTTP 500: oh"
-    assert (summary.succeeded, summary.failed, summary.left_to_send) == (50, 0, 50)
-
-
-async def test_failures_before_the_first_success_are_recorded_once_it_comes(
-    folder: Folder,
-) -> None:
-    write_batch(folder.input, 100)
-
-    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
-        if len(gateway.prompts) <= 9:
-            raise RateLimitError("HTTP 429: slow down", status_code=429)
-        return await succeed(gateway, prompt)
-
-    summary = await folder.run(FakeGateway(answer), concurrency=10)
-    assert (summary.succeeded, summary.failed, summary.left_to_send) == (91, 9, 0)
-    assert summary.gateway_problem is None
-
-
-async def test_quick_failures_beside_slow_successes_do_not_end_the_run(folder: Folder) -> None:
-    write_batch(folder.input, 300)
-
-    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
-        number = int(prompt.removeprefix("hello id-"))
-        if number % 2 and number < 40:
-            raise ServerError("HTTP 500: too long", status_code=500)
-        return await when_let_go(gateway, prompt)
-
-    gateway, clock = FakeGateway(answer), SteppedClock()
-    async with folder.running(gateway, clock=clock, concurrency=50) as task:
-        await gateway.until(lambda: gateway.in_flight == 10)
-        await clock.advance(5)
-        await gateway.until(lambda: len(gateway.prompts) - gateway.in_flight >= 10)
-        gateway.gate.set()
-        summary = await task
-    assert (summary.succeeded, summary.failed) == (280, 20)
-    assert summary.gateway_problem is None
-
-
-async def test_only_a_few_requests_try_out_a_gateway_that_has_not_answered(
-    folder: Folder,
-) -> None:
-    write_batch(folder.input, 100)
-    gateway, clock = FakeGateway(when_let_go), SteppedClock()
-    async with folder.running(gateway, clock=clock, concurrency=64) as task:
-        await gateway.until(lambda: gateway.in_flight == 10)
-        await clock.advance(4.9)
-        assert gateway.in_flight == 10
-        await clock.advance(0.1)
-        await gateway.until(lambda: gateway.in_flight == 64)
-        gateway.gate.set()
-        assert (await task).succeeded == 100
-
-
-async def test_a_stop_lets_what_is_under_way_end_and_sends_nothing_more(folder: Folder) -> None:
-    write_batch(folder.input, 100)
-    gateway, stop = FakeGateway(when_let_go), asyncio.Event()
-    async with folder.running(gateway, concurrency=8, stop=stop) as task:
-        await gateway.until(lambda: gateway.in_flight == 8)
-        stop.set()
-        await asyncio.sleep(0)
-        gateway.gate.set()
-        summary = await task
-    assert summary.interrupted
-    assert (summary.succeeded, summary.left_to_send) == (8, 92)
-    assert gateway.cancelled == 0
-    assert (await folder.run(gateway)).succeeded == 100
-    assert set(gateway.answered.values()) == {1}
-
-
-async def test_what_does_not_end_within_the_grace_is_cut_off_and_stays(folder: Folder) -> None:
-    write_batch(folder.input, 100)
-    gateway, stop, clock = FakeGateway(when_let_go), asyncio.Event(), SteppedClock()
-    async with folder.running(gateway, concurrency=8, stop=stop, clock=clock) as task:
-        await gateway.until(lambda: gateway.in_flight == 8)
-        stop.set()
-        await clock.advance(9)
-        assert gateway.in_flight == 8
-        await clock.advance(1)
-        summary = await task
-    assert gateway.cancelled == 8
-    assert summary.interrupted
-    assert (summary.succeeded, summary.failed, summary.left_to_send) == (0, 0, 100)
-
-
-async def test_the_deadline_of_the_run_stops_it_and_its_lines_stay(folder: Folder) -> None:
-    write_batch(folder.input, 1_000)
-    clock = SteppedClock()
-
-    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
-        if len(gateway.prompts) <= 30:
-            return await succeed(gateway, prompt)
-        await gateway.gate.wait()
-        raise DeadlineExceededError("the deadline passed")
-
-    gateway = FakeGateway(answer)
-    async with folder.running(gateway, clock=clock, deadline="2h", concurrency=10) as task:
-        await gateway.until(lambda: gateway.in_flight == 10 and len(gateway.answered) == 30)
-        assert gateway.requests[0].deadline == 7200
-        await clock.advance(7199)
-        gateway.gate.set()
-        await gateway.until(lambda: gateway.in_flight == 0)
-        await clock.advance(1)
-        summary = await task
-    assert summary.deadline_passed
-    assert not summary.interrupted
-    assert (summary.succeeded, summary.failed, summary.left_to_send) == (30, 0, 970)
-    assert len(gateway.prompts) == 40
-
-
-async def test_a_failure_that_there_is_no_time_to_retry_stays_to_be_sent(folder: Folder) -> None:
-    write_batch(folder.input, 3)
-
-    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
-        if prompt == "hello id-0":
-            return await succeed(gateway, prompt)
-        await gateway.gate.wait()
-        if prompt == "hello id-1":
-            raise ServerError("HTTP 503: busy", status_code=503)
-        raise InvalidRequestError("HTTP 400: no", status_code=400)
-
-    gateway, clock = FakeGateway(answer), SteppedClock()
-    async with folder.running(gateway, clock=clock, deadline=3600) as task:
-        await gateway.until(lambda: gateway.in_flight == 2 and len(gateway.answered) == 1)
-        await clock.advance(3595)
-        gateway.gate.set()
-        summary = await task
-    assert (summary.succeeded, summary.failed, summary.left_to_send) == (1, 1, 1)
-    assert ids_in(folder.errors) == ["id-2"]
-
-
-async def test_the_deadline_cuts_off_what_does_not_end_by_itself(folder: Folder) -> None:
-    write_batch(folder.input, 5)
-    gateway, clock = FakeGateway(when_let_go), SteppedClock()
-    async with folder.running(gateway, clock=clock, deadline=60) as task:
-        await gateway.until(lambda: gateway.in_flight == 5)
-        await clock.advance(60)
-        summary = await task
-    assert (summary.deadline_passed, summary.left_to_send, gateway.cancelled) == (True, 5, 5)
-
-
 async def test_failed_lines_are_sent_again_when_asked(folder: Folder) -> None:
     write_batch(folder.input, 20)
 
@@ -395,45 +175,6 @@ async def test_a_single_line_that_keeps_failing_can_be_finished_after_a_resume(
     folder.errors.unlink()
     summary = await folder.run(FakeGateway(answer))
     assert (summary.failed, summary.gateway_problem) == (1, None)
-
-
-async def test_an_input_that_changes_under_the_run_stops_it(folder: Folder) -> None:
-    write_batch(folder.input, 100)
-    gateway = FakeGateway(when_let_go)
-    async with folder.running(gateway, concurrency=4) as task:
-        await gateway.until(lambda: gateway.in_flight == 4)
-        os.utime(folder.input, ns=(1, 1))
-        gateway.gate.set()
-        summary = await task
-    assert "changed while it was running" in (summary.journal_problem or "")
-    assert summary.left_to_send > 0
-
-
-async def test_an_error_of_a_client_that_breaks_its_contract_is_raised(folder: Folder) -> None:
-    lines = (request(f"{m}{n}", model=m) for n in range(20) for m in ("bug", "fine"))
-    folder.input.write_bytes(text_of(lines))
-    fine = FakeGateway(when_let_go)
-    with pytest.raises(ZeroDivisionError):
-        await folder.run({"bug": FakeGateway(failing(ZeroDivisionError)), "fine": fine})
-    assert fine.in_flight == 0
-
-
-async def test_cancelling_a_run_cuts_off_its_requests_and_keeps_its_results(
-    folder: Folder,
-) -> None:
-    write_batch(folder.input, 50)
-
-    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
-        return await (succeed if len(gateway.prompts) <= 20 else when_let_go)(gateway, prompt)
-
-    gateway = FakeGateway(answer)
-    async with folder.running(gateway, concurrency=5) as task:
-        await gateway.until(lambda: gateway.in_flight == 5 and len(gateway.answered) == 20)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert gateway.in_flight == 0
-    assert len(ids_in(folder.output)) == 20
 
 
 def test_options_are_checked() -> None:

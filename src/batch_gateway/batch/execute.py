@@ -21,7 +21,7 @@ from batch_gateway.batch.results import (
 from batch_gateway.batch.start_gate import GateState, Sign, read_sign
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.request import InferenceClient, InferenceRequest
-from batch_gateway.errors import DeadlineExceededError, InferenceError
+from batch_gateway.errors import CircuitOpenError, DeadlineExceededError, InferenceError
 from batch_gateway.wire.lines import BatchLine, decode_batch_line, line_id
 
 __all__ = ["ClientFor", "Executor"]
@@ -103,7 +103,7 @@ class Executor:
                 await self._record(outcome)
 
     async def _send(self, lane: Lane, index: int) -> tuple[Outcome, Sign] | None:
-        """How line `index` ended; None when the run's deadline ended it, so that it stays."""
+        """How line `index` ended; None when it did not and stays to be sent."""
         result_id, line = self._read(index)
         request = InferenceRequest(
             params=bytes(line.body),
@@ -124,7 +124,11 @@ class Executor:
         return success_outcome(index, result_id, line.custom_id, response), Sign.LIFE
 
     def _is_cut_off(self, error: InferenceError, lane: Lane) -> bool:
-        """Whether the run's deadline, and not the gateway, made this the end of a request."""
+        """Whether this is no result of the request: the run is over for it, not the request."""
+        if isinstance(error, CircuitOpenError):
+            # Its gateway was down for longer than anybody wants to wait.
+            lane.halt(error.message)
+            return True
         left = self._seconds_left()
         if left is None:
             return False
@@ -151,5 +155,6 @@ class Executor:
         return line_id(self.plan.fingerprint, index), line
 
     async def _record(self, outcome: Outcome) -> None:
-        self.stats.count(outcome, self.plan.line_number(outcome.index))
-        await self.journal.append(outcome.index, outcome.line, outcome.category is None)
+        ok = outcome.category is None
+        self.stats.count(outcome, 0 if ok else self.plan.line_number(outcome.index))
+        await self.journal.append(outcome.index, outcome.line, ok)

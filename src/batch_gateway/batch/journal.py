@@ -142,17 +142,18 @@ class Journal:
         except OSError as error:
             raise self._write_error(error) from error
         if ok:
-            self._note_success(index)
+            self._output.take(index)
         else:
             self._note_failure(index)
         if self._retry is not None:
-            self._retry.discard(index)
+            self._note_retry(index, ok)
         if self._writer.is_full:
             await self._guarded(self._writer.wait_for_room)
 
-    def _note_success(self, index: int) -> None:
-        self._output.take(index)
-        if self._failed.discard(index):
+    def _note_retry(self, index: int, ok: bool) -> None:
+        if self._retry is not None:
+            self._retry.discard(index)
+        if ok and self._failed.discard(index):
             self._stale_errors = True
 
     def _note_failure(self, index: int) -> None:

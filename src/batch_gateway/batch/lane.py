@@ -117,6 +117,13 @@ class Lane:
         self._closed = True
         self._fill()
 
+    def halt(self, problem: str) -> None:
+        """The gateway is given up: what is under way is cut off and stays to be sent."""
+        self.problem = self.problem or problem
+        self.close()
+        # Not this worker, which is about to end by itself.
+        self._cancel_workers(but=asyncio.current_task())
+
     def cancel(self) -> None:
         """Cut off whatever is under way."""
         self.close()

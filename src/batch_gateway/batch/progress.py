@@ -60,7 +60,7 @@ class RunStats:
     causes: dict[str, Cause] = field(default_factory=dict[str, Cause])
 
     def count(self, outcome: Outcome, line_number: int) -> None:
-        """One more line recorded."""
+        """One more line recorded; only of a failure is the line number looked at."""
         if outcome.attempts > 1:
             self.retries += outcome.attempts - 1
         if outcome.category is None:
