@@ -1,6 +1,7 @@
 """Run large numbers of LLM requests through an OpenAI-compatible inference gateway."""
 
 from batch_gateway.client.blocking import BlockingInferenceClient
+from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
 from batch_gateway.client.endpoint import determine_endpoint
@@ -10,6 +11,7 @@ from batch_gateway.errors import (
     AuthenticationError,
     BadResponseError,
     BatchGatewayError,
+    CircuitOpenError,
     ConfigError,
     DeadlineExceededError,
     ErrorCategory,
@@ -34,6 +36,8 @@ __all__ = [
     "BadResponseError",
     "BatchGatewayError",
     "BlockingInferenceClient",
+    "CircuitBreakerPolicy",
+    "CircuitOpenError",
     "ConfigError",
     "DeadlineExceededError",
     "ErrorCategory",

@@ -28,6 +28,7 @@ __all__ = [
     "AuthenticationError",
     "BadResponseError",
     "BatchGatewayError",
+    "CircuitOpenError",
     "ConfigError",
     "DeadlineExceededError",
     "ErrorCategory",
@@ -198,6 +199,15 @@ class BadResponseError(ServerError):
     """An answer arrived that is not one: cut short, too large, malformed HTTP, or not JSON."""
 
     default_code = "bad_response"
+
+
+class CircuitOpenError(ServerError):
+    """The request was not sent, because its gateway has been failing.
+
+    Retryable by the caller, after `retry_after`; the client itself does not wait for it.
+    """
+
+    default_code = "circuit_open"
 
 
 class InvalidRequestError(InferenceError):

@@ -11,7 +11,13 @@ from batch_gateway.cli.config_file import load_config_file
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.settings import RunSettings, resolve_settings
+from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy
+
+
+PATIENT = CircuitBreakerPolicy(
+    when_open="wait", patience=1800.0, after_success=True, longest_probe=1.5
+)
 
 
 def resolve(
@@ -56,7 +62,7 @@ def test_an_empty_variable_is_no_variable(tmp_path: Path) -> None:
 
 def test_without_flags_the_defaults_hold(tmp_path: Path) -> None:
     settings = resolve(tmp_path, {"gateway": "http://g"})
-    assert gateway(settings) == HTTPInferenceClientConfig("http://g")
+    assert gateway(settings) == HTTPInferenceClientConfig("http://g", circuit_breaker=PATIENT)
     assert (settings.concurrency, settings.order, settings.deadline) == (64, "prefix", None)
     assert not any((settings.ordered, settings.fresh, settings.json, settings.quiet))
 
@@ -91,7 +97,13 @@ concurrency: 500
         },
         transport="aiohttp",
         unix_socket=Path("/run/gateway.sock"),
+        circuit_breaker=PATIENT,
     )
+
+
+def test_no_patience_is_no_circuit_breaker(tmp_path: Path) -> None:
+    config = "{gateway: http://g, patience: 0s}"
+    assert gateway(resolve(tmp_path, {}, config=config)).circuit_breaker is None
 
 
 def test_sources_of_the_key_replace_each_other_by_precedence(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ GATEWAY_SETTINGS: tuple[Setting, ...] = (
     Setting("max_retries", _count(0)),
     Setting("initial_backoff", _duration),
     Setting("max_backoff", _duration),
+    Setting("patience", _duration),
     Setting("api_key", _secret),
     Setting("api_key_file", _path),
     Setting("api_key_env", _text),

@@ -8,6 +8,7 @@ from typing import Any
 
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import Given, flag_name
+from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.config import (
     HTTPInferenceClientConfig,
     RetryPolicy,
@@ -25,6 +26,9 @@ OWN_TO_A_GATEWAY = frozenset({*API_KEY_SETTINGS, "headers", "inference_objective
 # The old name too: gateways up to GAIE 1.5 know only that one.
 _OBJECTIVE_HEADERS = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 _DEFAULT_IDLE_CONNECTIONS = 100
+_DEFAULT_PATIENCE = 1800.0
+# One small request in so many seconds hurts no gateway, and work goes on soon after it is back.
+_LONGEST_PROBE = 1.5
 
 _PLAIN = (
     "timeout", "connect_timeout", *API_KEY_SETTINGS, "unix_socket", "proxy", "transport",
@@ -55,6 +59,7 @@ def gateway_config(
         config = HTTPInferenceClientConfig(
             url.value,
             retry=RetryPolicy(**_chosen(given, {name: name for name in _RETRY})),
+            circuit_breaker=_circuit_breaker(given),
             tls=TLSConfig(**_chosen(given, _TLS)),
             headers=_headers(given),
             # Each request in flight has a connection; fewer kept ones would be made anew.
@@ -82,6 +87,19 @@ def naming_the_setting(given: Mapping[str, Given]) -> Generator[None]:
 
 def _chosen(given: Mapping[str, Given], fields: Mapping[str, str]) -> dict[str, Any]:
     return {fields[name]: given[name].value for name in fields if name in given}
+
+
+def _circuit_breaker(given: Mapping[str, Given]) -> CircuitBreakerPolicy | None:
+    """A batch waits for a gateway that went down; with no patience it fails line by line."""
+    patience = given["patience"].value if "patience" in given else _DEFAULT_PATIENCE
+    if not patience:
+        return None
+    return CircuitBreakerPolicy(
+        when_open="wait",
+        patience=patience,
+        after_success=True,
+        longest_probe=_LONGEST_PROBE,
+    )
 
 
 def _headers(given: Mapping[str, Given]) -> dict[str, str]:

@@ -60,6 +60,7 @@ _ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"
 @option(_PACE, "--max-retries", type=_FROM_ZERO, metavar="N", help="Per request.  [3]")
 @duration_option(_PACE, "--timeout", help="Of one attempt.  [5m]")
 @duration_option(_PACE, "--connect-timeout", help="Name, TCP and TLS together.  [10s]")
+@duration_option(_PACE, "--patience", help="Wait so long for a gateway that went down.  [30m]")
 @duration_option(_PACE, "--deadline", help="Of the whole run; the rest is left to be sent.")
 @option(
     _PACE,

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
+from batch_gateway.client.circuit_breaker import CircuitBreakerTransport
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.gateway import GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.http.origin_headers import origin_headers
+from batch_gateway.client.instrumentation import (
+    AttemptCounter,
+    GatewayEvents,
+    InstrumentationTransport,
+    Observer,
+)
 from batch_gateway.client.prepare import prepare
 from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
@@ -19,18 +28,36 @@ from batch_gateway.client.retry import RetryTransport
 from batch_gateway.client.transport import Transport
 from batch_gateway.durations import seconds
 
-__all__ = ["HTTPInferenceClient", "build_stack"]
+__all__ = ["HTTPInferenceClient", "build_stack", "gateway_name"]
 
 
 def build_stack(
-    config: HTTPInferenceClientConfig, exchanger: HTTPExchanger, clock: Clock
+    config: HTTPInferenceClientConfig,
+    exchanger: HTTPExchanger,
+    clock: Clock,
+    events: GatewayEvents,
 ) -> Transport:
     """The layers, innermost first; a request passes them from the bottom of this list up."""
     redact = Redactor.of_headers(origin_headers(config))
     stack: Transport = GatewayTransport(exchanger, seconds(config.timeout), clock, redact)
+    if events.is_observed:
+        stack = AttemptCounter(stack, events)
+    if config.circuit_breaker is not None:
+        stack = CircuitBreakerTransport(
+            stack, config.circuit_breaker, clock, on_change=events.breaker_changed
+        )
     if config.retry is not None:
-        stack = RetryTransport(stack, config.retry, clock)
+        stack = RetryTransport(stack, config.retry, clock, on_retry=events.retry_scheduled)
+    if events.is_observed:
+        stack = InstrumentationTransport(stack, events, clock)
     return stack
+
+
+def gateway_name(config: HTTPInferenceClientConfig) -> str:
+    """What a gateway is called in events: where it is reached."""
+    if config.unix_socket is not None:
+        return f"unix:{os.fspath(config.unix_socket)}"
+    return config.base_url
 
 
 class HTTPInferenceClient:
@@ -40,21 +67,35 @@ class HTTPInferenceClient:
     is first used on, and any number of tasks of that loop may call `generate` at once. For code
     without an event loop see `blocking`.
 
+    `observers` are told what happens, see `Observer`, under the name `gateway`, which is the base
+    URL unless another is given.
+
     Raises ConfigError when the API key or a TLS file that the configuration names cannot be
     read, or an extra that it needs is not installed.
     """
 
     def __init__(
-        self, config: HTTPInferenceClientConfig | None = None, *, clock: Clock = SYSTEM_CLOCK
+        self,
+        config: HTTPInferenceClientConfig | None = None,
+        *,
+        observers: Sequence[Observer] = (),
+        gateway: str = "",
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._config = config or HTTPInferenceClientConfig()
         self._clock = clock
+        self._events = GatewayEvents(gateway or gateway_name(self._config), observers)
         self._exchanger = build_exchanger(self._config)
-        self._stack = build_stack(self._config, self._exchanger, clock)
+        self._stack = build_stack(self._config, self._exchanger, clock, self._events)
 
     @property
     def config(self) -> HTTPInferenceClientConfig:
         return self._config
+
+    @property
+    def events(self) -> GatewayEvents:
+        """The client's name and what is true of it just now."""
+        return self._events
 
     async def generate(self, request: InferenceRequest) -> InferenceResponse:
         """Answer `request`, retrying as the configuration says.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.config_checks import (
     PathLike,
     normalise_duration,
@@ -161,6 +162,7 @@ class HTTPInferenceClientConfig:
             proxy is asked for.
         max_response_bytes: a longer body is an error.
         retry: the policy, or None to send everything once.
+        circuit_breaker: when to stop sending to a gateway that fails; None never does.
     """
 
     base_url: str = DEFAULT_BASE_URL
@@ -180,6 +182,7 @@ class HTTPInferenceClientConfig:
     transport: TransportName = "auto"
     max_response_bytes: int = 64 * 1024 * 1024
     retry: RetryPolicy | None = field(default_factory=RetryPolicy)
+    circuit_breaker: CircuitBreakerPolicy | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_base_url(self.base_url))

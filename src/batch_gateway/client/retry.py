@@ -18,7 +18,12 @@ from batch_gateway.client.config import RetryPolicy
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.durations import seconds
-from batch_gateway.errors import ErrorCategory, InferenceError, StaleConnectionError
+from batch_gateway.errors import (
+    CircuitOpenError,
+    ErrorCategory,
+    InferenceError,
+    StaleConnectionError,
+)
 
 __all__ = ["RetryBudget", "RetryTransport", "retry_delay"]
 
@@ -27,6 +32,7 @@ _WANTS_ROOM_REASONS = frozenset({"rejected-no-endpoints"})
 _ADMISSION_REFUSED = b"request cannot be admitted"
 
 Random = Callable[[float, float], float]
+OnRetry = Callable[[PreparedRequest, InferenceError, float], None]
 
 
 def retry_delay(
@@ -40,6 +46,9 @@ def retry_delay(
     says nothing about load, so the first retry after one does not wait.
     """
     if not error.is_retryable or attempt > policy.max_retries:
+        return None
+    if isinstance(error, CircuitOpenError):
+        # Its point is to fail fast; the caller knows whether to come back.
         return None
     if isinstance(error, StaleConnectionError) and attempt == 1:
         return 0.0
@@ -119,11 +128,13 @@ class RetryTransport:
         policy: RetryPolicy,
         clock: Clock,
         uniform: Random = random.uniform,
+        on_retry: OnRetry | None = None,
     ) -> None:
         self._inner = inner
         self._policy = policy
         self._clock = clock
         self._uniform = uniform
+        self._on_retry = on_retry
         self._budget = RetryBudget(
             policy.budget_ratio, policy.budget_per_second, seconds(policy.max_retry_after)
         )
@@ -137,6 +148,8 @@ class RetryTransport:
                 delay = self._delay(request, error)
                 if delay is None:
                     raise
+                if self._on_retry is not None:
+                    self._on_retry(request, error, delay)
             await self._clock.sleep(delay)
             request = msgspec.structs.replace(request, attempt=request.attempt + 1)
 

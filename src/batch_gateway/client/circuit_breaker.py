@@ -1,0 +1,342 @@
+"""Leaving a gateway alone that fails, and noticing soon when it is back.
+
+The breaker is closed while the gateway works. It opens on a share of failures over a sliding
+window, on connect failures in a row, or when a router says that it has no model servers. Then
+nothing is sent but one probe now and then, and the first probe that succeeds closes it
+(M. Nygard, "Release It!", 2007, "Circuit Breaker").
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isinf
+from typing import Literal
+
+from batch_gateway.client.clock import Clock
+from batch_gateway.client.config_checks import (
+    normalise_duration,
+    require_count,
+    require_positive,
+)
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.durations import Duration, format_duration, seconds
+from batch_gateway.errors import (
+    CircuitOpenError,
+    ConfigError,
+    DeadlineExceededError,
+    ErrorCategory,
+    GatewayConnectionError,
+    InferenceError,
+    StaleConnectionError,
+)
+
+__all__ = [
+    "BreakerState",
+    "CircuitBreaker",
+    "CircuitBreakerPolicy",
+    "CircuitBreakerTransport",
+    "is_outage",
+]
+
+_BUCKETS = 10
+# A router without model servers says so itself, for every request: no need to count, and known
+# to pass.
+_PASSING = frozenset({"rejected-no-endpoints", "rejected-shutting-down"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitBreakerPolicy:
+    """When a gateway counts as failing, and what happens to requests meanwhile.
+
+    Attributes:
+        failure_ratio: share of failed sendings over `window` at which it opens.
+        minimum_requests: with fewer sendings in the window the share says nothing.
+        window: how far back sendings count.
+        connect_failures: so many failures to connect in a row open it at once.
+        first_probe, longest_probe: the wait before the first probe, and the longest between
+            two; it doubles from one to the other.
+        when_open: "fail" raises CircuitOpenError at once; "wait" holds requests until the
+            gateway is back, and spends none of their retries on the outage.
+        patience: in "wait", how long one outage may last before CircuitOpenError after all.
+        after_success: do not open before the gateway has answered once, except for outages that
+            a router announces as passing. A gateway that never worked is misconfigured.
+    """
+
+    failure_ratio: float = 0.5
+    minimum_requests: int = 20
+    window: Duration = 10.0
+    connect_failures: int = 5
+    first_probe: Duration = 1.0
+    longest_probe: Duration = 60.0
+    when_open: Literal["fail", "wait"] = "fail"
+    patience: Duration = 1800.0
+    after_success: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("window", "first_probe", "longest_probe", "patience"):
+            normalise_duration(self, name, prefix="circuit_breaker.")
+        require_positive("circuit_breaker.window", seconds(self.window))
+        require_positive("circuit_breaker.first_probe", seconds(self.first_probe))
+        require_count("circuit_breaker.minimum_requests", self.minimum_requests, minimum=1)
+        require_count("circuit_breaker.connect_failures", self.connect_failures, minimum=1)
+        if not 0 < self.failure_ratio <= 1:
+            raise ConfigError("circuit_breaker.failure_ratio", "must be above 0 and at most 1")
+        if seconds(self.longest_probe) < seconds(self.first_probe):
+            raise ConfigError("circuit_breaker.longest_probe", "is below first_probe")
+        if self.when_open not in ("fail", "wait"):
+            raise ConfigError("circuit_breaker.when_open", "must be 'fail' or 'wait'")
+
+
+class BreakerState(StrEnum):
+    """Closed lets everything pass, open nothing, half-open has one probe under way."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+def is_outage(error: InferenceError) -> bool:
+    """Whether a failure speaks against the gateway, and not against the request or its pace."""
+    return error.category is ErrorCategory.SERVER_ERROR and not isinstance(
+        error, DeadlineExceededError
+    )
+
+
+class CircuitBreaker:
+    """The decisions: no waiting, no clock of its own. Times are monotonic seconds."""
+
+    def __init__(self, policy: CircuitBreakerPolicy) -> None:
+        self._policy = policy
+        self._state = BreakerState.CLOSED
+        self._armed = not policy.after_success
+        self._window = _Window(seconds(policy.window))
+        self._connect_failures = 0
+        self._probe_wait = 0.0
+        self._next_probe = 0.0
+        self.opened_at = 0.0
+
+    @property
+    def state(self) -> BreakerState:
+        return self._state
+
+    def wait(self, now: float) -> float | None:
+        """None to send, or seconds until a probe may go; infinity while one is under way."""
+        if self._state is BreakerState.CLOSED:
+            return None
+        if self._state is BreakerState.HALF_OPEN:
+            return float("inf")
+        return max(0.0, self._next_probe - now)
+
+    def begin_probe(self) -> None:
+        """A probe is sent; it must end in `succeeded`, `failed` or `abandoned`."""
+        self._state = BreakerState.HALF_OPEN
+
+    def abandoned(self) -> None:
+        """The probe was cancelled and says nothing; the next may go at once."""
+        if self._state is BreakerState.HALF_OPEN:
+            self._state = BreakerState.OPEN
+
+    def succeeded(self, now: float) -> None:
+        """A request was answered, whenever it was sent: the gateway works."""
+        self._armed = True
+        self._connect_failures = 0
+        if self._state is BreakerState.CLOSED:
+            self._window.add(now, failed=False)
+            return
+        self._state = BreakerState.CLOSED
+        self._window.clear()
+
+    def failed(self, error: InferenceError, now: float, *, probe: bool) -> None:
+        """A request failed in a way that speaks against the gateway."""
+        if error.dropped_reason in _PASSING:
+            self._armed = True
+        if probe and self._state is BreakerState.HALF_OPEN:
+            self._probe_wait = min(2 * self._probe_wait, seconds(self._policy.longest_probe))
+            self._next_probe = now + self._probe_wait
+            self._state = BreakerState.OPEN
+        elif self._state is BreakerState.CLOSED and self._armed and self._trips(error, now):
+            self._probe_wait = seconds(self._policy.first_probe)
+            self._next_probe = now + self._probe_wait
+            self._state = BreakerState.OPEN
+            self.opened_at = now
+
+    def _trips(self, error: InferenceError, now: float) -> bool:
+        self._window.add(now, failed=True)
+        if error.dropped_reason in _PASSING:
+            return True
+        # A stale connection was idle, not refused; and a timeout says little by itself.
+        connecting = isinstance(error, GatewayConnectionError) and not isinstance(
+            error, StaleConnectionError
+        )
+        self._connect_failures = self._connect_failures + 1 if connecting else 0
+        if self._connect_failures >= self._policy.connect_failures:
+            return True
+        failures, total = self._window.counts(now)
+        return (
+            total >= self._policy.minimum_requests
+            and failures >= self._policy.failure_ratio * total
+        )
+
+
+class _Window:
+    """Counts of the last seconds, in a ring of buckets."""
+
+    def __init__(self, length: float) -> None:
+        self._bucket_length = length / _BUCKETS
+        self.clear()
+
+    def clear(self) -> None:
+        self._failures = [0] * _BUCKETS
+        self._totals = [0] * _BUCKETS
+        self._newest: int | None = None
+
+    def add(self, now: float, *, failed: bool) -> None:
+        place = self._move_to(now)
+        self._totals[place] += 1
+        self._failures[place] += failed
+
+    def counts(self, now: float) -> tuple[int, int]:
+        self._move_to(now)
+        return sum(self._failures), sum(self._totals)
+
+    def _move_to(self, now: float) -> int:
+        number = int(now / self._bucket_length)
+        newest = number if self._newest is None else self._newest
+        for passed in range(newest + 1, min(number, newest + _BUCKETS) + 1):
+            self._totals[passed % _BUCKETS] = self._failures[passed % _BUCKETS] = 0
+        self._newest = max(number, newest)
+        return self._newest % _BUCKETS
+
+
+class CircuitBreakerTransport:
+    """A layer that sends nothing to a gateway that is down, one probe at a time aside."""
+
+    def __init__(
+        self,
+        inner: Transport,
+        policy: CircuitBreakerPolicy,
+        clock: Clock,
+        on_change: Callable[[BreakerState], None] | None = None,
+    ) -> None:
+        self._inner = inner
+        self._policy = policy
+        self._clock = clock
+        self._on_change = on_change
+        self._breaker = CircuitBreaker(policy)
+        self._last_error: InferenceError | None = None
+        # Held by whoever waits for the next probe and sends it; the others queue up behind, in
+        # order of arrival, and a cancelled one leaves its place to the next.
+        self._turn = asyncio.Lock()
+
+    @property
+    def state(self) -> BreakerState:
+        return self._breaker.state
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        while True:
+            wait = self._breaker.wait(self._clock.monotonic())
+            if wait is None:
+                response = await self._attempt(request, probe=False)
+            elif self._policy.when_open == "wait":
+                response = await self._in_turn(request)
+            elif wait > 0:
+                raise self._open_error(request, retry_after=None if isinf(wait) else wait)
+            else:
+                response = await self._attempt(request, probe=True)
+            if response is not None:
+                return response
+
+    async def _in_turn(self, request: PreparedRequest) -> InferenceResponse | None:
+        """Wait for the gateway to come back, or for the turn to probe it."""
+        remaining = request.deadline - self._clock.monotonic()
+        try:
+            async with asyncio.timeout(None if remaining == float("inf") else remaining):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise self._deadline_error(request, error) from error
+        try:
+            return await self._probe_when_due(request)
+        finally:
+            self._turn.release()
+
+    async def _probe_when_due(self, request: PreparedRequest) -> InferenceResponse | None:
+        now = self._clock.monotonic()
+        wait = self._breaker.wait(now)
+        if wait is None:
+            return None
+        if now - self._breaker.opened_at >= seconds(self._policy.patience):
+            raise self._open_error(request, retry_after=None)
+        if now + wait >= request.deadline:
+            await self._clock.sleep(max(0.0, request.deadline - now))
+            raise self._deadline_error(request, None)
+        await self._clock.sleep(wait)
+        # A request that was sent before the outage may have been answered meanwhile.
+        if self._breaker.wait(self._clock.monotonic()) is None:
+            return None
+        return await self._attempt(request, probe=True)
+
+    async def _attempt(self, request: PreparedRequest, *, probe: bool) -> InferenceResponse | None:
+        """One sending. None when it failed, the breaker is open and requests are to wait."""
+        before = self._breaker.state
+        if probe:
+            self._breaker.begin_probe()
+        try:
+            response = await self._inner.send(request)
+        except InferenceError as error:
+            self._note(error, probe=probe)
+            held = self._policy.when_open == "wait" and is_outage(error)
+            if held and self._breaker.state is not BreakerState.CLOSED:
+                return None
+            raise
+        except BaseException:
+            if probe:
+                self._breaker.abandoned()
+            raise
+        else:
+            self._breaker.succeeded(self._clock.monotonic())
+            return response
+        finally:
+            if self._on_change is not None and self._breaker.state is not before:
+                self._on_change(self._breaker.state)
+
+    def _note(self, error: InferenceError, *, probe: bool) -> None:
+        now = self._clock.monotonic()
+        if is_outage(error):
+            self._last_error = error
+            self._breaker.failed(error, now, probe=probe)
+        elif error.status_code is not None:
+            # Refused, but by a gateway that is there.
+            self._breaker.succeeded(now)
+        elif probe:
+            self._breaker.abandoned()
+
+    def _open_error(self, request: PreparedRequest, retry_after: float | None) -> CircuitOpenError:
+        now = self._clock.monotonic()
+        down = format_duration(now - self._breaker.opened_at)
+        return CircuitOpenError(
+            f"the gateway has been failing for {down}; last: {self._last_words()}",
+            retry_after=retry_after,
+            request_id=request.request_id,
+            attempts=request.attempt - 1,
+            cause=self._last_error,
+        )
+
+    def _deadline_error(
+        self, request: PreparedRequest, cause: BaseException | None
+    ) -> DeadlineExceededError:
+        return DeadlineExceededError(
+            f"the deadline passed while the gateway was failing; last: {self._last_words()}",
+            request_id=request.request_id,
+            attempts=request.attempt - 1,
+            cause=cause,
+        )
+
+    def _last_words(self) -> str:
+        return self._last_error.message if self._last_error is not None else "nothing"
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
