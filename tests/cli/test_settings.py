@@ -14,7 +14,6 @@ from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy
 
-
 PATIENT = CircuitBreakerPolicy(
     when_open="wait", patience=1800.0, after_success=True, longest_probe=1.5
 )
