@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 __all__ = ["Address", "Addresses"]
 
@@ -20,7 +20,16 @@ _REUSE_SECONDS = 5.0
 class Addresses:
     """The addresses of one host and port."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        look_up: Callable[[str, int], Coroutine[None, None, list[Address]]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look_up = look_up or _look_up
+        self._clock = clock
         self._host = host
         self._port = port
         self._turn = 0
@@ -37,7 +46,7 @@ class Addresses:
         Each call starts at another address of a family, because a headless service has one for
         each of its pods. Raises OSError (socket.gaierror) when the look-up fails.
         """
-        if time.monotonic() >= self._fresh_until:
+        if self._clock() >= self._fresh_until:
             await self._refresh()
         self._turn += 1
         return alternated(self._known, self._turn - 1)
@@ -53,7 +62,7 @@ class Addresses:
 
     async def _refresh(self) -> None:
         if self._lookup is None:
-            self._lookup = asyncio.ensure_future(_look_up(self._host, self._port))
+            self._lookup = asyncio.create_task(self._look_up(self._host, self._port))
             self._lookup.add_done_callback(self._looked_up)
         # One caller giving up must not take the look-up away from the others.
         await asyncio.shield(self._lookup)
@@ -63,7 +72,7 @@ class Addresses:
         # Asking for the exception also marks it as seen when every caller has given up.
         if not lookup.cancelled() and lookup.exception() is None:
             self._known = lookup.result()
-            self._fresh_until = time.monotonic() + _REUSE_SECONDS
+            self._fresh_until = self._clock() + _REUSE_SECONDS
 
 
 def alternated(addresses: Sequence[Address], turn: int) -> list[Address]:

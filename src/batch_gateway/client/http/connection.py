@@ -32,6 +32,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_greeting",
         "_loop",
         "_lost",
         "_lost_cause",
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[HTTPResponse] | None = None
         self._lost: asyncio.Future[None] = loop.create_future()
         self._lost_cause: Exception | None = None
+        self._greeting = b""
         self._poll: Callable[[int], object] = _never_readable
         self.reusable = False
         self.kept = False
@@ -79,8 +81,8 @@ class Connection(asyncio.Protocol):
         self.deadline = deadline
         self._reader.begin()
         waiter = self._waiter = self._loop.create_future()
-        if self._lost.done():
-            self._fail(self._broken(self._lost_cause))
+        if self._greeting or self._lost.done():
+            self._answer_unasked()
         elif len(body) <= _SMALL_BODY:
             self._transport.write(head + body)
         else:
@@ -144,6 +146,8 @@ class Connection(asyncio.Protocol):
         if self._waiter is None:
             # Nobody asked for it. Its exchange may be over, or there never was one.
             self.reusable = False
+            if not self.kept:
+                self._greeting += data
             self._transport.abort()
             return
         try:
@@ -167,7 +171,8 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None:
             self._end(exc)
         self.reusable = False
-        self._reader.close()
+        if not self._greeting:
+            self._reader.close()
         self._poll = _never_readable
         self._lost.set_result(None)
         self._on_lost(self)
@@ -181,6 +186,18 @@ class Connection(asyncio.Protocol):
             self._upload.resume()
 
     # --- how an exchange ends ---
+
+    def _answer_unasked(self) -> None:
+        """The connection was over before the first request on it: say what the peer had said.
+
+        A server that has too many connections answers at once and closes; one that speaks
+        another protocol greets.
+        """
+        if self._greeting:
+            self.data_received(self._greeting)
+        if self._waiter is not None:
+            self._fail(self._broken(self._lost_cause))
+        self.reusable = False
 
     def _end(self, cause: Exception | None) -> None:
         """The connection ended under an exchange, which may be how its response ends."""

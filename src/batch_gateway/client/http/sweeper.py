@@ -23,10 +23,13 @@ class Sweeper:
     All times are monotonic seconds.
     """
 
-    __slots__ = ("_handle", "_sweep", "_wakes_at")
+    __slots__ = ("_clock", "_handle", "_sweep", "_wakes_at")
 
-    def __init__(self, sweep: Callable[[float], float]) -> None:
+    def __init__(
+        self, sweep: Callable[[float], float], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._sweep = sweep
+        self._clock = clock
         self._wakes_at = _NEVER
         self._handle: asyncio.TimerHandle | None = None
 
@@ -47,10 +50,10 @@ class Sweeper:
             return
         self._wakes_at = at
         # The loop's own clock may run on another base, or be coarser (uvloop: milliseconds).
-        delay = max(at - time.monotonic(), rest)
+        delay = max(at - self._clock(), rest)
         self._handle = asyncio.get_running_loop().call_later(delay, self._wake)
 
     def _wake(self) -> None:
         self._handle = None
         self._wakes_at = _NEVER
-        self._schedule(self._sweep(time.monotonic()), rest=_REST)
+        self._schedule(self._sweep(self._clock()), rest=_REST)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import zlib
 
 import pytest
 
-from batch_gateway.errors import InvalidRequestError
+from batch_gateway.client.http.connection import Connection
+from batch_gateway.errors import InferenceError, InvalidRequestError
 from tests.client.http.native.raw_server import Bench, Peer, echo, soon, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -264,3 +266,48 @@ async def test_a_name_with_several_addresses_finds_the_one_that_listens(bench: B
     for _ in range(4):
         assert (await exchanger.post("/v1", (), b"hi", deadline=soon())).body == b"hi"
     assert len(server.peers) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", "503 busy"),
+        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", "speaks only HTTP/2 on this port"),
+        (b"220 mail.example ESMTP\r\n", "malformed HTTP response"),
+        (b"HTTP/1.1 503", "closed the connection during the response"),
+        (b"", "closed the connection before answering"),
+    ],
+)
+async def test_what_a_server_says_before_the_request_is_taken_for_its_answer(
+    bench: Bench, said: bytes, told: str
+) -> None:
+    ours, theirs = socket.socketpair()
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: Connection("gateway:1", 1000, lambda _: None), sock=ours
+    )
+    with theirs:
+        theirs.sendall(said)
+    await connection.wait_lost()
+    try:
+        response = await connection.begin(b"", b"", soon())
+        outcome = f"{response.status_code} {response.body.decode()}"
+    except InferenceError as error:
+        outcome = error.message
+    assert told in outcome
+    assert not connection.reusable
+
+
+async def test_a_connection_made_in_advance_that_says_something_is_dropped(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(1)
+        await peer.respond()
+
+    async def greeter(peer: Peer) -> None:
+        await peer.respond(b"hello")
+        await peer.gone()
+
+    server, exchanger = await bench.pair(greeter)
+    await exchanger.connect(deadline=soon())
+    await wait_until(lambda: exchanger.statistics().open == 0)
+    server.script = script
+    assert (await exchanger.post(PATH, (), b"{}", deadline=soon())).body == b"{}"
