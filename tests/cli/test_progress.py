@@ -18,6 +18,7 @@ from batch_gateway.cli.progress import (
     follow,
     plain_line,
     short_count,
+    time_left,
 )
 from batch_gateway.cli.rates import Rates, Snapshot
 from tests.client.manual_clock import ManualClock
@@ -79,6 +80,14 @@ def test_a_stopping_run_says_so_instead_of_guessing(draw: Callable[[View], str])
     view = View(Snapshot(at=0, total=10, succeeded=1, in_flight=2, stopping=True), Rates(1), 5.0)
     assert "stopping" in draw(view)
     assert "left" not in draw(view)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.02, "1s left"), (12.4, "12s left"), (168.2, "2m48s left"), (7320, "2h02m left")],
+)
+def test_time_left_is_as_exact_as_it_can_be_trusted(seconds: float, text: str) -> None:
+    assert time_left(View(Snapshot(at=0, total=10), Rates(), seconds)) == text
 
 
 @pytest.mark.parametrize(

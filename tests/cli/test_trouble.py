@@ -51,7 +51,7 @@ G = ["--gateway", "http://g"]
         (["run"], "Missing argument 'FILE'"),
         (["run", "nowhere.jsonl", *G], "nowhere.jsonl: No such file"),
         (["run", ".", *G], ". is a directory"),
-        (["run", "requests.jsonl", "--gatway", "http://g"], "No such option '--gatway'"),
+        (["run", "requests.jsonl", "--gatway", "http://g"], "--gatway"),
         (["run", "requests.jsonl", "--gateway", "g:8000"], "--gateway: 'g:8000' is not a URL"),
         (["run", "requests.jsonl", "--concurrency", "0"], "Invalid value for '--concurrency'"),
         (["run", "requests.jsonl", "--timeout", "5 min"], "Invalid value for '--timeout'"),

@@ -13,8 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batch_gateway.cli.progress import View, short_count
-from batch_gateway.durations import format_duration
+from batch_gateway.cli.progress import View, short_count, time_left
 
 __all__ = ["LiveDisplay", "render"]
 
@@ -30,7 +29,7 @@ def render(view: View, width: int) -> RenderableType:
 def _bar(view: View, width: int) -> Table:
     now = view.snapshot
     share = now.done / now.total if now.total else 1.0
-    texts = [f"{now.done:,} of {now.total:,}", f"{int(share * 100)}%", _time_left(view)]
+    texts = [f"{now.done:,} of {now.total:,}", f"{int(share * 100)}%", time_left(view)]
     room = width - sum(len(text) + 2 for text in texts)
     row = Table.grid(padding=(0, 2, 0, 0))
     bar = ProgressBar(
@@ -42,14 +41,6 @@ def _bar(view: View, width: int) -> Table:
     )
     row.add_row(bar, Text(texts[0], style="bold"), Text(texts[1]), Text(texts[2], style="cyan"))
     return row
-
-
-def _time_left(view: View) -> str:
-    if view.snapshot.stopping:
-        return "stopping"
-    if view.seconds_left is None or not view.snapshot.left:
-        return ""
-    return f"{format_duration(view.seconds_left)} left"
 
 
 def _counters(view: View) -> Text:

@@ -20,6 +20,7 @@ __all__ = [
     "follow",
     "plain_line",
     "short_count",
+    "time_left",
 ]
 
 
@@ -96,11 +97,18 @@ def plain_line(view: View) -> str:
     parts.append(f"{view.rates.requests:,.1f} requests/s")
     if now.tokens:
         parts.append(f"{short_count(view.rates.tokens)} tokens/s")
-    if now.stopping:
-        parts.append("stopping")
-    elif view.seconds_left is not None and now.left:
-        parts.append(f"{format_duration(view.seconds_left)} left")
-    return ", ".join(parts)
+    return ", ".join(filter(None, (*parts, time_left(view))))
+
+
+def time_left(view: View) -> str:
+    """How long the rest takes, "stopping", or "" while nothing says."""
+    if view.snapshot.stopping:
+        return "stopping"
+    if view.seconds_left is None or not view.snapshot.left:
+        return ""
+    if view.seconds_left < 60:
+        return f"{max(1, round(view.seconds_left))}s left"
+    return f"{format_duration(view.seconds_left)} left"
 
 
 def short_count(value: float) -> str:
