@@ -6,19 +6,20 @@ would not learn the reason that every other server gives.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 from .scripted_server import LIMIT, answer
 
 __all__ = ["tls_server"]
 
 
-@contextlib.contextmanager
-def tls_server(context: ssl.SSLContext) -> Iterator[str]:
+@contextlib.asynccontextmanager
+async def tls_server(context: ssl.SSLContext) -> AsyncIterator[str]:
     """The https:// URL of a server that answers one request on each connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_accept, args=(listener, context))
@@ -27,9 +28,10 @@ def tls_server(context: ssl.SSLContext) -> Iterator[str]:
         try:
             yield f"https://127.0.0.1:{port}"
         finally:
-            # The last connection, which says nothing, wakes and ends the thread.
+            # The last connection, which says nothing, wakes and ends the thread. Waited for
+            # without holding up the event loop, in which clients close their ends.
             socket.create_connection(("127.0.0.1", port), LIMIT).close()
-            thread.join(LIMIT)
+            await asyncio.to_thread(thread.join, LIMIT)
 
 
 def _accept(listener: socket.socket, context: ssl.SSLContext) -> None:

@@ -137,8 +137,9 @@ async def test_a_missing_client_certificate_is_a_tls_error(
 ) -> None:
     tls = TLSConfig(ca_file=certificates.ca_file)
     context = certificates.server_for_clients(maximum=ssl.TLSVersion.TLSv1_2)
-    with tls_server(context) as url, pytest.raises(TLSError, match="handshake failure") as caught:
-        await post(connect(url, tls=tls))
+    async with tls_server(context) as url:
+        with pytest.raises(TLSError, match="handshake failure") as caught:
+            await post(connect(url, tls=tls))
     assert not caught.value.is_retryable
 
 
@@ -147,7 +148,7 @@ async def test_a_missing_client_certificate_is_told_after_a_tls_1_3_handshake(
 ) -> None:
     tls = TLSConfig(ca_file=certificates.ca_file)
     context = certificates.server_for_clients(maximum=ssl.TLSVersion.TLSv1_3)
-    with tls_server(context) as url:
+    async with tls_server(context) as url:
         exchanger = connect(url, tls=tls)
         if expected("a refusal behind the TLS handshake", transport) == "told":
             with pytest.raises(TLSError, match="certificate required"):
@@ -163,8 +164,9 @@ async def test_a_server_below_the_minimum_version_is_refused(
     context = certificates.server()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     tls = TLSConfig(ca_file=certificates.ca_file, minimum_version="1.3")
-    with tls_server(context) as url, pytest.raises(TLSError, match="version"):
-        await post(connect(url, tls=tls))
+    async with tls_server(context) as url:
+        with pytest.raises(TLSError, match="version"):
+            await post(connect(url, tls=tls))
 
 
 async def test_a_maximum_version_is_kept(
