@@ -101,11 +101,9 @@ def _measure_cell(python: Path, server: Server, cell: Cell, options: argparse.Na
                 result = _measure(python, server, cell, contender, options.window)
                 if result is not None:
                     results.setdefault(contender.name, []).append(result)
-        if shutil.which("wrk") and not options.only:
-            url = server.url(tls=cell.tls, slow=cell.slow)
-            results.setdefault(wrk.NAME, []).append(
-                wrk.measure(url, cell.in_flight, options.window, server.pids)
-            )
+    if shutil.which("wrk") and not options.only:
+        url = server.url(tls=cell.tls, slow=cell.slow)
+        results[wrk.NAME] = [wrk.measure(url, cell.in_flight, server.pids)]
     return results
 
 

@@ -25,6 +25,7 @@ from benchmarks.payload import ANSWER_TEXT
 __all__ = ["LoadResult", "LoadSpec"]
 
 _WARM_UP_LIMIT_S = 20.0
+_SETTLE_S = 0.7
 
 
 class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +85,8 @@ async def _measure(new_worker: Callable[[], Send], spec: LoadSpec) -> LoadResult
     for worker in workers:
         if worker.done():
             _leave_with(worker.exception())
-    await asyncio.sleep(spec.delay)
+    # Clients that dial a few at a time serve workers before all connections stand.
+    await asyncio.sleep(max(spec.delay, _SETTLE_S if in_flight >= 1_000 else 0.0))
     return await _measure_window(progress, spec)
 
 

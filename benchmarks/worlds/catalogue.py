@@ -26,6 +26,12 @@ GPU = Capacity(
     load_growth=0.005,
     jitter=0.05,
 )
+FAST_GPU = replace(
+    GPU,
+    prefill_chunk_tokens=8192,
+    time_per_token=0.008,
+    load_growth=0.004,
+)
 ANSWERS = Lengths(prompt=uniform(200), output=uniform(64))
 
 
@@ -78,16 +84,16 @@ _ALL = (
     World(
         name="shared",
         title="interactive users with bursts on the same server",
-        capacity=GPU,
-        lengths=ANSWERS,
+        capacity=FAST_GPU,
+        lengths=Lengths(prompt=uniform(100), output=uniform(256)),
         duration=900,
         interactive=Interactive(
-            rate=6.0,
-            lengths=Lengths(prompt=log_normal(800, 0.8, 50, 6000), output=uniform(128)),
-            burst=Burst(size=40, every=30, width=3, first=20),
+            rate=10.0,
+            lengths=Lengths(prompt=log_normal(800, 0.8, 50, 6000), output=uniform(150)),
+            burst=Burst(size=40, every=30, width=4, first=20),
         ),
         aims=Aims(ttft=1.25, leftover=0.75),
-        oracle=(16, 32, 64, 96, 128, 160, 192, 224, 256, 320),
+        oracle=(64, 96, 128, 144, 160, 176, 192, 224, 256),
     ),
     World(
         name="long-tail",

@@ -34,6 +34,9 @@ class Policy:
     def finished(self, started: Started, ended: Ended, now: float) -> None:
         self.in_flight -= 1
 
+    def first_token(self, started: Started, now: float) -> None:
+        """Only called where answers are streamed."""
+
 
 class Fixed(Policy):
     def __init__(self, limit: int) -> None:
@@ -100,3 +103,6 @@ class Ours(Policy):
 
     def finished(self, started: Started, ended: Ended, now: float) -> None:
         self.controller.finished(started, ended, now)
+
+    def first_token(self, started: Started, now: float) -> None:
+        self.controller.first_token(started, now)

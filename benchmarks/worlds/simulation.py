@@ -34,7 +34,7 @@ _NOBODY = Capacity(seats=1)
 class Line:
     """A line of the batch on its way."""
 
-    __slots__ = ("attempt", "first_token", "number", "output", "prompt", "sent", "started")
+    __slots__ = ("attempt", "number", "output", "prompt", "sent", "started")
 
     def __init__(self, number: int, prompt: int, output: int) -> None:
         self.number = number
@@ -42,7 +42,6 @@ class Line:
         self.output = output
         self.attempt = 0
         self.sent = 0.0
-        self.first_token: float | None = None
         self.started: Started | None = None
 
 
@@ -166,7 +165,6 @@ class Simulation:
     def _send(self, line: Line) -> None:
         line.attempt += 1
         line.sent = self.now
-        line.first_token = None
         line.started = self.policy.started(self.now)
         self.record.sent += 1
         if not self._serving:
@@ -203,13 +201,18 @@ class Simulation:
                 continue
             line = self.record.running[number]
             if event.kind is EventKind.FIRST_TOKEN:
-                line.first_token = event.time
+                if self.policy.sees_first_token:
+                    self._at(self.now + self.world.round_trip, self._first_token, line)
             elif event.kind is EventKind.FINISHED:
                 del self.record.running[number]
                 self._answer(line, None)
             else:
                 del self.record.running[number]
                 self._answer(line, _saturated(self.world))
+
+    def _first_token(self, line: Line) -> None:
+        assert line.started is not None
+        self.policy.first_token(line.started, self.now)
 
     def _ended(self, line_and_error: tuple[Line, InferenceError | None]) -> None:
         line, error = line_and_error
@@ -232,10 +235,7 @@ class Simulation:
 
     def _as_event(self, line: Line, error: InferenceError | None) -> Ended:
         if error is None:
-            first = None
-            if self.policy.sees_first_token and line.first_token is not None:
-                first = line.first_token - line.sent + self.world.round_trip
-            return Ended(Outcome.OK, tokens=line.output, first_token=first)
+            return Ended(Outcome.OK, tokens=line.output)
         return Ended.of_error(error)
 
 
