@@ -22,6 +22,7 @@ __all__ = [
     "ResponseEvent",
     "ToolCallDelta",
     "decode_json",
+    "encode_json",
 ]
 
 
@@ -129,6 +130,7 @@ class ResponseEvent(msgspec.Struct, frozen=True):
 Chunk: TypeAlias = ChatChunk | CompletionChunk | ResponseEvent
 
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
 def decode_json(data: bytes) -> Any:
@@ -150,3 +152,18 @@ def decode_json(data: bytes) -> Any:
 
 def _refuse(constant: str) -> Never:
     raise ValueError(f"{constant} is not JSON")
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON of a value that may hold `msgspec.Raw` and halves of surrogate pairs."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        pass
+    text = json.dumps(value, default=_decode_raw, separators=(",", ":"))
+    # Two halves that arrived apart stand next to each other by now.
+    return text.encode()
+
+
+def _decode_raw(value: Any) -> Any:
+    return decode_json(bytes(value))

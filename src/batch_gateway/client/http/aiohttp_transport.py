@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import io
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -35,6 +35,7 @@ from batch_gateway.client.http.aiohttp_connectors import (
     CheckingUnixConnector,
 )
 from batch_gateway.client.http.aiohttp_errors import exchange_error
+from batch_gateway.client.http.aiohttp_stream import AiohttpStream
 from batch_gateway.client.http.connection_errors import closed_error, dial_error
 from batch_gateway.client.http.content_coding import UndecodableBodyError, decode_body
 from batch_gateway.client.http.exchange import HTTPResponse
@@ -89,6 +90,7 @@ class AiohttpExchanger:
         self._connect_timeout = seconds(config.connect_timeout)
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[Attempt] = set()
+        self._streams: set[AiohttpStream] = set()
         self._closed = False
 
     async def post(
@@ -104,6 +106,47 @@ class AiohttpExchanger:
         over = _checked(path, headers)
         return await self._timed(attempt, self._post(session, attempt, path, over, body))
 
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        deadline: float,
+        begin_by: float,
+        idle_timeout: float,
+    ) -> AsyncGenerator[AiohttpStream]:
+        session = self._open_session()
+        head_by = min(deadline, begin_by)
+        attempt = Attempt(self._target.name, self._connect_timeout, head_by)
+        over = _checked(path, headers)
+        opening = self._open(session, attempt, path, over, body)
+        response = await self._timed(attempt, opening)
+        try:
+            self._require_http(response)
+            stream = AiohttpStream(
+                response,
+                self._target.name,
+                self._stream_error,
+                deadline=deadline,
+                begin_by=begin_by,
+                idle_timeout=idle_timeout,
+            )
+            self._streams.add(stream)
+            try:
+                yield stream
+            finally:
+                self._streams.discard(stream)
+        finally:
+            # Does nothing once the body was read to its end: the connection is free by then.
+            response.close()
+
+    def _stream_error(self, error: Exception) -> InferenceError:
+        if self._closed:
+            return closed_error()
+        return exchange_error(error, self._target.name, reused=False)
+
     async def connect(self, *, deadline: float) -> None:
         """Open one connection of its own and close it again; with a proxy, to the proxy."""
         self._require_open()
@@ -112,8 +155,8 @@ class AiohttpExchanger:
 
     async def aclose(self) -> None:
         self._closed = True
-        for attempt in self._under_way:
-            attempt.end_now()
+        for one in (*self._under_way, *self._streams):
+            one.end_now()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -126,7 +169,18 @@ class AiohttpExchanger:
         headers: tuple[tuple[str, str], ...],
         body: bytes,
     ) -> HTTPResponse:
-        async with session.post(
+        async with await self._open(session, attempt, path, headers, body) as response:
+            return await self._read(response)
+
+    async def _open(
+        self,
+        session: aiohttp.ClientSession,
+        attempt: Attempt,
+        path: str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes,
+    ) -> aiohttp.ClientResponse:
+        return await session.post(
             # Already a valid URL; quoting it anew could change what a signature covers.
             URL(f"{self._config.base_url}{path}", encoded=True),
             data=body if len(body) <= _LARGEST_SINGLE_WRITE else io.BytesIO(body),
@@ -134,8 +188,7 @@ class AiohttpExchanger:
             proxy=self._proxy,
             allow_redirects=False,
             trace_request_ctx=attempt,
-        ) as response:
-            return await self._read(response)
+        )
 
     async def _connect(self, attempt: Attempt) -> None:
         attempt.starts_connecting()
@@ -159,9 +212,12 @@ class AiohttpExchanger:
         _, writer = await asyncio.open_connection(host, port, ssl=context)
         return writer
 
-    async def _read(self, response: aiohttp.ClientResponse) -> HTTPResponse:
+    def _require_http(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 101:
             raise BadResponseError(f"{self._target.name} switched protocols, unasked")
+
+    async def _read(self, response: aiohttp.ClientResponse) -> HTTPResponse:
+        self._require_http(response)
         connection = response.connection
         protocol = None if connection is None else connection.protocol
         body = await self._read_body(response)

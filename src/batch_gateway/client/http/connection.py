@@ -7,6 +7,7 @@ import select
 from collections.abc import Callable
 from typing import cast
 
+from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.connection_errors import broken_error, closed_error
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.response_reader import ResponseReader
@@ -72,14 +73,17 @@ class Connection(asyncio.Protocol):
 
     # --- one exchange ---
 
-    def begin(self, head: bytes, body: bytes, deadline: float) -> asyncio.Future[HTTPResponse]:
+    def begin(
+        self, head: bytes, body: bytes, deadline: float, stream: BodyStream | None = None
+    ) -> asyncio.Future[HTTPResponse]:
         """Send a request; the future brings its response or an InferenceError.
 
+        With a `stream` the body goes there as it comes, and the response's own is empty.
         Past `deadline` somebody must call `expire`. Whoever stops waiting must `abort`.
         """
         self.reusable = False
         self.deadline = deadline
-        self._reader.begin()
+        self._reader.begin(stream)
         waiter = self._waiter = self._loop.create_future()
         if self._greeting or self._lost.done():
             self._answer_unasked()
@@ -101,6 +105,15 @@ class Connection(asyncio.Protocol):
         """Drop the connection now, unsent bytes included; an exchange under way gets `error`."""
         self._fail(error or closed_error())
         self._transport.abort()
+
+    def pause_reading(self, pause: bool) -> None:
+        """Stop taking bytes from the socket, or go on."""
+        if self._transport.is_closing():
+            return
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def close(self) -> None:
         """Take leave of an idle connection in good order."""

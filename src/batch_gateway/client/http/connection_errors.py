@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 
+from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
     GatewayConnectionError,
     InferenceError,
@@ -15,7 +16,7 @@ from batch_gateway.errors import (
     TLSError,
 )
 
-__all__ = ["broken_error", "closed_error", "dial_error"]
+__all__ = ["broken_error", "closed_error", "dial_error", "idle_error"]
 
 
 def dial_error(error: OSError, peer: str) -> InferenceError:
@@ -68,6 +69,14 @@ def broken_error(
         )
     return GatewayConnectionError(
         f"{peer} {how} the connection before answering{detail}", cause=cause
+    )
+
+
+def idle_error(peer: str, idle_timeout: float) -> RequestTimeoutError:
+    """The error for a response that began and then stood still."""
+    limit = format_duration(idle_timeout)
+    return RequestTimeoutError(
+        f"{peer} sent nothing for {limit} in the middle of its response", code="idle_timeout"
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
 
 from batch_gateway.wire.headers import Headers
 
-__all__ = ["HTTPExchanger", "HTTPResponse"]
+__all__ = ["HTTPExchanger", "HTTPResponse", "HTTPStream"]
 
 
 class HTTPResponse(msgspec.Struct, frozen=True):
@@ -18,6 +19,24 @@ class HTTPResponse(msgspec.Struct, frozen=True):
     status_code: int
     headers: Headers
     body: bytes
+
+
+class HTTPStream(Protocol):
+    """A response whose head has arrived and whose body is read as it comes."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, as they came off the wire; b"" at its end.
+
+        While nobody reads, little more than 64 KiB are taken from the socket. Raises as
+        `HTTPExchanger.post` does, and RequestTimeoutError with the code `idle_timeout`.
+        """
+        ...
 
 
 class HTTPExchanger(Protocol):
@@ -43,6 +62,27 @@ class HTTPExchanger(Protocol):
 
         Raises GatewayConnectionError (and its kinds), RequestTimeoutError, BadResponseError.
         Cancelling the task aborts the request: the server sees the connection close.
+        """
+        ...
+
+    def stream(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        deadline: float,
+        begin_by: float,
+        idle_timeout: float,
+    ) -> AbstractAsyncContextManager[HTTPStream]:
+        """POST, and read the response as it comes.
+
+        `deadline` and `begin_by` are in `time.monotonic()` seconds. The first byte of the body
+        must arrive by `begin_by`; from then on no two may be more than `idle_timeout` seconds
+        apart, which counts only while `read` waits. The block ends with the whole body read, and
+        the connection goes back to the pool; or before, and the connection is closed.
+
+        Entering the block raises as `post` does.
         """
         ...
 

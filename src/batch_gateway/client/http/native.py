@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.connection import Connection
 from batch_gateway.client.http.connection_errors import closed_error
 from batch_gateway.client.http.dial import Dialler
@@ -84,6 +85,49 @@ class NativeExchanger:
         finally:
             # A connection whose exchange is not over, because the task was cancelled, is not
             # reusable: releasing it aborts it.
+            self._release(connection)
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        deadline: float,
+        begin_by: float,
+        idle_timeout: float,
+    ) -> AsyncGenerator[BodyStream]:
+        """See `HTTPExchanger.stream`. Raises InvalidRequestError for what cannot be sent."""
+        self._require_usable()
+        head = self._heads.build(path, headers, len(body))
+        head_by = min(deadline, begin_by)
+        connection = self._pool.take() or await self._acquire(head_by)
+        try:
+            if head_by <= time.monotonic():
+                raise RequestTimeoutError("the deadline passed before the request was sent")
+
+            def set_deadline(at: float) -> None:
+                if not response.done():
+                    connection.deadline = at
+                    self._deadlines.arm(at)
+
+            stream = BodyStream(
+                self._target.name,
+                connection.pause_reading,
+                set_deadline,
+                deadline=deadline,
+                begin_by=begin_by,
+                idle_timeout=idle_timeout,
+            )
+            response = connection.begin(head, body, head_by, stream)
+            response.add_done_callback(
+                lambda done: stream.ended(None if done.cancelled() else done.exception())
+            )
+            await stream.wait_head()
+            yield stream
+        finally:
+            # As in `post`: what has not been read to its end is not reusable.
             self._release(connection)
 
     async def connect(self, *, deadline: float) -> None:

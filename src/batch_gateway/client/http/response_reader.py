@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
+from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.content_coding import UndecodableBodyError, decode_body
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.errors import BadResponseError, GatewayConnectionError
@@ -23,8 +24,8 @@ class ResponseReader:
     """Reads the responses of one connection, one after another.
 
     `begin()`, then `feed()` what arrives until it returns a response, or `finish()` when the
-    connection ends first. The body passes through `on_body` alone; a caller who wants its bytes
-    as they arrive would be served from there.
+    connection ends first. With a `BodyStream`, which has bounds of its own, the body goes there
+    as it came, and the response's own is empty.
 
     Attributes:
         received: bytes of the current response so far, headers included.
@@ -40,6 +41,8 @@ class ResponseReader:
         "_parser",
         "_peer",
         "_status",
+        "_stream",
+        "_streamed",
         "keep_alive",
         "received",
     )
@@ -50,8 +53,10 @@ class ResponseReader:
         self._parser = HttpResponseParser(self)
         self.begin()
 
-    def begin(self) -> None:
+    def begin(self, stream: BodyStream | None = None) -> None:
         """Expect a new response."""
+        self._stream = stream
+        self._streamed = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._status = 0
@@ -105,7 +110,7 @@ class ResponseReader:
             return "its headers were not complete"
         length = self._header(b"content-length")
         total = f" of {length}" if length else ""
-        return f"{len(self._body)}{total} bytes of its body had arrived"
+        return f"{len(self._body) or self._streamed}{total} bytes of its body had arrived"
 
     # --- called by httptools ---
 
@@ -129,8 +134,14 @@ class ResponseReader:
             self._headers = []  # an interim response; the real one follows
         else:
             self._head_complete = True
+            if self._stream is not None:
+                self._begin_stream(self._stream)
 
     def on_body(self, body: bytes) -> None:
+        if self._stream is not None:
+            self._streamed += len(body)
+            self._stream.body_received(body)
+            return
         received = len(self._body) + len(body)
         if received > self._max_body:
             raise BadResponseError(
@@ -163,6 +174,12 @@ class ResponseReader:
             elif len(name) == 17 and name.lower() == b"transfer-encoding":
                 self._require_chunked(value)
         return HTTPResponse(self._status, Headers(self._headers), body)
+
+    def _begin_stream(self, stream: BodyStream) -> None:
+        codings = self._header(b"transfer-encoding")
+        if codings:
+            self._require_chunked(codings.encode("latin-1"))
+        stream.head_received(self._status, Headers(self._headers))
 
     def _decoded(self, body: bytes, codings: bytes) -> bytes:
         if not body:

@@ -98,14 +98,17 @@ async def test_each_piece_is_handed_over_before_the_next_is_sent(
         peer.send(END)
         await silence(peer)
 
-    async with serving(script) as server, asyncio.timeout(LIMIT):
-        async with stream(connect(server.base_url)) as body:
-            assert (body.status_code, body.headers["x-kind"]) == (200, "stream")
-            for number in range(3):
-                assert await body.read() == b"piece %d" % number
-                read.set()
-            assert await body.read() == b""
-            assert await body.read() == b""
+    async with (
+        asyncio.timeout(LIMIT),
+        serving(script) as server,
+        stream(connect(server.base_url)) as body,
+    ):
+        assert (body.status_code, body.headers["x-kind"]) == (200, "stream")
+        for number in range(3):
+            assert await body.read() == b"piece %d" % number
+            read.set()
+        assert await body.read() == b""
+        assert await body.read() == b""
 
 
 @pytest.mark.parametrize(
@@ -233,9 +236,8 @@ async def test_a_slow_beginning_is_not_held_to_the_idle_timeout(
         peer.send(chunk(b"late"), END)
         await silence(peer)
 
-    async with serving(script) as server:
-        async with stream(connect(server.base_url), idle=SOON) as body:
-            assert await rest_of(body) == b"late"
+    async with serving(script) as server, stream(connect(server.base_url), idle=SOON) as body:
+        assert await rest_of(body) == b"late"
 
 
 async def test_a_body_may_take_longer_than_every_limit_between_its_pieces(
@@ -283,11 +285,10 @@ async def test_a_reader_that_takes_its_time_is_not_taken_for_a_silent_server(
         peer.send(chunk(b"second"), END)
         await silence(peer)
 
-    async with serving(script) as server:
-        async with stream(connect(server.base_url), idle=SOON) as body:
-            assert await body.read() == b"first"
-            await asyncio.sleep(3 * SOON)
-            assert await rest_of(body) == b"second"
+    async with serving(script) as server, stream(connect(server.base_url), idle=SOON) as body:
+        assert await body.read() == b"first"
+        await asyncio.sleep(3 * SOON)
+        assert await rest_of(body) == b"second"
 
 
 async def test_a_reader_that_is_behind_makes_the_server_wait(
@@ -353,7 +354,7 @@ async def test_a_reset_in_the_middle_is_an_error(connect: Connect, stream: Strea
         peer.reset()
 
     async with serving(script) as server:
-        with pytest.raises(GatewayConnectionError):
+        with pytest.raises(GatewayConnectionError):  # noqa: PT012
             async with stream(connect(server.base_url)) as body:
                 assert await body.read() == b"first"
                 reset.set()
@@ -375,7 +376,7 @@ async def test_closing_the_transport_ends_its_streams(connect: Connect, stream: 
             yield
             await closing
 
-        with pytest.raises(GatewayConnectionError, match="the client was closed"):
+        with pytest.raises(GatewayConnectionError, match="was closed"):  # noqa: PT012
             async with stream(exchanger) as body:
                 assert await body.read() == b"first"
                 async with closed_meanwhile():

@@ -1,0 +1,1 @@
+"""Answers that come in pieces: reading them, and putting them together."""
