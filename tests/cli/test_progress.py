@@ -9,12 +9,12 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
+from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.live_display import LiveDisplay, render
 from batch_gateway.cli.progress import (
     LineDisplay,
     NoDisplay,
     View,
-    choose_display,
     follow,
     plain_line,
     short_count,

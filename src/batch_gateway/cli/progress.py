@@ -16,7 +16,6 @@ __all__ = [
     "LineDisplay",
     "NoDisplay",
     "View",
-    "choose_display",
     "follow",
     "plain_line",
     "short_count",
@@ -68,21 +67,6 @@ async def follow(read: Callable[[], Snapshot], display: Display, clock: Clock) -
         display.show(View(window[-1], rates, seconds_left(window, started)))
         await clock.sleep(display.interval)
         window = with_snapshot(window, read())
-
-
-def choose_display(stream: IO[str], *, quiet: bool) -> Display:
-    """Live on a terminal that can redraw, lines on anything else, nothing if quiet."""
-    if quiet:
-        return NoDisplay()
-    if not stream.isatty():
-        return LineDisplay(stream)
-    # Importing rich takes a third of the time that the command takes to start.
-    from rich.console import Console  # noqa: PLC0415
-
-    from batch_gateway.cli.live_display import LiveDisplay  # noqa: PLC0415
-
-    console = Console(file=stream)
-    return LineDisplay(stream) if console.is_dumb_terminal else LiveDisplay(console)
 
 
 def plain_line(view: View) -> str:

@@ -14,6 +14,7 @@ from batch_gateway.batch.journal import Journal
 from batch_gateway.batch.plan import Plan
 from batch_gateway.batch.progress import RunStats, RunSummary
 from batch_gateway.batch.run import RunOptions, run_batch
+from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_name
 from batch_gateway.cli.gateways import naming_the_setting
@@ -22,7 +23,7 @@ from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.next_steps import next_steps
 from batch_gateway.cli.open_files import allow_connections
 from batch_gateway.cli.preflight import preflight
-from batch_gateway.cli.progress import Display, choose_display, follow
+from batch_gateway.cli.progress import Display, follow
 from batch_gateway.cli.rates import Snapshot
 from batch_gateway.cli.result_paths import error_path, output_path
 from batch_gateway.cli.settings import RunSettings, resolve_settings

@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from batch_gateway.batch.plan import Plan
+from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import printable
 from batch_gateway.cli.first_pass import check_input, display_name
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.options import GroupedCommand, option
-from batch_gateway.cli.progress import choose_display
 from batch_gateway.cli.stdout import write_stdout
 from batch_gateway.errors import InputError
 
