@@ -5,8 +5,10 @@ from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
 from batch_gateway.client.endpoint import determine_endpoint
+from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
 from batch_gateway.client.routing import RoutedInferenceClient
+from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.errors import (
     AuthenticationError,
     BadResponseError,
@@ -51,10 +53,12 @@ __all__ = [
     "InputError",
     "InvalidRequestError",
     "JournalError",
+    "RateLimit",
     "RateLimitError",
     "RequestTimeoutError",
     "RetryPolicy",
     "RoutedInferenceClient",
+    "SchedulingHints",
     "ServerError",
     "StaleConnectionError",
     "TLSConfig",

@@ -13,6 +13,8 @@ from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy
+from batch_gateway.client.rate_limit import RateLimit
+from batch_gateway.client.scheduling import SchedulingHints
 
 PATIENT = CircuitBreakerPolicy(
     when_open="wait", patience=1800.0, after_success=True, longest_probe=1.5
@@ -77,6 +79,11 @@ initial_backoff: 1s
 max_backoff: 9s
 headers: {X-Team: file, X-Other: kept}
 inference_objective: batch
+fairness_id: team-a
+inference_ttl: 10m
+rpm: 600
+tpm: 1000000
+learn_rate_limits: true
 transport: aiohttp
 unix_socket: /run/gateway.sock
 concurrency: 500
@@ -89,14 +96,14 @@ concurrency: 500
         max_idle_connections=500,
         retry=RetryPolicy(max_retries=1, initial_backoff=1.0, max_backoff=9.0),
         headers={
-            "x-llm-d-inference-objective": "batch",
-            "x-gateway-inference-objective": "batch",
             "X-Other": "kept",
             "x-team": "flag",
         },
         transport="aiohttp",
         unix_socket=Path("/run/gateway.sock"),
         circuit_breaker=PATIENT,
+        rate_limit=RateLimit(requests_per_minute=600.0, tokens_per_minute=1e6, learn=True),
+        scheduling=SchedulingHints(objective="batch", fairness_id="team-a", ttl=600.0),
     )
 
 

@@ -66,6 +66,13 @@ def _duration(field: str, scalar: Scalar) -> float:
     return parse_duration(scalar.value, field)
 
 
+def _rate(field: str, scalar: Scalar) -> float:
+    value = scalar.value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
+        raise ConfigError(field, f"{scalar.text} is not a number above 0")
+    return float(value)
+
+
 def _fraction(field: str, scalar: Scalar) -> float:
     value = scalar.value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
@@ -142,6 +149,11 @@ GATEWAY_SETTINGS: tuple[Setting, ...] = (
     Setting("api_key_file", _path),
     Setting("api_key_env", _text),
     Setting("inference_objective", _text),
+    Setting("fairness_id", _text),
+    Setting("inference_ttl", _duration),
+    Setting("rpm", _rate),
+    Setting("tpm", _rate),
+    Setting("learn_rate_limits", _switch),
     Setting("tls_ca_file", _path, ("tls_ca_cert_file",)),
     Setting("tls_client_cert_file", _path),
     Setting("tls_client_key_file", _path),

@@ -15,16 +15,14 @@ from batch_gateway.client.config import (
     TLSConfig,
     resolve_api_key,
 )
+from batch_gateway.client.rate_limit import RateLimit
+from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.errors import ConfigError
 
 __all__ = ["API_KEY_SETTINGS", "OWN_TO_A_GATEWAY", "gateway_config", "naming_the_setting"]
 
 API_KEY_SETTINGS = ("api_key", "api_key_file", "api_key_env")
-# A key, and headers that may be one, go to the gateway they were written for and to no other.
-OWN_TO_A_GATEWAY = frozenset({*API_KEY_SETTINGS, "headers", "inference_objective"})
 
-# The old name too: gateways up to GAIE 1.5 know only that one.
-_OBJECTIVE_HEADERS = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
 _DEFAULT_IDLE_CONNECTIONS = 100
 _DEFAULT_PATIENCE = 1800.0
 # One small request in so many seconds hurts no gateway, and work goes on soon after it is back.
@@ -34,6 +32,16 @@ _PLAIN = (
     "timeout", "connect_timeout", *API_KEY_SETTINGS, "unix_socket", "proxy", "transport",
 )  # fmt: skip
 _RETRY = ("max_retries", "initial_backoff", "max_backoff")
+_RATE_LIMIT = {
+    "rpm": "requests_per_minute",
+    "tpm": "tokens_per_minute",
+    "learn_rate_limits": "learn",
+}
+_SCHEDULING = {
+    "inference_objective": "objective",
+    "fairness_id": "fairness_id",
+    "inference_ttl": "ttl",
+}
 _TLS = {
     "tls_ca_file": "ca_file",
     "tls_client_cert_file": "client_cert_file",
@@ -41,10 +49,14 @@ _TLS = {
     "tls_insecure_skip_verify": "insecure_skip_verify",
     "tls_min_version": "minimum_version",
 }
+# A key, and headers that may be one, go to the gateway they were written for and to no other.
+OWN_TO_A_GATEWAY = frozenset({*API_KEY_SETTINGS, "headers", *_SCHEDULING})
 _SETTING_OF_FIELD = {
     "base_url": "gateway",
     **{f"retry.{name}": name for name in _RETRY},
     **{f"tls.{client_field}": name for name, client_field in _TLS.items()},
+    **{f"rate_limit.{client_field}": name for name, client_field in _RATE_LIMIT.items()},
+    **{f"scheduling.{client_field}": name for name, client_field in _SCHEDULING.items()},
 }
 
 
@@ -59,6 +71,8 @@ def gateway_config(
         config = HTTPInferenceClientConfig(
             url.value,
             retry=RetryPolicy(**_chosen(given, {name: name for name in _RETRY})),
+            rate_limit=_rate_limit(given),
+            scheduling=_scheduling(given),
             circuit_breaker=_circuit_breaker(given),
             tls=TLSConfig(**_chosen(given, _TLS)),
             headers=_headers(given),
@@ -103,7 +117,15 @@ def _circuit_breaker(given: Mapping[str, Given]) -> CircuitBreakerPolicy | None:
 
 
 def _headers(given: Mapping[str, Given]) -> dict[str, str]:
-    headers: dict[str, str] = given["headers"].value if "headers" in given else {}
-    if "inference_objective" not in given:
-        return headers
-    return {**dict.fromkeys(_OBJECTIVE_HEADERS, given["inference_objective"].value), **headers}
+    return given["headers"].value if "headers" in given else {}
+
+
+def _rate_limit(given: Mapping[str, Given]) -> RateLimit | None:
+    chosen = _chosen(given, _RATE_LIMIT)
+    return RateLimit(**chosen) if any(chosen.values()) else None
+
+
+def _scheduling(given: Mapping[str, Given]) -> SchedulingHints | None:
+    """Told to a gateway when there is something to tell; a deadline is."""
+    chosen = _chosen(given, _SCHEDULING)
+    return SchedulingHints(**chosen) if chosen or "deadline" in given else None

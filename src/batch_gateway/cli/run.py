@@ -31,8 +31,10 @@ Exit codes:
 _PATH = click.Path(path_type=Path)
 _COUNT = click.IntRange(min=1)
 _FROM_ZERO = click.IntRange(min=0)
+_RATE = click.FloatRange(min=0, max=1e15, min_open=True, max_open=True)
 _GATEWAY, _FILES, _PACE = "Gateway", "Files", "Pace and limits"
 _ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"
+_SCHEDULING = "Scheduling (llm-d and GAIE)"
 
 
 @click.command(cls=GroupedCommand, epilog=_EPILOG)
@@ -60,6 +62,15 @@ _ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"
 @option(_PACE, "--max-retries", type=_FROM_ZERO, metavar="N", help="Per request.  [3]")
 @duration_option(_PACE, "--timeout", help="Of one attempt.  [5m]")
 @duration_option(_PACE, "--connect-timeout", help="Name, TCP and TLS together.  [10s]")
+@option(_PACE, "--rpm", type=_RATE, metavar="N", help="Requests a minute to each gateway.")
+@option(_PACE, "--tpm", type=_RATE, metavar="N", help="Tokens a minute, likewise.")
+@option(
+    _PACE,
+    "--learn-rate-limits",
+    is_flag=True,
+    default=None,
+    help="Obey the limits in x-ratelimit-* headers too.",
+)
 @duration_option(_PACE, "--patience", help="Wait so long for a gateway that went down.  [30m]")
 @duration_option(_PACE, "--deadline", help="Of the whole run; the rest is left to be sent.")
 @option(
@@ -88,6 +99,14 @@ _ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"
     default=None,
     help="Accept any certificate. Dangerous.",
 )
+@option(
+    _SCHEDULING,
+    "--inference-objective",
+    metavar="NAME",
+    help="llm-d's InferenceObjective; batch work usually has one of negative priority.",
+)
+@option(_SCHEDULING, "--fairness-id", metavar="NAME", help="Whom the gateway shares fairly among.")
+@duration_option(_SCHEDULING, "--inference-ttl", help="Longest wait in the gateway's queue.")
 @option(_NETWORK, "--unix-socket", type=_PATH, help="Connect to this socket instead.")
 @option(_NETWORK, "--proxy", metavar="URL|env", help="HTTP proxy, or env for HTTPS_PROXY etc.")
 @option(

@@ -22,9 +22,11 @@ from batch_gateway.client.instrumentation import (
     Observer,
 )
 from batch_gateway.client.prepare import prepare
+from batch_gateway.client.rate_limit import RateLimitTransport
 from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.retry import RetryTransport
+from batch_gateway.client.scheduling import SchedulingTransport
 from batch_gateway.client.transport import Transport
 from batch_gateway.durations import seconds
 
@@ -42,6 +44,10 @@ def build_stack(
     stack: Transport = GatewayTransport(exchanger, seconds(config.timeout), clock, redact)
     if events.is_observed:
         stack = AttemptCounter(stack, events)
+    if config.scheduling is not None:
+        stack = SchedulingTransport(stack, config.scheduling, clock)
+    if config.rate_limit is not None:
+        stack = RateLimitTransport(stack, config.rate_limit, clock)
     if config.circuit_breaker is not None:
         stack = CircuitBreakerTransport(
             stack, config.circuit_breaker, clock, on_change=events.breaker_changed

@@ -24,6 +24,8 @@ from batch_gateway.client.config_checks import (
     require_readable_file,
 )
 from batch_gateway.client.header_rules import check_headers
+from batch_gateway.client.rate_limit import RateLimit
+from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 
@@ -163,6 +165,8 @@ class HTTPInferenceClientConfig:
         max_response_bytes: a longer body is an error.
         retry: the policy, or None to send everything once.
         circuit_breaker: when to stop sending to a gateway that fails; None never does.
+        rate_limit: requests and tokens a minute; None for no limit.
+        scheduling: what llm-d and GAIE are told about each request; None for nothing.
     """
 
     base_url: str = DEFAULT_BASE_URL
@@ -183,6 +187,8 @@ class HTTPInferenceClientConfig:
     max_response_bytes: int = 64 * 1024 * 1024
     retry: RetryPolicy | None = field(default_factory=RetryPolicy)
     circuit_breaker: CircuitBreakerPolicy | None = None
+    rate_limit: RateLimit | None = None
+    scheduling: SchedulingHints | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_base_url(self.base_url))

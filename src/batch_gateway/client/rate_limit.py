@@ -1,0 +1,218 @@
+"""No more than so many requests and tokens a minute, evenly spread.
+
+The generic cell rate algorithm (ITU-T I.371, ATM Forum TM 4.1) keeps one number for a limit: the
+theoretical arrival time, when the next cell would be due if cells came evenly. A request may be
+early by the burst allowance and otherwise waits. There is no window at whose edge twice the rate
+could pass, and nothing to sweep.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from batch_gateway.client.clock import Clock
+from batch_gateway.client.config_checks import normalise_duration
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.durations import Duration, parse_duration, seconds
+from batch_gateway.errors import ConfigError, DeadlineExceededError, InferenceError
+from batch_gateway.wire.headers import Headers
+
+__all__ = ["GCRA", "RateLimit", "RateLimitTransport", "TokenEstimator"]
+
+_MINUTE = 60.0
+# English text and JSON come to about four bytes a token; the estimator corrects itself.
+_BYTES_PER_TOKEN = 4.0
+_FIRST_OUTPUT_GUESS = 256.0
+_LEARNING_RATE = 0.1
+_MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*([0-9]{1,9})')
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimit:
+    """How much may be sent to a gateway.
+
+    Attributes:
+        requests_per_minute, tokens_per_minute: None for no limit. Tokens are those of prompts
+            and answers; they are estimated before a request is sent and corrected by the
+            answer's `usage`.
+        burst: so many seconds' worth may go at once after a pause.
+        learn: take limits from the answers' `x-ratelimit-*` headers too, where they are lower.
+    """
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    burst: Duration = 1.0
+    learn: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            _require_rate(f"rate_limit.{name}", getattr(self, name))
+        normalise_duration(self, "burst", prefix="rate_limit.")
+        if self.requests_per_minute is None and self.tokens_per_minute is None and not self.learn:
+            raise ConfigError("rate_limit", "limits nothing: give a rate, or learn=True")
+
+
+def _require_rate(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
+        raise ConfigError(name, f"{value!r} is not a number above 0")
+
+
+class GCRA:
+    """One limit. Pure: `now` is given, and nothing waits."""
+
+    def __init__(self, per_minute: float, burst: float) -> None:
+        self._burst = burst
+        self._due = float("-inf")
+        self.per_minute = per_minute
+
+    def reserve(self, cost: float, now: float) -> float:
+        """Take `cost` from the limit. Seconds to wait before it may be used; 0 for none."""
+        due = max(self._due, now)
+        self._due = due + cost * _MINUTE / self.per_minute
+        return max(0.0, due - self._burst - now)
+
+    def correct(self, difference: float) -> None:
+        """What was reserved turned out to cost so much more, or, below zero, less."""
+        self._due += difference * _MINUTE / self.per_minute
+
+    def hold(self, until: float) -> None:
+        """Let nothing through before `until`."""
+        self._due = max(self._due, until + self._burst)
+
+
+class TokenEstimator:
+    """How many tokens a request will cost, learned from what earlier ones did cost."""
+
+    def __init__(self) -> None:
+        self._per_byte = 1 / _BYTES_PER_TOKEN
+        self._output = _FIRST_OUTPUT_GUESS
+
+    def estimate(self, body: bytes) -> float:
+        found = _MAX_TOKENS.search(body)
+        limit = float(found.group(1)) if found else float("inf")
+        return len(body) * self._per_byte + min(self._output, limit)
+
+    def learn(self, body: bytes, input_tokens: int, output_tokens: int) -> None:
+        """Take in what the answer to `body` did cost."""
+        self._output += _LEARNING_RATE * (output_tokens - self._output)
+        if body:
+            self._per_byte += _LEARNING_RATE * (input_tokens / len(body) - self._per_byte)
+
+
+class RateLimitTransport:
+    """A layer that sends in an even stream, first come first served.
+
+    `on_wait` is told the seconds of every wait.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        policy: RateLimit,
+        clock: Clock,
+        on_wait: Callable[[float], None] | None = None,
+    ) -> None:
+        self._inner = inner
+        self._policy = policy
+        self._clock = clock
+        self._on_wait = on_wait
+        self._estimator = TokenEstimator()
+        self._requests = self._limit(policy.requests_per_minute)
+        self._tokens = self._limit(policy.tokens_per_minute)
+
+    def _limit(self, per_minute: float | None) -> GCRA | None:
+        return None if per_minute is None else GCRA(per_minute, seconds(self._policy.burst))
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        estimate = self._estimator.estimate(request.body) if self._tokens is not None else 0.0
+        await self._wait_turn(request, estimate)
+        try:
+            response = await self._inner.send(request)
+        except InferenceError:
+            # Nothing was generated, or nobody knows how much.
+            self._correct(tokens=-estimate)
+            raise
+        self._settle(request, response, estimate)
+        return response
+
+    async def _wait_turn(self, request: PreparedRequest, estimate: float) -> None:
+        now = self._clock.monotonic()
+        wait = 0.0
+        if self._requests is not None:
+            wait = self._requests.reserve(1.0, now)
+        if self._tokens is not None:
+            wait = max(wait, self._tokens.reserve(estimate, now))
+        if wait <= 0:
+            return
+        if now + wait >= request.deadline:
+            self._correct(requests=-1.0, tokens=-estimate)
+            raise DeadlineExceededError(
+                f"the rate limit would let it go only in {wait:.1f}s, after its deadline",
+                request_id=request.request_id,
+                attempts=request.attempt - 1,
+            )
+        if self._on_wait is not None:
+            self._on_wait(wait)
+        try:
+            await self._clock.sleep(wait)
+        except BaseException:
+            self._correct(requests=-1.0, tokens=-estimate)
+            raise
+
+    def _correct(self, *, requests: float = 0.0, tokens: float = 0.0) -> None:
+        if self._requests is not None:
+            self._requests.correct(requests)
+        if self._tokens is not None:
+            self._tokens.correct(tokens)
+
+    def _settle(
+        self, request: PreparedRequest, response: InferenceResponse, estimate: float
+    ) -> None:
+        if self._tokens is not None and (usage := response.usage) is not None:
+            self._estimator.learn(request.body, usage.input_tokens, usage.output_tokens)
+            self._tokens.correct(usage.total_tokens - estimate)
+        if self._policy.learn:
+            self._learn(response.headers)
+
+    def _learn(self, headers: Headers) -> None:
+        """Limits a minute, and how to go on when nothing is left (OpenAI's rate limit headers)."""
+        policy, now = self._policy, self._clock.monotonic()
+        self._requests = self._learned(
+            self._requests, policy.requests_per_minute, headers, "requests", now
+        )
+        self._tokens = self._learned(self._tokens, policy.tokens_per_minute, headers, "tokens", now)
+
+    def _learned(
+        self, limit: GCRA | None, configured: float | None, headers: Headers, what: str, now: float
+    ) -> GCRA | None:
+        told = _number(headers.get(f"x-ratelimit-limit-{what}"))
+        if told:
+            rate = told if configured is None else min(told, configured)
+            if limit is None:
+                limit = self._limit(rate)
+            else:
+                limit.per_minute = rate
+        if limit is not None and _number(headers.get(f"x-ratelimit-remaining-{what}")) == 0:
+            limit.hold(now + _reset(headers.get(f"x-ratelimit-reset-{what}", "")))
+        return limit
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _number(text: str | None) -> float | None:
+    # Some gateways send a policy after the number: "100, 100;w=60".
+    found = re.match(r"\s*([0-9]{1,15})", text or "")
+    return float(found.group(1)) if found else None
+
+
+def _reset(text: str) -> float:
+    try:
+        return min(parse_duration(text), _MINUTE)
+    except ConfigError:
+        return 0.0

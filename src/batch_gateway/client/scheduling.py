@@ -1,0 +1,94 @@
+"""What llm-d and GAIE want to know about a request to schedule it: headers of each attempt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from batch_gateway.client.clock import Clock
+from batch_gateway.client.config_checks import normalise_duration, require_positive
+from batch_gateway.client.header_rules import check_headers
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.durations import Duration, seconds
+
+__all__ = ["SchedulingHints", "SchedulingTransport", "hint_headers"]
+
+Pairs = tuple[tuple[str, str], ...]
+
+# Names since llm-d-router 0.9 and before; GAIE up to 1.5 knows only the older ones, so that both
+# are sent.
+_OBJECTIVE = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
+_FAIRNESS_ID = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
+_TIME_TO_FIRST_TOKEN = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
+_TTL = "x-llm-d-inference-ttl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulingHints:
+    """Hints for a scheduling gateway. Others ignore the headers.
+
+    Attributes:
+        objective: name of an InferenceObjective, which gives the priority; batch work usually
+            has a negative one and so is the first to be shed.
+        fairness_id: the tenant among whom a gateway shares fairly.
+        send_deadline: tell how many milliseconds are left to the request's deadline, if it has
+            one, anew on every attempt.
+        ttl: how long the gateway may keep a request in its queue.
+    """
+
+    objective: str | None = None
+    fairness_id: str | None = None
+    send_deadline: bool = True
+    ttl: Duration | None = None
+
+    def __post_init__(self) -> None:
+        if self.ttl is not None:
+            normalise_duration(self, "ttl", prefix="scheduling.")
+            require_positive("scheduling.ttl", seconds(self.ttl))
+        check_headers("scheduling", self.fixed_headers())
+
+    def fixed_headers(self) -> Pairs:
+        """Those that are the same for every attempt."""
+        values = ((_OBJECTIVE, self.objective), (_FAIRNESS_ID, self.fairness_id))
+        return tuple((name, value) for names, value in values if value for name in names)
+
+
+def hint_headers(hints: SchedulingHints, remaining: float) -> Pairs:
+    """The headers of an attempt with `remaining` seconds to its deadline, infinity for none."""
+    headers = list(hints.fixed_headers())
+    remaining = max(0.0, remaining)
+    ttl = seconds(hints.ttl) if hints.ttl is not None else math.inf
+    if hints.send_deadline and remaining != math.inf:
+        # Never 0: a scheduler would take expired work for the most urgent of all.
+        left = str(max(1, int(remaining * 1000)))
+        headers += [(name, left) for name in _TIME_TO_FIRST_TOKEN]
+    if ttl != math.inf:
+        headers.append((_TTL, f"{max(1, int(min(ttl, remaining) * 1000))}ms"))
+    return tuple(headers)
+
+
+class SchedulingTransport:
+    """A layer right above HTTP that adds the hints to every attempt.
+
+    Headers of the request itself win.
+    """
+
+    def __init__(self, inner: Transport, hints: SchedulingHints, clock: Clock) -> None:
+        self._inner = inner
+        self._hints = hints
+        self._clock = clock
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        remaining = request.deadline - self._clock.monotonic()
+        own = {name.lower() for name, _ in request.headers}
+        hints = tuple(
+            (name, value) for name, value in hint_headers(self._hints, remaining) if name not in own
+        )
+        headers = (*hints, *request.headers)
+        return await self._inner.send(msgspec.structs.replace(request, headers=headers))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()

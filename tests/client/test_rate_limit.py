@@ -1,0 +1,208 @@
+"""So many requests and tokens a minute, evenly spread."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_gateway import (
+    ConfigError,
+    DeadlineExceededError,
+    InferenceError,
+    InferenceResponse,
+    RateLimit,
+    ServerError,
+)
+from batch_gateway.client.rate_limit import GCRA, RateLimitTransport, TokenEstimator
+from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.wire.headers import Headers
+from tests.client.manual_clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+@given(
+    st.floats(1, 1e6),
+    st.floats(0, 10),
+    st.lists(st.tuples(st.floats(0, 30), st.floats(0, 100)), min_size=1, max_size=100),
+)
+def test_over_any_stretch_of_time_no_more_passes_than_rate_and_burst_allow(
+    per_minute: float, burst: float, requests: list[tuple[float, float]]
+) -> None:
+    limit = GCRA(per_minute, burst)
+    now, passed = 0.0, list[tuple[float, float]]()
+    for gap, cost in requests:
+        now += gap
+        passed.append((now + limit.reserve(cost, now), cost))
+    moments = [moment for moment, _ in passed]
+    assert moments == sorted(moments) or all(
+        later >= earlier - 1e-6 for earlier, later in itertools.pairwise(moments)
+    )
+    for start in range(len(passed)):
+        for end in range(start, len(passed)):
+            span = passed[end][0] - passed[start][0]
+            # The last one is let in when it is due; its own cost is paid afterwards.
+            cost = sum(cost for _, cost in passed[start:end])
+            allowed = per_minute / 60 * (span + burst)
+            assert cost <= allowed * (1 + 1e-6) + 1e-3
+
+
+def test_what_was_not_used_is_given_back() -> None:
+    limit = GCRA(60, burst=0)
+    assert limit.reserve(10, 0) == 0
+    limit.correct(-10)
+    assert limit.reserve(1, 0) == 0
+    assert limit.reserve(1, 0) == 1
+
+
+def test_the_estimate_of_tokens_learns_and_respects_the_limit_of_the_request() -> None:
+    estimator = TokenEstimator()
+    body = b'{"model":"m","prompt":"' + b"x" * 377 + b'"}'
+    assert estimator.estimate(body) == pytest.approx(len(body) / 4 + 256)
+    for _ in range(100):
+        estimator.learn(body, 200, 30)
+    assert estimator.estimate(body) == pytest.approx(230, rel=0.01)
+    assert estimator.estimate(b'{"max_tokens": 5}') < 20
+
+
+class Gateway:
+    """A transport that notes when it was asked and answers with usage and headers."""
+
+    def __init__(self, clock: ManualClock, **headers: str) -> None:
+        self.clock = clock
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.sent: list[float] = []
+        self.tokens = 100
+        self.error: InferenceError | None = None
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        self.sent.append(self.clock.now)
+        if self.error is not None:
+            raise self.error
+        usage = {"prompt_tokens": self.tokens, "completion_tokens": 0}
+        return InferenceResponse(
+            request_id="r",
+            status_code=200,
+            headers=Headers.of(self.headers),
+            body=json.dumps({"usage": usage}).encode(),
+        )
+
+    async def aclose(self) -> None:
+        pass
+
+
+def request(deadline: float = float("inf"), body: bytes = b"{}") -> PreparedRequest:
+    return PreparedRequest(
+        request_id="r", model="m", endpoint="/v1/completions", body=body, deadline=deadline
+    )
+
+
+async def test_requests_go_out_evenly() -> None:
+    clock = ManualClock(0)
+    gateway = Gateway(clock)
+    waits = list[float]()
+    policy = RateLimit(requests_per_minute=60, burst=0)
+    transport = RateLimitTransport(gateway, policy, clock, waits.append)
+    for _ in range(5):
+        await transport.send(request())
+    assert gateway.sent == pytest.approx([0, 1, 2, 3, 4])
+    assert waits == pytest.approx([1, 1, 1, 1])
+
+
+async def test_tokens_are_estimated_before_and_corrected_after() -> None:
+    clock = ManualClock(0)
+    gateway = Gateway(clock)
+    transport = RateLimitTransport(gateway, RateLimit(tokens_per_minute=6000, burst=0), clock)
+    for _ in range(61):
+        await transport.send(request())
+    # A hundred tokens each at a hundred a second.
+    assert gateway.sent[-1] == pytest.approx(60, abs=4)
+
+
+async def test_failed_requests_cost_no_tokens() -> None:
+    clock = ManualClock(0)
+    gateway = Gateway(clock)
+    gateway.error = ServerError("500")
+    transport = RateLimitTransport(gateway, RateLimit(tokens_per_minute=60, burst=0), clock)
+    for _ in range(10):
+        with pytest.raises(ServerError):
+            await transport.send(request())
+    assert clock.sleeps == []
+
+
+async def test_limits_are_learned_from_headers_where_they_are_lower() -> None:
+    clock = ManualClock(0)
+    gateway = Gateway(clock, x_ratelimit_limit_requests="60, 60;w=60")
+    policy = RateLimit(requests_per_minute=6000, burst=0, learn=True)
+    transport = RateLimitTransport(gateway, policy, clock)
+    for _ in range(4):
+        await transport.send(request())
+    assert gateway.sent == pytest.approx([0, 0.01, 1.01, 2.01], abs=0.05)
+
+
+async def test_nothing_is_sent_before_the_gateway_has_something_left_again() -> None:
+    clock = ManualClock(0)
+    gateway = Gateway(
+        clock,
+        x_ratelimit_limit_requests="6000",
+        x_ratelimit_remaining_requests="0",
+        x_ratelimit_reset_requests="6.5s",
+    )
+    transport = RateLimitTransport(gateway, RateLimit(learn=True), clock)
+    await transport.send(request())
+    await transport.send(request())
+    assert gateway.sent[1] == pytest.approx(6.5, abs=0.1)
+
+
+async def test_a_turn_that_comes_after_the_deadline_is_not_waited_for() -> None:
+    clock = ManualClock(0)
+    gateway = Gateway(clock)
+    transport = RateLimitTransport(gateway, RateLimit(requests_per_minute=1, burst=0), clock)
+    await transport.send(request())
+    for _ in range(3):
+        with pytest.raises(
+            DeadlineExceededError, match="the rate limit would let it go only in 60"
+        ):
+            await transport.send(request(deadline=10))
+    assert clock.sleeps == []
+
+
+class StuckClock(ManualClock):
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_cancelled_wait_gives_its_turn_back() -> None:
+    clock = StuckClock(0)
+    transport = RateLimitTransport(
+        Gateway(clock), RateLimit(requests_per_minute=60, burst=0), clock
+    )
+    await transport.send(request())
+    waiting = [asyncio.create_task(transport.send(request())) for _ in range(10)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    clock.advance(1)
+    assert (await transport.send(request())).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({}, "rate_limit"),
+        ({"requests_per_minute": 0}, "rate_limit.requests_per_minute"),
+        ({"tokens_per_minute": "many"}, "rate_limit.tokens_per_minute"),
+        ({"requests_per_minute": 5, "burst": "x"}, "rate_limit.burst"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RateLimit(**settings)
+    assert caught.value.field == field
