@@ -104,6 +104,24 @@ def test_a_batch_line_is_valid_as_printed(block: Block, desk: Path, gateway_url:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("block", of("sh", "benchmark"), ids=str)
+def test_a_benchmark_is_there_as_printed(block: Block) -> None:
+    # They take minutes; that each exists and knows its options is what can be checked here.
+    for line in block.code.strip().splitlines():
+        command = line.partition("#")[0].split()
+        module = command[command.index("-m") + 1]
+        done = subprocess.run(
+            [sys.executable, "-m", module, "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert all(word in done.stdout for word in command if word.startswith("--"))
+
+
 def test_no_block_is_left_unchecked() -> None:
     checked = {
         id(block)
@@ -111,6 +129,7 @@ def test_no_block_is_left_unchecked() -> None:
             ("python", "run"),
             ("sh", "run"),
             ("sh", "setup:"),
+            ("sh", "benchmark"),
             ("yaml", "config"),
             ("json", "batch line"),
         ]
