@@ -27,7 +27,7 @@ def contenders_python() -> Path:
     wanted = _digest()
     if marker.is_file() and marker.read_text("utf-8") == wanted:
         return python
-    print(f"installing the contenders into {folder.relative_to(REPOSITORY)} …", file=sys.stderr)
+    print(f"installing the contenders into {folder} …", file=sys.stderr)
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run([*pip, "-r", str(_REQUIREMENTS)])
