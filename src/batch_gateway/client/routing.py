@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
-from batch_gateway.client.client import HTTPInferenceClient
+from batch_gateway.client.client import HTTPInferenceClient, gateway_name
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.instrumentation import Observer
 from batch_gateway.client.prepare import model_of
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
 from batch_gateway.errors import ConfigError, InvalidRequestError
@@ -27,6 +29,9 @@ class RoutedInferenceClient:
     must not use up what a healthy one needs. Equal configurations share one client, and so one
     pool. Models without a gateway of their own go to `default`.
 
+    `observers` are told what happens at each gateway, under its base URL; gateways with one URL
+    and different settings are numbered.
+
     Raises ConfigError when there is neither a default nor a model.
     """
 
@@ -35,16 +40,24 @@ class RoutedInferenceClient:
         default: HTTPInferenceClientConfig | None,
         model_gateways: Mapping[str, HTTPInferenceClientConfig] | None = None,
         *,
+        observers: Sequence[Observer] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         routes = dict(model_gateways or {})
         if default is None and not routes:
             raise ConfigError("model_gateways", "give a default gateway, or one for a model")
         clients: dict[HTTPInferenceClientConfig, HTTPInferenceClient] = {}
+        names = Counter[str]()
 
         def client(config: HTTPInferenceClientConfig) -> HTTPInferenceClient:
             if config not in clients:
-                clients[config] = HTTPInferenceClient(config, clock=clock)
+                name = gateway_name(config)
+                names[name] += 1
+                if names[name] > 1:
+                    name = f"{name} ({names[name]})"
+                clients[config] = HTTPInferenceClient(
+                    config, observers=observers, gateway=name, clock=clock
+                )
             return clients[config]
 
         self._default = None if default is None else client(default)

@@ -1,0 +1,392 @@
+"""What happens inside a client, as typed events for metrics, traces, logs and progress.
+
+An `Observer` listens. `GatewayEvents` is what the layers of one gateway's client call: each of its
+methods says that something has happened, keeps what is true just now (requests in flight, the
+limit, the breaker's state) for whoever asks later, and tells the observers. A layer gets the bound
+method as a plain callback when the stack is built, so that it imports nothing from here:
+
+    CircuitBreakerTransport(stack, policy, clock, on_change=events.breaker_changed)
+
+    events.limit_changed(32)                      the concurrency limit is now 32
+    events.breaker_changed("open")                closed, open or half_open
+    events.retry_scheduled(request, error, 1.5)   sent again in 1.5 s
+    events.rate_limit_waited(0.2)                 a request was held back for 0.2 s
+    events.cache_looked_up("hit")                 hit, miss, or joined to one in flight
+    events.coalesced(16)                          16 single requests were sent as one
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from batch_gateway.client.clock import Clock
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.errors import ConfigError, InferenceError
+from batch_gateway.wire.usage import Usage
+
+__all__ = [
+    "AttemptCounter",
+    "BreakerChanged",
+    "CacheLookedUp",
+    "CacheResult",
+    "Coalesced",
+    "GatewayEvents",
+    "InstrumentationTransport",
+    "LimitChanged",
+    "Observer",
+    "RateLimitWaited",
+    "RequestFinished",
+    "RequestStarted",
+    "RetryScheduled",
+    "error_code",
+]
+
+_log = logging.getLogger("batch_gateway.observers")
+
+OK = "ok"
+CANCELLED = "cancelled"
+CacheResult = Literal["hit", "miss", "joined"]
+
+E = TypeVar("E")
+
+
+class RequestStarted(msgspec.Struct, frozen=True):
+    """A request entered the client. The same object is in its `RequestFinished`.
+
+    Attributes:
+        gateway: its base URL, or a name that tells apart clients of one URL.
+    """
+
+    gateway: str
+    request_id: str
+    model: str
+    endpoint: str
+
+
+class RequestFinished(msgspec.Struct, frozen=True):
+    """A request left the client, once for each that started.
+
+    Attributes:
+        outcome: "ok", "cancelled", or the category of the error, such as "RATE_LIMIT".
+        duration: seconds from the call of `generate`, all waits included.
+        attempts: how many times it was sent.
+        response, error: at most one of them; both None when the caller cancelled it.
+    """
+
+    started: RequestStarted
+    outcome: str
+    duration: float
+    attempts: int
+    response: InferenceResponse | None = None
+    error: InferenceError | None = None
+
+    @property
+    def code(self) -> str:
+        """For an error the cause in one of few words, see `error_code`; else empty."""
+        return "" if self.error is None else error_code(self.error)
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of the answer, read from its body on each call."""
+        return None if self.response is None else self.response.usage
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds, of the last attempt; None when the answer was not streamed."""
+        return None if self.response is None else self.response.time_to_first_token
+
+
+class RetryScheduled(msgspec.Struct, frozen=True):
+    """An attempt failed and the request will be sent again.
+
+    Attributes:
+        attempt: number of the attempt that failed, from 1.
+        reason: why, in one of few words; see `error_code`.
+        delay: seconds until it is sent again.
+    """
+
+    gateway: str
+    request_id: str
+    model: str
+    endpoint: str
+    attempt: int
+    reason: str
+    delay: float
+    error: InferenceError
+
+
+class LimitChanged(msgspec.Struct, frozen=True):
+    """From now on `limit` requests may be under way at the gateway."""
+
+    gateway: str
+    limit: int
+
+
+class BreakerChanged(msgspec.Struct, frozen=True):
+    """The circuit breaker is now "closed", "open" or "half_open"."""
+
+    gateway: str
+    state: str
+
+
+class CacheLookedUp(msgspec.Struct, frozen=True):
+    """The cache had the answer, had not, or an identical request was under way already."""
+
+    gateway: str
+    result: CacheResult
+
+
+class Coalesced(msgspec.Struct, frozen=True):
+    """`size` single requests were sent as one."""
+
+    gateway: str
+    size: int
+
+
+class RateLimitWaited(msgspec.Struct, frozen=True):
+    """A rate limit held a request back for so many `seconds`."""
+
+    gateway: str
+    seconds: float
+
+
+class Observer:
+    """Listens to clients: override what is wanted, the rest costs nothing.
+
+    Methods are called on the client's event loop, in order, and must neither block nor wait. One
+    observer may listen to many clients. What an observer raises is logged once and otherwise
+    ignored: a request never suffers from being watched.
+    """
+
+    def attached(self, events: GatewayEvents) -> None:
+        """A client was built that will report to this observer.
+
+        The numbers that `events` keeps may be read at any time, from any thread.
+        """
+
+    def request_started(self, event: RequestStarted) -> None: ...
+
+    def headers(self, event: RequestStarted) -> Sequence[tuple[str, str]]:
+        """Headers to send with every attempt, such as `traceparent`.
+
+        Called after `request_started` in the task that called `generate`.
+        """
+        return ()
+
+    def request_finished(self, event: RequestFinished) -> None: ...
+
+    def retry_scheduled(self, event: RetryScheduled) -> None: ...
+
+    def limit_changed(self, event: LimitChanged) -> None: ...
+
+    def breaker_changed(self, event: BreakerChanged) -> None: ...
+
+    def cache_looked_up(self, event: CacheLookedUp) -> None: ...
+
+    def coalesced(self, event: Coalesced) -> None: ...
+
+    def rate_limit_waited(self, event: RateLimitWaited) -> None: ...
+
+
+class GatewayEvents:
+    """Everything that is told about one gateway's client; without observers, next to nothing.
+
+    Raises ConfigError for an observer that is none.
+
+    Attributes:
+        gateway: the name in every event.
+        requests_in_flight: requests inside the client, their waits included.
+        attempts_in_flight: requests being sent or answered just now. Both are counted only
+            while there are observers.
+        limit: requests that may be under way at the gateway; None while nothing limits them.
+        breaker_state: None without a circuit breaker.
+    """
+
+    def __init__(self, gateway: str, observers: Sequence[Observer] = ()) -> None:
+        for observer in observers:
+            # Callers without a type checker do pass other things.
+            if not isinstance(observer, Observer):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ConfigError("observers", f"{observer!r:.80} is not an Observer")
+        self.gateway = gateway
+        self.requests_in_flight = 0
+        self.attempts_in_flight = 0
+        self.limit: int | None = None
+        self.breaker_state: str | None = None
+        self._observers = tuple(observers)
+        self.request_started = self._teller(Observer.request_started)
+        self.request_finished = self._teller(Observer.request_finished)
+        self._retry = self._teller(Observer.retry_scheduled)
+        self._limit = self._teller(Observer.limit_changed)
+        self._breaker = self._teller(Observer.breaker_changed)
+        self._cache = self._teller(Observer.cache_looked_up)
+        self._coalesced = self._teller(Observer.coalesced)
+        self._rate_limit = self._teller(Observer.rate_limit_waited)
+        self._headers = self._listeners(Observer.headers)
+        self._teller(Observer.attached)(self)
+
+    @property
+    def is_observed(self) -> bool:
+        return bool(self._observers)
+
+    def headers(self, event: RequestStarted) -> list[tuple[str, str]]:
+        """What observers want sent with every attempt of a request."""
+        wanted: list[tuple[str, str]] = []
+        for listener in self._headers:
+            wanted.extend(listener(event) or ())
+        return wanted
+
+    def retry_scheduled(
+        self, request: PreparedRequest, error: InferenceError, delay: float
+    ) -> None:
+        self._retry(
+            RetryScheduled(
+                self.gateway,
+                request.request_id,
+                request.model,
+                request.endpoint,
+                request.attempt,
+                error_code(error),
+                delay,
+                error,
+            )
+        )
+
+    def limit_changed(self, limit: int) -> None:
+        self.limit = limit
+        self._limit(LimitChanged(self.gateway, limit))
+
+    def breaker_changed(self, state: str) -> None:
+        self.breaker_state = str(state)
+        self._breaker(BreakerChanged(self.gateway, self.breaker_state))
+
+    def cache_looked_up(self, result: CacheResult) -> None:
+        self._cache(CacheLookedUp(self.gateway, result))
+
+    def coalesced(self, size: int) -> None:
+        self._coalesced(Coalesced(self.gateway, size))
+
+    def rate_limit_waited(self, seconds: float) -> None:
+        self._rate_limit(RateLimitWaited(self.gateway, seconds))
+
+    def _listeners(self, method: Callable[..., Any]) -> list[Callable[[Any], Any]]:
+        """The observers' own versions of a method, each made harmless."""
+        name = method.__name__
+        return [
+            _harmless(getattr(observer, name), observer)
+            for observer in self._observers
+            if getattr(type(observer), name) is not method
+        ]
+
+    def _teller(self, method: Callable[[Any, E], None]) -> Callable[[E], None]:
+        listeners = self._listeners(method)
+        if len(listeners) == 1:
+            return listeners[0]
+
+        def tell(event: E) -> None:
+            for listener in listeners:
+                listener(event)
+
+        return tell
+
+
+def _harmless(method: Callable[[E], Any], observer: Observer) -> Callable[[E], Any]:
+    told = False
+
+    def call(event: E) -> Any:
+        try:
+            return method(event)
+        except Exception:  # noqa: BLE001 - whatever it is, the request goes on
+            nonlocal told
+            if not told:
+                told = True
+                _log.warning(
+                    "%s.%s failed; further failures of it are not reported",
+                    type(observer).__name__,
+                    method.__name__,
+                    exc_info=True,
+                )
+            return None
+
+    return call
+
+
+def error_code(error: InferenceError) -> str:
+    """The kind of an error in one of few words, never one that the gateway made up."""
+    return type(error).default_code
+
+
+class InstrumentationTransport:
+    """The outermost layer: tells observers of every request's start and end."""
+
+    def __init__(self, inner: Transport, events: GatewayEvents, clock: Clock) -> None:
+        self._inner = inner
+        self._events = events
+        self._clock = clock
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        events = self._events
+        started = RequestStarted(
+            events.gateway, request.request_id, request.model, request.endpoint
+        )
+        events.requests_in_flight += 1
+        events.request_started(started)
+        try:
+            response = await self._inner.send(_with_headers(request, events.headers(started)))
+        except InferenceError as error:
+            self._finished(started, request, error.category.value, error.attempts, error=error)
+            raise
+        except BaseException:
+            self._finished(started, request, CANCELLED, 0)
+            raise
+        self._finished(started, request, OK, response.attempts, response=response)
+        return response
+
+    def _finished(
+        self,
+        started: RequestStarted,
+        request: PreparedRequest,
+        outcome: str,
+        attempts: int,
+        *,
+        response: InferenceResponse | None = None,
+        error: InferenceError | None = None,
+    ) -> None:
+        self._events.requests_in_flight -= 1
+        duration = self._clock.monotonic() - request.started
+        self._events.request_finished(
+            RequestFinished(started, outcome, duration, attempts, response, error)
+        )
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class AttemptCounter:
+    """The innermost layer but one: counts what is at the gateway just now."""
+
+    def __init__(self, inner: Transport, events: GatewayEvents) -> None:
+        self._inner = inner
+        self._events = events
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        self._events.attempts_in_flight += 1
+        try:
+            return await self._inner.send(request)
+        finally:
+            self._events.attempts_in_flight -= 1
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _with_headers(request: PreparedRequest, headers: list[tuple[str, str]]) -> PreparedRequest:
+    if not headers:
+        return request
+    replaced = {name.lower() for name, _ in headers}
+    kept = [pair for pair in request.headers if pair[0].lower() not in replaced]
+    return msgspec.structs.replace(request, headers=(*kept, *headers))
