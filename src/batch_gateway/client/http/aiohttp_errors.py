@@ -31,10 +31,18 @@ def exchange_error(error: Exception, peer: str, *, reused: bool) -> InferenceErr
     if isinstance(error, aiohttp.ClientPayloadError):
         return _body_error(error, peer)
     if isinstance(error, aiohttp.ClientConnectorError):
-        if isinstance(error, aiohttp.ClientProxyConnectionError):
-            peer = f"the proxy for {peer}"
-        return dial_error(error.os_error, peer)
+        return _dial_failure(error, peer)
     return _broken(error, peer, reused=reused)
+
+
+def _dial_failure(error: aiohttp.ClientConnectorError, peer: str) -> InferenceError:
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        peer = f"the proxy for {peer}"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = error.certificate_error  # the only place where every release has it
+    else:
+        reason = error.os_error
+    return dial_error(reason if isinstance(reason, OSError) else OSError(str(reason)), peer)
 
 
 def _proxy_refusal(error: aiohttp.ClientHttpProxyError) -> InferenceError:

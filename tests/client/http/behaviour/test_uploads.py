@@ -131,4 +131,5 @@ async def test_the_socket_of_an_upload_that_was_given_up(
         checked.set()
     if before:  # where there is a /proc to look in
         at_once = expected("the socket of a given-up upload", transport) == "closed at once"
-        assert ours_and_the_servers == (1 if at_once else 2)
+        # The kernel may take all that aiohttp has buffered, after which it closes as well.
+        assert ours_and_the_servers in ((1,) if at_once else (1, 2))
