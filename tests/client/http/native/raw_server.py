@@ -17,11 +17,12 @@ LIMIT = 5.0
 
 
 class Peer:
-    """The server's side of one connection."""
+    """The server's side of one connection. `signal` is between a script and its test."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.signal = asyncio.Event()
         self.transport = cast("asyncio.Transport", writer.transport)
 
     async def request(self) -> tuple[str, bytes]:
@@ -43,6 +44,11 @@ class Peer:
         with contextlib.suppress(ConnectionError):
             while await self.reader.read(65536):
                 pass
+
+    async def hold(self) -> None:
+        """Keep the connection open, reading nothing more, until `signal` or the test's end."""
+        self.transport.pause_reading()
+        await self.signal.wait()
 
     def reset(self) -> None:
         """Close with RST instead of FIN."""

@@ -21,12 +21,14 @@ PATH = "/v1/chat/completions"
 
 async def silent(peer: Peer) -> None:
     await peer.request()
+    peer.signal.set()
     await peer.gone()
 
 
 async def half_an_answer(peer: Peer) -> None:
     await peer.request()
     await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
+    peer.signal.set()
     await peer.gone()
 
 
@@ -45,8 +47,7 @@ async def cancel(*tasks: asyncio.Task[object]) -> None:
 async def test_a_cancelled_request_closes_its_connection(bench: Bench, script) -> None:
     server, exchanger = await bench.pair(script)
     task = start(exchanger)
-    await wait_until(lambda: server.open == 1)
-    await asyncio.sleep(0.01)
+    await wait_until(lambda: server.peers and server.peers[0].signal.is_set())
     await cancel(task)
     await wait_until(lambda: server.open == 0)
     assert exchanger.statistics().open == 0
@@ -166,7 +167,6 @@ async def test_closing_ends_a_dial_under_way(bench: Bench) -> None:
         exchanger = bench.exchanger(f"http://127.0.0.1:{port}")
         task = start(exchanger)
         await wait_until(lambda: exchanger.statistics().connecting == 1)
-        await asyncio.sleep(0.01)
         await exchanger.aclose()
         with pytest.raises(GatewayConnectionError, match="the client was closed"):
             await task

@@ -163,16 +163,19 @@ async def test_bytes_after_a_response_cost_the_connection_and_nothing_else(
 
 
 async def test_an_idle_connection_with_unasked_bytes_is_dropped(bench: Bench) -> None:
+    answered = asyncio.Event()
+
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.respond()
-        await asyncio.sleep(0.01)
+        await answered.wait()
         await peer.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
         await peer.gone()
 
     _, exchanger = await bench.pair(script)
     await exchanger.post(PATH, (), b"{}", deadline=soon())
     assert exchanger.statistics().idle == 1
+    answered.set()
     await wait_until(lambda: exchanger.statistics().open == 0)
 
 

@@ -31,7 +31,6 @@ async def failure(bench: Bench, sent: bytes, *, reset: bool = False, **settings:
         await peer.request()
         await peer.send(sent)
         if reset:
-            await asyncio.sleep(0.01)  # so that the bytes are read before the reset is seen
             peer.reset()
 
     server, exchanger = await bench.pair(script, **settings)

@@ -47,7 +47,7 @@ async def test_a_body_is_not_copied_while_the_server_is_slow_to_read(bench: Benc
     tracemalloc.start()
     try:
         task = asyncio.create_task(exchanger.post("/v1", (), BODY, deadline=soon()))
-        await asyncio.sleep(0.05)
+        await wait_until(lambda: exchanger.statistics().in_use == 1)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -66,13 +66,13 @@ async def test_an_early_answer_is_returned_and_the_connection_dropped(
         if keeps_reading:
             await peer.gone()
         else:
-            peer.transport.pause_reading()
-            await asyncio.sleep(0.05)
+            await peer.hold()
 
     server, exchanger = await bench.pair(script)
     response = await exchanger.post("/v1", (), BODY, deadline=soon())
     assert (response.status_code, response.body) == (413, b"too large")
     assert exchanger.statistics().open == 0
+    server.peers[0].signal.set()
     await wait_until(lambda: server.open == 0)
 
 
@@ -90,8 +90,7 @@ async def test_an_early_answer_survives_the_close_that_follows_it(bench: Bench) 
 
 async def test_a_server_that_stops_reading_runs_into_the_deadline(bench: Bench) -> None:
     async def script(peer: Peer) -> None:
-        peer.transport.pause_reading()
-        await asyncio.sleep(1)
+        await peer.hold()
 
     _, exchanger = await bench.pair(script)
     with pytest.raises(RequestTimeoutError, match="had not been sent completely"):
@@ -111,20 +110,21 @@ async def test_a_server_that_closes_during_the_upload(bench: Bench) -> None:
 async def test_a_half_closed_answer_does_not_wait_for_the_upload(bench: Bench) -> None:
     async def script(peer: Peer) -> None:
         await peer.reader.readuntil(b"\r\n\r\n")
-        peer.transport.pause_reading()
         peer.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
         peer.writer.write_eof()
-        await asyncio.sleep(1)
+        await peer.hold()
 
     _, exchanger = await bench.pair(script)
     with pytest.raises(InferenceError, match="truncated response: 3 of 9 bytes"):
-        await exchanger.post("/v1", (), BODY, deadline=soon(0.9))
+        await exchanger.post("/v1", (), BODY, deadline=soon())
 
 
 async def test_a_cancelled_upload_hangs_up(bench: Bench) -> None:
+    cancelled = asyncio.Event()
+
     async def script(peer: Peer) -> None:
         peer.transport.pause_reading()
-        await asyncio.sleep(0.1)
+        await cancelled.wait()
         peer.transport.resume_reading()
         await peer.gone()
 
@@ -133,4 +133,5 @@ async def test_a_cancelled_upload_hangs_up(bench: Bench) -> None:
     await wait_until(lambda: server.open == 1)
     task.cancel()
     await asyncio.wait([task])
+    cancelled.set()
     await wait_until(lambda: server.open == 0)
