@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.peers.installing import install_peer, peer_environment
 
 
