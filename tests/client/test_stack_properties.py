@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Never
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,6 +95,9 @@ class Exchanger:
             raise type(chosen)(chosen.message)
         assert isinstance(chosen, HTTPResponse)
         return chosen
+
+    def stream(self, *_arguments: object, **_settings: object) -> Never:
+        raise AssertionError("nobody asked")
 
     async def connect(self, *, deadline: float) -> None:
         raise AssertionError("nobody asked")
