@@ -21,8 +21,9 @@ LAYERS: dict[str, set[str]] = {
     "client": {"wire", "errors", "durations", "version"},
     "batch": {"client", "wire", "errors", "durations", "version"},
     "simulator": {"wire", "errors", "durations", "version"},
+    "metrics": {"client", "wire", "errors", "durations", "version"},
     "testing": {"simulator"},
-    "cli": {"batch", "client", "simulator", "wire", "errors", "durations", "version"},
+    "cli": {"metrics", "batch", "client", "simulator", "wire", "errors", "durations", "version"},
     "__init__": {"client", "wire", "errors", "version"},
     "__main__": {"cli"},
 }

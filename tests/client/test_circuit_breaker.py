@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from batch_gateway import (
     AuthenticationError,
+    BadResponseError,
     CircuitBreakerPolicy,
     CircuitOpenError,
     ConfigError,
@@ -40,6 +41,10 @@ from tests.client.manual_clock import ManualClock
 pytestmark = pytest.mark.anyio
 
 POLICY = CircuitBreakerPolicy(failure_ratio=0.5, minimum_requests=10, window=10, connect_failures=3)
+
+
+REFUSED = GatewayConnectionError("connection refused", cause=ConnectionRefusedError(111, "refused"))
+RESET = GatewayConnectionError("reset", cause=ConnectionResetError(104, "reset"))
 
 
 def request(deadline: float = float("inf")) -> PreparedRequest:
@@ -95,20 +100,19 @@ def test_a_little_noise_never_opens_it() -> None:
         assert breaker.state is BreakerState.CLOSED
 
 
-def test_connect_failures_in_a_row_open_it_at_once_and_stale_connections_do_not() -> None:
-    stale, refused = StaleConnectionError("stale"), GatewayConnectionError("refused")
+def test_connect_failures_in_a_row_open_it_at_once_and_broken_ones_do_not() -> None:
     breaker = CircuitBreaker(POLICY)
-    for _ in range(5):
-        breaker.failed(stale, 0, probe=False)
+    for error in [StaleConnectionError("stale"), RESET, BadResponseError("cut short")] * 2:
+        breaker.failed(error, 0, probe=False)
     assert breaker.state is BreakerState.CLOSED
     for _ in range(3):
-        breaker.failed(refused, 0, probe=False)
+        breaker.failed(REFUSED, 0, probe=False)
     assert breaker.state is BreakerState.OPEN
 
 
 def test_probes_come_after_a_wait_that_doubles_and_one_at_a_time() -> None:
     breaker = CircuitBreaker(CircuitBreakerPolicy(connect_failures=1, longest_probe=5))
-    breaker.failed(GatewayConnectionError("x"), 0, probe=False)
+    breaker.failed(REFUSED, 0, probe=False)
     waits = list[float]()
     now = 0.0
     for _ in range(5):
@@ -118,7 +122,7 @@ def test_probes_come_after_a_wait_that_doubles_and_one_at_a_time() -> None:
         now += wait
         breaker.begin_probe()
         assert breaker.wait(now) == float("inf")
-        breaker.failed(GatewayConnectionError("x"), now, probe=True)
+        breaker.failed(REFUSED, now, probe=True)
     assert waits == [1, 2, 4, 5, 5]
     breaker.begin_probe()
     breaker.succeeded(now)
@@ -128,7 +132,7 @@ def test_probes_come_after_a_wait_that_doubles_and_one_at_a_time() -> None:
 def test_a_gateway_that_never_worked_is_left_to_fail_unless_it_says_that_it_will_pass() -> None:
     policy = CircuitBreakerPolicy(connect_failures=1, after_success=True)
     breaker = CircuitBreaker(policy)
-    breaker.failed(GatewayConnectionError("x"), 0, probe=False)
+    breaker.failed(REFUSED, 0, probe=False)
     assert breaker.state is BreakerState.CLOSED
     scaling = ServerError("x", status_code=503, dropped_reason="rejected-no-endpoints")
     breaker.failed(scaling, 0, probe=False)
@@ -139,7 +143,7 @@ EVENTS = st.lists(
     st.tuples(
         st.floats(0, 20),
         st.sampled_from(["send-ok", "send-fail", "late-ok", "late-fail", "cancel-probe"]),
-        st.sampled_from([ServerError, GatewayConnectionError, RequestTimeoutError]),
+        st.sampled_from([ServerError, RequestTimeoutError]),
     ),
     max_size=200,
 )
@@ -186,7 +190,7 @@ async def open_it(transport: CircuitBreakerTransport, times: int = 3) -> None:
 
 async def test_an_open_breaker_fails_fast_with_its_category_and_sends_nothing() -> None:
     clock = ManualClock(0)
-    gateway = Gateway(clock, (0, 1e9), GatewayConnectionError("connection refused"))
+    gateway = Gateway(clock, (0, 1e9), REFUSED)
     transport = CircuitBreakerTransport(gateway, POLICY, clock)
     await open_it(transport)
     with pytest.raises(CircuitOpenError, match="last: connection refused") as caught:
@@ -200,7 +204,7 @@ async def test_an_open_breaker_fails_fast_with_its_category_and_sends_nothing() 
 
 async def test_a_probe_that_succeeds_closes_it() -> None:
     clock = ManualClock(0)
-    gateway = Gateway(clock, (0, 5), GatewayConnectionError("refused"))
+    gateway = Gateway(clock, (0, 5), REFUSED)
     states = list[BreakerState]()
     transport = CircuitBreakerTransport(gateway, POLICY, clock, states.append)
     await open_it(transport)
@@ -227,7 +231,7 @@ WAITING = CircuitBreakerPolicy(connect_failures=3, when_open="wait", longest_pro
 
 async def test_waiting_requests_spend_nothing_on_an_outage_and_go_on_within_two_seconds() -> None:
     clock = ManualClock(0)
-    gateway = Gateway(clock, (0, 40.2), GatewayConnectionError("refused"))
+    gateway = Gateway(clock, (0, 40.2), REFUSED)
     transport = CircuitBreakerTransport(gateway, WAITING, clock)
     # The first two fail before the breaker opens, which is for the retry layer to deal with.
     await open_it(transport, 2)
@@ -240,7 +244,7 @@ async def test_waiting_requests_spend_nothing_on_an_outage_and_go_on_within_two_
 
 async def test_patience_ends_a_wait() -> None:
     clock = ManualClock(0)
-    gateway = Gateway(clock, (0, 1e9), GatewayConnectionError("connection refused"))
+    gateway = Gateway(clock, (0, 1e9), REFUSED)
     transport = CircuitBreakerTransport(gateway, WAITING, clock)
     await open_it(transport, 2)
     results = await asyncio.gather(
@@ -253,7 +257,7 @@ async def test_patience_ends_a_wait() -> None:
 
 async def test_a_deadline_ends_a_wait() -> None:
     clock = ManualClock(0)
-    gateway = Gateway(clock, (0, 1e9), GatewayConnectionError("refused"))
+    gateway = Gateway(clock, (0, 1e9), REFUSED)
     transport = CircuitBreakerTransport(gateway, WAITING, clock)
     await open_it(transport, 2)
     with pytest.raises(DeadlineExceededError, match="while the gateway was failing"):
@@ -263,7 +267,7 @@ async def test_a_deadline_ends_a_wait() -> None:
 
 async def test_a_cancelled_probe_leaves_its_turn_to_the_next() -> None:
     clock = ManualClock(0)
-    gateway = Gateway(clock, (0, 5), GatewayConnectionError("refused"))
+    gateway = Gateway(clock, (0, 5), REFUSED)
     transport = CircuitBreakerTransport(gateway, WAITING, clock)
     await open_it(transport, 2)
     first = asyncio.create_task(transport.send(request()))

@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 import msgspec
 
+from batch_gateway.client.circuit_breaker import is_connect_failure
 from batch_gateway.errors import (
     AuthenticationError,
     InferenceError,
@@ -166,17 +167,9 @@ def read_sign(error: InferenceError) -> Sign:
 def _sign_without_answer(error: InferenceError) -> Sign:
     if isinstance(error, InvalidRequestError):
         return Sign.NEUTRAL
-    if isinstance(error, TLSError | AuthenticationError) or _never_connected(error):
+    if isinstance(error, TLSError | AuthenticationError) or is_connect_failure(error):
         return Sign.REFUSAL
     return Sign.DOUBT
-
-
-def _never_connected(error: InferenceError) -> bool:
-    """Refused, unknown host, no route: not a connection that broke, nor one that timed out."""
-    cause = error.cause
-    is_broken = isinstance(cause, ConnectionResetError | ConnectionAbortedError | BrokenPipeError)
-    is_connection = isinstance(error, ConnectionError) and isinstance(cause, OSError)
-    return is_connection and not is_broken and not isinstance(cause, TimeoutError)
 
 
 def _is_about_the_model(error: InferenceError) -> bool:

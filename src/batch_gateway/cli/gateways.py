@@ -112,6 +112,7 @@ def _circuit_breaker(given: Mapping[str, Given]) -> CircuitBreakerPolicy | None:
         when_open="wait",
         patience=patience,
         after_success=True,
+        connect_failures=1,
         longest_probe=_LONGEST_PROBE,
     )
 

@@ -9,6 +9,7 @@ nothing is sent but one probe now and then, and the first probe that succeeds cl
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,7 +32,6 @@ from batch_gateway.errors import (
     ErrorCategory,
     GatewayConnectionError,
     InferenceError,
-    StaleConnectionError,
 )
 
 __all__ = [
@@ -39,10 +39,14 @@ __all__ = [
     "CircuitBreaker",
     "CircuitBreakerPolicy",
     "CircuitBreakerTransport",
+    "is_connect_failure",
     "is_outage",
 ]
 
 _BUCKETS = 10
+_BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+# Libraries wrap them in an OSError of their own.
+_BROKEN_CODES = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 # A router without model servers says so itself, for every request: no need to count, and known
 # to pass.
 _PASSING = frozenset({"rejected-no-endpoints", "rejected-shutting-down"})
@@ -104,6 +108,18 @@ def is_outage(error: InferenceError) -> bool:
     return error.category is ErrorCategory.SERVER_ERROR and not isinstance(
         error, DeadlineExceededError
     )
+
+
+def is_connect_failure(error: InferenceError) -> bool:
+    """Whether no connection was made at all: refused, unknown host, no route, TLS.
+
+    Not one that broke, which a restarting replica does to its requests, nor one that timed out.
+    """
+    cause = error.cause
+    if not isinstance(error, GatewayConnectionError) or not isinstance(cause, OSError):
+        return False
+    broke = isinstance(cause, _BROKEN) or cause.errno in _BROKEN_CODES
+    return not broke and not isinstance(cause, TimeoutError)
 
 
 class CircuitBreaker:
@@ -168,11 +184,7 @@ class CircuitBreaker:
         self._window.add(now, failed=True)
         if error.dropped_reason in _PASSING:
             return True
-        # A stale connection was idle, not refused; and a timeout says little by itself.
-        connecting = isinstance(error, GatewayConnectionError) and not isinstance(
-            error, StaleConnectionError
-        )
-        self._connect_failures = self._connect_failures + 1 if connecting else 0
+        self._connect_failures = self._connect_failures + 1 if is_connect_failure(error) else 0
         if self._connect_failures >= self._policy.connect_failures:
             return True
         failures, total = self._window.counts(now)
