@@ -1,13 +1,17 @@
 """The second HTTP transport, on aiohttp: for proxies, odd servers and conservative users.
 
-Where it differs from the native one:
+It sends nothing twice behind the caller's back: aiohttp resends idempotent methods on a broken
+connection, and POST is none. Where it differs from the native transport:
 
 - An idle connection is never reused after `idle_timeout`, but is closed only between one and
   two times that long.
 - `max_idle_connections` is not a limit here, except that 0 turns reuse off.
+- More than 128 response headers are refused; natively more than 1,000.
 - A header value outside ASCII is sent as UTF-8; natively as Latin-1.
 - A stale connection is told by the connection having been reused; a reset in the middle of a
   head on a reused connection counts as one too.
+- A client certificate refused after a TLS 1.3 handshake may look like a broken connection.
+- An early answer to an upload may be lost when the server resets the connection behind it.
 - When a request is cancelled while the server has stopped reading its body, the socket stays
   open until the server reads what is already buffered, or closes.
 - TLS over a Unix socket is refused.
