@@ -105,6 +105,8 @@ class Soak:
         config = HTTPInferenceClientConfig(
             self.url,
             timeout=5.0,
+            # Bodies that never end are one of the faults; they should not be all there is.
+            max_response_bytes=256 * 1024,
             max_idle_connections=self.in_flight,
             retry=RetryPolicy(max_retries=8, initial_backoff=0.05, rate_limit_backoff=0.1),
         )
