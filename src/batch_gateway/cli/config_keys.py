@@ -96,6 +96,13 @@ def _count(minimum: int) -> Parser:
     return parse
 
 
+def _port(field: str, scalar: Scalar) -> int:
+    value = scalar.value
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65_535:
+        raise ConfigError(field, f"{scalar.text} is not a port, 0 to 65535")
+    return value
+
+
 def _choice(*options: str) -> Parser:
     def parse(field: str, scalar: Scalar) -> str:
         if scalar.text not in options:
@@ -175,6 +182,10 @@ RUN_SETTINGS: tuple[Setting, ...] = (
     Setting("order", _choice("prefix", "file")),
     Setting("json", _switch),
     Setting("quiet", _switch),
+    Setting("metrics_port", _port),
+    Setting("metrics_host", _text),
+    Setting("log_format", _choice("text", "json")),
+    Setting("log_level", _choice("debug", "info", "warning", "error")),
 )
 
 # Names of the original processor configuration for settings of the default gateway.

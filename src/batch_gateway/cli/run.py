@@ -31,9 +31,11 @@ Exit codes:
 _PATH = click.Path(path_type=Path)
 _COUNT = click.IntRange(min=1)
 _FROM_ZERO = click.IntRange(min=0)
+_PORT = click.IntRange(0, 65_535)
 _RATE = click.FloatRange(min=0, max=1e15, min_open=True, max_open=True)
 _GATEWAY, _FILES, _PACE = "Gateway", "Files", "Pace and limits"
 _ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"
+_WATCH = "Metrics and logs"
 _SCHEDULING = "Scheduling (llm-d and GAIE)"
 
 
@@ -117,6 +119,20 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
 )
 @option(_SHOW, "--json", is_flag=True, default=None, help="Summary as one JSON object on stdout.")
 @option(_SHOW, "--quiet", is_flag=True, default=None, help="Say nothing unless something is wrong.")
+@option(_WATCH, "--metrics-port", type=_PORT, metavar="N", help="Serve Prometheus metrics there.")
+@option(_WATCH, "--metrics-host", metavar="ADDRESS", help="On this address.  [127.0.0.1]")
+@option(
+    _WATCH,
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Log every request to stderr; progress too, if json.",
+)
+@option(
+    _WATCH,
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="How much.  [info]",
+)
 @click.pass_obj
 def run(arguments: list[str], file: str, config: Path | None, **flags: Any) -> int:
     """Send every request of the batch FILE (JSON lines; - is standard input).

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_na
 from batch_gateway.cli.gateways import naming_the_setting
 from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.interrupts import Interrupts
+from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
 from batch_gateway.cli.open_files import allow_connections
 from batch_gateway.cli.preflight import preflight
@@ -29,7 +30,9 @@ from batch_gateway.cli.result_paths import error_path, output_path
 from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.cli.show_report import show_report
 from batch_gateway.cli.summary import RunReport
+from batch_gateway.cli.watching import watch
 from batch_gateway.client.clock import SYSTEM_CLOCK
+from batch_gateway.client.instrumentation import Observer
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.gateway import SimulatedGateway
@@ -48,7 +51,7 @@ def run_batch_file(
     settings = resolve_settings(flags, os.environ, _written(config))
     output = output_path(file, settings.output)
     job = _Job(arguments, file, settings, output, error_path(output, settings.errors))
-    with Interrupts(job.display.leave) as interrupts:
+    with job.logs_shown(), Interrupts(job.display.leave) as interrupts:
         allow_connections(
             settings.concurrency * settings.gateways, both_ends=settings.uses_simulator
         )
@@ -76,17 +79,29 @@ class _Job:
         self, arguments: list[str], file: str, settings: RunSettings, output: Path, errors: Path
     ) -> None:
         self.display: Display = choose_display(sys.stderr, quiet=settings.quiet)
+        if settings.log_format == "json" and not settings.quiet:
+            self.display = LogDisplay()
+        self._stats = RunStats()
         self._arguments = arguments
         self._file = file
         self._settings = settings
         self._output = output
         self._errors = errors
 
+    def logs_shown(self) -> AbstractContextManager[None]:
+        """Log records on standard error; not across a display that redraws there."""
+        settings = self._settings
+        direct = settings.quiet or settings.log_format == "json"
+        note = None if direct else self.display.note
+        return logs_shown(settings.log_format, settings.log_level, note)
+
     async def run(self, plan: Plan, interrupts: Interrupts) -> RunReport:
         """Send what is to be sent. Raises JournalError, CommandFailure and click.Abort."""
         fresh, stop = self._settings.fresh, self._stop_event(interrupts)
         async with AsyncExitStack() as stack:
-            client = await self._client(stack)
+            watchers = stack.enter_context(ExitStack())
+            observers = watch(self._settings, self._stats, self.display.note, watchers)
+            client = await self._client(stack, observers)
             if fresh:
                 # A gateway that cannot be reached must not cost the earlier results.
                 await self._reach(client, plan, stop)
@@ -112,14 +127,16 @@ class _Job:
         interrupts.on_first(lambda: loop.call_soon_threadsafe(ask) and None)
         return stop
 
-    async def _client(self, stack: AsyncExitStack) -> RoutedInferenceClient:
+    async def _client(
+        self, stack: AsyncExitStack, observers: Sequence[Observer]
+    ) -> RoutedInferenceClient:
         settings, gateway = self._settings, self._settings.gateway
         if settings.uses_simulator and gateway is not None:
             simulator = SimulatedGateway(SimulatorConfig.small_gpu())
             await stack.enter_async_context(simulator)
             gateway = gateway.with_base_url(simulator.url)
         with naming_the_setting({}):
-            client = RoutedInferenceClient(gateway, settings.model_gateways)
+            client = RoutedInferenceClient(gateway, settings.model_gateways, observers=observers)
         return await stack.enter_async_context(client)
 
     def _journal(self, plan: Plan) -> Journal:
@@ -157,7 +174,7 @@ class _Job:
     async def _send(
         self, plan: Plan, journal: Journal, client: RoutedInferenceClient, stop: asyncio.Event
     ) -> RunReport:
-        settings, stats = self._settings, RunStats()
+        settings, stats = self._settings, self._stats
         options = RunOptions(
             concurrency=settings.concurrency,
             order=settings.order,

@@ -14,6 +14,7 @@ from batch_gateway.batch.plan import Order
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.gateways import API_KEY_SETTINGS, OWN_TO_A_GATEWAY, gateway_config
 from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway, flag_name
+from batch_gateway.cli.logs import LogFormat
 from batch_gateway.client.config import DEFAULT_BASE_URL, HTTPInferenceClientConfig
 
 __all__ = ["API_KEY_VARIABLE", "URL_VARIABLE", "RunSettings", "resolve_settings"]
@@ -39,6 +40,8 @@ class RunSettings:
         concurrency: requests in flight to each gateway.
         deadline: seconds the run may take, or None.
         output, errors: as given, or None for the default names.
+        metrics_port: where Prometheus may ask, 0 for any free port; None for nowhere.
+        log_format, log_level: None unless given; see `logs_shown`.
     """
 
     gateway: HTTPInferenceClientConfig | None
@@ -55,6 +58,10 @@ class RunSettings:
     retry_failed: bool
     json: bool
     quiet: bool
+    metrics_port: int | None
+    metrics_host: str
+    log_format: LogFormat | None
+    log_level: str | None
 
 
 def resolve_settings(
@@ -97,6 +104,10 @@ def resolve_settings(
         retry_failed=bool(flags.get("retry_failed")),
         json=value("json", False),
         quiet=value("quiet", False),
+        metrics_port=value("metrics_port"),
+        metrics_host=value("metrics_host", "127.0.0.1"),
+        log_format=value("log_format"),
+        log_level=value("log_level"),
     )
 
 

@@ -1,0 +1,59 @@
+"""Who watches a run besides the person at the terminal: scrapers of metrics and readers of logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from batch_gateway.batch.progress import RunStats
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.settings import RunSettings
+from batch_gateway.client.instrumentation import Observer
+from batch_gateway.metrics.request_log import RequestLog
+
+if TYPE_CHECKING:
+    from batch_gateway.metrics.server import MetricsServer
+
+__all__ = ["watch"]
+
+
+def watch(
+    settings: RunSettings, stats: RunStats, note: Callable[[str], None], stack: ExitStack
+) -> list[Observer]:
+    """The observers that the settings ask for; what serves them ends with `stack`.
+
+    Raises CommandFailure when the metrics cannot be served.
+    """
+    observers: list[Observer] = []
+    if settings.log_format is not None or settings.log_level is not None:
+        observers.append(RequestLog())
+    if settings.metrics_port is not None:
+        observer, server = _metrics(stats, settings.metrics_host, settings.metrics_port)
+        stack.enter_context(server)
+        note(f"Metrics at {server.url}")
+        observers.append(observer)
+    return observers
+
+
+def _metrics(stats: RunStats, host: str, port: int) -> tuple[Observer, MetricsServer]:
+    try:
+        # Importing it takes a third of the time that the command takes to start.
+        from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
+
+        from batch_gateway.metrics.prometheus import PrometheusMetrics  # noqa: PLC0415
+        from batch_gateway.metrics.server import MetricsServer  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise CommandFailure(
+            "--metrics-port needs prometheus-client: "
+            "install it with `pip install 'batch-gateway[prometheus]'`"
+        ) from error
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    metrics = PrometheusMetrics(registry)
+    metrics.follow_run(stats)
+    try:
+        return metrics, MetricsServer(registry, host, port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandFailure(f"--metrics-port: {host} port {port}: {reason}") from error

@@ -1,0 +1,1 @@
+"""What a client tells its observers, in the forms that monitoring systems take."""

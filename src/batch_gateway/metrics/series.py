@@ -1,0 +1,106 @@
+"""Counting what happens, by labels whose number is bounded; no monitoring library needed."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+
+from batch_gateway.client.instrumentation import RequestFinished
+
+__all__ = [
+    "DURATION_BUCKETS",
+    "FIRST_TOKEN_BUCKETS",
+    "OTHER",
+    "SIZE_BUCKETS",
+    "WAIT_BUCKETS",
+    "BoundedLabels",
+    "Histogram",
+    "RequestSeries",
+]
+
+OTHER = "other"
+
+# From an embedding on an idle GPU to a long generation that waited in a queue, in seconds.
+DURATION_BUCKETS = (
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0,
+    600.0, 1800.0, 3600.0,
+)  # fmt: skip
+FIRST_TOKEN_BUCKETS = (
+    0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 20.0, 30.0,
+    60.0, 120.0, 300.0,
+)  # fmt: skip
+WAIT_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Histogram:
+    """Values sorted into buckets, each up to and including its bound; the last has none."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def cumulative(self) -> list[tuple[str, int]]:
+        """(upper bound, values up to it) of each bucket, in Prometheus' words."""
+        names = [*map(repr, map(float, self.bounds)), "+Inf"]
+        return list(zip(names, accumulate(list(self.counts)), strict=True))
+
+
+class RequestSeries:
+    """The requests of one gateway, model and endpoint.
+
+    Attributes:
+        outcomes: requests by (outcome, code of the error).
+        tokens: "input" and "output", and of these "cached" and "reasoning".
+    """
+
+    __slots__ = ("duration", "first_token", "outcomes", "tokens")
+
+    def __init__(self) -> None:
+        self.outcomes = Counter[tuple[str, str]]()
+        self.tokens = Counter[str]()
+        self.duration = Histogram(DURATION_BUCKETS)
+        self.first_token: Histogram | None = None
+
+    def add(self, event: RequestFinished) -> None:
+        self.outcomes[event.outcome, event.code] += 1
+        self.duration.add(event.duration)
+        if event.response is None:
+            return
+        usage = event.usage
+        if usage is not None:
+            tokens = self.tokens
+            tokens["input"] += usage.input_tokens
+            tokens["output"] += usage.output_tokens
+            if usage.cached_tokens:
+                tokens["cached"] += usage.cached_tokens
+            if usage.reasoning_tokens:
+                tokens["reasoning"] += usage.reasoning_tokens
+        if event.time_to_first_token is not None:
+            if self.first_token is None:
+                self.first_token = Histogram(FIRST_TOKEN_BUCKETS)
+            self.first_token.add(event.time_to_first_token)
+
+
+class BoundedLabels:
+    """The first `limit` distinct values keep their names; all others share "other"."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def of(self, value: str) -> str:
+        if value not in self._known:
+            if len(self._known) >= self._limit:
+                return OTHER
+            self._known.add(value)
+        return value

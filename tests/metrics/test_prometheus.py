@@ -1,0 +1,203 @@
+"""What Prometheus is shown of clients and runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
+from batch_gateway import (
+    HTTPInferenceClient,
+    HTTPInferenceClientConfig,
+    InferenceError,
+    InferenceRequest,
+    RetryPolicy,
+)
+from batch_gateway.batch.progress import RunStats
+from batch_gateway.client.instrumentation import GatewayEvents
+from batch_gateway.metrics.prometheus import PrometheusMetrics
+from batch_gateway.metrics.series import OTHER, BoundedLabels, Histogram
+from batch_gateway.testing import GatewayHandle, simulated_gateway
+
+pytestmark = pytest.mark.anyio
+
+QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[GatewayHandle]:
+    with simulated_gateway(output_tokens=5, output_distribution="fixed") as running:
+        yield running
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> PrometheusMetrics:
+    return PrometheusMetrics(registry, max_models=3)
+
+
+def ask(model: str = "m", **more: Any) -> InferenceRequest:
+    return InferenceRequest(params={"model": model, "prompt": "Hello!"}, **more)
+
+
+def client_of(gateway: GatewayHandle, metrics: PrometheusMetrics) -> HTTPInferenceClient:
+    config = HTTPInferenceClientConfig(gateway.url, retry=QUICK)
+    return HTTPInferenceClient(config, observers=[metrics])
+
+
+def shown(registry: CollectorRegistry, name: str) -> dict[tuple[str, ...], float]:
+    """The samples of one name by label values, but for the gateway's."""
+    return {
+        tuple(value for label, value in sample.labels.items() if label != "gateway"): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == f"batch_gateway_{name}"
+    }
+
+
+async def test_requests_are_counted_by_model_endpoint_and_outcome(
+    gateway: GatewayHandle, registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    async with client_of(gateway, metrics) as client:
+        for model in ("a", "a", "b"):
+            await client.generate(ask(model))
+        with pytest.raises(InferenceError):
+            await client.generate(ask("fault-status-400"))
+    path = "/v1/completions"
+    assert shown(registry, "requests_total") == {
+        ("a", path, "ok", ""): 2,
+        ("b", path, "ok", ""): 1,
+        ("fault-status-400", path, "INVALID_REQ", "invalid_request"): 1,
+    }
+    assert shown(registry, "request_duration_seconds_count")["a", path] == 2
+    assert shown(registry, "request_duration_seconds_bucket")["a", path, "+Inf"] == 2
+    assert shown(registry, "tokens_total")["a", path, "output"] == 10
+
+
+async def test_retries_are_counted_by_their_reason(
+    gateway: GatewayHandle, registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    async with client_of(gateway, metrics) as client:
+        await client.generate(ask("fault-status-503;times=2"))
+        await client.generate(ask("fault-status-429;times=1"))
+    assert shown(registry, "retries_total") == {
+        ("server_error",): 2,
+        ("rate_limit_exceeded",): 1,
+    }
+
+
+async def test_the_time_to_the_first_token_is_shown_for_streamed_answers(
+    gateway: GatewayHandle, registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    config = HTTPInferenceClientConfig(gateway.url, stream_upstream=True)
+    async with HTTPInferenceClient(config, observers=[metrics]) as client:
+        await client.generate(ask())
+    assert shown(registry, "time_to_first_token_seconds_count") == {("m", "/v1/completions"): 1}
+
+
+async def test_models_beyond_the_limit_share_one_name(
+    gateway: GatewayHandle, registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    async with client_of(gateway, metrics) as client:
+        for number in range(10):
+            await client.generate(ask(f"model-{number}"))
+        await client.generate(ask("model-0"))
+    counts = {model: n for (model, *_), n in shown(registry, "requests_total").items()}
+    assert counts == {"model-0": 2, "model-1": 1, "model-2": 1, OTHER: 7}
+
+
+def test_the_state_of_a_gateway_is_shown_as_it_is_just_now(
+    registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    events = GatewayEvents("g", [metrics])
+    assert shown(registry, "concurrency_limit") == {}
+    assert shown(registry, "circuit_breaker_state") == {}
+    events.limit_changed(32)
+    events.requests_in_flight = 7
+    events.attempts_in_flight = 5
+    events.breaker_changed("half_open")
+    for result in ("hit", "miss", "hit"):
+        events.cache_looked_up(result)
+    events.coalesced(16)
+    events.rate_limit_waited(0.2)
+    assert shown(registry, "concurrency_limit") == {(): 32}
+    assert shown(registry, "requests_in_flight") == {(): 7}
+    assert shown(registry, "attempts_in_flight") == {(): 5}
+    assert shown(registry, "circuit_breaker_state") == {
+        ("closed",): 0,
+        ("open",): 0,
+        ("half_open",): 1,
+    }
+    assert shown(registry, "cache_lookups_total") == {("hit",): 2, ("miss",): 1}
+    assert shown(registry, "coalesced_requests_bucket")["16.0",] == 1
+    assert shown(registry, "coalesced_requests_bucket")["8.0",] == 0
+    assert shown(registry, "rate_limit_wait_seconds_sum") == {(): 0.2}
+
+
+def test_a_run_is_shown_while_it_goes_on(
+    registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    stats = RunStats(total=100, done_before=40)
+    metrics.follow_run(stats)
+    stats.succeeded, stats.failed, stats.in_flight, stats.stopping = 10, 2, 5, True
+    assert shown(registry, "run_lines") == {(): 100}
+    assert shown(registry, "run_lines_done") == {
+        ("earlier",): 40,
+        ("succeeded",): 10,
+        ("failed",): 2,
+    }
+    assert shown(registry, "run_lines_in_flight") == {(): 5}
+    assert shown(registry, "run_stopping") == {(): 1}
+
+
+def test_a_registry_takes_the_metrics_once_and_gives_them_back(
+    registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    with pytest.raises(ValueError, match="batch_gateway"):
+        PrometheusMetrics(registry)
+    metrics.close()
+    assert generate_latest(registry) == b""
+
+
+@given(st.lists(st.floats(0, 10_000, allow_nan=False)))
+def test_a_histogram_accounts_for_every_value(values: list[float]) -> None:
+    histogram = Histogram((0.1, 1.0, 10.0))
+    for value in values:
+        histogram.add(value)
+    assert histogram.cumulative() == [
+        ("0.1", sum(value <= 0.1 for value in values)),
+        ("1.0", sum(value <= 1.0 for value in values)),
+        ("10.0", sum(value <= 10.0 for value in values)),
+        ("+Inf", len(values)),
+    ]
+    assert histogram.sum == pytest.approx(sum(values))
+
+
+@given(st.lists(st.text(max_size=3)), st.integers(0, 5))
+def test_there_are_never_more_labels_than_allowed(values: list[str], limit: int) -> None:
+    labels = BoundedLabels(limit)
+    given_back = {labels.of(value) for value in values}
+    assert len(given_back - {OTHER}) <= limit
+    assert all(labels.of(value) in (value, OTHER) for value in values)
+
+
+def test_neither_the_library_nor_the_command_imports_a_monitoring_library() -> None:
+    code = (
+        "import sys, batch_gateway, batch_gateway.cli.main; "
+        "print([name for name in sys.modules if name.split('.')[0] in "
+        "('prometheus_client', 'opentelemetry')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.strip() == "[]"
