@@ -1,0 +1,173 @@
+"""Traces and metrics by the GenAI semantic conventions, read back from the SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from batch_gateway import (
+    HTTPInferenceClient,
+    HTTPInferenceClientConfig,
+    InferenceError,
+    InferenceRequest,
+    RetryPolicy,
+)
+from batch_gateway.metrics.opentelemetry import OpenTelemetry
+from batch_gateway.testing import GatewayHandle, simulated_gateway
+
+pytestmark = pytest.mark.anyio
+
+QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[GatewayHandle]:
+    with simulated_gateway(output_tokens=5, output_distribution="fixed") as running:
+        yield running
+
+
+class Backend:
+    """Where telemetry ends up."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.reader = InMemoryMetricReader()
+        self.meters = MeterProvider([self.reader])
+        self.observer = OpenTelemetry(tracer_provider=self.tracers, meter_provider=self.meters)
+
+    def span(self) -> ReadableSpan:
+        [span] = self.exporter.get_finished_spans()
+        return span
+
+    def points(self, name: str) -> list[HistogramDataPoint]:
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        return [
+            point
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+            if isinstance(point, HistogramDataPoint)
+        ]
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    made = Backend()
+    yield made
+    made.tracers.shutdown()
+    made.meters.shutdown()
+
+
+def client_of(gateway: GatewayHandle, backend: Backend, **settings: Any) -> HTTPInferenceClient:
+    config = HTTPInferenceClientConfig(gateway.url, retry=QUICK, **settings)
+    return HTTPInferenceClient(config, observers=[backend.observer])
+
+
+def chat(model: str = "m", **more: Any) -> InferenceRequest:
+    params = {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
+    return InferenceRequest(params=params, **more)
+
+
+async def test_a_request_is_a_span_with_what_the_conventions_ask_for(
+    gateway: GatewayHandle, backend: Backend
+) -> None:
+    async with client_of(gateway, backend) as client:
+        response = await client.generate(chat(request_id="r-1"))
+    span = backend.span()
+    assert (span.name, span.kind, span.status.status_code) == (
+        "chat m",
+        SpanKind.CLIENT,
+        StatusCode.UNSET,
+    )
+    answer, usage = response.json(), response.usage
+    assert usage is not None
+    assert dict(span.attributes or {}) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "m",
+        "gen_ai.response.id": answer["id"],
+        "gen_ai.response.model": "m",
+        "gen_ai.response.finish_reasons": (answer["choices"][0]["finish_reason"],),
+        "gen_ai.usage.input_tokens": usage.input_tokens,
+        "gen_ai.usage.output_tokens": usage.output_tokens,
+        "server.address": "127.0.0.1",
+        "server.port": gateway.port,
+        "batch_gateway.request_id": "r-1",
+        "batch_gateway.attempts": 1,
+    }
+
+
+async def test_every_attempt_carries_the_traceparent_of_the_request(
+    gateway: GatewayHandle, backend: Backend
+) -> None:
+    async with client_of(gateway, backend) as client:
+        with backend.tracers.get_tracer("caller").start_as_current_span("outer") as outer:
+            await client.generate(chat("fault-status-503;times=2"))
+    inner, _ = backend.exporter.get_finished_spans()
+    context = inner.get_span_context()
+    assert context is not None
+    assert inner.parent is not None
+    assert inner.parent.span_id == outer.get_span_context().span_id
+    sent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    seen = [request.header(b"traceparent") for request in gateway.recent_requests()[-3:]]
+    assert seen == [sent] * 3
+    assert [event.name for event in inner.events] == ["retry", "retry"]
+    assert (inner.events[0].attributes or {})["error.type"] == "server_error"
+
+
+async def test_a_failed_request_is_an_error_by_its_kind(
+    gateway: GatewayHandle, backend: Backend
+) -> None:
+    async with client_of(gateway, backend) as client:
+        with pytest.raises(InferenceError):
+            await client.generate(chat("fault-status-400"))
+    span = backend.span()
+    assert span.status.status_code is StatusCode.ERROR
+    attributes = span.attributes or {}
+    assert attributes["error.type"] == "invalid_request"
+    assert attributes["http.response.status_code"] == 400
+    [point] = backend.points("gen_ai.client.operation.duration")
+    assert (point.attributes or {})["error.type"] == "invalid_request"
+
+
+async def test_duration_and_tokens_are_recorded_in_the_buckets_of_the_conventions(
+    gateway: GatewayHandle, backend: Backend
+) -> None:
+    async with client_of(gateway, backend, stream_upstream=True) as client:
+        for _ in range(3):
+            await client.generate(chat())
+    [duration] = backend.points("gen_ai.client.operation.duration")
+    assert duration.count == 3
+    assert tuple(duration.explicit_bounds)[:3] == (0.01, 0.02, 0.04)
+    assert "error.type" not in (duration.attributes or {})
+    tokens = {
+        (point.attributes or {})["gen_ai.token.type"]: point
+        for point in backend.points("gen_ai.client.token.usage")
+    }
+    assert set(tokens) == {"input", "output"}
+    assert tokens["output"].sum == 15
+    assert tuple(tokens["output"].explicit_bounds)[-1] == 67_108_864
+    [first] = backend.points("gen_ai.client.operation.time_to_first_chunk")
+    assert first.count == 3
+
+
+async def test_without_a_configured_sdk_requests_go_on_as_ever(gateway: GatewayHandle) -> None:
+    config = HTTPInferenceClientConfig(gateway.url)
+    observer = OpenTelemetry(tracer_provider=trace.NoOpTracerProvider())
+    async with HTTPInferenceClient(config, observers=[observer]) as client:
+        assert (await client.generate(chat())).status_code == 200
+    assert gateway.recent_requests()[-1].header(b"traceparent") == ""
