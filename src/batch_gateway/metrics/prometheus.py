@@ -72,10 +72,13 @@ class PrometheusMetrics(Observer, Collector):
         registry: where the metrics appear; raises ValueError when it has them already.
         max_models: how many models are told apart; requests of all others are counted under
             the model "other", so that a client that invents names cannot fill a server's memory.
+
+    Attributes:
+        clients: those that report here.
     """
 
     def __init__(self, registry: CollectorRegistry, *, max_models: int = 100) -> None:
-        self._clients: list[GatewayEvents] = []
+        self.clients: list[GatewayEvents] = []
         self._run: RunProgress | None = None
         self._requests: dict[tuple[str, str, str], RequestSeries] = {}
         self._models = BoundedLabels(max_models)
@@ -98,7 +101,7 @@ class PrometheusMetrics(Observer, Collector):
     # What clients tell.
 
     def attached(self, events: GatewayEvents) -> None:
-        self._clients.append(events)
+        self.clients.append(events)
 
     def request_finished(self, event: RequestFinished) -> None:
         started = event.started
@@ -193,7 +196,7 @@ class PrometheusMetrics(Observer, Collector):
         attempts = _gauge("attempts_in_flight", "Requests at the gateway just now.")
         limit = _gauge("concurrency_limit", "Requests that may be at the gateway at once.")
         breaker = _gauge("circuit_breaker_state", "1 for the state it is in.", "state")
-        for client in list(self._clients):
+        for client in list(self.clients):
             name = client.gateway
             requests.add_metric((name,), client.requests_in_flight)
             attempts.add_metric((name,), client.attempts_in_flight)
