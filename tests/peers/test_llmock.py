@@ -18,7 +18,6 @@ import pytest
 
 from batch_gateway import (
     AuthenticationError,
-    BadResponseError,
     ErrorCategory,
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
@@ -274,39 +273,6 @@ def test_a_slow_answer_within_the_timeout_is_waited_for(grader: Grader) -> None:
     assert answer.attempts == 1
     assert answer.duration >= 0.5
     assert grader.is_blameless(attempts=1)
-
-
-@pytest.mark.parametrize("kind", ["disconnect", "truncate", "malformed", "stall"])
-def test_a_broken_answer_is_never_taken_for_a_whole_one(
-    grader: Grader, transport: TransportName, kind: str
-) -> None:
-    """llmock breaks streamed answers only, so this asks for one; `generate` wants one object."""
-    fault = {"type": "stream_fault", "kind": kind, "after_chunks": 2, "stall_seconds": 2}
-    grader.script(fault)
-    retry = RetryPolicy(max_retries=1, initial_backoff=0.1)
-    streamed = chat("hello", stream=True)
-    [error] = ask(grader, streamed, transport=transport, timeout=1.0, retry=retry)
-    # The second attempt meets an unbroken stream, and says what it met.
-    assert isinstance(error, BadResponseError)
-    assert (error.status_code, error.attempts) == (200, 2)
-    assert "whose body is not JSON" in error.message
-    assert "it starts 'data: {" in error.message
-    # All that llmock sees of a malformed stream is that it was read to its end.
-    assert grader.findings() == (
-        ["warning: malformed_chunk_ignored"] if kind == "malformed" else []
-    )
-
-
-def test_a_connection_that_drops_in_the_middle_of_an_answer_is_an_error(
-    grader: Grader, transport: TransportName
-) -> None:
-    fault = {"type": "stream_fault", "kind": "disconnect", "after_chunks": 2}
-    grader.script(fault)
-    [error] = ask(grader, chat("hello", stream=True), transport=transport, retry=None)
-    assert isinstance(error, ServerError)
-    assert error.is_retryable
-    assert error.code in ("connection_error", "bad_response")
-    assert grader.findings() == ["warning: gave_up"]
 
 
 @pytest.fixture(scope="module")

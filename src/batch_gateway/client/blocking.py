@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
-from contextlib import AbstractAsyncContextManager, ExitStack
+from collections.abc import Generator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
+from batch_gateway.client.streaming.stream import InferenceStream
+from batch_gateway.wire.chunks import Chunk
 
 __all__ = ["BlockingInferenceClient"]
+
+T = TypeVar("T")
 
 
 class ClosableClient(
     InferenceClient, AbstractAsyncContextManager["ClosableClient", None], Protocol
 ):
-    """A client that is also an async context manager."""
+    """A client that is also an async context manager, and that streams."""
+
+    def stream(self, request: InferenceRequest) -> InferenceStream: ...
 
 
 class BlockingInferenceClient:
@@ -36,14 +44,20 @@ class BlockingInferenceClient:
 
         Raises RuntimeError outside the context manager.
         """
+        return _result(self._open_portal().start_task_soon(self._client.generate, request))
+
+    def stream(self, request: InferenceRequest) -> Generator[Chunk]:
+        """The answer chunk by chunk, as the async `stream` gives it; an interrupt closes it.
+
+        Raises RuntimeError outside the context manager.
+        """
+        portal = self._open_portal()
+        return _chunks(portal, portal.call(self._client.stream, request))
+
+    def _open_portal(self) -> BlockingPortal:
         if self._portal is None:
             raise RuntimeError("use the blocking client inside its 'with' block")
-        future = self._portal.start_task_soon(self._client.generate, request)
-        try:
-            return future.result()
-        finally:
-            # Does nothing to a finished future; an interrupted wait must not leave it running.
-            future.cancel()
+        return self._portal
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
@@ -64,3 +78,25 @@ class BlockingInferenceClient:
     ) -> None:
         self._portal = None
         self._resources.close()
+
+
+def _chunks(portal: BlockingPortal, stream: InferenceStream) -> Generator[Chunk]:
+    try:
+        while (chunk := _result(portal.start_task_soon(_next_of, stream))) is not None:
+            yield chunk
+    finally:
+        # Left in the middle after the client was closed: its request ended with the client.
+        with suppress(RuntimeError):
+            portal.call(stream.aclose)
+
+
+async def _next_of(stream: InferenceStream) -> Chunk | None:
+    return await anext(stream, None)
+
+
+def _result(future: Future[T]) -> T:
+    try:
+        return future.result()
+    finally:
+        # Does nothing to a finished future; an interrupted wait must not leave it running.
+        future.cancel()

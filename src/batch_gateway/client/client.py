@@ -11,7 +11,7 @@ from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.circuit_breaker import CircuitBreakerTransport
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.gateway import GatewayTransport
+from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.http.origin_headers import origin_headers
@@ -21,12 +21,14 @@ from batch_gateway.client.instrumentation import (
     InstrumentationTransport,
     Observer,
 )
-from batch_gateway.client.prepare import prepare
+from batch_gateway.client.prepare import prepare, prepare_stream
 from batch_gateway.client.rate_limit import RateLimitTransport
 from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.retry import RetryTransport
 from batch_gateway.client.scheduling import SchedulingTransport
+from batch_gateway.client.streaming.receive import StreamLimits
+from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.client.transport import Transport
 from batch_gateway.durations import seconds
 
@@ -40,8 +42,7 @@ def build_stack(
     events: GatewayEvents,
 ) -> Transport:
     """The layers, innermost first; a request passes them from the bottom of this list up."""
-    redact = Redactor.of_headers(origin_headers(config))
-    stack: Transport = GatewayTransport(exchanger, seconds(config.timeout), clock, redact)
+    stack: Transport = _gateway_transport(config, exchanger, clock)
     if events.is_observed:
         stack = AttemptCounter(stack, events)
     if config.scheduling is not None:
@@ -57,6 +58,25 @@ def build_stack(
     if events.is_observed:
         stack = InstrumentationTransport(stack, events, clock)
     return stack
+
+
+def _gateway_transport(
+    config: HTTPInferenceClientConfig, exchanger: HTTPExchanger, clock: Clock
+) -> GatewayTransport:
+    names = {name.lower() for name, _ in config.header_pairs()}
+    return GatewayTransport(
+        exchanger,
+        seconds(config.timeout),
+        clock,
+        Redactor.of_headers(origin_headers(config)),
+        limits=StreamLimits(
+            idle_timeout=seconds(config.stream_idle_timeout),
+            max_event_bytes=config.max_event_bytes,
+            max_response_bytes=config.max_response_bytes,
+        ),
+        stream_upstream=config.stream_upstream,
+        accept=() if "accept" in names else (ACCEPT_EVENTS,),
+    )
 
 
 def gateway_name(config: HTTPInferenceClientConfig) -> str:
@@ -111,6 +131,15 @@ class HTTPInferenceClient:
         request.
         """
         return await self._stack.send(prepare(request, self._clock))
+
+    def stream(self, request: InferenceRequest) -> InferenceStream:
+        """The answer to `request` chunk by chunk: `async for chunk in client.stream(request)`.
+
+        `params` need not say `stream`; usage is asked for unless they have `stream_options`. See
+        `InferenceStream` for how it ends. Raises InvalidRequestError at once when the request is
+        wrong, or its endpoint cannot be streamed.
+        """
+        return InferenceStream(self._stack, prepare_stream(request, self._clock))
 
     async def connect(self) -> None:
         """Check that the gateway can be reached, once and without a retry.

@@ -26,6 +26,7 @@ from batch_gateway.client.config_checks import (
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
+from batch_gateway.client.sse import MAX_EVENT_BYTES
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 
@@ -163,6 +164,10 @@ class HTTPInferenceClientConfig:
         transport: "native" (this package's own HTTP/1.1), "aiohttp", or "auto": native unless a
             proxy is asked for.
         max_response_bytes: a longer body is an error.
+        stream_upstream: ask the gateway to stream its answers to `generate` and put them
+            together here. `timeout` is then that of the first byte.
+        stream_idle_timeout: how long a streamed answer may stand still once it has begun.
+        max_event_bytes: a larger event of a stream is an error.
         retry: the policy, or None to send everything once.
         circuit_breaker: when to stop sending to a gateway that fails; None never does.
         rate_limit: requests and tokens a minute; None for no limit.
@@ -185,6 +190,9 @@ class HTTPInferenceClientConfig:
     proxy: str | None = field(default=None, repr=False)
     transport: TransportName = "auto"
     max_response_bytes: int = 64 * 1024 * 1024
+    stream_upstream: bool = False
+    stream_idle_timeout: Duration = 60.0
+    max_event_bytes: int = MAX_EVENT_BYTES
     retry: RetryPolicy | None = field(default_factory=RetryPolicy)
     circuit_breaker: CircuitBreakerPolicy | None = None
     rate_limit: RateLimit | None = None
@@ -192,12 +200,14 @@ class HTTPInferenceClientConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_base_url(self.base_url))
-        for name in ("timeout", "connect_timeout", "idle_timeout"):
+        for name in ("timeout", "connect_timeout", "idle_timeout", "stream_idle_timeout"):
             normalise_duration(self, name)
+        require_positive("stream_idle_timeout", seconds(self.stream_idle_timeout))
         require_positive("timeout", seconds(self.timeout))
         require_positive("connect_timeout", seconds(self.connect_timeout))
         require_count("max_idle_connections", self.max_idle_connections, minimum=0)
         require_count("max_response_bytes", self.max_response_bytes, minimum=1)
+        require_count("max_event_bytes", self.max_event_bytes, minimum=1)
         if self.max_connections is not None:
             require_count("max_connections", self.max_connections, minimum=1)
         # A tuple of pairs, so that configurations can be compared and hashed for pooling.

@@ -7,23 +7,49 @@ from batch_gateway.client.clock import Clock
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.streaming.assemble import is_streamable
+from batch_gateway.client.streaming.receive import StreamLimits, receive
+from batch_gateway.client.streaming.request_body import streaming_body
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.durations import format_duration
-from batch_gateway.errors import DeadlineExceededError, InferenceError, RequestTimeoutError
+from batch_gateway.errors import (
+    DeadlineExceededError,
+    InferenceError,
+    InvalidRequestError,
+    RequestTimeoutError,
+)
 
-__all__ = ["GatewayTransport"]
+__all__ = ["ACCEPT_EVENTS", "GatewayTransport"]
+
+
+ACCEPT_EVENTS = ("Accept", "text/event-stream, application/json")
 
 
 class GatewayTransport:
-    """Posts to one gateway. The attempt ends at its timeout or the request's deadline."""
+    """Posts to one gateway. The attempt ends at its timeout or the request's deadline.
+
+    Where the answer is streamed, because the request has a sink or `stream_upstream` is set, the
+    timeout is that of its beginning, and from then on `limits.idle_timeout` counts.
+    """
 
     def __init__(
-        self, exchanger: HTTPExchanger, timeout: float, clock: Clock, redact: Redactor
+        self,
+        exchanger: HTTPExchanger,
+        timeout: float,
+        clock: Clock,
+        redact: Redactor,
+        *,
+        limits: StreamLimits,
+        stream_upstream: bool = False,
+        accept: tuple[tuple[str, str], ...] = (ACCEPT_EVENTS,),
     ) -> None:
         self._exchanger = exchanger
         self._timeout = timeout
         self._clock = clock
         self._redact = redact
+        self._limits = limits
+        self._stream_upstream = stream_upstream
+        self._accept = accept
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         attempt_ends = self._clock.monotonic() + self._timeout
@@ -32,6 +58,9 @@ class GatewayTransport:
             if attempt_ends <= self._clock.monotonic():
                 raise self._deadline_passed(request, None)
         try:
+            body = self._body_of_stream(request)
+            if body is not None:
+                return await self._stream(request, body, attempt_ends)
             response = await self._exchanger.post(
                 request.endpoint,
                 (("X-Request-ID", request.request_id), *request.headers),
@@ -46,8 +75,40 @@ class GatewayTransport:
             raise self._attributed(error, request) from error.cause
         return interpret(response, request, self._clock, self._redact)
 
-    @staticmethod
-    def _attributed(error: InferenceError, request: PreparedRequest) -> InferenceError:
+    def _body_of_stream(self, request: PreparedRequest) -> bytes | None:
+        """What to send for a streamed answer; None where none is wanted or to be had."""
+        if request.sink is not None:
+            return request.body
+        if not self._stream_upstream or not is_streamable(request.endpoint):
+            return None
+        try:
+            return streaming_body(request.body, request.endpoint)
+        except InvalidRequestError:
+            return None  # no JSON object: the gateway will say so better
+
+    async def _stream(
+        self, request: PreparedRequest, body: bytes, begin_by: float
+    ) -> InferenceResponse:
+        named = {name.lower() for name, _ in request.headers}
+        accept = () if "accept" in named else self._accept
+        sent_at = self._clock.monotonic()
+        async with self._exchanger.stream(
+            request.endpoint,
+            (("X-Request-ID", request.request_id), *accept, *request.headers),
+            body,
+            deadline=request.deadline,
+            begin_by=begin_by,
+            idle_timeout=self._limits.idle_timeout,
+        ) as response:
+            return await receive(
+                response, request, self._clock, self._redact, limits=self._limits, sent_at=sent_at
+            )
+
+    def _attributed(self, error: InferenceError, request: PreparedRequest) -> InferenceError:
+        # An error event may quote the key, as an error response may.
+        error.message = self._redact.in_text(error.message)
+        error.args = (error.message,)
+        error.body = self._redact.in_bytes(error.body)
         error.request_id = request.request_id
         error.attempts = request.attempt
         return error

@@ -14,10 +14,12 @@ from batch_gateway.client.clock import Clock
 from batch_gateway.client.endpoint import check_endpoint, determine_endpoint
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.request import InferenceRequest
+from batch_gateway.client.streaming.assemble import assembler_for
+from batch_gateway.client.streaming.request_body import streaming_body
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.errors import ConfigError, InvalidRequestError
 
-__all__ = ["model_of", "prepare"]
+__all__ = ["model_of", "prepare", "prepare_stream"]
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,512}")
 _INFINITY = float("inf")
@@ -46,16 +48,36 @@ def model_of(request: InferenceRequest) -> str:
     return model if isinstance(model, str) else ""
 
 
-def prepare(request: InferenceRequest, clock: Clock) -> PreparedRequest:
+def prepare_stream(request: InferenceRequest, clock: Clock) -> PreparedRequest:
+    """`prepare` for a request whose answer is wanted chunk by chunk: its body asks for that.
+
+    Raises InvalidRequestError also for an endpoint that cannot be streamed.
+    """
+    prepared = prepare(request, clock, streamed=True)
+    try:
+        assembler_for(prepared.endpoint, 1)
+        body = streaming_body(prepared.body, prepared.endpoint)
+    except InvalidRequestError as error:
+        error.request_id = prepared.request_id
+        raise
+    return msgspec.structs.replace(prepared, body=body)
+
+
+def prepare(request: InferenceRequest, clock: Clock, *, streamed: bool = False) -> PreparedRequest:
     """Check `request` and turn it into bytes and instants.
 
     Raises InvalidRequestError, carrying the request's id, for everything that could be found
-    wrong before sending.
+    wrong before sending. Parameters may say `stream: true` only if the answer is `streamed`.
     """
     # Callers without a type checker do pass None.
     if not isinstance(request, InferenceRequest):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidRequestError(f"a request must be an InferenceRequest, not {request!r:.80}")
     try:
+        if not streamed and isinstance(request.params, Mapping) and request.params.get("stream"):
+            raise InvalidRequestError(
+                "params say stream: true, and generate gives back one whole answer;"
+                " leave it out, or use client.stream(request)"
+            )
         return _prepare(request, clock)
     except InvalidRequestError as error:
         error.request_id = str(request.request_id)

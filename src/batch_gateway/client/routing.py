@@ -15,6 +15,7 @@ from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.instrumentation import Observer
 from batch_gateway.client.prepare import model_of
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
+from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.errors import ConfigError, InvalidRequestError
 
 __all__ = ["MODEL_NOT_FOUND", "RoutedInferenceClient"]
@@ -78,6 +79,16 @@ class RoutedInferenceClient:
 
         Raises InvalidRequestError with code `model_not_found` for a model without a gateway.
         """
+        return await self._routed(request).generate(request)
+
+    def stream(self, request: InferenceRequest) -> InferenceStream:
+        """As `HTTPInferenceClient.stream`, on the model's gateway.
+
+        Raises InvalidRequestError with code `model_not_found` for a model without a gateway.
+        """
+        return self._routed(request).stream(request)
+
+    def _routed(self, request: InferenceRequest) -> HTTPInferenceClient:
         model = model_of(request)
         client = self.client_for(model)
         if client is None:
@@ -86,7 +97,7 @@ class RoutedInferenceClient:
                 code=MODEL_NOT_FOUND,
                 request_id=request.request_id,
             )
-        return await client.generate(request)
+        return client
 
     def blocking(self) -> BlockingInferenceClient:
         """This client for code without an event loop; use the result as a context manager."""

@@ -63,7 +63,7 @@ class AiohttpStream:
             async with asyncio.timeout(left) as self._timer:
                 data = await self._response.content.readany()
         except TimeoutError as error:
-            raise self._too_late() from error
+            raise self._too_late(is_idle=self._begun and ends < self._deadline) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._translate(error) from error
         finally:
@@ -74,10 +74,10 @@ class AiohttpStream:
             self._require_good_end(self._protocol.exception())
         return data
 
-    def _too_late(self) -> InferenceError:
+    def _too_late(self, *, is_idle: bool) -> InferenceError:
         if self._closed:
             return closed_error()
-        if self._begun and time.monotonic() < self._deadline:
+        if is_idle:
             return idle_error(self._peer, self._idle)
         return RequestTimeoutError(f"{self._peer} did not answer in time")
 

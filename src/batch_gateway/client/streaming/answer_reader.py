@@ -20,7 +20,7 @@ from batch_gateway.client.streaming.assemble import (
 )
 from batch_gateway.client.streaming.error_event import error_of_event, reported_error
 from batch_gateway.errors import BadResponseError
-from batch_gateway.wire.chunks import decode_json
+from batch_gateway.wire.chunks import Chunk, decode_json, encode_json
 from batch_gateway.wire.error_body import short_text
 
 __all__ = ["AnswerReader"]
@@ -68,6 +68,14 @@ class AnswerReader:
             value = self._take(event)
             if value is not None:
                 yield value
+
+    def typed(self, value: dict[str, Any]) -> Chunk:
+        """A chunk that `feed` gave, for whoever reads them."""
+        try:
+            return self.assembler.chunk(value)
+        except MalformedDeltaError as error:
+            start = ServerSentEvent(encode_json(value))
+            self._fail_chunk(start, str(error), error)
 
     def finish(self) -> bytes:
         """The body of the whole answer, when the stream has ended."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from batch_gateway.client.streaming.merging import (
+    ENTRY_BYTES,
     Allowance,
     AnswerTooLargeError,
     MalformedDeltaError,
@@ -70,10 +71,6 @@ class Assembler(Protocol):
 
     def body(self) -> bytes:
         """The JSON of the whole answer. Raises IncompleteAnswerError."""
-        ...
-
-    def finish_reasons(self) -> dict[int, str]:
-        """Why each choice ended, by its index."""
         ...
 
 
@@ -140,14 +137,10 @@ class _ChoicesAssembler:
                 self._set(self._frame, name, part)
         return generated
 
-    def finish_reasons(self) -> dict[int, str]:
-        reasons = {i: one.get("finish_reason") for i, one in sorted(self._choices.items())}
-        return {index: reason for index, reason in reasons.items() if isinstance(reason, str)}
-
     def body(self) -> bytes:
         if not self._choices:
             raise IncompleteAnswerError("no choice had arrived")
-        if len(self.finish_reasons()) < len(self._choices):
+        if not all(choice.get("finish_reason") for choice in self._choices.values()):
             raise IncompleteAnswerError("there was no finish_reason")
         if not self._said_done:
             raise IncompleteAnswerError("there was no [DONE]")
@@ -207,12 +200,10 @@ class _ChoicesAssembler:
         part: Any,
         kind: type[MergedObject] | type[MergedList],
     ) -> None:
-        grown = choice.get(name)
+        grown = self._known(choice, name)
         if part is None:
-            choice.setdefault(name, None)
             return
         if grown is None:
-            self._allowance.spend(len(name))
             grown = choice[name] = kind(self._allowance)
         if not isinstance(grown, kind):
             raise MalformedDeltaError(f"{name} is of another kind than before")
@@ -220,13 +211,18 @@ class _ChoicesAssembler:
 
     def _set(self, fields: dict[str, Any], name: str, value: Any) -> None:
         """The latest value counts, but for what names the answer, which is its first chunk's."""
-        before = fields.get(name)
+        before = self._known(fields, name)
         if value is None or (before and (name in _NAMING or before == value)):
-            fields.setdefault(name, None)
             return
-        size = 0 if name not in fields else len(encode_json(_value(before)))
-        self._allowance.spend(len(name) + len(encode_json(value)) - size)
+        self._allowance.spend(len(encode_json(value)) - len(encode_json(_value(before))))
         fields[name] = value
+
+    def _known(self, fields: dict[str, Any], name: str) -> Any:
+        """What a field has been until now; it is there from now on."""
+        if name not in fields:
+            self._allowance.spend(len(name) + ENTRY_BYTES)
+            fields[name] = None
+        return fields[name]
 
 
 _NAMING = frozenset({"id", "object", "created", "model"})
@@ -294,7 +290,6 @@ class ResponsesAssembler:
     def __init__(self, limit: int) -> None:
         self._allowance = Allowance(limit)
         self._body: bytes | None = None
-        self._status = ""
 
     @property
     def complete(self) -> bool:
@@ -311,11 +306,7 @@ class ResponsesAssembler:
                 raise MalformedDeltaError(f"{event.type} comes without its response")
             self._body = encode_json(response)
             self._allowance.spend(len(self._body))
-            self._status = event.type.removeprefix("response.")
         return event.type.endswith(".delta")
-
-    def finish_reasons(self) -> dict[int, str]:
-        return {0: self._status} if self._status else {}
 
     def body(self) -> bytes:
         if self._body is None:

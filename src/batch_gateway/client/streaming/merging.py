@@ -13,10 +13,17 @@ import msgspec
 
 from batch_gateway.wire.chunks import encode_json
 
-__all__ = ["Allowance", "AnswerTooLargeError", "MalformedDeltaError", "MergedList", "MergedObject"]
+__all__ = [
+    "ENTRY_BYTES",
+    "Allowance",
+    "AnswerTooLargeError",
+    "MalformedDeltaError",
+    "MergedList",
+    "MergedObject",
+]
 
 # What an entry costs besides its own bytes, roughly.
-_ENTRY = 64
+ENTRY_BYTES = 64
 
 # Said once, though some servers repeat them in every chunk.
 _SAID_ONCE = frozenset({"role", "id", "type", "index"})
@@ -120,7 +127,7 @@ class MergedList:
 
     def _at(self, index: int) -> MergedObject:
         if index not in self._by_index:
-            self._allowance.spend(_ENTRY)
+            self._allowance.spend(ENTRY_BYTES)
             self._by_index[index] = MergedObject(self._allowance)
         return self._by_index[index]
 
@@ -146,7 +153,7 @@ class MergedObject:
             node = self._fields.get(name)
             if node is None:
                 if name not in self._fields:
-                    self._allowance.spend(len(name) + _ENTRY)
+                    self._allowance.spend(len(name) + ENTRY_BYTES)
                 node = self._fields[name] = None if part is None else self._start(name, part)
             if node is not None and part is not None:
                 node.add(part)

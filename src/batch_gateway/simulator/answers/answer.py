@@ -27,8 +27,22 @@ class Call(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """16 bytes that depend only on the body."""
-        return hashlib.blake2b(self.body, digest_size=16).digest()
+        """16 bytes that depend only on the body, and not on whether it asks for a stream."""
+        return hashlib.blake2b(_unstreamed(self.body), digest_size=16).digest()
+
+
+def _unstreamed(body: bytes) -> bytes:
+    if b'"stream"' not in body:
+        return body
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return body
+    kept = {name: raw for name, raw in fields.items() if name not in _STREAM_FIELDS}
+    return msgspec.json.encode(kept)
+
+
+_STREAM_FIELDS = frozenset({"stream", "stream_options"})
 
 
 class Answer(ABC):

@@ -203,7 +203,7 @@ class ChatAnswer(Answer):
         if self._tool is None:
             return {"role": "assistant", "content": "", "refusal": None}
         call = {"index": 0, **self._tool_call(index, "")}
-        return {"role": "assistant", "content": None, "tool_calls": [call]}
+        return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}
 
     def tokens(self, start: int, stop: int) -> list[bytes]:
         return [

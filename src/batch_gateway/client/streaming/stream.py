@@ -1,0 +1,177 @@
+"""`client.stream(request)`: the chunks of an answer as an async iterator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.wire.chunks import Chunk
+from batch_gateway.wire.usage import Usage
+
+__all__ = ["InferenceStream"]
+
+# As many chunks as may wait for a reader that is behind; then the gateway has to wait.
+_MOST_WAITING = 16
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice] = []
+    status: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+class InferenceStream:
+    """The answer to one request while it is being generated; iterate over it once.
+
+    The request is sent when the first chunk is asked for. The iteration ends when the answer is
+    complete, and raises InferenceError otherwise: an error before the first chunk was retried as
+    the configuration says, one after it is not, but says with `is_retryable` whether the whole
+    request is worth sending again.
+
+    Leaving the loop, cancelling the task that reads, and `aclose` close the request, so that the
+    server can stop generating. Use it as an async context manager to be sure of it at once.
+    """
+
+    def __init__(self, stack: Transport, request: PreparedRequest) -> None:
+        self._stack = stack
+        self._channel = _Channel()
+        self._request = msgspec.structs.replace(request, sink=self._channel)
+        self._task: asyncio.Task[InferenceResponse] | None = None
+        self._closed = False
+
+    @property
+    def request_id(self) -> str:
+        return self._request.request_id
+
+    @property
+    def response(self) -> InferenceResponse | None:
+        """The whole answer, as `generate` gives it, once the iteration has come to its end."""
+        task = self._task
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result()
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts, once the iteration has come to its end; None if the gateway sent none."""
+        return None if self.response is None else self.response.usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended ("stop", "length", "tool_calls", …), at the end."""
+        return self.finish_reasons.get(0)
+
+    @property
+    def finish_reasons(self) -> dict[int, str]:
+        """The same for every choice, by its index; of `/v1/responses` its status, as number 0."""
+        if self.response is None:
+            return {}
+        try:
+            body = _decode(self.response.body)
+        except msgspec.DecodeError:
+            return {}
+        if body.status is not None:
+            return {0: body.status}
+        reasons = ((choice.index, choice.finish_reason) for choice in body.choices)
+        return {index: reason for index, reason in reasons if reason is not None}
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._closed:
+            raise StopAsyncIteration
+        if self._task is None:
+            self._task = asyncio.create_task(self._stack.send(self._request))
+            self._task.add_done_callback(self._channel.ended)
+        try:
+            chunk = await self._channel.take()
+        except BaseException:
+            await self.aclose()
+            raise
+        if chunk is not None:
+            return chunk
+        self._closed = True
+        # Raises what the request ended with, if not with an answer.
+        self._task.result()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Close the request if it is still under way; nothing more is read."""
+        self._closed = True
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # Left in the middle by a `break`: nobody will read the rest. The collector may run in
+        # any thread, and after the loop.
+        task = self._task
+        if task is not None and not task.done() and not task.get_loop().is_closed():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+class _Channel:
+    """Chunks on their way from the request to its reader; a `ChunkSink`."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._chunks: deque[Chunk] = deque()
+        self._over = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    async def put(self, chunk: Chunk) -> None:
+        self.begun = True
+        self._chunks.append(chunk)
+        _wake(self._reader)
+        while len(self._chunks) >= _MOST_WAITING:
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
+
+    async def take(self) -> Chunk | None:
+        """The next chunk; None when there are no more."""
+        while not self._chunks:
+            if self._over:
+                return None
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        chunk = self._chunks.popleft()
+        _wake(self._writer)
+        return chunk
+
+    def ended(self, task: asyncio.Task[InferenceResponse]) -> None:
+        self._over = True
+        if not task.cancelled():
+            # Marks it as seen: a reader that has left will not look.
+            task.exception()
+        _wake(self._reader)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
