@@ -1,8 +1,10 @@
 """Run large numbers of LLM requests through an OpenAI-compatible inference gateway."""
 
 from batch_gateway.client.blocking import BlockingInferenceClient
+from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.client import HTTPInferenceClient
+from batch_gateway.client.coalesce.policy import CoalescePolicy
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
 from batch_gateway.client.endpoint import determine_endpoint
 from batch_gateway.client.rate_limit import RateLimit
@@ -38,8 +40,10 @@ __all__ = [
     "BadResponseError",
     "BatchGatewayError",
     "BlockingInferenceClient",
+    "CacheConfig",
     "CircuitBreakerPolicy",
     "CircuitOpenError",
+    "CoalescePolicy",
     "ConfigError",
     "DeadlineExceededError",
     "ErrorCategory",

@@ -20,9 +20,10 @@ BatchGatewayError
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "AuthenticationError",
@@ -134,6 +135,14 @@ class InferenceError(BatchGatewayError):
     @property
     def cause(self) -> BaseException | None:
         return self.__cause__
+
+    def copy_for(self, request_id: str, *, attempts: int) -> Self:
+        """The same failure of another request that shared its fate."""
+        other = copy.copy(self)
+        other.request_id = request_id
+        other.attempts = attempts
+        other.__cause__ = self.__cause__
+        return other
 
     def __str__(self) -> str:
         return self.message

@@ -8,8 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
+from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerTransport
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
+from batch_gateway.client.coalesce.layer import CoalescingTransport
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
@@ -55,9 +57,33 @@ def build_stack(
         )
     if config.retry is not None:
         stack = RetryTransport(stack, config.retry, clock, on_retry=events.retry_scheduled)
+    if config.coalesce is not None:
+        stack = CoalescingTransport(stack, config.coalesce, clock, on_coalesced=events.coalesced)
+    if config.cache is not None:
+        stack = _cached(stack, config, config.cache, clock, events)
     if events.is_observed:
         stack = InstrumentationTransport(stack, events, clock)
     return stack
+
+
+def _cached(
+    stack: Transport,
+    config: HTTPInferenceClientConfig,
+    cache: CacheConfig,
+    clock: Clock,
+    events: GatewayEvents,
+) -> Transport:
+    # SQLite is loaded only where it is used.
+    from batch_gateway.client.cache.layer import CacheTransport  # noqa: PLC0415
+
+    return CacheTransport(
+        stack,
+        cache,
+        clock,
+        namespace=gateway_name(config),
+        headers=config.header_pairs(),
+        on_look_up=events.cache_looked_up,
+    )
 
 
 def _gateway_transport(

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
+from batch_gateway.client.coalesce.policy import CoalescePolicy
 from batch_gateway.client.config_checks import (
     PathLike,
     normalise_duration,
@@ -168,6 +170,8 @@ class HTTPInferenceClientConfig:
             together here. `timeout` is then that of the first byte.
         stream_idle_timeout: how long a streamed answer may stand still once it has begun.
         max_event_bytes: a larger event of a stream is an error.
+        cache: where exact answers are kept; None keeps none.
+        coalesce: how single prompts and inputs are sent together; None sends each alone.
         retry: the policy, or None to send everything once.
         circuit_breaker: when to stop sending to a gateway that fails; None never does.
         rate_limit: requests and tokens a minute; None for no limit.
@@ -193,6 +197,8 @@ class HTTPInferenceClientConfig:
     stream_upstream: bool = False
     stream_idle_timeout: Duration = 60.0
     max_event_bytes: int = MAX_EVENT_BYTES
+    cache: CacheConfig | None = None
+    coalesce: CoalescePolicy | None = None
     retry: RetryPolicy | None = field(default_factory=RetryPolicy)
     circuit_breaker: CircuitBreakerPolicy | None = None
     rate_limit: RateLimit | None = None

@@ -45,10 +45,14 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True):
         status_code: 200 to 299.
         headers: of the response; look-up ignores case.
         body: the JSON as received.
-        attempts: how many times the request was sent, 1 when the first answer was good.
+        attempts: how many times the request was sent, 1 when the first answer was good, 0 when
+            it was not sent because the answer was in the cache or on its way already.
         duration: seconds from the call of `generate` to the last byte, waits included.
         time_to_first_token: seconds from sending the request, the last time, to the first chunk
             with something generated in it; None when the answer was not streamed.
+        from_cache: it answered an identical request; the gateway counted no tokens for this one.
+        coalesced: how many requests were sent together with it, itself included. Above 1 the
+            token counts in the body are its share of theirs.
     """
 
     request_id: str
@@ -58,6 +62,8 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 1
     duration: float = 0.0
     time_to_first_token: float | None = None
+    from_cache: bool = False
+    coalesced: int = 1
 
     def json(self) -> Any:
         """The body decoded anew on each call."""

@@ -57,6 +57,14 @@ def prompt_sizes(prompt: Prompt, name: str) -> list[int]:
     return [len(item) for item in prompt if isinstance(item, list)]
 
 
+def _calls(call: Call, prompt: Prompt) -> list[Call]:
+    """Each prompt of a list as a request of its own: its neighbours do not change its answer."""
+    if isinstance(prompt, str) or all(isinstance(item, int) for item in prompt):
+        return [call]
+    fields = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])
+    return [call._replace(body=msgspec.json.encode({**fields, "prompt": item})) for item in prompt]
+
+
 class CompletionAnswer(Answer):
     """The answer to one completion request."""
 
@@ -73,7 +81,11 @@ class CompletionAnswer(Answer):
         self._id = f"cmpl-{call.digest.hex()}"
         limit = request.max_tokens or _DEFAULT_MAX_TOKENS
         limits = Limits(limit, request.min_tokens, request.ignore_eos)
-        self._choices = generate(call, limits, self.width)
+        self._choices = [
+            choice
+            for alone in _calls(call, request.prompt)
+            for choice in generate(alone, limits, request.n or 1)
+        ]
         self._echo = request.prompt if request.echo and isinstance(request.prompt, str) else ""
         self.output_tokens = max(len(choice.words) for choice in self._choices)
         self._prompt = request.prompt if isinstance(request.prompt, str) else ""

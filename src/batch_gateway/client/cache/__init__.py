@@ -1,0 +1,1 @@
+"""Exact answers for identical requests, kept on disk."""

@@ -1,0 +1,223 @@
+"""The layer that answers from the cache, and sends identical requests in flight once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from batch_gateway.client.byte_size import byte_count
+from batch_gateway.client.cache.key import answer_key
+from batch_gateway.client.cache.policy import CacheConfig
+from batch_gateway.client.cache.store import StoredAnswer, kind_of_file
+from batch_gateway.client.cache.store_thread import StoreThread
+from batch_gateway.client.clock import Clock
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.durations import format_duration, seconds
+from batch_gateway.errors import ConfigError, DeadlineExceededError, InferenceError
+from batch_gateway.wire.headers import Headers
+
+__all__ = ["CacheTransport"]
+
+
+class _ErrorOnly(msgspec.Struct):
+    error: Any = None
+
+
+_decode_error = msgspec.json.Decoder(_ErrorOnly).decode
+
+# What the leader of identical requests leaves to one that waits for it: the answer or error, or
+# None for the lead itself.
+_Legacy = InferenceResponse | InferenceError | None
+_Flight = deque["asyncio.Future[_Legacy]"]
+OnLookUp = Callable[[Literal["hit", "miss", "joined"]], None]
+
+
+class CacheTransport:
+    """Looks every request up, and keeps every good answer.
+
+    Of identical requests under way the first leads: it looks up and sends, the others wait for
+    what becomes of it. A leader that is cancelled, or whose own deadline passes, leaves the lead
+    to the next. Streams pass as they are.
+
+    Raises ConfigError when something else stands where the cache should be.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        config: CacheConfig,
+        clock: Clock,
+        *,
+        namespace: str,
+        headers: Iterable[tuple[str, str]] = (),
+        on_look_up: OnLookUp | None = None,
+    ) -> None:
+        self._path = _checked_path(Path(config.path))
+        self._inner = inner
+        self._config = config
+        self._clock = clock
+        self._namespace = namespace if config.namespace is None else config.namespace
+        self._headers = tuple(headers)
+        self._on_look_up = on_look_up
+        self._flights: dict[bytes, _Flight] = {}
+        self._thread: StoreThread | None = None
+        self._closed = False
+
+    @property
+    def _store(self) -> StoreThread:
+        # Made at the first request, since it belongs to that one's event loop.
+        if self._thread is None:
+            age = self._config.max_age
+            self._thread = StoreThread(
+                self._path,
+                byte_count(self._config.max_bytes),
+                float("inf") if age is None else seconds(age),
+                self._clock.wall_time,
+            )
+        return self._thread
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        if request.sink is not None or self._closed:
+            return await self._inner.send(request)
+        key = answer_key(request, self._namespace, self._headers)
+        if key is None:
+            return await self._inner.send(request)
+        flight = self._flights.get(key)
+        if flight is None:
+            self._flights[key] = deque()
+            return await self._lead(key, request)
+        return await self._follow(key, flight, request)
+
+    async def _lead(self, key: bytes, request: PreparedRequest) -> InferenceResponse:
+        try:
+            response = await self._look_up_or_send(key, request)
+        except DeadlineExceededError:
+            self._hand_over(key)
+            raise
+        except InferenceError as error:
+            self._land(key, error)
+            raise
+        except BaseException:
+            self._hand_over(key)
+            raise
+        self._land(key, response)
+        return response
+
+    async def _look_up_or_send(self, key: bytes, request: PreparedRequest) -> InferenceResponse:
+        kept = None if self._closed else await self._store.get(key)
+        if kept is not None:
+            self._tell("hit")
+            return self._answer(request, kept.body, kept.content_type)
+        self._tell("miss")
+        response = await self._inner.send(request)
+        if response.status_code == 200 and not self._closed and not _is_error(response.body):
+            answer = StoredAnswer(response.body, _content_type(response), self._clock.wall_time())
+            self._store.put(key, answer)
+        return response
+
+    async def _follow(
+        self, key: bytes, flight: _Flight, request: PreparedRequest
+    ) -> InferenceResponse:
+        legacy: asyncio.Future[_Legacy] = asyncio.get_running_loop().create_future()
+        flight.append(legacy)
+        remaining = request.deadline - self._clock.monotonic()
+        try:
+            async with asyncio.timeout(None if remaining == float("inf") else remaining):
+                left = await legacy
+        except BaseException as error:
+            if legacy.done() and not legacy.cancelled() and legacy.result() is None:
+                self._hand_over(key)
+            legacy.cancel()
+            if isinstance(error, TimeoutError):
+                raise self._deadline_error(request) from error
+            raise
+        if left is None:
+            return await self._lead(key, request)
+        self._tell("joined")
+        if isinstance(left, InferenceError):
+            raise left.copy_for(request.request_id, attempts=0)
+        return self._answer(request, left.body, _content_type(left), left.status_code)
+
+    def _hand_over(self, key: bytes) -> None:
+        """Somebody who waits takes the lead; with nobody left the flight is over."""
+        flight = self._flights[key]
+        while flight:
+            follower = flight.popleft()
+            if not follower.done():
+                follower.set_result(None)
+                return
+        del self._flights[key]
+
+    def _land(self, key: bytes, legacy: InferenceResponse | InferenceError) -> None:
+        for follower in self._flights.pop(key):
+            if not follower.done():
+                follower.set_result(legacy)
+
+    def _answer(
+        self, request: PreparedRequest, body: bytes, content_type: str, status_code: int = 200
+    ) -> InferenceResponse:
+        return InferenceResponse(
+            request_id=request.request_id,
+            status_code=status_code,
+            # The others are about an exchange that this request had no part in.
+            headers=Headers(((b"content-type", content_type.encode("latin-1")),)),
+            body=body,
+            attempts=0,
+            duration=self._clock.monotonic() - request.started,
+            from_cache=True,
+        )
+
+    def _deadline_error(self, request: PreparedRequest) -> DeadlineExceededError:
+        allowed = format_duration(max(0.0, request.deadline - request.started))
+        return DeadlineExceededError(
+            f"the deadline passed {allowed} after the request was made, "
+            "while an identical request was under way",
+            request_id=request.request_id,
+        )
+
+    def _tell(self, result: Literal["hit", "miss", "joined"]) -> None:
+        if self._on_look_up is not None:
+            self._on_look_up(result)
+
+    async def aclose(self) -> None:
+        """Close what is inside, and have what was answered written to disk."""
+        try:
+            await self._inner.aclose()
+        finally:
+            self._closed = True
+            if self._thread is not None:
+                thread, self._thread = self._thread, None
+                await thread.close()
+
+
+def _content_type(response: InferenceResponse) -> str:
+    return response.headers.get("content-type", "application/json")
+
+
+def _is_error(body: bytes) -> bool:
+    """Whether a success is none: some gateways send their errors with status 200."""
+    try:
+        return bool(_decode_error(body).error)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return b'"error"' in body
+
+
+def _checked_path(path: Path) -> Path:
+    """Raises ConfigError for a place where no cache can be, or where something else is."""
+    try:
+        if not path.parent.is_dir():
+            raise ConfigError("cache.path", f"there is no folder {path.parent}")
+        if path.is_dir():
+            raise ConfigError("cache.path", f"{path} is a folder; give the path of a file")
+        other = kind_of_file(path)
+    except OSError as error:
+        raise ConfigError("cache.path", f"{path}: {error.strerror}") from error
+    if other:
+        raise ConfigError("cache.path", f"{path} is {other}, not an answer cache")
+    return path

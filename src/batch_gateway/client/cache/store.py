@@ -1,0 +1,201 @@
+"""Answers in an SQLite file: one thread, plain calls, errors of SQLite passed on.
+
+SQLite in WAL mode: readers and a writer of several processes do not block each other, a process
+that is killed loses nothing it committed, and a power failure loses recent answers but leaves the
+file sound (https://www.sqlite.org/wal.html, `synchronous=NORMAL`).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["AnswerStore", "StoredAnswer", "is_busy", "is_damage", "kind_of_file"]
+
+# "bgch" in the header of the file tells ours from other databases.
+_APPLICATION_ID = 0x62676368
+_VERSION = 1
+_MAGIC = b"SQLite format 3\0"
+_BUSY_SECONDS = 0.2
+_ROW_OVERHEAD = 160
+_CANDIDATES = 500
+_WAL_BYTES = 16 * 2**20
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    content_type TEXT NOT NULL,
+    body BLOB NOT NULL,
+    checksum INTEGER NOT NULL,
+    created REAL NOT NULL,
+    used REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS answers_by_use ON answers (used);
+CREATE INDEX IF NOT EXISTS answers_by_age ON answers (created);
+"""
+
+
+class StoredAnswer(msgspec.Struct, frozen=True):
+    """What is kept of a response whose status was 200. `created` is Unix time."""
+
+    body: bytes
+    content_type: str
+    created: float
+
+
+class AnswerStore:
+    """One connection to the file, for the thread that made it.
+
+    Raises sqlite3.Error from every method; see `is_damage` and `is_busy`.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, max_age: float, now: float) -> None:
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        # Not readable by others: answers may be as private as what was asked.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        found = path.stat()
+        self.file = (found.st_dev, found.st_ino)
+        self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            self._prepare()
+            self._drop_expired(now)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        run = self._connection.execute
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        run(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        if run("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID:
+            if run("PRAGMA user_version").fetchone()[0] == _VERSION:
+                return
+            run("DROP TABLE IF EXISTS answers")
+        run("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            run(statement)
+        run(f"PRAGMA application_id = {_APPLICATION_ID}")
+        run(f"PRAGMA user_version = {_VERSION}")
+        run("COMMIT")
+
+    def get(self, key: bytes, now: float) -> StoredAnswer | None:
+        """The answer, unless there is none, it is too old, or its bytes have changed."""
+        row = self._connection.execute(
+            "SELECT body, content_type, created, checksum FROM answers WHERE key = ?", (key,)
+        ).fetchone()
+        if row is None:
+            return None
+        body, content_type, created, checksum = row
+        if now - created > self._max_age or zlib.crc32(body) != checksum:
+            return None
+        return StoredAnswer(body, content_type, created)
+
+    def write(
+        self, answers: Mapping[bytes, StoredAnswer], used: Collection[bytes], now: float
+    ) -> None:
+        """Keep `answers`, note which keys were `used`, and make room; all or nothing."""
+        run = self._connection.execute
+        run("BEGIN IMMEDIATE")
+        try:
+            self._touch(used, now)
+            kept = {
+                key: answer
+                for key, answer in answers.items()
+                if _size(answer) <= self._max_bytes // 4
+            }
+            self._make_room(sum(map(_size, kept.values())), now)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO answers"
+                " (key, content_type, body, checksum, created, used) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    (key, a.content_type, a.body, zlib.crc32(a.body), a.created, now)
+                    for key, a in kept.items()
+                ),
+            )
+            run("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                run("ROLLBACK")
+            raise
+
+    def _touch(self, used: Iterable[bytes], now: float) -> None:
+        self._connection.executemany(
+            "UPDATE answers SET used = ? WHERE key = ? AND used < ?",
+            ((now, key, now) for key in used),
+        )
+
+    def _make_room(self, incoming: int, now: float) -> None:
+        """Drop what is too old and then what was used longest ago, until `incoming` bytes fit."""
+        if self._excess(incoming) > 0:
+            self._drop_expired(now)
+        while (excess := self._excess(incoming)) > 0:
+            oldest = self._connection.execute(
+                "SELECT id, length(body) FROM answers ORDER BY used, id LIMIT ?", (_CANDIDATES,)
+            ).fetchall()
+            if not oldest:
+                return
+            dropped: list[tuple[int]] = []
+            for row, length in oldest:
+                if excess <= 0:
+                    break
+                dropped.append((row,))
+                excess -= length + _ROW_OVERHEAD
+            self._connection.executemany("DELETE FROM answers WHERE id = ?", dropped)
+
+    def _excess(self, incoming: int) -> int:
+        read = self._connection.execute
+        pages: int = read("PRAGMA page_count").fetchone()[0]
+        free: int = read("PRAGMA freelist_count").fetchone()[0]
+        size: int = read("PRAGMA page_size").fetchone()[0]
+        return (pages - free) * size + incoming - self._max_bytes
+
+    def _drop_expired(self, now: float) -> None:
+        self._connection.execute("DELETE FROM answers WHERE created < ?", (now - self._max_age,))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _size(answer: StoredAnswer) -> int:
+    # With what a page loses at its end, roughly.
+    return len(answer.body) + _ROW_OVERHEAD
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is broken."""
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another process is writing just now."""
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _code(error: sqlite3.Error) -> int:
+    # The low byte is the kind, the rest details.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def kind_of_file(path: Path) -> str:
+    """What stands at `path`: "" when a cache may, else whose it seems to be.
+
+    A cache that a crash has left in a bad state starts with zeros or with anything; text and the
+    databases of others do not come about that way. Raises OSError.
+    """
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        start = file.read(100)
+    if start.startswith(_MAGIC):
+        owner = int.from_bytes(start[68:72], "big")
+        return "" if owner in (0, _APPLICATION_ID) else "another program's database"
+    text = start.decode("utf-8", "ignore")
+    return "a text file" if start and "\0" not in text and len(text) > len(start) // 2 else ""

@@ -1,0 +1,174 @@
+"""The file: limits, age, damage, and other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from batch_gateway.client.cache.store import AnswerStore, StoredAnswer, kind_of_file
+from batch_gateway.client.cache.store_thread import StoreThread
+
+MIB = 2**20
+FOREVER = float("inf")
+
+
+def answer(text: str = "x", created: float = 0.0, size: int = 0) -> StoredAnswer:
+    return StoredAnswer(text.encode() * (size or 1), "application/json", created)
+
+
+def name(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def opened(path: Path, max_age: float = FOREVER, now: float = 0.0) -> AnswerStore:
+    return AnswerStore(path, MIB, max_age, now)
+
+
+def test_what_was_written_is_there_for_the_next_who_opens_it(tmp_path: Path) -> None:
+    store = opened(tmp_path / "c")
+    store.write({name(1): answer("one"), name(2): answer("two")}, (), 0.0)
+    store.write({name(1): answer("uno")}, (), 1.0)
+    store.close()
+    again = opened(tmp_path / "c")
+    assert again.get(name(1), 2.0) == answer("uno")
+    assert again.get(name(2), 2.0) == answer("two")
+    assert again.get(name(3), 2.0) is None
+    again.close()
+    assert (tmp_path / "c").stat().st_mode & 0o077 == 0
+
+
+def test_it_stays_within_its_size_and_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
+    store = opened(tmp_path / "c")
+    for number in range(100):
+        store.write({name(number): answer("x", size=20_000)}, {name(0)}, float(number))
+        assert (tmp_path / "c").stat().st_size <= MIB + 50_000
+    assert store.get(name(0), 100.0) is not None
+    assert store.get(name(99), 100.0) is not None
+    kept = [n for n in range(1, 100) if store.get(name(n), 100.0) is not None]
+    assert kept == list(range(100 - len(kept), 100))
+    assert len(kept) > 30
+    store.close()
+
+
+def test_an_answer_as_large_as_the_cache_does_not_push_out_all_others(tmp_path: Path) -> None:
+    store = opened(tmp_path / "c")
+    store.write({name(1): answer()}, (), 0.0)
+    store.write({name(2): answer("x", size=MIB)}, (), 1.0)
+    assert (store.get(name(1), 1.0), store.get(name(2), 1.0)) == (answer(), None)
+    store.close()
+
+
+def test_old_answers_are_not_given_and_dropped_when_it_is_opened(tmp_path: Path) -> None:
+    store = opened(tmp_path / "c", max_age=60.0)
+    store.write({name(1): answer("old", 0.0), name(2): answer("new", 50.0)}, (), 50.0)
+    assert store.get(name(1), 59.0) is not None
+    assert store.get(name(1), 61.0) is None
+    store.close()
+    store = opened(tmp_path / "c", max_age=60.0, now=61.0)
+    store.close()
+    store = opened(tmp_path / "c")
+    assert store.get(name(1), 61.0) is None
+    assert store.get(name(2), 61.0) is not None
+    store.close()
+
+
+def test_bytes_that_have_changed_are_no_answer(tmp_path: Path) -> None:
+    store = opened(tmp_path / "c")
+    store.write({name(1): answer()}, (), 0.0)
+    store.close()
+    with sqlite3.connect(tmp_path / "c") as tampering:
+        tampering.execute("UPDATE answers SET body = x'00'")
+    tampering.close()
+    store = opened(tmp_path / "c")
+    assert store.get(name(1), 0.0) is None
+    store.close()
+
+
+def thread(path: Path) -> StoreThread:
+    return StoreThread(path, MIB, FOREVER, lambda: 0.0)
+
+
+def fill_and_close(path: Path, numbers: range) -> None:
+    async def fill() -> None:
+        store = thread(path)
+        for number in numbers:
+            store.put(name(number), answer(str(number)))
+            assert await store.get(name(number)) == answer(str(number))
+        await store.close()
+
+    asyncio.run(fill())
+
+
+def found(path: Path, numbers: range) -> list[bool]:
+    async def look() -> list[bool]:
+        store = thread(path)
+        answers = await asyncio.gather(*(store.get(name(number)) for number in numbers))
+        await store.close()
+        return [one is not None for one in answers]
+
+    return asyncio.run(look())
+
+
+@pytest.mark.parametrize("damage", ["garbage", "torn", "zeros", "middle"])
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    path = tmp_path / "c"
+    fill_and_close(path, range(2000))
+    whole = path.read_bytes()
+    spoilt = {
+        "garbage": os.urandom(50_000),
+        "torn": whole[: len(whole) // 3],
+        "zeros": bytes(len(whole)),
+        "middle": whole[:4096] + os.urandom(len(whole) - 4096),
+    }[damage]
+    path.write_bytes(spoilt)
+    with caplog.at_level(logging.WARNING, "batch_gateway.cache"):
+        assert not all(found(path, range(2000)))
+        fill_and_close(path, range(10))
+    assert all(found(path, range(10)))
+    assert "is damaged" in caplog.text
+    aside = list(tmp_path.glob("c.damaged-*"))
+    assert len(aside) == 1
+
+
+def test_a_disk_that_cannot_be_written_costs_the_cache_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "gone"
+    assert found(folder / "c", range(3)) == [False] * 3
+    assert "is not used any more" in caplog.text
+
+
+def test_other_peoples_files_are_told_from_a_damaged_cache(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    assert kind_of_file(path) == ""
+    for content, kind in [
+        (b"", ""),
+        (bytes(5000), ""),
+        (os.urandom(100) + b"\0", ""),
+        (b'{"custom_id": "a"}\n', "a text file"),
+        ("Grüße".encode(), "a text file"),
+    ]:
+        path.write_bytes(content)
+        assert kind_of_file(path) == kind
+    path.unlink()
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA application_id = 7")
+        other.execute("CREATE TABLE t (x)")
+    other.close()
+    assert kind_of_file(path) == "another program's database"
+    path.unlink()
+    opened(path).close()
+    assert kind_of_file(path) == ""
+
+
+def test_many_answers_at_once_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    fill_and_close(path, range(1500))
+    assert all(found(path, range(1500)))
