@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from batch_gateway.client.cache.store import AnswerStore, StoredAnswer, kind_of_file
+from batch_gateway.client.cache.place import check_place
+from batch_gateway.client.cache.store import AnswerStore, StoredAnswer
 from batch_gateway.client.cache.store_thread import StoreThread
+from batch_gateway.errors import ConfigError
 
 MIB = 2**20
 FOREVER = float("inf")
@@ -145,27 +147,35 @@ def test_a_disk_that_cannot_be_written_costs_the_cache_and_nothing_else(
     assert "is not used any more" in caplog.text
 
 
+def refusal(path: Path) -> str:
+    try:
+        check_place(path)
+    except ConfigError as error:
+        return error.problem.removeprefix(f"{path} ")
+    return ""
+
+
 def test_other_peoples_files_are_told_from_a_damaged_cache(tmp_path: Path) -> None:
     path = tmp_path / "f"
-    assert kind_of_file(path) == ""
-    for content, kind in [
-        (b"", ""),
-        (bytes(5000), ""),
-        (os.urandom(100) + b"\0", ""),
-        (b'{"custom_id": "a"}\n', "a text file"),
-        ("Grüße".encode(), "a text file"),
+    assert refusal(path) == ""
+    for content, is_cache in [
+        (b"", True),
+        (bytes(5000), True),
+        (bytes(range(256)), True),
+        (b'{"custom_id": "a"}\n', False),
+        ("Grüße".encode(), False),
     ]:
         path.write_bytes(content)
-        assert kind_of_file(path) == kind
+        assert refusal(path) == ("" if is_cache else "is a text file, not an answer cache")
     path.unlink()
     with sqlite3.connect(path) as other:
         other.execute("PRAGMA application_id = 7")
         other.execute("CREATE TABLE t (x)")
     other.close()
-    assert kind_of_file(path) == "another program's database"
+    assert "another program's database" in refusal(path)
     path.unlink()
     opened(path).close()
-    assert kind_of_file(path) == ""
+    assert refusal(path) == ""
 
 
 def test_many_answers_at_once_are_all_kept(tmp_path: Path) -> None:

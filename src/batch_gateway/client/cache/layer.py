@@ -12,14 +12,15 @@ import msgspec
 
 from batch_gateway.client.byte_size import byte_count
 from batch_gateway.client.cache.key import answer_key
+from batch_gateway.client.cache.place import check_place
 from batch_gateway.client.cache.policy import CacheConfig
-from batch_gateway.client.cache.store import StoredAnswer, kind_of_file
+from batch_gateway.client.cache.store import StoredAnswer
 from batch_gateway.client.cache.store_thread import StoreThread
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.durations import format_duration, seconds
-from batch_gateway.errors import ConfigError, DeadlineExceededError, InferenceError
+from batch_gateway.errors import DeadlineExceededError, InferenceError
 from batch_gateway.wire.headers import Headers
 
 __all__ = ["CacheTransport"]
@@ -58,7 +59,8 @@ class CacheTransport:
         headers: Iterable[tuple[str, str]] = (),
         on_look_up: OnLookUp | None = None,
     ) -> None:
-        self._path = _checked_path(Path(config.path))
+        self._path = Path(config.path)
+        check_place(self._path)
         self._inner = inner
         self._config = config
         self._clock = clock
@@ -206,18 +208,3 @@ def _is_error(body: bytes) -> bool:
         return bool(_decode_error(body).error)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return b'"error"' in body
-
-
-def _checked_path(path: Path) -> Path:
-    """Raises ConfigError for a place where no cache can be, or where something else is."""
-    try:
-        if not path.parent.is_dir():
-            raise ConfigError("cache.path", f"there is no folder {path.parent}")
-        if path.is_dir():
-            raise ConfigError("cache.path", f"{path} is a folder; give the path of a file")
-        other = kind_of_file(path)
-    except OSError as error:
-        raise ConfigError("cache.path", f"{path}: {error.strerror}") from error
-    if other:
-        raise ConfigError("cache.path", f"{path} is {other}, not an answer cache")
-    return path

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["AnswerStore", "StoredAnswer", "is_busy", "is_damage", "kind_of_file"]
+from batch_gateway.client.cache.place import APPLICATION_ID
 
-# "bgch" in the header of the file tells ours from other databases.
-_APPLICATION_ID = 0x62676368
+__all__ = ["AnswerStore", "StoredAnswer", "is_busy", "is_damage"]
+
 _VERSION = 1
-_MAGIC = b"SQLite format 3\0"
 _BUSY_SECONDS = 0.2
 _ROW_OVERHEAD = 160
 _CANDIDATES = 500
@@ -75,14 +74,14 @@ class AnswerStore:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        if run("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID:
+        if run("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
             if run("PRAGMA user_version").fetchone()[0] == _VERSION:
                 return
             run("DROP TABLE IF EXISTS answers")
         run("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
             run(statement)
-        run(f"PRAGMA application_id = {_APPLICATION_ID}")
+        run(f"PRAGMA application_id = {APPLICATION_ID}")
         run(f"PRAGMA user_version = {_VERSION}")
         run("COMMIT")
 
@@ -182,20 +181,3 @@ def is_busy(error: sqlite3.Error) -> bool:
 def _code(error: sqlite3.Error) -> int:
     # The low byte is the kind, the rest details.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def kind_of_file(path: Path) -> str:
-    """What stands at `path`: "" when a cache may, else whose it seems to be.
-
-    A cache that a crash has left in a bad state starts with zeros or with anything; text and the
-    databases of others do not come about that way. Raises OSError.
-    """
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        start = file.read(100)
-    if start.startswith(_MAGIC):
-        owner = int.from_bytes(start[68:72], "big")
-        return "" if owner in (0, _APPLICATION_ID) else "another program's database"
-    text = start.decode("utf-8", "ignore")
-    return "a text file" if start and "\0" not in text and len(text) > len(start) // 2 else ""
