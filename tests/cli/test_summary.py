@@ -177,6 +177,8 @@ def test_the_json_object_has_the_documented_keys() -> None:
             },
         ],
         "usage": {"input_tokens": 12_000, "output_tokens": 3_000, "total_tokens": 15_000},
+        "streamed": 0,
+        "time_to_first_token_seconds": None,
         "retries": 7,
         "duration_seconds": 10.0,
         "requests_per_second": 80.0,
@@ -189,3 +191,10 @@ def test_the_json_object_has_the_documented_keys() -> None:
 def test_a_run_that_took_no_time_has_no_rate() -> None:
     assert as_json(ended(seconds=0.0))["requests_per_second"] == 0
     assert as_json(ended(seconds=0.0))["tokens_per_second"] == 0
+
+
+def test_streamed_answers_are_counted_with_the_time_to_their_first_token() -> None:
+    report = ended(streamed=1200, time_to_first_token=0.1234)
+    assert "1,200 answers, the first token after 123ms on average" in plain(as_text(report))
+    assert as_json(report)["time_to_first_token_seconds"] == 0.123
+    assert "streamed" not in plain(as_text(ALL_GOOD))

@@ -16,7 +16,10 @@ _REQUEST_ID = b"x-request-id"
 class Outcome(msgspec.Struct, frozen=True):
     """A request that has ended, ready to be recorded.
 
-    `category` is None for a success. `input_tokens` and `output_tokens` are those of the answer.
+    An answer `from_cache` cost no tokens. `coalesced` requests were sent as one.
+
+    `category` is None for a success. `input_tokens` and `output_tokens` are those of the answer;
+    `time_to_first_token`, in seconds, is None where it was not streamed.
     """
 
     index: int
@@ -28,6 +31,9 @@ class Outcome(msgspec.Struct, frozen=True):
     message: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    from_cache: bool = False
+    coalesced: int = 1
+    time_to_first_token: float | None = None
 
 
 def success_outcome(
@@ -44,6 +50,9 @@ def success_outcome(
         response.attempts,
         input_tokens=usage.input_tokens if usage else 0,
         output_tokens=usage.output_tokens if usage else 0,
+        from_cache=response.from_cache,
+        coalesced=response.coalesced,
+        time_to_first_token=response.time_to_first_token,
     )
 
 

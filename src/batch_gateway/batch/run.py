@@ -188,6 +188,8 @@ class _Run:
             causes=stats.first_causes(),
             input_tokens=stats.input_tokens,
             output_tokens=stats.output_tokens,
+            streamed=stats.streamed,
+            time_to_first_token=stats.mean_time_to_first_token,
             retries=stats.retries,
             seconds=self.clock.monotonic() - stats.started,
             gateway_problem=_gateway_problem(lanes),

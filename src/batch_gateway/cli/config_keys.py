@@ -153,6 +153,8 @@ GATEWAY_SETTINGS: tuple[Setting, ...] = (
     Setting("max_backoff", _duration),
     Setting("patience", _duration),
     Setting("api_key", _secret),
+    Setting("stream_upstream", _switch),
+    Setting("idle_timeout", _duration),
     Setting("api_key_file", _path),
     Setting("api_key_env", _text),
     Setting("inference_objective", _text),

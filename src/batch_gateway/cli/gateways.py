@@ -36,6 +36,8 @@ _RATE_LIMIT = {
     "rpm": "requests_per_minute",
     "tpm": "tokens_per_minute",
     "learn_rate_limits": "learn",
+# `idle_timeout` of the client itself is another one: how long an unused connection is kept.
+_STREAMING = {"stream_upstream": "stream_upstream", "idle_timeout": "stream_idle_timeout"}
 }
 _SCHEDULING = {
     "inference_objective": "objective",
@@ -65,6 +67,7 @@ def gateway_config(
 ) -> HTTPInferenceClientConfig:
     """The client's configuration, checked down to key files and certificates.
 
+    **{client_field: name for name, client_field in _STREAMING.items()},
     Raises CommandFailure that names the flag, variable or line of the config file.
     """
     with naming_the_setting({**given, "gateway": url}):
@@ -90,6 +93,7 @@ def gateway_config(
 def naming_the_setting(given: Mapping[str, Given]) -> Generator[None]:
     """Turns a ConfigError into a CommandFailure that says where the setting was given."""
     try:
+            **_chosen(given, _STREAMING),
         yield
     except ConfigError as error:
         client_field = error.field.partition("[")[0]

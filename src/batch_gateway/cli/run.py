@@ -71,6 +71,14 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
     "--learn-rate-limits",
     is_flag=True,
     default=None,
+@option(
+    _PACE,
+    "--stream-upstream",
+    is_flag=True,
+    default=None,
+    help="Let answers be streamed and put them together: no time limit but the idle one.",
+)
+@duration_option(_PACE, "--idle-timeout", help="Of a streamed answer that stands still.  [60s]")
     help="Obey the limits in x-ratelimit-* headers too.",
 )
 @duration_option(_PACE, "--patience", help="Wait so long for a gateway that went down.  [30m]")

@@ -117,6 +117,8 @@ def as_json(report: RunReport) -> dict[str, Any]:
         },
         "retries": summary.retries,
         "duration_seconds": round(summary.seconds, 3),
+        "streamed": summary.streamed,
+        "time_to_first_token_seconds": _rounded(summary.time_to_first_token),
         "requests_per_second": round(summary.requests_per_second, 3),
         "tokens_per_second": round(report.tokens_per_second, 3),
         "output_file": report.output,
@@ -130,6 +132,10 @@ def _cause_json(cause: Cause) -> dict[str, Any]:
         "custom_id": cause.custom_id,
         "category": cause.category.value,
         "status_code": cause.status_code,
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
         "message": cause.message,
         "count": cause.count,
     }
@@ -201,6 +207,13 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "errors", report.errors
 
 
+    if summary.from_cache:
+        yield "cache", f"{summary.from_cache:,} answers not asked for again"
+    if summary.coalesced:
+        yield "joined", f"{summary.coalesced:,} requests, sent as {summary.joint_requests:,}"
+    if summary.time_to_first_token is not None:
+        first = format_duration(round(summary.time_to_first_token, 3))
+        yield "streamed", f"{summary.streamed:,} answers, the first token after {first} on average"
 def _causes(report: RunReport) -> StyledText:
     text: StyledText = []
     for cause in report.summary.causes:

@@ -1,0 +1,71 @@
+"""`run --stream-upstream`: the same results, without a limit on how long an answer may take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
+from tests.cli.commands import batch_gateway, chat_line, read_lines, write_batch
+
+
+def results(path: Path) -> dict[str, Any]:
+    return {line["custom_id"]: line["response"]["body"] for line in read_lines(path)}
+
+
+def test_results_are_the_same_as_without(tmp_path: Path, gateway: GatewayHandle) -> None:
+    # The simulator's answers depend on every byte of a request, blanks included.
+    lines = (json.dumps(chat_line(f"req-{n}"), separators=(",", ":")) for n in range(20))
+    (tmp_path / "requests.jsonl").write_text("\n".join(lines))
+    command = ("run", "requests.jsonl", "--gateway", gateway.url)
+    assert batch_gateway(*command, "-o", "plain.jsonl", cwd=tmp_path).returncode == 0
+    gateway.clear_journal()
+    run = batch_gateway(*command, "-o", "streamed.jsonl", "--stream-upstream", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "20 answers, the first token after " in run.stdout
+    assert all(b'"stream":true' in sent.body for sent in gateway.recent_requests())
+    plain, streamed = results(tmp_path / "plain.jsonl"), results(tmp_path / "streamed.jsonl")
+    for body in (*plain.values(), *streamed.values()):
+        del body["created"]
+    assert list(map(json.dumps, streamed.values())) == [json.dumps(plain[i]) for i in streamed]
+
+
+def test_a_generation_outlives_the_timeout_and_a_stalled_one_does_not(tmp_path: Path) -> None:
+    long = chat_line("long")
+    long["body"] |= {"max_tokens": 60, "ignore_eos": True}
+    stalled = chat_line("stalled", "fault-stall-body")
+    lines = [json.dumps(chat_line("short")), json.dumps(long), json.dumps(stalled)]
+    (tmp_path / "requests.jsonl").write_text("\n".join(lines))
+    with simulated_gateway(SimulatorConfig.small_gpu()) as gateway:
+        run = batch_gateway(
+            "run", "requests.jsonl", "--gateway", gateway.url, "--stream-upstream",
+            "--timeout", "1s", "--idle-timeout", "500ms", "--max-retries", "0", "--json",
+            cwd=tmp_path,
+        )  # fmt: skip
+    summary = json.loads(run.stdout)
+    assert (run.returncode, summary["succeeded"], summary["failed"]) == (1, 2, 1)
+    assert summary["streamed"] == 2
+    assert summary["time_to_first_token_seconds"] > 0
+    [error] = read_lines(tmp_path / "requests.results.errors.jsonl")
+    assert error["custom_id"] == "stalled"
+    assert error["error"]["code"] == "idle_timeout"
+    assert "sent nothing for 500ms" in error["error"]["message"]
+
+
+def test_a_config_file_may_ask_for_it(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", 2)
+    (tmp_path / "run.yaml").write_text(
+        f"gateway: {gateway.url}\nstream_upstream: true\nidle_timeout: 30s\n"
+    )
+    run = batch_gateway("run", "requests.jsonl", "--config", "run.yaml", cwd=tmp_path)
+    assert run.returncode == 0
+    assert "streamed" in run.stdout
+
+
+def test_an_impossible_idle_timeout_is_named_as_it_was_given(tmp_path: Path) -> None:
+    write_batch(tmp_path / "requests.jsonl", 1)
+    command = ("run", "requests.jsonl", "--gateway", "http://g", "--stream-upstream")
+    run = batch_gateway(*command, "--idle-timeout", "0s", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "--idle-timeout: must be more than zero" in run.stderr
