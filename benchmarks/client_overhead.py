@@ -98,7 +98,7 @@ def _measure_cell(python: Path, server: Server, cell: Cell, options: argparse.Na
     for number in range(rounds):
         for contender in ROSTER.values():
             if options.only in contender.name and _takes_part(contender, cell, number):
-                result = _measure(python, server, cell, contender, options.window)
+                result = measure(python, server, cell, contender, options.window)
                 if result is not None:
                     results.setdefault(contender.name, []).append(result)
     if shutil.which("wrk") and not options.only:
@@ -113,7 +113,7 @@ def _takes_part(contender: Contender, cell: Cell, number: int) -> bool:
     return cell.in_flight <= contender.most_in_flight and number < contender.rounds
 
 
-def _measure(
+def measure(
     python: Path, server: Server, cell: Cell, contender: Contender, window: float
 ) -> LoadResult | None:
     """None, and a line on stderr, when the contender did not get through."""

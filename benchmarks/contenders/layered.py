@@ -1,0 +1,94 @@
+"""This package's `generate()` with one layer switched on, for each layer that can be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
+from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
+from batch_gateway.client.config import TLSConfig
+from batch_gateway.client.instrumentation import Observer, RequestFinished
+from batch_gateway.client.rate_limit import RateLimit
+from batch_gateway.client.scheduling import SchedulingHints
+from benchmarks.contenders.contract import Open, Send, Target
+from benchmarks.payload import REQUEST
+
+__all__ = ["ALL", "DEFAULT", "LAYERS", "layered"]
+
+DEFAULT = "default"
+ALL = "all of them"
+
+
+class _Counting(Observer):
+    """The least that an observer can do."""
+
+    def __init__(self) -> None:
+        self.finished = 0
+
+    def request_finished(self, event: RequestFinished) -> None:
+        self.finished += 1
+
+
+def _prometheus() -> Observer:
+    from prometheus_client import CollectorRegistry
+
+    from batch_gateway.metrics.prometheus import PrometheusMetrics
+
+    return PrometheusMetrics(CollectorRegistry())
+
+
+def _request_log() -> Observer:
+    from batch_gateway.metrics.request_log import RequestLog
+
+    logging.getLogger("batch_gateway").setLevel(logging.WARNING)
+    return RequestLog()
+
+
+def _no_limit_reached() -> RateLimit:
+    return RateLimit(requests_per_minute=1_000_000_000, tokens_per_minute=1_000_000_000_000)
+
+
+LAYERS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+    # What it adds: settings of HTTPInferenceClientConfig, or observers.
+    "an observer": lambda: {"observers": [_Counting()]},
+    "Prometheus": lambda: {"observers": [_prometheus()]},
+    "request log at warning": lambda: {"observers": [_request_log()]},
+    "circuit breaker": lambda: {"circuit_breaker": CircuitBreakerPolicy()},
+    "rate limit, not reached": lambda: {"rate_limit": _no_limit_reached()},
+    "scheduling hints": lambda: {"scheduling": SchedulingHints(objective="batch")},
+}
+
+
+def layered(name: str) -> Open:
+    """Opens a client with the layer `name` of LAYERS, with none, or with ALL of them."""
+    names = list(LAYERS) if name == ALL else [] if name == DEFAULT else [name]
+
+    @asynccontextmanager
+    async def open_client(target: Target) -> AsyncIterator[Callable[[], Send]]:
+        settings: dict[str, Any] = {}
+        observers: list[Observer] = []
+        for layer in names:
+            added = dict(LAYERS[layer]())
+            more: Sequence[Observer] = added.pop("observers", ())
+            observers += more
+            settings |= added
+        config = HTTPInferenceClientConfig(
+            target.url,
+            max_idle_connections=target.in_flight,
+            tls=TLSConfig(ca_file=target.ca_file),
+            **settings,
+        )
+        async with HTTPInferenceClient(config, observers=observers) as client:
+
+            async def send() -> str:
+                response = await client.generate(InferenceRequest(params=REQUEST))
+                return response.json()["choices"][0]["message"]["content"]
+
+            yield lambda: send
+            await asyncio.sleep(0)
+
+    return open_client
