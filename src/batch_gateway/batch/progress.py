@@ -41,10 +41,7 @@ class RunStats:
         succeeded, failed: lines recorded in this run.
         in_flight: lines being sent, retries and their waits included.
         retries: sendings after the first.
-        input_tokens, output_tokens: of this run's answers, as the gateway counted them.
-        from_cache: lines answered from the cache, or by an identical request under way.
-        coalesced: lines answered together with others; `joint_requests` is how many requests
-            they were sent as.
+        input_tokens, output_tokens: of this run's answers.
         streamed: answers whose time to the first token is known; `first_token_seconds` is the sum.
         started: monotonic seconds when the run began.
         stopping: nothing new is sent any more.
@@ -58,11 +55,11 @@ class RunStats:
     retries: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    streamed: int = 0
+    first_token_seconds: float = 0.0
     started: float = 0.0
     stopping: bool = False
     by_category: Counter[ErrorCategory] = field(default_factory=Counter[ErrorCategory])
-    streamed: int = 0
-    first_token_seconds: float = 0.0
     causes: dict[str, Cause] = field(default_factory=dict[str, Cause])
 
     def count(self, outcome: Outcome, line_number: int) -> None:
@@ -73,6 +70,9 @@ class RunStats:
             self.succeeded += 1
             self.input_tokens += outcome.input_tokens
             self.output_tokens += outcome.output_tokens
+            if outcome.time_to_first_token is not None:
+                self.streamed += 1
+                self.first_token_seconds += outcome.time_to_first_token
             return
         self.failed += 1
         self.by_category[outcome.category] += 1
@@ -80,9 +80,6 @@ class RunStats:
         if known is not None:
             known.count += 1
         elif len(self.causes) < _MAX_DISTINCT_MESSAGES:
-            if outcome.time_to_first_token is not None:
-                self.streamed += 1
-                self.first_token_seconds += outcome.time_to_first_token
             self.causes[outcome.message] = Cause(
                 line_number,
                 outcome.custom_id,
@@ -91,6 +88,10 @@ class RunStats:
                 outcome.message,
             )
 
+    @property
+    def mean_time_to_first_token(self) -> float | None:
+        return self.first_token_seconds / self.streamed if self.streamed else None
+
     def first_causes(self) -> tuple[Cause, ...]:
         return tuple(self.causes.values())[:_MAX_CAUSES]
 
@@ -98,10 +99,6 @@ class RunStats:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
     """How a run ended.
-    @property
-    def mean_time_to_first_token(self) -> float | None:
-        return self.first_token_seconds / self.streamed if self.streamed else None
-
 
     Attributes:
         total: lines of the input; always `succeeded + failed + left_to_send`.
@@ -112,6 +109,8 @@ class RunSummary:
         by_category: failures of this run.
         causes: the first few reasons of this run, each with its first line.
         input_tokens, output_tokens, retries, seconds: of this run.
+        streamed: answers of this run that came as streams.
+        time_to_first_token: their mean, in seconds, or None without any.
         gateway_problem: why gateways were given up, or None.
         journal_problem: why results could not be recorded, or the input not be read; or None.
         interrupted: it was asked to stop before everything was done.
@@ -119,9 +118,6 @@ class RunSummary:
     """
 
     total: int
-        from_cache, coalesced, joint_requests: of this run; see `RunStats`.
-        streamed: answers of this run that came as streams.
-        time_to_first_token: their mean, in seconds, or None without any.
     succeeded: int
     failed: int
     left_to_send: int
@@ -131,6 +127,8 @@ class RunSummary:
     causes: Sequence[Cause] = ()
     input_tokens: int = 0
     output_tokens: int = 0
+    streamed: int = 0
+    time_to_first_token: float | None = None
     retries: int = 0
     seconds: float = 0.0
     gateway_problem: str | None = None
@@ -141,5 +139,3 @@ class RunSummary:
     @property
     def requests_per_second(self) -> float:
         return self.finished_now / self.seconds if self.seconds > 0 else 0.0
-    streamed: int = 0
-    time_to_first_token: float | None = None

@@ -32,12 +32,12 @@ _PLAIN = (
     "timeout", "connect_timeout", *API_KEY_SETTINGS, "unix_socket", "proxy", "transport",
 )  # fmt: skip
 _RETRY = ("max_retries", "initial_backoff", "max_backoff")
+# `idle_timeout` of the client itself is another one: how long an unused connection is kept.
+_STREAMING = {"stream_upstream": "stream_upstream", "idle_timeout": "stream_idle_timeout"}
 _RATE_LIMIT = {
     "rpm": "requests_per_minute",
     "tpm": "tokens_per_minute",
     "learn_rate_limits": "learn",
-# `idle_timeout` of the client itself is another one: how long an unused connection is kept.
-_STREAMING = {"stream_upstream": "stream_upstream", "idle_timeout": "stream_idle_timeout"}
 }
 _SCHEDULING = {
     "inference_objective": "objective",
@@ -56,6 +56,7 @@ OWN_TO_A_GATEWAY = frozenset({*API_KEY_SETTINGS, "headers", *_SCHEDULING})
 _SETTING_OF_FIELD = {
     "base_url": "gateway",
     **{f"retry.{name}": name for name in _RETRY},
+    **{client_field: name for name, client_field in _STREAMING.items()},
     **{f"tls.{client_field}": name for name, client_field in _TLS.items()},
     **{f"rate_limit.{client_field}": name for name, client_field in _RATE_LIMIT.items()},
     **{f"scheduling.{client_field}": name for name, client_field in _SCHEDULING.items()},
@@ -67,7 +68,6 @@ def gateway_config(
 ) -> HTTPInferenceClientConfig:
     """The client's configuration, checked down to key files and certificates.
 
-    **{client_field: name for name, client_field in _STREAMING.items()},
     Raises CommandFailure that names the flag, variable or line of the config file.
     """
     with naming_the_setting({**given, "gateway": url}):
@@ -78,6 +78,7 @@ def gateway_config(
             scheduling=_scheduling(given),
             circuit_breaker=_circuit_breaker(given),
             tls=TLSConfig(**_chosen(given, _TLS)),
+            **_chosen(given, _STREAMING),
             headers=_headers(given),
             # Each request in flight has a connection; fewer kept ones would be made anew.
             max_idle_connections=max(_DEFAULT_IDLE_CONNECTIONS, concurrency),
@@ -93,7 +94,6 @@ def gateway_config(
 def naming_the_setting(given: Mapping[str, Given]) -> Generator[None]:
     """Turns a ConfigError into a CommandFailure that says where the setting was given."""
     try:
-            **_chosen(given, _STREAMING),
         yield
     except ConfigError as error:
         client_field = error.field.partition("[")[0]

@@ -63,14 +63,6 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
 @option(_PACE, "--concurrency", type=_COUNT, metavar="N", help="In flight to each gateway.  [64]")
 @option(_PACE, "--max-retries", type=_FROM_ZERO, metavar="N", help="Per request.  [3]")
 @duration_option(_PACE, "--timeout", help="Of one attempt.  [5m]")
-@duration_option(_PACE, "--connect-timeout", help="Name, TCP and TLS together.  [10s]")
-@option(_PACE, "--rpm", type=_RATE, metavar="N", help="Requests a minute to each gateway.")
-@option(_PACE, "--tpm", type=_RATE, metavar="N", help="Tokens a minute, likewise.")
-@option(
-    _PACE,
-    "--learn-rate-limits",
-    is_flag=True,
-    default=None,
 @option(
     _PACE,
     "--stream-upstream",
@@ -79,6 +71,14 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
     help="Let answers be streamed and put them together: no time limit but the idle one.",
 )
 @duration_option(_PACE, "--idle-timeout", help="Of a streamed answer that stands still.  [60s]")
+@duration_option(_PACE, "--connect-timeout", help="Name, TCP and TLS together.  [10s]")
+@option(_PACE, "--rpm", type=_RATE, metavar="N", help="Requests a minute to each gateway.")
+@option(_PACE, "--tpm", type=_RATE, metavar="N", help="Tokens a minute, likewise.")
+@option(
+    _PACE,
+    "--learn-rate-limits",
+    is_flag=True,
+    default=None,
     help="Obey the limits in x-ratelimit-* headers too.",
 )
 @duration_option(_PACE, "--patience", help="Wait so long for a gateway that went down.  [30m]")

@@ -115,15 +115,19 @@ def as_json(report: RunReport) -> dict[str, Any]:
             "output_tokens": summary.output_tokens,
             "total_tokens": summary.input_tokens + summary.output_tokens,
         },
-        "retries": summary.retries,
-        "duration_seconds": round(summary.seconds, 3),
         "streamed": summary.streamed,
         "time_to_first_token_seconds": _rounded(summary.time_to_first_token),
+        "retries": summary.retries,
+        "duration_seconds": round(summary.seconds, 3),
         "requests_per_second": round(summary.requests_per_second, 3),
         "tokens_per_second": round(report.tokens_per_second, 3),
         "output_file": report.output,
         "error_file": report.errors,
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _cause_json(cause: Cause) -> dict[str, Any]:
@@ -132,10 +136,6 @@ def _cause_json(cause: Cause) -> dict[str, Any]:
         "custom_id": cause.custom_id,
         "category": cause.category.value,
         "status_code": cause.status_code,
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
-
-
         "message": cause.message,
         "count": cause.count,
     }
@@ -201,19 +201,15 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
             yield "tokens", f"{summary.input_tokens:,} in, {summary.output_tokens:,} out"
             speed += f", {report.tokens_per_second:,.0f} tokens/s"
         yield "speed", f"{speed}, {summary.retries:,} retries"
+    if summary.time_to_first_token is not None:
+        first = format_duration(round(summary.time_to_first_token, 3))
+        yield "streamed", f"{summary.streamed:,} answers, the first token after {first} on average"
     if summary.succeeded:
         yield "results", report.output
     if summary.failed:
         yield "errors", report.errors
 
 
-    if summary.from_cache:
-        yield "cache", f"{summary.from_cache:,} answers not asked for again"
-    if summary.coalesced:
-        yield "joined", f"{summary.coalesced:,} requests, sent as {summary.joint_requests:,}"
-    if summary.time_to_first_token is not None:
-        first = format_duration(round(summary.time_to_first_token, 3))
-        yield "streamed", f"{summary.streamed:,} answers, the first token after {first} on average"
 def _causes(report: RunReport) -> StyledText:
     text: StyledText = []
     for cause in report.summary.causes:
