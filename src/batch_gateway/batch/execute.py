@@ -121,7 +121,9 @@ class Executor:
             return failure_outcome(index, result_id, line.custom_id, error), read_sign(error)
         finally:
             self.stats.in_flight -= 1
-        return success_outcome(index, result_id, line.custom_id, response), Sign.LIFE
+        # The cache answers whether or not the gateway does.
+        sign = Sign.NEUTRAL if response.from_cache else Sign.LIFE
+        return success_outcome(index, result_id, line.custom_id, response), sign
 
     def _is_cut_off(self, error: InferenceError, lane: Lane) -> bool:
         """Whether this is no result of the request: the run is over for it, not the request."""

@@ -41,7 +41,10 @@ class RunStats:
         succeeded, failed: lines recorded in this run.
         in_flight: lines being sent, retries and their waits included.
         retries: sendings after the first.
-        input_tokens, output_tokens: of this run's answers.
+        input_tokens, output_tokens: of this run's answers, as the gateway counted them.
+        from_cache: lines answered from the cache, or by an identical request under way.
+        coalesced: lines answered together with others; `joint_requests` is how many requests
+            they were sent as.
         streamed: answers whose time to the first token is known; `first_token_seconds` is the sum.
         started: monotonic seconds when the run began.
         stopping: nothing new is sent any more.
@@ -52,6 +55,9 @@ class RunStats:
     succeeded: int = 0
     failed: int = 0
     in_flight: int = 0
+    from_cache: int = 0
+    coalesced: int = 0
+    joint_requests: float = 0.0
     retries: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -68,6 +74,10 @@ class RunStats:
             self.retries += outcome.attempts - 1
         if outcome.category is None:
             self.succeeded += 1
+            self.from_cache += outcome.from_cache
+            if outcome.coalesced > 1:
+                self.coalesced += 1
+                self.joint_requests += 1 / outcome.coalesced
             self.input_tokens += outcome.input_tokens
             self.output_tokens += outcome.output_tokens
             if outcome.time_to_first_token is not None:
@@ -109,6 +119,7 @@ class RunSummary:
         by_category: failures of this run.
         causes: the first few reasons of this run, each with its first line.
         input_tokens, output_tokens, retries, seconds: of this run.
+        from_cache, coalesced, joint_requests: of this run; see `RunStats`.
         streamed: answers of this run that came as streams.
         time_to_first_token: their mean, in seconds, or None without any.
         gateway_problem: why gateways were given up, or None.
@@ -123,6 +134,9 @@ class RunSummary:
     left_to_send: int
     still_to_retry: int = 0
     finished_now: int = 0
+    from_cache: int = 0
+    coalesced: int = 0
+    joint_requests: int = 0
     by_category: Mapping[ErrorCategory, int] = field(default_factory=dict[ErrorCategory, int])
     causes: Sequence[Cause] = ()
     input_tokens: int = 0

@@ -16,6 +16,8 @@ _REQUEST_ID = b"x-request-id"
 class Outcome(msgspec.Struct, frozen=True):
     """A request that has ended, ready to be recorded.
 
+    An answer `from_cache` cost no tokens. `coalesced` requests were sent as one.
+
     `category` is None for a success. `input_tokens` and `output_tokens` are those of the answer;
     `time_to_first_token`, in seconds, is None where it was not streamed.
     """
@@ -29,6 +31,8 @@ class Outcome(msgspec.Struct, frozen=True):
     message: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    from_cache: bool = False
+    coalesced: int = 1
     time_to_first_token: float | None = None
 
 
@@ -38,7 +42,7 @@ def success_outcome(
     """The line of the output file for an answer."""
     request_id = _request_id_of(response) or result_id
     line = success_line(result_id, custom_id, response.status_code, request_id, response.body)
-    usage = response.usage
+    usage = None if response.from_cache else response.usage
     return Outcome(
         index,
         custom_id,
@@ -46,6 +50,8 @@ def success_outcome(
         response.attempts,
         input_tokens=usage.input_tokens if usage else 0,
         output_tokens=usage.output_tokens if usage else 0,
+        from_cache=response.from_cache,
+        coalesced=response.coalesced,
         time_to_first_token=response.time_to_first_token,
     )
 

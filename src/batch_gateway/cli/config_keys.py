@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from batch_gateway.client.byte_size import parse_byte_size
 from batch_gateway.durations import parse_duration
 from batch_gateway.errors import ConfigError
 
@@ -71,6 +72,10 @@ def _rate(field: str, scalar: Scalar) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
         raise ConfigError(field, f"{scalar.text} is not a number above 0")
     return float(value)
+
+
+def _size(field: str, scalar: Scalar) -> int:
+    return parse_byte_size(scalar.value, field)
 
 
 def _fraction(field: str, scalar: Scalar) -> float:
@@ -154,6 +159,12 @@ GATEWAY_SETTINGS: tuple[Setting, ...] = (
     Setting("initial_backoff", _duration),
     Setting("max_backoff", _duration),
     Setting("patience", _duration),
+    Setting("cache", _path),
+    Setting("cache_max_size", _size),
+    Setting("cache_max_age", _duration),
+    Setting("cache_namespace", _text),
+    Setting("coalesce", _count(2)),
+    Setting("coalesce_wait", _duration),
     Setting("api_key", _secret),
     Setting("api_key_file", _path),
     Setting("api_key_env", _text),

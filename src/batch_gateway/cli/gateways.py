@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import Given, flag_name
+from batch_gateway.client.cache.place import check_place
+from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
+from batch_gateway.client.coalesce.policy import CoalescePolicy
 from batch_gateway.client.config import (
     HTTPInferenceClientConfig,
     RetryPolicy,
@@ -44,6 +48,13 @@ _SCHEDULING = {
     "fairness_id": "fairness_id",
     "inference_ttl": "ttl",
 }
+_CACHE = {
+    "cache": "path",
+    "cache_max_size": "max_bytes",
+    "cache_max_age": "max_age",
+    "cache_namespace": "namespace",
+}
+_COALESCE = {"coalesce": "max_requests", "coalesce_wait": "max_wait"}
 _TLS = {
     "tls_ca_file": "ca_file",
     "tls_client_cert_file": "client_cert_file",
@@ -58,6 +69,8 @@ _SETTING_OF_FIELD = {
     **{f"retry.{name}": name for name in _RETRY},
     **{client_field: name for name, client_field in _STREAMING.items()},
     **{f"tls.{client_field}": name for name, client_field in _TLS.items()},
+    **{f"cache.{client_field}": name for name, client_field in _CACHE.items()},
+    **{f"coalesce.{client_field}": name for name, client_field in _COALESCE.items()},
     **{f"rate_limit.{client_field}": name for name, client_field in _RATE_LIMIT.items()},
     **{f"scheduling.{client_field}": name for name, client_field in _SCHEDULING.items()},
 }
@@ -77,6 +90,8 @@ def gateway_config(
             rate_limit=_rate_limit(given),
             scheduling=_scheduling(given),
             circuit_breaker=_circuit_breaker(given),
+            cache=_cache(given),
+            coalesce=_coalesce(given),
             tls=TLSConfig(**_chosen(given, _TLS)),
             **_chosen(given, _STREAMING),
             headers=_headers(given),
@@ -119,6 +134,31 @@ def _circuit_breaker(given: Mapping[str, Given]) -> CircuitBreakerPolicy | None:
         connect_failures=1,
         longest_probe=_LONGEST_PROBE,
     )
+
+
+def _cache(given: Mapping[str, Given]) -> CacheConfig | None:
+    chosen = _with_first(given, _CACHE)
+    if not chosen:
+        return None
+    config = CacheConfig(**chosen)
+    check_place(Path(config.path))
+    return config
+
+
+def _coalesce(given: Mapping[str, Given]) -> CoalescePolicy | None:
+    chosen = _with_first(given, _COALESCE)
+    return CoalescePolicy(**chosen) if chosen else None
+
+
+def _with_first(given: Mapping[str, Given], fields: Mapping[str, str]) -> dict[str, Any]:
+    """Settings of which the first switches a feature on and the others only adjust it."""
+    first, *others = fields
+    if first not in given:
+        for name in others:
+            if name in given:
+                raise ConfigError(name, f"does nothing without {flag_name(first)}")
+        return {}
+    return _chosen(given, fields)
 
 
 def _headers(given: Mapping[str, Given]) -> dict[str, str]:

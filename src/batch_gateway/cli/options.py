@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
+from batch_gateway.client.byte_size import parse_byte_size
 from batch_gateway.durations import parse_duration
 from batch_gateway.errors import ConfigError
 
-__all__ = ["GroupedCommand", "duration_option", "option", "pairs_option"]
+__all__ = ["GroupedCommand", "duration_option", "option", "pairs_option", "size_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,6 +53,11 @@ def duration_option(group: str, *names: str, **settings: Any) -> Callable[[F], F
     return option(group, *names, metavar="DURATION", callback=_duration, **settings)
 
 
+def size_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """An option whose value comes as bytes."""
+    return option(group, *names, metavar="SIZE", callback=_size, **settings)
+
+
 def pairs_option(group: str, *names: str, metavar: str, **settings: Any) -> Callable[[F], F]:
     """A repeatable NAME=VALUE option; a mapping, or None when it was not given.
 
@@ -79,5 +85,14 @@ def _duration(ctx: click.Context, parameter: click.Parameter, given: str | None)
         return None
     try:
         return parse_duration(given)
+    except ConfigError as error:
+        raise click.BadParameter(error.problem, ctx, parameter) from error
+
+
+def _size(ctx: click.Context, parameter: click.Parameter, given: str | None) -> int | None:
+    if given is None:
+        return None
+    try:
+        return parse_byte_size(given)
     except ConfigError as error:
         raise click.BadParameter(error.problem, ctx, parameter) from error

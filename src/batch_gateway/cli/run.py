@@ -8,8 +8,15 @@ from typing import Any
 import click
 
 from batch_gateway.cli.exit_codes import EXIT_CODE_MEANINGS
-from batch_gateway.cli.options import GroupedCommand, duration_option, option, pairs_option
+from batch_gateway.cli.options import (
+    GroupedCommand,
+    duration_option,
+    option,
+    pairs_option,
+    size_option,
+)
 from batch_gateway.cli.run_batch_file import run_batch_file
+from batch_gateway.client.coalesce.policy import MOST_REQUESTS
 
 __all__ = ["run"]
 
@@ -34,6 +41,7 @@ _FROM_ZERO = click.IntRange(min=0)
 _PORT = click.IntRange(0, 65_535)
 _RATE = click.FloatRange(min=0, max=1e15, min_open=True, max_open=True)
 _GATEWAY, _FILES, _PACE = "Gateway", "Files", "Pace and limits"
+_REUSE = "Fewer requests"
 _ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"
 _WATCH = "Metrics and logs"
 _SCHEDULING = "Scheduling (llm-d and GAIE)"
@@ -89,6 +97,23 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
     type=click.Choice(["prefix", "file"]),
     help="Send by model and shared prompt beginning, or as in the file.  [prefix]",
 )
+@option(_REUSE, "--cache", type=_PATH, help="Keep answers here; identical requests get them.")
+@size_option(_REUSE, "--cache-max-size", help="Drops what was used longest ago.  [1GiB]")
+@duration_option(_REUSE, "--cache-max-age", help="Ask again after so long.  [720h]")
+@option(
+    _REUSE,
+    "--cache-namespace",
+    metavar="NAME",
+    help="Gateways of one name share answers.  [the gateway's URL]",
+)
+@option(
+    _REUSE,
+    "--coalesce",
+    type=click.IntRange(2, MOST_REQUESTS),
+    metavar="N",
+    help="Send up to N single prompts or inputs as one request.",
+)
+@duration_option(_REUSE, "--coalesce-wait", help="The first waits so long for others.  [5ms]")
 @option(_ACCESS, "--api-key-file", type=_PATH, help="File whose first line is the API key.")
 @option(_ACCESS, "--api-key-env", metavar="NAME", help="Variable with it.  [BATCH_GATEWAY_API_KEY]")
 @pairs_option(

@@ -161,6 +161,9 @@ def _default_gateway(
     if url.value != SIMULATOR:
         return gateway_config(url, given, concurrency=concurrency)
     usable = {name: value for name, value in given.items() if name not in _NOT_FOR_SIMULATOR}
+    if "cache" in usable:
+        # Its address is another at every start; it is the same simulator all the same.
+        usable.setdefault("cache_namespace", Given(SIMULATOR, url.place))
     placeholder = Given(DEFAULT_BASE_URL, url.place)
     return gateway_config(placeholder, usable, concurrency=concurrency)
 

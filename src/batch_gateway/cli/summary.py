@@ -118,6 +118,9 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "streamed": summary.streamed,
         "time_to_first_token_seconds": _rounded(summary.time_to_first_token),
         "retries": summary.retries,
+        "from_cache": summary.from_cache,
+        "coalesced": summary.coalesced,
+        "joint_requests": summary.joint_requests,
         "duration_seconds": round(summary.seconds, 3),
         "requests_per_second": round(summary.requests_per_second, 3),
         "tokens_per_second": round(report.tokens_per_second, 3),
@@ -201,6 +204,10 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
             yield "tokens", f"{summary.input_tokens:,} in, {summary.output_tokens:,} out"
             speed += f", {report.tokens_per_second:,.0f} tokens/s"
         yield "speed", f"{speed}, {summary.retries:,} retries"
+    if summary.from_cache:
+        yield "cache", f"{summary.from_cache:,} answers not asked for again"
+    if summary.coalesced:
+        yield "joined", f"{summary.coalesced:,} requests, sent as {summary.joint_requests:,}"
     if summary.time_to_first_token is not None:
         first = format_duration(round(summary.time_to_first_token, 3))
         yield "streamed", f"{summary.streamed:,} answers, the first token after {first} on average"
