@@ -35,7 +35,7 @@ class Addresses:
         self._turn = 0
         self._fresh_until = 0.0
         self._known: list[Address] = []
-        self._lookup: asyncio.Task[list[Address]] | None = None
+        self._lookup: asyncio.Task[None] | None = None
         literal = _numeric(host, port)
         if literal:
             self._known, self._fresh_until = literal, float("inf")
@@ -62,17 +62,21 @@ class Addresses:
 
     async def _refresh(self) -> None:
         if self._lookup is None:
-            self._lookup = asyncio.create_task(self._look_up(self._host, self._port))
+            self._lookup = asyncio.create_task(self._renew())
             self._lookup.add_done_callback(self._looked_up)
         # One caller giving up must not take the look-up away from the others.
         await asyncio.shield(self._lookup)
 
-    def _looked_up(self, lookup: asyncio.Task[list[Address]]) -> None:
+    async def _renew(self) -> None:
+        # Kept by the task itself: a caller may find it done before its callbacks have run.
+        self._known = await self._look_up(self._host, self._port)
+        self._fresh_until = self._clock() + _REUSE_SECONDS
+
+    def _looked_up(self, lookup: asyncio.Task[None]) -> None:
         self._lookup = None
-        # Asking for the exception also marks it as seen when every caller has given up.
-        if not lookup.cancelled() and lookup.exception() is None:
-            self._known = lookup.result()
-            self._fresh_until = self._clock() + _REUSE_SECONDS
+        # Marks it as seen when every caller has given up.
+        if not lookup.cancelled():
+            lookup.exception()
 
 
 def alternated(addresses: Sequence[Address], turn: int) -> list[Address]:

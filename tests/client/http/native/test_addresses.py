@@ -71,6 +71,17 @@ async def test_many_dials_share_one_look_up(names: Names) -> None:
     assert orders.count([v4(1), v4(2)]) == orders.count([v4(2), v4(1)]) == 25
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_dial_at_any_step_of_a_look_up_gets_its_addresses(names: Names, steps: int) -> None:
+    addresses = names.of()
+    first = asyncio.create_task(addresses.resolve())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    assert sorted(await addresses.resolve()) == [v4(1), v4(2)]
+    assert sorted(await first) == [v4(1), v4(2)]
+    assert names.asked == 1
+
+
 async def test_an_answer_is_used_for_some_seconds_or_until_it_is_distrusted(names: Names) -> None:
     addresses = names.of()
     await addresses.resolve()
