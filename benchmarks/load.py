@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -94,7 +95,7 @@ async def _wait_for_connections() -> None:
     """Until their number stands: who dials a few at a time serves all workers with fewer."""
     before = -1
     for _ in range(round(_SETTLE_LIMIT_S / _SETTLE_STEP_S)):
-        now = len(os.listdir("/proc/self/fd"))
+        now = _open_files()
         if now == before:
             return
         before = now
@@ -115,6 +116,10 @@ async def _measure_window(progress: _Progress, spec: LoadSpec) -> LoadResult:
         server_busy=server_cpu / took,
         peak_mib=_peak_mib(),
     )
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def _leave_with(error: BaseException | None) -> NoReturn:

@@ -34,7 +34,7 @@ class Policy:
     def finished(self, started: Started, ended: Ended, now: float) -> None:
         self.in_flight -= 1
 
-    def first_token(self, started: Started, now: float) -> None:
+    def first_token(self, started: Started, seconds: float, now: float) -> None:
         """Only called where answers are streamed."""
 
 
@@ -104,5 +104,5 @@ class Ours(Policy):
     def finished(self, started: Started, ended: Ended, now: float) -> None:
         self.controller.finished(started, ended, now)
 
-    def first_token(self, started: Started, now: float) -> None:
-        self.controller.first_token(started, now)
+    def first_token(self, started: Started, seconds: float, now: float) -> None:
+        self.controller.first_token(started, seconds, now)

@@ -212,7 +212,7 @@ class Simulation:
 
     def _first_token(self, line: Line) -> None:
         assert line.started is not None
-        self.policy.first_token(line.started, self.now)
+        self.policy.first_token(line.started, self.now - line.sent, self.now)
 
     def _ended(self, line_and_error: tuple[Line, InferenceError | None]) -> None:
         line, error = line_and_error
