@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +152,10 @@ def test_processes_share_a_cache_and_survive_each_others_violent_death(
         if not cache.exists():
             return 0
         try:
-            with sqlite3.connect(f"file:{cache}?mode=ro", uri=True) as reading:
+            with closing(sqlite3.connect(f"file:{cache}?mode=ro", uri=True)) as reading:
                 return reading.execute("SELECT count(*) FROM answers").fetchone()[0]
         except sqlite3.OperationalError:
-            return 0  # not made yet
-        finally:
-            reading.close()
+            return 0  # the table is not made yet
 
     def running(number: int) -> list[str | Path]:
         return [
@@ -175,9 +173,8 @@ def test_processes_share_a_cache_and_survive_each_others_violent_death(
             wait_until(lambda: kept() > before + 50, "answers are being kept")  # noqa: B023
             for run in runs:
                 run.send_signal(signal.SIGKILL)
-    with sqlite3.connect(cache) as checking:
+    with closing(sqlite3.connect(cache)) as checking:
         assert checking.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    checking.close()
     kept_before, sent_before = kept(), gateway.journal()["completed"]
     assert kept_before > 100
     done = summary(*running(99)[1:-3], "-o", "out-99.jsonl", cwd=tmp_path)

@@ -83,6 +83,13 @@ def test_a_run_without_failures_is_short() -> None:
     assert "errors" not in text
 
 
+def test_requests_that_were_saved_are_told() -> None:
+    saved = replace(ALL_GOOD.summary, from_cache=1_200, coalesced=3_000, joint_requests=47)
+    text = plain(as_text(replace(ALL_GOOD, summary=saved)))
+    assert "  cache     1,200 answers not asked for again\n" in text
+    assert "  joined    3,000 requests, sent as 47\n" in text
+
+
 def test_a_run_with_nothing_to_send_says_so() -> None:
     nothing = replace(ALL_GOOD, summary=replace(ALL_GOOD.summary, finished_now=0))
     text = plain(as_text(nothing))
@@ -180,6 +187,9 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "streamed": 0,
         "time_to_first_token_seconds": None,
         "retries": 7,
+        "from_cache": 0,
+        "coalesced": 0,
+        "joint_requests": 0,
         "duration_seconds": 10.0,
         "requests_per_second": 80.0,
         "tokens_per_second": 1500.0,
