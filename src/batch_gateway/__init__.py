@@ -7,6 +7,18 @@ from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.coalesce.policy import CoalescePolicy
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
 from batch_gateway.client.endpoint import determine_endpoint
+from batch_gateway.client.instrumentation import (
+    BreakerChanged,
+    CacheLookedUp,
+    Coalesced,
+    GatewayEvents,
+    LimitChanged,
+    Observer,
+    RateLimitWaited,
+    RequestFinished,
+    RequestStarted,
+    RetryScheduled,
+)
 from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
 from batch_gateway.client.routing import RoutedInferenceClient
@@ -40,14 +52,18 @@ __all__ = [
     "BadResponseError",
     "BatchGatewayError",
     "BlockingInferenceClient",
+    "BreakerChanged",
     "CacheConfig",
+    "CacheLookedUp",
     "CircuitBreakerPolicy",
     "CircuitOpenError",
     "CoalescePolicy",
+    "Coalesced",
     "ConfigError",
     "DeadlineExceededError",
     "ErrorCategory",
     "GatewayConnectionError",
+    "GatewayEvents",
     "HTTPInferenceClient",
     "HTTPInferenceClientConfig",
     "InferenceClient",
@@ -57,10 +73,16 @@ __all__ = [
     "InputError",
     "InvalidRequestError",
     "JournalError",
+    "LimitChanged",
+    "Observer",
     "RateLimit",
     "RateLimitError",
+    "RateLimitWaited",
+    "RequestFinished",
+    "RequestStarted",
     "RequestTimeoutError",
     "RetryPolicy",
+    "RetryScheduled",
     "RoutedInferenceClient",
     "SchedulingHints",
     "ServerError",
