@@ -97,7 +97,7 @@ def open_result_file(name: str | os.PathLike[str]) -> ResultFile:
                 return file
     except OSError as error:
         reason = error.strerror or str(error)
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
             reason = f"the folder {path.parent} does not exist"
         raise JournalError(f"{shown}: cannot be opened for writing: {reason}") from error
 

@@ -14,7 +14,7 @@ from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.run import run
 from batch_gateway.cli.simulate import simulate
-from batch_gateway.cli.stdout import drop_stdout
+from batch_gateway.cli.stdout import drop_stdout, prepare_streams
 from batch_gateway.cli.validate import validate
 from batch_gateway.errors import InputError, JournalError
 from batch_gateway.version import __version__
@@ -41,6 +41,7 @@ cli.add_command(simulate)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit the process with one of `ExitCode`."""
+    prepare_streams()
     warnings.formatwarning = _one_line
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

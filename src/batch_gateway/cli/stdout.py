@@ -1,22 +1,52 @@
-"""Writing to standard output, whose reader may go away."""
+"""The standard streams, which may be closed, full, without a reader or without UTF-8."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 import click
 
-__all__ = ["drop_stdout", "write_stdout"]
+from batch_gateway.cli.exit_codes import ExitCode
+from batch_gateway.cli.failure import CommandFailure
+
+__all__ = ["drop_stdout", "prepare_streams", "write_stdout"]
+
+
+def prepare_streams() -> None:
+    """Make printing safe whatever this process was started with.
+
+    A stream that was closed is empty and swallows what it is given. A character that the stream's
+    encoding does not have, or a byte of a file's name that is not UTF-8, is escaped; so JSON stays
+    JSON.
+    """
+    # In this order each takes its own descriptor, the lowest free one, before a result file does.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - for good
+            setattr(sys, name, nothing)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def write_stdout(text: str) -> None:
-    """Print `text` and a line break; a reader that went away, as `| head` does, is no error."""
+    """Print `text` and a line break; a reader that went away, as `| head` does, is no error.
+
+    Raises CommandFailure when it cannot be written for another reason, such as a full disk.
+    """
     try:
         click.echo(text)
         sys.stdout.flush()
     except BrokenPipeError:
         drop_stdout()
+    except OSError as error:
+        drop_stdout()
+        reason = error.strerror or str(error)
+        raise CommandFailure(
+            f"standard output cannot be written: {reason}", code=ExitCode.NOT_WRITTEN
+        ) from error
 
 
 def drop_stdout() -> None:
