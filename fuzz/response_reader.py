@@ -11,14 +11,13 @@ what it is, and the tests will check it from then on.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.response_reader import MAX_HEAD_BYTES, ResponseReader
 from batch_gateway.errors import InferenceError
+from fuzz.engine import run
 
 SEEDS = Path(__file__).parent / "seeds" / "response_reader"
 WORDS = (
@@ -72,34 +71,5 @@ def check(data: bytes) -> None:
         assert whole is cut, (whole, cut)
 
 
-def main() -> None:
-    import atheris  # noqa: PLC0415 - a tool of this script alone
-
-    parser = argparse.ArgumentParser(description="Fuzz the HTTP response reader.")
-    parser.add_argument("--seconds", type=int, default=300)
-    parser.add_argument("--corpus", type=Path, default=Path("fuzz-corpus"))
-    options = parser.parse_args()
-    options.corpus.mkdir(exist_ok=True)
-    words = options.corpus.with_suffix(".dict")
-    words.write_text("".join(f'"{escaped(word)}"\n' for word in WORDS))
-    atheris.instrument_all()
-    atheris.Setup(
-        [
-            sys.argv[0],
-            f"-max_total_time={options.seconds}",
-            f"-dict={words}",
-            "-max_len=4096",
-            str(options.corpus),
-            str(SEEDS),
-        ],
-        check,
-    )
-    atheris.Fuzz()
-
-
-def escaped(word: str) -> str:
-    return "".join(c if c.isalnum() or c in " /.:-" else f"\\x{ord(c):02x}" for c in word)
-
-
 if __name__ == "__main__":
-    main()
+    run(check, "the HTTP response reader", SEEDS, WORDS)
