@@ -79,6 +79,54 @@ def test_without_the_extra_the_error_says_what_to_install(
     assert "pip install 'batch-gateway[prometheus]'" in done.stderr
 
 
+_WITH_AN_SDK = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+trace.set_tracer_provider(provider)
+
+from batch_gateway.cli.main import main
+
+main()
+"""
+
+
+def test_requests_are_traced_by_the_sdk_that_is_set_up(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    batch = write_batch(tmp_path / "b.jsonl", ["good"])
+    arguments = ["run", str(batch), "--gateway", gateway.url, "--otel", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_AN_SDK, *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    span = json.loads(done.stdout)
+    assert span["name"] == "chat good"
+    [seen] = gateway.recent_requests()
+    trace_id = span["context"]["trace_id"].removeprefix("0x")
+    assert seen.header(b"traceparent").startswith(f"00-{trace_id}-")
+
+
+def test_without_an_sdk_there_is_nothing_to_trace_with(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    batch = write_batch(tmp_path / "b.jsonl", ["good"])
+    done = batch_gateway("run", batch, "--gateway", gateway.url, "--otel", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--otel: no OpenTelemetry SDK is set up" in done.stderr
+    assert "opentelemetry-instrument batch-gateway run" in done.stderr
+    assert gateway.journal()["received"] == 0
+
+
 def test_json_logs_tell_how_each_request_ended_and_nothing_that_was_said(
     tmp_path: Path, gateway: GatewayHandle
 ) -> None:

@@ -197,6 +197,7 @@ RUN_SETTINGS: tuple[Setting, ...] = (
     Setting("quiet", _switch),
     Setting("metrics_port", _port),
     Setting("metrics_host", _text),
+    Setting("otel", _switch),
     Setting("log_format", _choice("text", "json")),
     Setting("log_level", _choice("debug", "info", "warning", "error")),
 )

@@ -156,6 +156,13 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
 @option(_WATCH, "--metrics-host", metavar="ADDRESS", help="On this address.  [127.0.0.1]")
 @option(
     _WATCH,
+    "--otel",
+    is_flag=True,
+    default=None,
+    help="OpenTelemetry; start the command with opentelemetry-instrument.",
+)
+@option(
+    _WATCH,
     "--log-format",
     type=click.Choice(["text", "json"]),
     help="Log every request to stderr; progress too, if json.",

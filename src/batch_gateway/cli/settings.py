@@ -41,6 +41,7 @@ class RunSettings:
         deadline: seconds the run may take, or None.
         output, errors: as given, or None for the default names.
         metrics_port: where Prometheus may ask, 0 for any free port; None for nowhere.
+        otel: trace and measure by the OpenTelemetry SDK of this process.
         log_format, log_level: None unless given; see `logs_shown`.
     """
 
@@ -60,6 +61,7 @@ class RunSettings:
     quiet: bool
     metrics_port: int | None
     metrics_host: str
+    otel: bool
     log_format: LogFormat | None
     log_level: str | None
 
@@ -106,6 +108,7 @@ def resolve_settings(
         quiet=value("quiet", False),
         metrics_port=value("metrics_port"),
         metrics_host=value("metrics_host", "127.0.0.1"),
+        otel=value("otel", False),
         log_format=value("log_format"),
         log_level=value("log_level"),
     )

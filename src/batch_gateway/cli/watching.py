@@ -23,17 +23,39 @@ def watch(
 ) -> list[Observer]:
     """The observers that the settings ask for; what serves them ends with `stack`.
 
-    Raises CommandFailure when the metrics cannot be served.
+    Raises CommandFailure when the metrics cannot be served, or there is no OpenTelemetry SDK.
     """
     observers: list[Observer] = []
     if settings.log_format is not None or settings.log_level is not None:
         observers.append(RequestLog())
+    if settings.otel:
+        observers.append(_open_telemetry())
     if settings.metrics_port is not None:
         observer, server = _metrics(stats, settings.metrics_host, settings.metrics_port)
         stack.enter_context(server)
         note(f"Metrics at {server.url}")
         observers.append(observer)
     return observers
+
+
+def _open_telemetry() -> Observer:
+    try:
+        from opentelemetry import trace  # noqa: PLC0415
+
+        from batch_gateway.metrics.opentelemetry import OpenTelemetry  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise CommandFailure(
+            "--otel needs opentelemetry-api: install it with `pip install 'batch-gateway[otel]'`"
+        ) from error
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        raise CommandFailure(
+            "--otel: no OpenTelemetry SDK is set up in this process, so nothing would be recorded",
+            details=[
+                "pip install opentelemetry-distro opentelemetry-exporter-otlp",
+                "opentelemetry-instrument batch-gateway run … --otel",
+            ],
+        )
+    return OpenTelemetry()
 
 
 def _metrics(stats: RunStats, host: str, port: int) -> tuple[Observer, MetricsServer]:
