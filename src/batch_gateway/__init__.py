@@ -5,6 +5,7 @@ from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.coalesce.policy import CoalescePolicy
+from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
 from batch_gateway.client.endpoint import determine_endpoint
 from batch_gateway.client.instrumentation import (
@@ -48,6 +49,7 @@ from batch_gateway.version import __version__
 from batch_gateway.wire.usage import Usage
 
 __all__ = [
+    "AdaptiveConcurrency",
     "AuthenticationError",
     "BadResponseError",
     "BatchGatewayError",
@@ -62,6 +64,7 @@ __all__ = [
     "ConfigError",
     "DeadlineExceededError",
     "ErrorCategory",
+    "FixedConcurrency",
     "GatewayConnectionError",
     "GatewayEvents",
     "HTTPInferenceClient",

@@ -12,6 +12,7 @@ from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerTransport
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.coalesce.layer import CoalescingTransport
+from batch_gateway.client.concurrency.layer import ConcurrencyTransport
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
@@ -49,8 +50,18 @@ def build_stack(
         stack = AttemptCounter(stack, events)
     if config.scheduling is not None:
         stack = SchedulingTransport(stack, config.scheduling, clock)
+    if config.concurrency is not None:
+        stack = ConcurrencyTransport(
+            stack,
+            config.concurrency,
+            clock,
+            on_limit=events.limit_changed,
+            streams=config.stream_upstream,
+        )
     if config.rate_limit is not None:
-        stack = RateLimitTransport(stack, config.rate_limit, clock)
+        stack = RateLimitTransport(
+            stack, config.rate_limit, clock, on_wait=events.rate_limit_waited
+        )
     if config.circuit_breaker is not None:
         stack = CircuitBreakerTransport(
             stack, config.circuit_breaker, clock, on_change=events.breaker_changed

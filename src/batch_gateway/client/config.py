@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.coalesce.policy import CoalescePolicy
+from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.config_checks import (
     PathLike,
     normalise_duration,
@@ -175,6 +176,8 @@ class HTTPInferenceClientConfig:
         retry: the policy, or None to send everything once.
         circuit_breaker: when to stop sending to a gateway that fails; None never does.
         rate_limit: requests and tokens a minute; None for no limit.
+        concurrency: how many attempts may be under way: a fixed number, or one that is found by
+            measuring; None leaves it to the caller.
         scheduling: what llm-d and GAIE are told about each request; None for nothing.
     """
 
@@ -202,6 +205,7 @@ class HTTPInferenceClientConfig:
     retry: RetryPolicy | None = field(default_factory=RetryPolicy)
     circuit_breaker: CircuitBreakerPolicy | None = None
     rate_limit: RateLimit | None = None
+    concurrency: AdaptiveConcurrency | FixedConcurrency | None = None
     scheduling: SchedulingHints | None = None
 
     def __post_init__(self) -> None:

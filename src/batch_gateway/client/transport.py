@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -41,6 +42,7 @@ class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
         attempt: 1 for the first sending, 2 for the first retry.
         sink: set when the answer is wanted chunk by chunk; the whole answer is returned all the
             same. Layers that keep or share answers pass such a request on as it is.
+        on_first_token: told the seconds since sending when a streamed answer's first token comes.
     """
 
     request_id: str
@@ -52,6 +54,7 @@ class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float = float("inf")
     attempt: int = 1
     sink: ChunkSink | None = None
+    on_first_token: Callable[[float], None] | None = None
 
 
 class Transport(Protocol):

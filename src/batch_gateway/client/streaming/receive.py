@@ -129,6 +129,8 @@ class _Reception:
         for value in reader.feed(data):
             if reader.generated and self._first_token is None:
                 self._first_token = self._clock.monotonic() - self._sent_at
+                if self._request.on_first_token is not None:
+                    self._request.on_first_token(self._first_token)
             if self._request.sink is not None:
                 await self._request.sink.put(reader.typed(value))
 

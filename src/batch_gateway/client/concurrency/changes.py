@@ -1,0 +1,62 @@
+"""Changes of latency that no change of the limit explains: the server, or others on it."""
+
+from __future__ import annotations
+
+import math
+
+from batch_gateway.client.concurrency.readings import Reading
+
+__all__ = ["Watch", "unexplained"]
+
+_SHIFT = 0.12  # logarithmic change between two rounds
+_SLOWER, _FASTER = 0.2, 0.15  # the same within a round, from fewer answers
+_FEWEST, _MOST = 8, 40  # answers that are looked at together
+
+
+def unexplained(before: Reading, after: Reading, tokens: float) -> float:
+    """How much slower (+) or faster (-) it became, as a logarithm; 0 within what is explained.
+
+    When n in flight become m, latency may stay (an idle server) or change by m / n (past the
+    knee); and readings have errors.
+    """
+    slower = math.log(after.latency(tokens) / before.latency(tokens))
+    grown = math.log(after.in_flight / before.in_flight)
+    bound = max(_SHIFT, 3 * math.hypot(before.error, after.error))
+    if slower > max(0.0, grown) + bound:
+        return slower - max(0.0, grown)
+    if slower < min(0.0, grown) - bound:
+        return slower - min(0.0, grown)
+    return 0.0
+
+
+class Watch:
+    """Looks at answers in small blocks, whenever they were sent, so as to see a change at once."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._count = 0
+        self._latency = self._low = self._high = 0.0
+
+    def add(
+        self, latency: float, tokens: int, in_flight: float, reference: Reading, typical: float
+    ) -> None:
+        """Compare an answer with the last reading; `in_flight` is the mean over its life."""
+        weight = 1.0
+        if typical > 0:
+            weight /= 1.0 + (tokens / typical) ** 2
+        expected = weight * reference.latency(tokens)
+        grown = in_flight / reference.in_flight
+        self._count += 1
+        self._latency += weight * latency
+        self._low += expected * min(1.0, grown)
+        self._high += expected * max(1.0, grown)
+
+    def verdict(self, limit: int, shortest: float, now: float) -> float | None:
+        """How much slower (+) or faster (-), 0 for neither; None while it is too early."""
+        if self._count < max(_FEWEST, min(_MOST, limit // 6)) or now - self._began < shortest:
+            return None
+        slower = math.log(self._latency / self._high)
+        faster = math.log(self._latency / self._low)
+        if slower > _SLOWER:
+            return slower
+        return faster if faster < -_FASTER else 0.0

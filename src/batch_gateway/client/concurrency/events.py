@@ -1,0 +1,54 @@
+"""What a controller is told: a request was started, and how it ended."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from batch_gateway.client.retry import wants_room
+from batch_gateway.errors import GatewayConnectionError, InferenceError
+
+__all__ = ["Ended", "Outcome", "Started"]
+
+
+class Outcome(Enum):
+    OK = "answered"
+    REFUSED = "refused for want of room, in whichever of the gateway's ways"
+    FAILED = "failed otherwise; says nothing about room by itself"
+    UNREACHABLE = "no connection, or one that broke"
+    ABANDONED = "the caller gave up; says nothing about the gateway"
+
+
+class Started(NamedTuple):
+    """What is remembered of a request from its start to its end.
+
+    Attributes:
+        at: monotonic seconds.
+        area: the integral of requests in flight over time, up to `at`.
+        rank: requests in flight with this one.
+    """
+
+    at: float
+    area: float
+    rank: int
+
+
+class Ended(NamedTuple):
+    """How a request ended.
+
+    Attributes:
+        tokens: output tokens of an answer, 0 when it has none or does not say.
+        retry_after: seconds that a refusal asked to wait.
+    """
+
+    outcome: Outcome
+    tokens: int = 0
+    retry_after: float | None = None
+
+    @classmethod
+    def of_error(cls, error: InferenceError) -> Ended:
+        if wants_room(error):
+            return cls(Outcome.REFUSED, retry_after=error.retry_after)
+        if isinstance(error, GatewayConnectionError):
+            return cls(Outcome.UNREACHABLE)
+        return cls(Outcome.FAILED, retry_after=error.retry_after)

@@ -1,0 +1,116 @@
+"""The layer that keeps attempts within the limit, and tells the controller how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from batch_gateway.client.clock import Clock
+from batch_gateway.client.concurrency.controller import AdaptiveController
+from batch_gateway.client.concurrency.events import Ended, Outcome, Started
+from batch_gateway.client.concurrency.permits import Controller, FixedController, Permits
+from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.durations import format_duration
+from batch_gateway.errors import DeadlineExceededError, InferenceError
+
+__all__ = ["ConcurrencyStatistics", "ConcurrencyTransport"]
+
+
+class ConcurrencyStatistics(NamedTuple):
+    """Attempts allowed, under way, and waiting for a permit."""
+
+    limit: int
+    in_flight: int
+    waiting: int
+
+
+class ConcurrencyTransport:
+    """A layer that holds attempts back until there is a permit, in order of arrival.
+
+    A permit is held while an attempt is under way and no longer: a request that waits out a
+    backoff above this layer holds none. `on_limit` is told each new limit, the first included;
+    `streams` says that answers come token by token.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        policy: AdaptiveConcurrency | FixedConcurrency,
+        clock: Clock,
+        on_limit: Callable[[int], None] | None = None,
+        *,
+        streams: bool = False,
+    ) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._controller: Controller = (
+            FixedController(policy.limit)
+            if isinstance(policy, FixedConcurrency)
+            else AdaptiveController(policy)
+        )
+        self._permits = Permits(self._controller, clock)
+        self._on_limit = on_limit
+        self._streams = streams
+        self._told = 0
+        self._tell()
+
+    @property
+    def statistics(self) -> ConcurrencyStatistics:
+        controller = self._controller
+        return ConcurrencyStatistics(controller.limit, controller.in_flight, self._permits.waiting)
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        """Raises DeadlineExceededError when the deadline passes before there is a permit."""
+        started = await self._permit(request)
+        ended = Ended(Outcome.ABANDONED)
+        try:
+            if self._streams or request.sink is not None:
+                request = self._listening(request, started)
+            response = await self._inner.send(request)
+            usage = response.usage
+            ended = Ended(Outcome.OK, tokens=0 if usage is None else usage.output_tokens)
+        except InferenceError as error:
+            ended = Ended.of_error(error)
+            raise
+        finally:
+            self._permits.release(started, ended)
+            self._tell()
+        return response
+
+    def _listening(self, request: PreparedRequest, started: Started) -> PreparedRequest:
+        def on_first_token(seconds: float) -> None:
+            self._controller.first_token(started, seconds, self._clock.monotonic())
+            self._tell()
+
+        return msgspec.structs.replace(request, on_first_token=on_first_token)
+
+    async def _permit(self, request: PreparedRequest) -> Started:
+        if request.deadline == float("inf"):
+            return await self._permits.acquire()
+        left = request.deadline - self._clock.monotonic()
+        try:
+            return await asyncio.wait_for(self._permits.acquire(), max(0.0, left))
+        except TimeoutError:
+            allowed = format_duration(max(0.0, request.deadline - request.started))
+            raise DeadlineExceededError(
+                f"the deadline passed {allowed} after the request was made, while it waited for"
+                f" its turn ({self._controller.limit} may be under way)",
+                request_id=request.request_id,
+                attempts=request.attempt - 1,
+            ) from None
+
+    def _tell(self) -> None:
+        limit = self._controller.limit
+        if limit != self._told:
+            self._told = limit
+            if self._on_limit is not None:
+                self._on_limit(limit)
+
+    async def aclose(self) -> None:
+        await self._permits.aclose()
+        await self._inner.aclose()

@@ -1,0 +1,122 @@
+"""Permits in order of arrival, as many as a controller's limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from batch_gateway.client.clock import Clock
+from batch_gateway.client.concurrency.events import Ended, Outcome, Started
+
+__all__ = ["Controller", "FixedController", "Permits"]
+
+
+class Controller(Protocol):
+    """What decides how many requests may be under way."""
+
+    @property
+    def limit(self) -> int: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def paused_until(self) -> float:
+        """Monotonic seconds before which nothing is sent."""
+        ...
+
+    def started(self, now: float) -> Started: ...
+
+    def finished(self, started: Started, ended: Ended, now: float) -> None: ...
+
+    def first_token(self, started: Started, seconds: float, now: float) -> None: ...
+
+
+class FixedController:
+    """The same number always."""
+
+    paused_until = 0.0
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.in_flight = 0
+
+    def started(self, now: float) -> Started:
+        self.in_flight += 1
+        return Started(now, 0.0, self.in_flight)
+
+    def finished(self, started: Started, ended: Ended, now: float) -> None:
+        self.in_flight -= 1
+
+    def first_token(self, started: Started, seconds: float, now: float) -> None:
+        """Of no use here."""
+
+
+class Permits:
+    """Hands out permits, first come, first served. Belongs to one event loop."""
+
+    def __init__(self, controller: Controller, clock: Clock) -> None:
+        self._controller = controller
+        self._clock = clock
+        self._queue: deque[asyncio.Future[Started]] = deque()
+        self._waker: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        return sum(not waiter.done() for waiter in self._queue)
+
+    async def acquire(self) -> Started:
+        """Wait for a permit. Cancelling the wait gives its place, or its permit, to the next."""
+        now = self._clock.monotonic()
+        if not self._queue and self._is_free(now):
+            return self._controller.started(now)
+        waiter: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+        self._queue.append(waiter)
+        self.grant()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.release(waiter.result(), Ended(Outcome.ABANDONED))
+            raise
+
+    def release(self, started: Started, ended: Ended) -> None:
+        self._controller.finished(started, ended, self._clock.monotonic())
+        self.grant()
+
+    def grant(self) -> None:
+        """Give permits to those who wait, as far as the limit goes."""
+        while self._queue:
+            if self._queue[0].done():
+                self._queue.popleft()
+                continue
+            now = self._clock.monotonic()
+            if not self._is_free(now):
+                self._wake_after_pause(now)
+                return
+            self._queue.popleft().set_result(self._controller.started(now))
+
+    def _is_free(self, now: float) -> bool:
+        controller = self._controller
+        return controller.in_flight < controller.limit and now >= controller.paused_until
+
+    def _wake_after_pause(self, now: float) -> None:
+        pause = self._controller.paused_until - now
+        if pause > 0 and (self._waker is None or self._waker.done()):
+            self._waker = asyncio.create_task(self._wake(pause))
+
+    async def _wake(self, pause: float) -> None:
+        await self._clock.sleep(pause)
+        # A new task may be needed when the pause has become longer meanwhile.
+        self._waker = None
+        self.grant()
+
+    async def aclose(self) -> None:
+        """End every wait."""
+        if self._waker is not None:
+            self._waker.cancel()
+            await asyncio.gather(self._waker, return_exceptions=True)
+        for waiter in self._queue:
+            waiter.cancel()
+        self._queue.clear()

@@ -1,0 +1,49 @@
+"""How many requests may be under way at a gateway: a fixed number, or one that is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batch_gateway.errors import ConfigError
+
+__all__ = ["AdaptiveConcurrency", "FixedConcurrency"]
+
+
+@dataclass(frozen=True)
+class FixedConcurrency:
+    """Never more than `limit` attempts under way. Raises ConfigError."""
+
+    limit: int
+
+    def __post_init__(self) -> None:
+        _require_count("concurrency.limit", self.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveConcurrency:
+    """Finds the limit by measuring. Raises ConfigError.
+
+    Attributes:
+        initial: where it starts, and starts again after an outage.
+        minimum, maximum: it never leaves these.
+        worthwhile: the least elasticity of throughput that a higher limit must show: 0.15 means
+            that ten per cent more in flight must bring one and a half per cent more answers.
+    """
+
+    initial: int = 16
+    minimum: int = 1
+    maximum: int = 10_000
+    worthwhile: float = 0.15
+
+    def __post_init__(self) -> None:
+        for name in ("initial", "minimum", "maximum"):
+            _require_count(f"concurrency.{name}", getattr(self, name))
+        if not self.minimum <= self.initial <= self.maximum:
+            raise ConfigError("concurrency.initial", "must be from minimum to maximum")
+        if not 0 < self.worthwhile < 1:
+            raise ConfigError("concurrency.worthwhile", "must be between 0 and 1")
+
+
+def _require_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(name, f"{value!r} is not a whole number of at least 1")

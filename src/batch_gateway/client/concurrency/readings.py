@@ -1,0 +1,113 @@
+"""From finished requests to readings: how long a typical answer takes at so many in flight."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+__all__ = ["Reading", "Round"]
+
+# As if lengths differed by a tenth of their mean where they do not.
+_BALLAST = 0.01
+
+
+class Reading(NamedTuple):
+    """What a round showed.
+
+    Attributes:
+        at: monotonic seconds of its end.
+        in_flight: mean over the lives of its requests.
+        mean_latency: seconds.
+        mean_tokens: output tokens of an answer.
+        pace: seconds that one more token takes.
+        error: standard error of the latency, as a share of it.
+    """
+
+    at: float
+    in_flight: float
+    mean_latency: float
+    mean_tokens: float
+    pace: float
+    error: float
+
+    def latency(self, tokens: float) -> float:
+        """Seconds that an answer of so many tokens takes.
+
+        Readings are compared at one length, so that a run of long answers is not taken for load:
+        the control variate of simulation practice (Lavenberg and Welch, 1981).
+        """
+        expected = self.mean_latency + self.pace * (tokens - self.mean_tokens)
+        return max(expected, 0.05 * self.mean_latency)
+
+    def rate(self, tokens: float) -> float:
+        """Answers of such a length a second, by Little's law (1961)."""
+        return self.in_flight / self.latency(tokens)
+
+
+class Round:
+    """Sums over the requests that were both started and answered since `counts_from`.
+
+    Long answers weigh less: they tell the pace well, but the wait before it badly.
+    """
+
+    __slots__ = (
+        "began",
+        "count",
+        "counts_from",
+        "lat",
+        "ll",
+        "nn",
+        "pace",
+        "tl",
+        "tok",
+        "tt",
+        "typical",
+        "weight",
+    )
+
+    def __init__(
+        self, began: float, counts_from: float, typical: float, pace: float | None
+    ) -> None:
+        self.began = began
+        self.counts_from = counts_from
+        self.typical = typical
+        self.pace = pace
+        self.count = 0
+        self.weight = self.lat = self.tok = self.nn = self.tl = self.tt = self.ll = 0.0
+
+    def add(self, latency: float, tokens: int, in_flight: float) -> None:
+        weight = 1.0
+        if self.typical > 0:
+            ratio = tokens / self.typical
+            weight /= 1.0 + ratio * ratio
+        self.count += 1
+        self.weight += weight
+        self.lat += weight * latency
+        self.tok += weight * tokens
+        self.nn += weight * in_flight
+        self.tl += weight * tokens * latency
+        self.tt += weight * tokens * tokens
+        self.ll += weight * latency * latency
+
+    def reading(self, now: float) -> Reading:
+        """Raises ZeroDivisionError when nothing was added."""
+        latency, tokens = self.lat / self.weight, self.tok / self.weight
+        covariance = self.tl / self.weight - latency * tokens
+        variance = self.tt / self.weight - tokens * tokens
+        pace = _pace(latency, tokens, covariance, variance, self.pace)
+        spread = self.ll / self.weight - latency * latency
+        residual = max(0.0, spread - 2 * pace * covariance + pace * pace * variance)
+        error = math.sqrt(residual / self.count) / latency
+        return Reading(now, self.nn / self.weight, latency, tokens, pace, error)
+
+
+def _pace(
+    latency: float, tokens: float, covariance: float, variance: float, before: float | None
+) -> float:
+    """The slope of latency over tokens, drawn towards that of the round before (ridge
+    regression), or towards proportionality in the first."""
+    if tokens <= 0:
+        return 0.0
+    prior = latency / tokens if before is None else before
+    ballast = _BALLAST * tokens * tokens
+    return max(0.0, (covariance + prior * ballast) / (variance + ballast))
