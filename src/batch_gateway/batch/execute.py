@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from batch_gateway.batch.journal import Journal
-from batch_gateway.batch.lane import Lane
+from batch_gateway.batch.lane import Lane, lines_for
 from batch_gateway.batch.plan import Order, Plan
 from batch_gateway.batch.progress import RunStats
 from batch_gateway.batch.results import (
@@ -40,7 +40,7 @@ class Executor:
 
     Attributes:
         plan, journal, client_for, stats, clock: what it works with.
-        concurrency: requests under way for each distinct client.
+        concurrency: lines under way for each distinct client; None asks the client.
         order: see `Plan.order`.
         deadline: monotonic seconds at which nothing is wanted any more; infinity for none.
         deadline_passed: a request met it.
@@ -51,7 +51,7 @@ class Executor:
     client_for: ClientFor
     stats: RunStats
     clock: Clock
-    concurrency: int
+    concurrency: int | None
     order: Order
     deadline: float
     deadline_passed: bool = False
@@ -72,8 +72,9 @@ class Executor:
 
     def _lane(self, client: InferenceClient, models: Sequence[str]) -> Lane:
         resumed = self.journal.results_before > 0
-        gate = GateState.for_concurrency(self.concurrency, resumed=resumed)
-        return Lane(client, models, self._to_do(models), gate, self.concurrency)
+        lines = lines_for(client) if self.concurrency is None else self.concurrency
+        gate = GateState.for_concurrency(lines, resumed=resumed)
+        return Lane(client, models, self._to_do(models), gate, lines)
 
     def _to_do(self, models: Sequence[str]) -> Iterator[int]:
         wanted = None if len(models) == len(self.plan.models) else frozenset(models)

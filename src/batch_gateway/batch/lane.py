@@ -11,7 +11,20 @@ from batch_gateway.batch.results import Outcome
 from batch_gateway.batch.start_gate import GateState, Phase, Sign, Verdict, settle, widen
 from batch_gateway.client.request import InferenceClient
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "lines_for"]
+
+_FEWEST_READY = 8
+_LIMIT_OF_OTHERS = 64
+
+
+def lines_for(client: InferenceClient) -> int:
+    """How many lines to have under way for a client that limits its sendings itself.
+
+    More than it sends at once: a line that waits out a backoff takes no place at the gateway,
+    and one that becomes free should be taken at once.
+    """
+    limit: int | None = getattr(client, "concurrency_limit", None)
+    return _LIMIT_OF_OTHERS if limit is None else limit + max(_FEWEST_READY, limit // 2)
 
 
 class Lane:

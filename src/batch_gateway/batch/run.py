@@ -9,7 +9,7 @@ from typing import Any
 
 from batch_gateway.batch.execute import ClientFor, Executor
 from batch_gateway.batch.journal import Journal
-from batch_gateway.batch.lane import Lane
+from batch_gateway.batch.lane import Lane, lines_for
 from batch_gateway.batch.plan import Order, Plan
 from batch_gateway.batch.progress import RunStats, RunSummary
 from batch_gateway.batch.start_gate import TRIAL_SECONDS
@@ -20,6 +20,9 @@ from batch_gateway.errors import ConfigError, InputError, JournalError
 __all__ = ["RunOptions", "run_batch"]
 
 _CANCEL_SECONDS = 5.0
+# Controllers decide in rounds of many requests; a lane that is a tenth of a second behind has
+# lines enough ready.
+_FOLLOW_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,8 @@ class RunOptions:
     """How a batch is run.
 
     Attributes:
-        concurrency: requests under way for each distinct client.
+        concurrency: lines under way for each distinct client. None follows the limit that a
+            client sets itself (`concurrency_limit`), with some lines ready to take free places.
         order: "prefix" groups lines by model and prompt beginning, "file" does not.
         ordered: put the results into input order at the end.
         deadline: after this long the run stops; lines without a result stay to be sent.
@@ -35,7 +39,7 @@ class RunOptions:
         trial: how long only a few requests are sent to a gateway that has not answered yet.
     """
 
-    concurrency: int = 64
+    concurrency: int | None = 64
     order: Order = "prefix"
     ordered: bool = False
     deadline: Duration | None = None
@@ -43,7 +47,7 @@ class RunOptions:
     trial: Duration = TRIAL_SECONDS
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1:
+        if self.concurrency is not None and self.concurrency < 1:
             raise ConfigError("concurrency", f"{self.concurrency!r} is not at least 1")
         for name in ("deadline", "grace", "trial"):
             if getattr(self, name) is not None:
@@ -134,6 +138,8 @@ class _Run:
         """Return when the work is done or nobody wants it any more."""
         async with _Companions() as companions:
             companions.start(self._widen_later(lanes))
+            if self.options.concurrency is None:
+                companions.start(self._follow_limits(lanes))
             asked = companions.start(stop.wait())
             expiry = companions.start(self._wait_for_deadline())
             broken = companions.start(self.journal.broken.wait())
@@ -150,6 +156,14 @@ class _Run:
                 await asyncio.wait(
                     {work, expiry, broken, grace}, return_when=asyncio.FIRST_COMPLETED
                 )
+
+    async def _follow_limits(self, lanes: Sequence[Lane]) -> None:
+        while True:
+            for lane in lanes:
+                limit = lines_for(lane.client)
+                if limit != lane.limit:
+                    lane.set_limit(limit)
+            await self.clock.sleep(_FOLLOW_SECONDS)
 
     async def _widen_later(self, lanes: Sequence[Lane]) -> None:
         await self.clock.sleep(parse_duration(self.options.trial))
