@@ -195,6 +195,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "tokens_per_second": 1500.0,
         "output_file": "results.jsonl",
         "error_file": "results.errors.jsonl",
+        "report_file": None,
     }
 
 

@@ -200,6 +200,7 @@ RUN_SETTINGS: tuple[Setting, ...] = (
     Setting("otel", _switch),
     Setting("log_format", _choice("text", "json")),
     Setting("log_level", _choice("debug", "info", "warning", "error")),
+    Setting("report", _path),
 )
 
 # Names of the original processor configuration for settings of the default gateway.

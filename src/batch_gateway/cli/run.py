@@ -152,6 +152,7 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
 )
 @option(_SHOW, "--json", is_flag=True, default=None, help="Summary as one JSON object on stdout.")
 @option(_SHOW, "--quiet", is_flag=True, default=None, help="Say nothing unless something is wrong.")
+@option(_SHOW, "--report", type=_PATH, help="Write a page about the run there, HTML.")
 @option(_WATCH, "--metrics-port", type=_PORT, metavar="N", help="Serve Prometheus metrics there.")
 @option(_WATCH, "--metrics-host", metavar="ADDRESS", help="On this address.  [127.0.0.1]")
 @option(

@@ -7,8 +7,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from batch_gateway.batch.journal import Journal
 from batch_gateway.batch.plan import Plan
@@ -16,6 +19,7 @@ from batch_gateway.batch.progress import RunStats, RunSummary
 from batch_gateway.batch.run import RunOptions, run_batch
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.event_loop import run_async
+from batch_gateway.cli.failure import CommandFailure, printable
 from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_name
 from batch_gateway.cli.gateways import naming_the_setting
 from batch_gateway.cli.given import ConfigFile
@@ -36,6 +40,9 @@ from batch_gateway.client.instrumentation import Observer
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.gateway import SimulatedGateway
+
+if TYPE_CHECKING:
+    from batch_gateway.cli.report_page import ReportPage
 
 __all__ = ["run_batch_file"]
 
@@ -87,6 +94,7 @@ class _Job:
         self._settings = settings
         self._output = output
         self._errors = errors
+        self._page: ReportPage | None = None
 
     def logs_shown(self) -> AbstractContextManager[None]:
         """Log records on standard error; not across a display that redraws there."""
@@ -101,6 +109,10 @@ class _Job:
         async with AsyncExitStack() as stack:
             watchers = stack.enter_context(ExitStack())
             observers = watch(self._settings, self._stats, self.display.note, watchers)
+            self._page = self._report_page()
+            if self._page is not None:
+                observers.append(self._page.collector)
+                self._page.follow(watchers)
             client = await self._client(stack, observers)
             if fresh:
                 # A gateway that cannot be reached must not cost the earlier results.
@@ -113,7 +125,7 @@ class _Job:
                 if not fresh:
                     await self._reach(client, plan, stop)
                 self._announce(plan, journal, to_send)
-            return await self._send(plan, journal, client, stop)
+            return self._paged(await self._send(plan, journal, client, stop), plan)
 
     def _stop_event(self, interrupts: Interrupts) -> asyncio.Event:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -139,6 +151,26 @@ class _Job:
             client = RoutedInferenceClient(gateway, settings.model_gateways, observers=observers)
         return await stack.enter_async_context(client)
 
+    def _report_page(self) -> ReportPage | None:
+        if self._settings.report is None:
+            return None
+        # Only who asks for it pays for importing it.
+        from batch_gateway.cli.report_page import ReportPage  # noqa: PLC0415
+
+        read = () if self._file == STANDARD_INPUT else (Path(self._file),)
+        taken = (*read, self._output, self._errors)
+        return ReportPage(self._settings.report, self._settings, taken=taken)
+
+    def _paged(self, report: RunReport, plan: Plan) -> RunReport:
+        """`report`, and its page written if one is wanted."""
+        if self._page is None:
+            return report
+        problem = self._page.write(report, plan, self._stats)
+        if problem is not None:
+            click.echo(printable(f"The report could not be written: {problem}"), err=True)
+            return report
+        return replace(report, page=os.fspath(self._page.path))
+
     def _journal(self, plan: Plan) -> Journal:
         settings = self._settings
         return Journal.open(
@@ -151,7 +183,19 @@ class _Job:
 
     async def _reach(self, client: RoutedInferenceClient, plan: Plan, stop: asyncio.Event) -> None:
         used = {client.client_for(model) for model in plan.models}
-        await preflight([one for one in used if one is not None], stop)
+        try:
+            await preflight([one for one in used if one is not None], stop)
+        except CommandFailure as failure:
+            problem = " ".join([failure.message, *failure.details])
+            nothing = RunSummary(
+                total=plan.total,
+                succeeded=0,
+                failed=0,
+                left_to_send=plan.total,
+                gateway_problem=problem,
+            )
+            self._paged(self._report(nothing, self._stats, disk_problem=False), plan)
+            raise
 
     def _announce(self, plan: Plan, journal: Journal, to_send: int) -> None:
         settings, note = self._settings, self.display.note

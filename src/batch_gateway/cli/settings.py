@@ -43,6 +43,7 @@ class RunSettings:
         metrics_port: where Prometheus may ask, 0 for any free port; None for nowhere.
         otel: trace and measure by the OpenTelemetry SDK of this process.
         log_format, log_level: None unless given; see `logs_shown`.
+        report: where the page about the run goes, or None.
     """
 
     gateway: HTTPInferenceClientConfig | None
@@ -64,6 +65,7 @@ class RunSettings:
     otel: bool
     log_format: LogFormat | None
     log_level: str | None
+    report: Path | None
 
 
 def resolve_settings(
@@ -111,6 +113,7 @@ def resolve_settings(
         otel=value("otel", False),
         log_format=value("log_format"),
         log_level=value("log_level"),
+        report=value("report"),
     )
 
 

@@ -40,6 +40,7 @@ class RunReport:
         done_before: lines that were not sent because of earlier results.
         disk_problem: whether `summary.journal_problem` is about writing, not about the input.
         next_steps: pairs of (what for, the command that does it).
+        page: where the page about the run is, when one was written.
     """
 
     summary: RunSummary
@@ -49,6 +50,7 @@ class RunReport:
     output: str
     errors: str
     next_steps: Sequence[tuple[str, str]] = ()
+    page: str | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -126,6 +128,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "tokens_per_second": round(report.tokens_per_second, 3),
         "output_file": report.output,
         "error_file": report.errors,
+        "report_file": report.page,
     }
 
 
@@ -215,6 +218,8 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "results", report.output
     if summary.failed:
         yield "errors", report.errors
+    if report.page is not None:
+        yield "report", report.page
 
 
 def _causes(report: RunReport) -> StyledText:

@@ -1,0 +1,105 @@
+"""What a run was configured to do, in words for a person and without secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from batch_gateway.cli.settings import RunSettings
+from batch_gateway.client.client import gateway_name
+from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.durations import format_duration
+
+__all__ = ["configured"]
+
+Rows = list[tuple[str, str]]
+
+# Always worth knowing; of everything else only what is not as it is by default.
+_ALWAYS = frozenset({"timeout", "connect_timeout", "retry.max_retries"})
+# A place of its own, or of no interest to a reader.
+_ELSEWHERE = frozenset({"base_url", "unix_socket", "max_idle_connections", "max_connections"})
+_DEFAULTS = HTTPInferenceClientConfig()
+
+
+def configured(settings: RunSettings, files: Mapping[str, str]) -> list[tuple[str, Rows]]:
+    """Headings, each with (name, value) pairs: the run, then every gateway."""
+    run: Rows = [(name, path) for name, path in files.items()]
+    run.append(("concurrency", f"{settings.concurrency} for each gateway"))
+    run.append(("order", settings.order + (", results as in the input" * settings.ordered)))
+    if settings.deadline is not None:
+        run.append(("deadline", format_duration(settings.deadline)))
+    if settings.fresh:
+        run.append(("fresh", "earlier results were discarded"))
+    if settings.retry_failed:
+        run.append(("retry failed", "only lines that had failed before"))
+    return [("Run", run), *_gateways(settings)]
+
+
+def _gateways(settings: RunSettings) -> Iterator[tuple[str, Rows]]:
+    models: dict[HTTPInferenceClientConfig, list[str]] = {}
+    for model, config in settings.model_gateways.items():
+        models.setdefault(config, []).append(model)
+    if settings.gateway is not None:
+        name = "a simulator in the command's own process"
+        if not settings.uses_simulator:
+            name = gateway_name(settings.gateway)
+        rest = "all other models" if models else ""
+        served = ", ".join(filter(None, [*models.pop(settings.gateway, []), rest]))
+        yield f"Gateway {name}", [*_models(served), *_described(settings.gateway)]
+    for config, names in models.items():
+        yield f"Gateway {gateway_name(config)}", [*_models(", ".join(names)), *_described(config)]
+
+
+def _models(served: str) -> Rows:
+    return [("models", served)] if served else []
+
+
+def _described(config: HTTPInferenceClientConfig) -> Rows:
+    rows = list(_fields(config, _DEFAULTS))
+    if config.api_key is not None:
+        rows.append(("api key", "given"))
+    if config.headers:
+        rows.append(("headers", ", ".join(name for name, _ in config.header_pairs())))
+    if config.proxy is not None:
+        host = urlsplit(config.proxy).netloc.rpartition("@")[2]
+        rows.append(("proxy", "from the environment" if config.proxy == "env" else host))
+    return rows
+
+
+def _fields(value: Any, default: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """What differs from `default`. Fields that stay out of reprs stay out of here."""
+    for field in dataclasses.fields(value):
+        name = prefix + field.name
+        own, usual = getattr(value, field.name), getattr(default, field.name, None)
+        if not field.repr or field.name.startswith("_") or name in _ELSEWHERE:
+            continue
+        if dataclasses.is_dataclass(own):
+            yield from _fields(own, usual if usual is not None else _made(own), f"{name}.")
+            if usual is None and own == _made(own):
+                yield _in_words(name), "on"
+        elif own != usual or name in _ALWAYS:
+            yield _in_words(name), _text(own, str(field.type))
+
+
+def _made(value: Any) -> Any:
+    """What a layer is when nothing is said but that it is wanted; None if more must be said."""
+    try:
+        return type(value)()
+    except (TypeError, ValueError):
+        return None
+
+
+def _in_words(name: str) -> str:
+    return name.removeprefix("retry.").replace(".", ": ").replace("_", " ")
+
+
+def _text(value: Any, kind: str) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if "Duration" in kind and isinstance(value, int | float):
+        return f"{value:g} s" if 1 <= value < 60 else format_duration(value)
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

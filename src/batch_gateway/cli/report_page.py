@@ -1,0 +1,123 @@
+"""The page that `--report` asks for: who listens for it, and what is written at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+
+from batch_gateway.batch.plan import Plan
+from batch_gateway.batch.progress import RunStats
+from batch_gateway.cli.configured import configured
+from batch_gateway.cli.exit_codes import ExitCode
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.settings import RunSettings
+from batch_gateway.cli.summary import Outcome, RunReport
+from batch_gateway.errors import InputError
+from batch_gateway.report.collector import RunCollector
+from batch_gateway.report.file import replace_file
+from batch_gateway.report.page import Line, RunFacts, render_page
+from batch_gateway.wire.lines import decode_batch_line, parse_line_id
+
+__all__ = ["ReportPage"]
+
+
+class ReportPage:
+    """Made before anything is sent, written when the run has ended.
+
+    Raises CommandFailure at once for a page that could not be written: `taken` are the files that
+    it must not replace.
+
+    Attributes:
+        path: where it goes.
+        collector: to be told by every client.
+    """
+
+    def __init__(self, path: Path, settings: RunSettings, *, taken: tuple[Path, ...]) -> None:
+        _check(path, taken)
+        self.path = path
+        self.collector = RunCollector()
+        self._settings = settings
+        self._began = datetime.now().astimezone()
+
+    def follow(self, stack: ExitStack) -> None:
+        """Look at what is in flight until `stack` is left; called on the run's event loop."""
+        following = asyncio.ensure_future(self.collector.follow())
+        stack.callback(following.cancel)
+
+    def write(self, report: RunReport, plan: Plan, stats: RunStats) -> str | None:
+        """What hindered it, if anything did: that is told, and changes nothing else."""
+        facts = RunFacts(
+            headline=_headline(report),
+            tone=_tone(report),
+            reason=report.reason,
+            input=report.input,
+            output=report.output,
+            errors=report.errors,
+            began=self._began,
+            summary=report.summary,
+            done_before=report.done_before,
+            causes=stats.causes.values(),
+            settings=configured(
+                self._settings,
+                {"input": report.input, "results": report.output, "errors": report.errors},
+            ),
+            next_steps=report.next_steps,
+            find_line=lambda request_id: _line(plan, request_id),
+        )
+        try:
+            replace_file(self.path, render_page(facts, self.collector))
+        except OSError as error:
+            return f"{self.path}: {error.strerror or error}"
+        return None
+
+
+def _check(path: Path, taken: tuple[Path, ...]) -> None:
+    if importlib.util.find_spec("jinja2") is None:
+        raise CommandFailure(
+            "--report needs jinja2: install it with `pip install 'batch-gateway[report]'`"
+        )
+    if path.is_dir():
+        raise CommandFailure(f"--report: {path} is a directory; name a file")
+    if not path.absolute().parent.is_dir():
+        raise CommandFailure(f"--report: the folder {path.absolute().parent} does not exist")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise CommandFailure(f"--report: the folder {path.absolute().parent} cannot be written to")
+    if any(os.path.realpath(path) == os.path.realpath(other) for other in taken):
+        raise CommandFailure(f"--report: {path} is the input or a result file; name another")
+
+
+def _headline(report: RunReport) -> str:
+    summary = report.summary
+    left = f", {summary.left_to_send:,} left to send" if summary.left_to_send else ""
+    if report.outcome is not Outcome.COMPLETED:
+        return {
+            Outcome.INTERRUPTED: f"Interrupted{left}",
+            Outcome.DEADLINE: f"The deadline passed{left}",
+            Outcome.GATEWAY_UNUSABLE: f"Stopped, the gateway cannot be used{left}",
+            Outcome.NOT_WRITTEN: f"Stopped, results cannot be written{left}",
+            Outcome.INPUT_CHANGED: "Stopped, the input changed",
+        }[report.outcome]
+    if summary.succeeded == summary.total:
+        return f"All {summary.total:,} requests succeeded"
+    return f"Done, {summary.failed:,} of {summary.total:,} requests failed"
+
+
+def _tone(report: RunReport) -> str:
+    if report.reason:
+        return "bad"
+    return "good" if report.exit_code == ExitCode.SUCCEEDED else "mixed"
+
+
+def _line(plan: Plan, request_id: str) -> Line | None:
+    parsed = parse_line_id(request_id)
+    if parsed is None or parsed[0] != plan.fingerprint or parsed[1] >= plan.total:
+        return None
+    try:
+        custom_id = decode_batch_line(plan.read(parsed[1])).custom_id
+    except InputError:
+        custom_id = "(the input has changed)"
+    return Line(plan.line_number(parsed[1]), custom_id)

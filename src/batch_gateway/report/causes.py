@@ -1,0 +1,47 @@
+"""Failed lines grouped by what is the same in their messages, with examples of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from batch_gateway.batch.progress import Cause
+from batch_gateway.errors import ErrorCategory
+
+__all__ = ["CauseGroup", "group_causes"]
+
+_EXAMPLES = 3
+# What differs between messages of one kind: numbers, and ids made of digits and letters.
+_VARYING = re.compile(r"\b(?=[\w-]*\d)[\w-]+(?:\.\d+)*\b")
+
+
+@dataclass(slots=True)
+class CauseGroup:
+    """Failures of one kind.
+
+    Attributes:
+        count: lines of this run.
+        examples: the first few that differ.
+    """
+
+    category: ErrorCategory
+    status_code: int | None
+    count: int = 0
+    examples: list[Cause] = field(default_factory=list[Cause])
+
+    @property
+    def message(self) -> str:
+        return self.examples[0].message
+
+
+def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
+    """The most frequent first."""
+    groups: dict[tuple[ErrorCategory, int | None, str], CauseGroup] = {}
+    for cause in causes:
+        kind = (cause.category, cause.status_code, _VARYING.sub("#", cause.message))
+        group = groups.setdefault(kind, CauseGroup(cause.category, cause.status_code))
+        group.count += cause.count
+        if len(group.examples) < _EXAMPLES:
+            group.examples.append(cause)
+    return sorted(groups.values(), key=lambda group: -group.count)

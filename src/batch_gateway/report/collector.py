@@ -1,0 +1,221 @@
+"""Listens to clients during a run and keeps what its report shows, in bounded memory."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+
+from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
+from batch_gateway.client.instrumentation import (
+    CacheLookedUp,
+    Coalesced,
+    GatewayEvents,
+    Observer,
+    RateLimitWaited,
+    RequestFinished,
+    RetryScheduled,
+)
+from batch_gateway.report.histogram import DurationHistogram
+from batch_gateway.report.timeline import Timeline
+from batch_gateway.wire.usage import Usage
+
+__all__ = ["OTHERS", "ModelTotals", "RunCollector", "SlowRequest"]
+
+_OK, _CANCELLED = "ok", "cancelled"
+_SLOWEST = 20
+_MAX_NAMES = 50
+OTHERS = "(all others)"
+_LONGEST_PAUSE = 1.0
+_SHORTEST_PAUSE = 0.02
+_NO_USAGE = Usage()
+
+
+@dataclass(slots=True)
+class ModelTotals:
+    """What the requests of one model, or to one gateway, came to.
+
+    `latencies` and `first_tokens` are of those that succeeded.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    latencies: DurationHistogram = field(default_factory=DurationHistogram)
+    first_tokens: DurationHistogram = field(default_factory=DurationHistogram)
+
+    def count(self, event: RequestFinished, usage: Usage) -> None:
+        if event.outcome != _OK:
+            self.failed += 1
+            return
+        self.succeeded += 1
+        self.latencies.add(event.duration)
+        if event.time_to_first_token is not None:
+            self.first_tokens.add(event.time_to_first_token)
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+        self.cached_tokens += usage.cached_tokens
+        self.reasoning_tokens += usage.reasoning_tokens
+
+    def merge(self, other: ModelTotals) -> None:
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cached_tokens += other.cached_tokens
+        self.reasoning_tokens += other.reasoning_tokens
+        self.latencies.merge(other.latencies)
+        self.first_tokens.merge(other.first_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class SlowRequest:
+    """One of the slowest, successful or not. `duration` and the rest are in seconds."""
+
+    request_id: str
+    model: str
+    outcome: str
+    duration: float
+    attempts: int
+    time_to_first_token: float | None
+    output_tokens: int
+
+
+class RunCollector(Observer):
+    """An observer that keeps a run's course, distributions, totals by model and slowest requests.
+
+    Its size does not depend on how many requests it hears of. `follow` looks at what is in flight
+    from time to time, until cancelled.
+
+    Attributes:
+        timeline: the course, from when the collector was made.
+        models: totals by model; past fifty, the others share `OTHERS`.
+        gateways: totals by gateway, bounded likewise.
+        retries: attempts that were to be repeated, by reason.
+        cache: look-ups by result.
+        joined_requests, joint_requests: so many single requests were sent as so many joint ones.
+        waited, waits: seconds for which a rate limit held requests back, and how many of them.
+        cancelled: requests that were given up under way.
+        attempts: sendings of the requests that ended.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._events: list[GatewayEvents] = []
+        self._slowest: list[tuple[float, int, SlowRequest]] = []
+        self._numbers = count()
+        self.timeline = Timeline(clock.monotonic())
+        self.models: dict[str, ModelTotals] = {}
+        self.gateways: dict[str, ModelTotals] = {}
+        self.retries: Counter[str] = Counter()
+        self.cache: Counter[str] = Counter()
+        self.joined_requests = 0
+        self.joint_requests = 0
+        self.waited = 0.0
+        self.waits = 0
+        self.cancelled = 0
+        self.attempts = 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the collector was made."""
+        return self._clock.monotonic() - self.timeline.start
+
+    def totals(self) -> ModelTotals:
+        """Of all models together."""
+        total = ModelTotals()
+        for model in self.models.values():
+            total.merge(model)
+        return total
+
+    def slowest(self) -> list[SlowRequest]:
+        """The slowest first."""
+        return [request for _, _, request in sorted(self._slowest, reverse=True)]
+
+    async def follow(self) -> None:
+        """Look at what is in flight, until cancelled."""
+        while True:
+            self.sample()
+            pause = self.timeline.width / 5
+            await self._clock.sleep(min(max(pause, _SHORTEST_PAUSE), _LONGEST_PAUSE))
+
+    def sample(self) -> None:
+        """Look at what is in flight once."""
+        in_flight = limit = 0
+        paused = False
+        for events in self._events:
+            in_flight += events.attempts_in_flight
+            limit += events.limit or 0
+            paused = paused or events.breaker_state not in (None, "closed")
+        present = self.timeline.at(self._clock.monotonic())
+        present.samples += 1
+        present.in_flight += in_flight
+        present.limit += limit
+        present.paused += paused
+        present.peak = max(present.peak, in_flight)
+
+    def attached(self, events: GatewayEvents) -> None:
+        self._events.append(events)
+
+    def request_finished(self, event: RequestFinished) -> None:
+        if event.outcome == _CANCELLED:
+            self.cancelled += 1
+            return
+        self.attempts += event.attempts
+        usage = event.usage or _NO_USAGE
+        present = self.timeline.at(self._clock.monotonic())
+        if event.outcome == _OK:
+            present.succeeded += 1
+            present.latencies.add(event.duration)
+            present.input_tokens += usage.input_tokens
+            present.output_tokens += usage.output_tokens
+        else:
+            present.failed += 1
+        _of(self.models, event.started.model).count(event, usage)
+        _of(self.gateways, event.started.gateway).count(event, usage)
+        if len(self._slowest) < _SLOWEST or event.duration > self._slowest[0][0]:
+            self._keep(event, usage.output_tokens)
+
+    def _keep(self, event: RequestFinished, output_tokens: int) -> None:
+        kept = SlowRequest(
+            event.started.request_id,
+            event.started.model,
+            event.outcome,
+            event.duration,
+            event.attempts,
+            event.time_to_first_token,
+            output_tokens,
+        )
+        entry = (event.duration, next(self._numbers), kept)
+        if len(self._slowest) < _SLOWEST:
+            heapq.heappush(self._slowest, entry)
+        else:
+            heapq.heapreplace(self._slowest, entry)
+
+    def retry_scheduled(self, event: RetryScheduled) -> None:
+        self.retries[event.reason] += 1
+        self.timeline.at(self._clock.monotonic()).retries += 1
+
+    def cache_looked_up(self, event: CacheLookedUp) -> None:
+        self.cache[event.result] += 1
+
+    def coalesced(self, event: Coalesced) -> None:
+        self.joint_requests += 1
+        self.joined_requests += event.size
+
+    def rate_limit_waited(self, event: RateLimitWaited) -> None:
+        self.waits += 1
+        self.waited += event.seconds
+
+
+def _of(totals: dict[str, ModelTotals], name: str) -> ModelTotals:
+    known = totals.get(name)
+    if known is None:
+        if len(totals) >= _MAX_NAMES:
+            name = OTHERS
+        known = totals.setdefault(name, ModelTotals())
+    return known

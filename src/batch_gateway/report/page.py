@@ -1,0 +1,225 @@
+"""What a report's page shows, put together from a run's figures and filled into the template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from batch_gateway.batch.progress import Cause, RunSummary
+from batch_gateway.report.causes import group_causes
+from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
+from batch_gateway.report.collector import ModelTotals, RunCollector, SlowRequest
+from batch_gateway.report.scales import duration_text, number_text
+from batch_gateway.report.timeline import Slice
+from batch_gateway.version import __version__
+
+__all__ = ["Line", "RunFacts", "render_page"]
+
+_FOLDER = Path(__file__).parent
+_LONGEST_TEXT = 300
+# More would be narrower than a finger and mostly noise.
+_COLUMNS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Where a request came from: its number in the input, from 1, and its `custom_id`."""
+
+    number: int
+    custom_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What the page says that no client saw.
+
+    Attributes:
+        headline: how the run ended, in a few words.
+        tone: "good", "mixed" or "bad".
+        reason: why it ended early, or "".
+        input, output, errors: names of the files.
+        began: when, with its time zone.
+        done_before: lines that were not sent because of earlier results.
+        causes: failures of this run, one for each message.
+        settings: (heading, (name, value) pairs) of what was configured, without secrets.
+        next_steps: (what for, command) pairs.
+        find_line: from a request id to its line, None when it cannot be told.
+    """
+
+    headline: str
+    tone: str
+    reason: str
+    input: str
+    output: str
+    errors: str
+    began: datetime
+    summary: RunSummary
+    done_before: int
+    causes: Iterable[Cause]
+    settings: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    next_steps: Sequence[tuple[str, str]]
+    find_line: Callable[[str], Line | None]
+
+
+def render_page(facts: RunFacts, collected: RunCollector) -> str:
+    """One HTML document that needs nothing else.
+
+    Raises ModuleNotFoundError without jinja2, which the extra `report` installs.
+    """
+    # Only who wants a report has it, and pays for importing it.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Callable[..., str]] = {
+        "number": number_text,
+        "duration": duration_text,
+        "whole": _whole,
+        "short": _short,
+    }
+    environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]
+    return environment.get_template("page.html.jinja").render(
+        style=(_FOLDER / "page.css").read_text("utf-8"),
+        version=__version__,
+        facts=facts,
+        summary=facts.summary,
+        collected=collected,
+        **_figures(facts, collected),
+    )
+
+
+def _figures(facts: RunFacts, collected: RunCollector) -> dict[str, Any]:
+    total = collected.totals()
+    groups = group_causes(facts.causes)
+    told = sum(group.count for group in groups)
+    return {
+        "total": total,
+        "courses": _courses(facts, collected),
+        "distributions": _distributions(total),
+        "groups": groups,
+        "untold": sum(facts.summary.by_category.values()) - told,
+        "models": _rows(collected.models),
+        "gateways": _rows(collected.gateways) if len(collected.gateways) > 1 else [],
+        "slowest": [_slow(request, facts.find_line) for request in collected.slowest()],
+        "median": total.latencies.quantile(0.5),
+        "shares": _shares(facts.summary),
+    }
+
+
+def _shares(summary: RunSummary) -> list[tuple[str, str, float]]:
+    """(name, style, percent) of the lines of the input."""
+    lines = max(summary.total, 1)
+    return [
+        ("succeeded", "good", summary.succeeded / lines * 100),
+        ("failed", "bad", summary.failed / lines * 100),
+        ("left to send", "left", summary.left_to_send / lines * 100),
+    ]
+
+
+def _courses(facts: RunFacts, collected: RunCollector) -> list[Chart]:
+    timeline = collected.timeline.at_most(_COLUMNS)
+    slices = timeline.slices
+    if not any(one.succeeded or one.failed for one in slices):
+        return []
+    seconds = facts.summary.seconds or collected.elapsed
+    spans = [timeline.width] * len(slices)
+    # The last slice is cut short by the end of the run.
+    rest = collected.elapsed - timeline.width * (len(slices) - 1)
+    spans[-1] = min(max(rest, timeline.width / 4), timeline.width)
+
+    def rates(of: Callable[[Slice], int]) -> list[float | None]:
+        return [of(one) / span for one, span in zip(slices, spans, strict=True)]
+
+    charts = [
+        ("Throughput", "requests/s", [
+            Series("succeeded", "good", rates(lambda one: one.succeeded), is_area=True),
+            Series("failed", "bad", rates(lambda one: one.failed), is_area=True),
+            *_if_any(Series("retries", "retry", rates(lambda one: one.retries))),
+        ]),
+        ("In flight at the gateway", "requests", [
+            Series("in flight", "flight", [one.mean_in_flight() for one in slices], is_area=True),
+            Series("most", "peak", [one.peak if one.samples else None for one in slices]),
+            *_if_any(Series("limit", "limit", [one.mean_limit() for one in slices])),
+        ]),
+        ("Tokens", "tokens/s", [
+            *_if_any(Series("generated", "output", rates(lambda one: one.output_tokens))),
+            *_if_any(Series("read", "input", rates(lambda one: one.input_tokens))),
+        ]),
+    ]  # fmt: skip
+    pauses = _pauses(slices)
+    return [
+        *(
+            time_chart(title, unit, series, width=timeline.width, seconds=seconds, bands=pauses)
+            for title, unit, series in charts
+            if series
+        ),
+        _latency_course(slices, timeline.width, seconds, pauses),
+    ]
+
+
+def _latency_course(
+    slices: Sequence[Slice], width: float, seconds: float, pauses: Sequence[tuple[int, int, str]]
+) -> Chart:
+    series = [
+        Series(name, f"quantile q{number}", [one.latencies.quantile(share) for one in slices])
+        for number, (share, name) in enumerate(((0.5, "median"), (0.95, "95 %"), (0.99, "99 %")))
+    ]
+    return time_chart(
+        "Latency of the answers", "", series,
+        width=width, seconds=seconds, write="duration", bands=pauses,
+    )  # fmt: skip
+
+
+def _if_any(series: Series) -> list[Series]:
+    return [series] if any(series.values) else []
+
+
+def _pauses(slices: Sequence[Slice]) -> list[tuple[int, int, str]]:
+    """Runs of slices in which a circuit breaker was open for most of the time."""
+    found: list[tuple[int, int, str]] = []
+    for index, one in enumerate(slices):
+        if not one.samples or one.paused * 2 < one.samples:
+            continue
+        if found and found[-1][0] + found[-1][1] == index:
+            first, length, note = found.pop()
+            found.append((first, length + 1, note))
+        else:
+            found.append((index, 1, "paused: a gateway was down"))
+    return found
+
+
+def _distributions(total: ModelTotals) -> list[Chart]:
+    charts: list[Chart] = []
+    if total.latencies.count:
+        charts.append(distribution_chart("Latency, retries and waits included", total.latencies))
+    if total.first_tokens.count:
+        charts.append(distribution_chart("Time to first token", total.first_tokens))
+    return charts
+
+
+def _rows(totals: dict[str, ModelTotals]) -> list[tuple[str, ModelTotals]]:
+    return sorted(
+        totals.items(), key=lambda item: (-item[1].output_tokens, -item[1].succeeded, item[0])
+    )
+
+
+def _slow(
+    request: SlowRequest, find_line: Callable[[str], Line | None]
+) -> tuple[SlowRequest, Line | None]:
+    return request, find_line(request.request_id)
+
+
+def _whole(number: int) -> str:
+    return f"{number:,}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"

@@ -1,0 +1,103 @@
+"""A run's course in a bounded number of time slices, which grow wider as it lasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from batch_gateway.report.histogram import DurationHistogram
+
+__all__ = ["MAX_SLICES", "Slice", "Timeline"]
+
+MAX_SLICES = 120
+_FIRST_WIDTH = 0.1
+
+
+@dataclass(slots=True)
+class Slice:
+    """What happened in one stretch of time.
+
+    Attributes:
+        succeeded, failed: requests that ended.
+        retries: attempts that failed and were to be repeated.
+        input_tokens, output_tokens: of the answers.
+        samples: how often the three next ones were looked at.
+        in_flight: requests at the gateways, summed over the samples.
+        limit: how many there might be, summed likewise; 0 while nothing limits them.
+        paused: samples in which a circuit breaker was not closed.
+        peak: most requests in flight in any sample.
+        latencies: of the requests that succeeded.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    retries: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    samples: int = 0
+    in_flight: int = 0
+    limit: int = 0
+    paused: int = 0
+    peak: int = 0
+    latencies: DurationHistogram = field(default_factory=DurationHistogram)
+
+    def merge(self, other: Slice) -> None:
+        """Add what happened in `other`."""
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.retries += other.retries
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.samples += other.samples
+        self.in_flight += other.in_flight
+        self.limit += other.limit
+        self.paused += other.paused
+        self.peak = max(self.peak, other.peak)
+        self.latencies.merge(other.latencies)
+
+    def mean_in_flight(self) -> float | None:
+        return self.in_flight / self.samples if self.samples else None
+
+    def mean_limit(self) -> float | None:
+        return self.limit / self.samples if self.limit else None
+
+
+class Timeline:
+    """At most `MAX_SLICES` slices of equal width; full, each two neighbours become one.
+
+    Attributes:
+        start: seconds on the caller's clock at which the first slice begins.
+        width: seconds a slice.
+        slices: from the first to the last one touched.
+    """
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.width = _FIRST_WIDTH
+        self.slices: list[Slice] = []
+
+    def at(self, now: float) -> Slice:
+        """The slice of that moment; a moment before the start counts as the start."""
+        index = max(0, int((now - self.start) / self.width))
+        while index >= MAX_SLICES:
+            self._coarsen()
+            index //= 2
+        while len(self.slices) <= index:
+            self.slices.append(Slice())
+        return self.slices[index]
+
+    def at_most(self, slices: int) -> Timeline:
+        """The same course in no more than so many slices."""
+        coarser = Timeline(self.start)
+        coarser.width = self.width
+        while len(self.slices) * self.width > slices * coarser.width * 1.000_001:
+            coarser.width *= 2
+        for index, one in enumerate(self.slices):
+            coarser.at(self.start + (index + 0.5) * self.width).merge(one)
+        return coarser
+
+    def _coarsen(self) -> None:
+        self.width *= 2
+        pairs = zip(self.slices[::2], self.slices[1::2], strict=False)
+        for kept, merged in pairs:
+            kept.merge(merged)
+        self.slices = self.slices[::2]

@@ -1,0 +1,248 @@
+"""`run --report`: one page that says what happened, needs nothing else, and gives nothing away."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from batch_gateway.testing import GatewayHandle, simulated_gateway
+from tests.cli.commands import batch_gateway, chat_line, started, wait_until, write_batch
+
+VOID = {"meta", "br", "path", "line", "rect", "link", "img", "hr", "input"}
+KEY = "sk-very-secret-key"
+
+
+class Page(HTMLParser):
+    """A page's text and attributes; every element that is opened must be closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+        elif tag == "rect":
+            self.open.append(tag)  # ours hold a title
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def read(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text("utf-8"))
+
+
+def test_the_page_tells_how_the_run_went(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny"] * 20 + ["large"] * 5 + ["fault-status-404"])
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html", "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert json.loads(run.stdout)["report_file"] == "report.html"
+    text = read(tmp_path).text
+    for part in (
+        "Done, 1 of 26 requests failed",
+        "25 of 26 lines succeeded",
+        "Throughput",
+        "In flight at the gateway",
+        "Latency, retries and waits included",
+        "Only known of streamed answers",
+        "HTTP 404",
+        "line 26 req-26",
+        "requests.results.errors.jsonl",
+        "Tokens by model",
+        "large",
+        "The slowest lines",
+        f"Gateway {gateway.url}",
+        "To send the failed lines again",
+    ):
+        assert part in text, part
+
+
+def test_the_page_needs_nothing_else_and_runs_no_code(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", 3)
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html", cwd=tmp_path
+    )
+    assert run.returncode == 0
+    assert "report    report.html" in run.stdout
+    page = read(tmp_path)
+    assert not {"script", "link", "img", "iframe", "a"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name in ("src", "href") or name[:2] == "on"]
+    styles = re.findall(r"<style>(.*?)</style>", (tmp_path / "report.html").read_text(), re.DOTALL)
+    assert len(styles) == 1
+    assert "url(" not in styles[0]
+    assert "@import" not in styles[0]
+    assert "prefers-color-scheme: dark" in styles[0]
+
+
+def test_secrets_stay_out_of_the_page(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny", "fault-status-404"])
+    (tmp_path / "gateway.yaml").write_text(
+        f"gateway: {gateway.url}\napi_key: {KEY}\nheaders: {{X-Team: team-secret}}\n"
+    )
+    run = batch_gateway(
+        "run", "requests.jsonl", "--config", "gateway.yaml", "--header", "X-Other=flag-secret",
+        "--report", "report.html", cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 1
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(f"{KEY}|team-secret|flag-secret", page)
+    text = Page(page).text
+    assert "api key given" in text
+    assert "headers X-Team, X-Other" in text
+
+
+def test_what_others_wrote_is_text_and_never_markup(tmp_path: Path, gateway: GatewayHandle) -> None:
+    evil = "</td><script>alert(1)</script><img src=x onerror=alert(2)>\"'"
+    lines = [chat_line(evil), chat_line("fails", f"fault-{evil}"), chat_line("other", evil)]
+    (tmp_path / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html", cwd=tmp_path
+    )
+    assert run.returncode == 1
+    page = read(tmp_path)
+    assert not {"script", "img"} & set(page.tags)
+    assert page.text.count("<script>alert(1)</script>") >= 3
+
+
+def test_a_resumed_run_reports_itself_and_says_so(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny"] * 4 + ["fault-status-400"] * 2)
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html")
+    batch_gateway(*command, cwd=tmp_path)
+    batch_gateway(*command, "--retry-failed", cwd=tmp_path)
+    text = read(tmp_path).text
+    assert "4 of 6 lines were done before this run, and 2 in it" in text
+    batch_gateway(*command, cwd=tmp_path)
+    assert "No request ended in this run" in read(tmp_path).text
+
+
+def test_several_gateways_are_told_apart(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny", "large"])
+    with simulated_gateway() as other:
+        run = batch_gateway(
+            "run", "requests.jsonl", "--gateway", gateway.url, "--model-gateway",
+            f"large={other.url}", "--report", "report.html", cwd=tmp_path,
+        )  # fmt: skip
+        assert run.returncode == 0
+        text = read(tmp_path).text
+        assert "By gateway" in text
+        assert f"Gateway {other.url} models large" in text
+        assert f"Gateway {gateway.url} models all other models" in text
+
+
+def test_a_gateway_that_cannot_be_reached_is_reported_too(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", 3)
+    (tmp_path / "report.html").write_text("of an earlier run")
+    gateway.stop()
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html", cwd=tmp_path
+    )
+    gateway.start()
+    assert run.returncode == 3
+    text = read(tmp_path).text
+    assert "Stopped, the gateway cannot be used, 3 left to send" in text
+    assert "cannot be reached" in text
+
+
+def test_a_gateway_that_refuses_everything_is_reported_too(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    gateway.set_faults({"status-401": 1.0})
+    write_batch(tmp_path / "requests.jsonl", 30)
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html", cwd=tmp_path
+    )
+    assert run.returncode == 3
+    assert "Stopped, the gateway cannot be used, 30 left to send" in read(tmp_path).text
+
+
+def test_an_interrupted_run_is_reported_too(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny"] * 10 + ["fault-delay-0.3"] * 2_000)
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html")
+    with started(*command, "--concurrency", "2", "--order", "file", cwd=tmp_path) as process:
+        results = tmp_path / "requests.results.jsonl"
+        wait_until(lambda: results.exists() and results.stat().st_size > 0, "a result")
+        assert not (tmp_path / "report.html").exists()
+        process.terminate()
+        assert process.wait(30) == 130
+    assert re.search(r"Interrupted, [\d,]+ left to send", read(tmp_path).text)
+
+
+@pytest.mark.parametrize(
+    ("page", "problem"),
+    [
+        ("missing/report.html", "does not exist"),
+        ("folder", "is a directory"),
+        ("requests.jsonl", "is the input or a result file"),
+        ("requests.results.jsonl", "is the input or a result file"),
+    ],
+)
+def test_a_page_that_could_not_be_written_is_refused_before_anything_is_sent(
+    tmp_path: Path, gateway: GatewayHandle, page: str, problem: str
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", 3)
+    (tmp_path / "folder").mkdir()
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report", page, cwd=tmp_path
+    )
+    assert run.returncode == 2
+    assert "--report: " in run.stderr
+    assert problem in run.stderr
+    assert gateway.journal()["received"] == 0
+
+
+def test_a_page_that_cannot_be_written_in_the_end_costs_no_result(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", 3)
+    with mock.patch("tempfile.mkstemp", side_effect=OSError(28, "No space left on device")):
+        run = batch_gateway(
+            "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html",
+            cwd=tmp_path,
+        )  # fmt: skip
+    assert run.returncode == 0
+    assert "The report could not be written: report.html: No space left on device" in run.stderr
+    assert "report    " not in run.stdout
+
+
+def test_the_missing_extra_is_named(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", 3)
+    with mock.patch("importlib.util.find_spec", return_value=None):
+        run = batch_gateway(
+            "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html",
+            cwd=tmp_path,
+        )  # fmt: skip
+    assert run.returncode == 2
+    assert "pip install 'batch-gateway[report]'" in run.stderr
+    assert gateway.journal()["received"] == 0

@@ -1,0 +1,193 @@
+"""What is kept of a run: exact sums, near quantiles, and a size that does not grow with it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_gateway.client.instrumentation import (
+    GatewayEvents,
+    RequestFinished,
+    RequestStarted,
+    RetryScheduled,
+)
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.errors import RateLimitError
+from batch_gateway.report.collector import OTHERS, RunCollector
+from batch_gateway.report.histogram import DurationHistogram
+from batch_gateway.report.timeline import MAX_SLICES, Timeline
+from batch_gateway.wire.headers import Headers
+
+DURATIONS = st.floats(0, 1e6)
+BODY = b'{"usage":{"prompt_tokens":3,"completion_tokens":7}}'
+
+
+class Clock:
+    """Shows whatever it was set to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall_time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def finished(
+    number: int = 0, *, model: str = "m", duration: float = 1.0, outcome: str = "ok"
+) -> RequestFinished:
+    started = RequestStarted("http://gateway", f"id-{number}", model, "/v1/chat/completions")
+    if outcome == "cancelled":
+        return RequestFinished(started, outcome, duration, 0)
+    if outcome != "ok":
+        return RequestFinished(started, outcome, duration, 2, error=RateLimitError("busy"))
+    response = InferenceResponse(
+        request_id=f"id-{number}",
+        status_code=200,
+        headers=Headers([]),
+        body=BODY,
+        time_to_first_token=duration / 2,
+    )
+    return RequestFinished(started, outcome, duration, 1, response=response)
+
+
+@given(st.lists(st.floats(0.001, 100_000), min_size=1), st.floats(0, 1))
+def test_a_quantile_is_within_a_tenth_of_the_true_one(values: list[float], share: float) -> None:
+    histogram = DurationHistogram()
+    for value in values:
+        histogram.add(value)
+    true = sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+    found = histogram.quantile(share)
+    assert found is not None
+    assert true / 1.1 <= found <= true * 1.1
+    assert min(values) <= found <= max(values)
+
+
+@given(st.lists(DURATIONS), st.lists(DURATIONS), st.integers(1, 10))
+def test_merged_histograms_are_as_if_all_had_been_added_to_one(
+    first: list[float], second: list[float], step: int
+) -> None:
+    one, other, both = DurationHistogram(), DurationHistogram(), DurationHistogram()
+    for value in first:
+        one.add(value)
+        both.add(value)
+    for value in second:
+        other.add(value)
+        both.add(value)
+    one.merge(other)
+    assert one.buckets(step) == both.buckets(step)
+    assert one.quantile(0.9) == both.quantile(0.9)
+    assert sum(count for _, _, count in one.buckets(step)) == len(first) + len(second)
+
+
+@given(st.lists(st.floats(-10, 1e7), min_size=1), st.integers(1, 100))
+def test_a_course_keeps_every_event_in_few_slices_that_are_in_order(
+    moments: list[float], wanted: int
+) -> None:
+    timeline = Timeline(100.0)
+    for moment in moments:
+        timeline.at(100.0 + moment).succeeded += 1
+    for course in (timeline, timeline.at_most(wanted)):
+        assert len(course.slices) <= MAX_SLICES
+        assert sum(one.succeeded for one in course.slices) == len(moments)
+        # Up to any slice's end at least the events before it have been counted.
+        ends = itertools.accumulate(one.succeeded for one in course.slices)
+        for number, seen in enumerate(ends, 1):
+            before = sum(moment < (number - 1) * course.width for moment in moments)
+            assert seen >= before
+    assert len(timeline.at_most(wanted).slices) <= wanted
+
+
+def test_a_million_requests_take_no_more_room_than_thousands() -> None:
+    clock = Clock()
+    collector = RunCollector(clock)
+    events = [finished(number, model=f"m{number % 500}") for number in range(2_000)]
+    failed = [finished(number, outcome="RATE_LIMIT") for number in range(100)]
+
+    def hear(hours: float) -> None:
+        for number, event in enumerate(events):
+            clock.now += hours * 3600 / len(events)
+            collector.request_finished(event)
+            collector.request_finished(failed[number % 100])
+            collector.sample()
+
+    hear(1)
+    tracemalloc.start()
+    try:
+        # A thousand hours: what grew with time or requests would show.
+        for _ in range(5):
+            hear(200)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 600_000  # the slices' histograms, made anew
+    assert len(collector.timeline.slices) <= MAX_SLICES
+    assert len(collector.slowest()) == 20
+    assert len(collector.models) == 51
+    totals = collector.totals()
+    assert totals.succeeded == totals.failed == 12_000
+    assert totals.output_tokens == 84_000
+    assert collector.models[OTHERS].succeeded > 0
+
+
+def test_the_size_of_what_is_kept_has_a_bound_for_any_number_of_requests() -> None:
+    clock = Clock()
+    collector = RunCollector(clock)
+    event = finished()
+    for _ in range(100_000):
+        clock.now += 0.01
+        collector.request_finished(event)
+    assert sum(one.succeeded for one in collector.timeline.slices) == 100_000
+    assert len(collector.timeline.slices) <= MAX_SLICES
+
+
+def test_the_slowest_are_kept_and_told_in_order() -> None:
+    collector = RunCollector(Clock())
+    for number in range(500):
+        collector.request_finished(finished(number, duration=float(number * 7 % 500)))
+    assert [one.duration for one in collector.slowest()] == [float(499 - n) for n in range(20)]
+
+
+def test_requests_that_were_cut_off_are_no_results() -> None:
+    collector = RunCollector(Clock())
+    collector.request_finished(finished(outcome="cancelled"))
+    assert collector.cancelled == 1
+    assert collector.totals().succeeded == collector.totals().failed == 0
+    assert collector.slowest() == []
+
+
+def test_what_is_in_flight_is_looked_at_from_time_to_time() -> None:
+    clock = Clock()
+    collector = RunCollector(clock)
+    events = GatewayEvents("http://gateway", [collector])
+    for in_flight, limit, state in ((4, 8, "closed"), (8, 8, "closed"), (0, 1, "open")):
+        events.attempts_in_flight = in_flight
+        events.limit_changed(limit)
+        events.breaker_changed(state)
+        collector.sample()
+    present = collector.timeline.slices[0]
+    assert present.mean_in_flight() == pytest.approx(4)
+    assert present.mean_limit() == pytest.approx(17 / 3)
+    assert present.peak == 8
+    assert present.paused == 1
+
+
+def test_retries_count_by_reason() -> None:
+    collector = RunCollector(Clock())
+    error = RateLimitError("busy")
+    for reason in ("rate_limit_exceeded", "timeout", "timeout"):
+        collector.retry_scheduled(
+            RetryScheduled("http://gateway", "id", "m", "/v1/x", 1, reason, 0.5, error)
+        )
+    assert collector.retries == {"timeout": 2, "rate_limit_exceeded": 1}
+    assert collector.timeline.slices[0].retries == 3

@@ -1,0 +1,102 @@
+"""Charts and causes: nothing a run can do makes a drawing that is none."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_gateway.batch.progress import Cause
+from batch_gateway.errors import ErrorCategory
+from batch_gateway.report.causes import group_causes
+from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
+from batch_gateway.report.histogram import DurationHistogram
+from batch_gateway.report.scales import (
+    duration_text,
+    log_ticks,
+    number_text,
+    time_ticks,
+    value_ticks,
+)
+
+VALUES = st.lists(st.none() | st.floats(0, 1e12), min_size=1, max_size=60)
+
+
+def assert_on_the_canvas(chart: Chart) -> None:
+    for shape in chart.shapes:
+        for number in re.findall(r"-?[\w.]*\d", re.sub(r"[MLHVZ]", " ", shape.path)):
+            assert -0.1 <= float(number) <= 1000.1
+    for tick in (*chart.x_ticks, *chart.y_ticks):
+        assert -0.01 <= tick.percent <= 100.01
+    for mark in (*chart.marks, *chart.bands):
+        assert mark.x >= 0
+        assert mark.x + mark.width <= 1000.1
+
+
+@given(VALUES, st.floats(0.05, 1e5), st.floats(0.05, 1))
+def test_a_course_stays_on_its_canvas(
+    values: list[float | None], width: float, part: float
+) -> None:
+    chart = time_chart(
+        "Throughput",
+        "requests/s",
+        [
+            Series("one", "good", values, is_area=True),
+            Series("two", "bad", [1.0] * len(values), is_area=True),
+            Series("line", "limit", values),
+        ],
+        width=width,
+        seconds=width * (len(values) - 1 + part),
+        bands=[(0, 1, "paused")],
+    )
+    assert_on_the_canvas(chart)
+    assert len(chart.rows) == len(values)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1))
+def test_a_distribution_stays_on_its_canvas(durations: list[float]) -> None:
+    histogram = DurationHistogram()
+    for duration in durations:
+        histogram.add(duration)
+    assert_on_the_canvas(distribution_chart("Latency", histogram))
+
+
+@given(st.floats(1e-9, 1e15))
+def test_axes_are_labelled_with_few_round_numbers(highest: float) -> None:
+    values = value_ticks(highest)
+    assert 2 <= len(values) <= 7
+    assert values[0] == 0
+    assert values[-1] >= highest * 0.999
+    assert len(time_ticks(highest)) <= 8
+    ticks = log_ticks(0.001, max(0.002, min(highest, 1e5)))
+    assert len(ticks) <= 7
+    assert ticks == sorted(ticks)
+
+
+@given(st.floats(0, 1e12))
+def test_numbers_stay_short(value: float) -> None:
+    assert len(number_text(value)) <= 8
+    assert not math.isnan(value)
+    assert duration_text(value)
+
+
+def cause(message: str, line: int, count: int = 1) -> Cause:
+    return Cause(line, f"req-{line}", ErrorCategory.SERVER_ERROR, 500, message, count)
+
+
+def test_messages_that_differ_in_ids_and_numbers_are_one_cause() -> None:
+    groups = group_causes(
+        [
+            cause("request 8f2a91 failed after 12.5 s", 1),
+            cause("model not loaded", 2, 10),
+            cause("request 77b0c2 failed after 3 s", 3, 2),
+            *(cause(f"request x{number} failed after 9 s", number) for number in range(10, 20)),
+        ]
+    )
+    assert [(group.count, group.message) for group in groups] == [
+        (13, "request 8f2a91 failed after 12.5 s"),
+        (10, "model not loaded"),
+    ]
+    assert [example.line_number for example in groups[0].examples] == [1, 3, 10]
