@@ -48,7 +48,7 @@ Verdict = bytes | tuple[type[InferenceError], str]
 def pieces(wire: bytes, first: int, step: int) -> Iterator[bytes]:
     """`wire` as it might arrive: `first` bytes, then `step` at a time (0: all the rest)."""
     yield wire[:first]
-    for start in range(first, len(wire), step or len(wire)):
+    for start in range(first, len(wire), step or max(1, len(wire))):
         yield wire[start : start + (step or len(wire))]
 
 

@@ -339,7 +339,8 @@ def _typed(
     ]
     try:
         return msgspec.convert(fields, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        # The latter for half of a surrogate pair in a name.
         raise MalformedDeltaError(str(error)) from error
 
 
