@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import pytest
@@ -97,6 +98,14 @@ def test_every_public_import_is_listed() -> None:
 def test_an_error_survives_pickling() -> None:
     """Process pools send exceptions back by pickle."""
     error = batch_gateway.RateLimitError("slow down", status_code=429, retry_after=2.0)
-    copy = pickle.loads(pickle.dumps(error))
-    assert isinstance(copy, InferenceError)
-    assert (copy.message, copy.status_code, copy.retry_after) == ("slow down", 429, 2.0)
+    other = pickle.loads(pickle.dumps(error))
+    assert isinstance(other, InferenceError)
+    assert (other.message, other.status_code, other.retry_after) == ("slow down", 429, 2.0)
+
+
+def test_a_configuration_error_survives_pickling_and_copying() -> None:
+    error = batch_gateway.ConfigError("timeout", "must be positive")
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert isinstance(other, batch_gateway.ConfigError)
+        assert (other.field, other.problem) == ("timeout", "must be positive")
+        assert str(other) == "timeout: must be positive"

@@ -62,6 +62,10 @@ class ConfigError(BatchGatewayError, ValueError):
         self.field = field
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        # An exception is made anew from its `args`, which is the one text here.
+        return type(self), (self.field, self.problem)
+
 
 class InputError(BatchGatewayError, ValueError):
     """A batch file cannot be run. `problems` hold one sentence each, with the line number."""
