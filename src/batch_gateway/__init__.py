@@ -46,6 +46,7 @@ from batch_gateway.errors import (
     map_status_code_to_category,
 )
 from batch_gateway.version import __version__
+from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.usage import Usage
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "GatewayEvents",
     "HTTPInferenceClient",
     "HTTPInferenceClientConfig",
+    "Headers",
     "InferenceClient",
     "InferenceError",
     "InferenceRequest",

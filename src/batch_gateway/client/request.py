@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
@@ -36,6 +37,15 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] | None = None
     deadline: datetime | timedelta | float | None = None
 
+    def __repr__(self) -> str:
+        # Header values may be secrets, and params long.
+        names = None if self.headers is None else list(self.headers)
+        return (
+            f"InferenceRequest(request_id={self.request_id!r}, model={self.model!r}, "
+            f"endpoint={self.endpoint!r}, params={reprlib.repr(self.params)}, "
+            f"headers={names}, deadline={self.deadline!r})"
+        )
+
 
 class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one request: a 2xx status whose body is known to be a JSON object.
@@ -57,13 +67,20 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     request_id: str
     status_code: int
-    headers: Headers
     body: bytes
+    headers: Headers = msgspec.field(default_factory=Headers)
     attempts: int = 1
     duration: float = 0.0
     time_to_first_token: float | None = None
     from_cache: bool = False
     coalesced: int = 1
+
+    def __repr__(self) -> str:
+        return (
+            f"InferenceResponse(request_id={self.request_id!r}, status_code={self.status_code}, "
+            f"body={reprlib.repr(self.body)}, attempts={self.attempts}, "
+            f"duration={self.duration:.6g})"
+        )
 
     def json(self) -> Any:
         """The body decoded anew on each call."""
