@@ -6,7 +6,6 @@ cannot make this process use much more memory than the limit says.
 
 from __future__ import annotations
 
-import io
 from typing import Any, cast
 
 import msgspec
@@ -50,25 +49,28 @@ class Allowance:
 
 
 class _Text:
+    """Text in UTF-8: a list of its pieces, or `io.StringIO`, would take many times as much."""
+
     def __init__(self, allowance: Allowance) -> None:
         self._allowance = allowance
-        self._text = io.StringIO()
+        self._text = bytearray()
 
     def add(self, value: Any) -> None:
         if not isinstance(value, str):
             raise MalformedDeltaError(f"text goes on with {_kind(value)}")
-        self._allowance.spend(len(value))
-        self._text.write(value)
+        encoded = value.encode("utf-8", "surrogatepass")
+        self._allowance.spend(len(encoded))
+        self._text += encoded
 
     def value(self) -> Any:
-        return self._text.getvalue()
+        return self._text.decode("utf-8", "surrogatepass")
 
 
 class _Name(_Text):
     """A function's name: some servers send it in pieces, others whole again and again."""
 
     def add(self, value: Any) -> None:
-        if value != self._text.getvalue():
+        if value != self.value():
             super().add(value)
 
 
