@@ -24,6 +24,7 @@ from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.client.scheduling import SchedulingHints
+from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.errors import (
     AuthenticationError,
     BadResponseError,
@@ -46,6 +47,7 @@ from batch_gateway.errors import (
     map_status_code_to_category,
 )
 from batch_gateway.version import __version__
+from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.usage import Usage
 
@@ -58,10 +60,13 @@ __all__ = [
     "BreakerChanged",
     "CacheConfig",
     "CacheLookedUp",
+    "ChatChunk",
+    "Chunk",
     "CircuitBreakerPolicy",
     "CircuitOpenError",
     "CoalescePolicy",
     "Coalesced",
+    "CompletionChunk",
     "ConfigError",
     "DeadlineExceededError",
     "ErrorCategory",
@@ -75,6 +80,7 @@ __all__ = [
     "InferenceError",
     "InferenceRequest",
     "InferenceResponse",
+    "InferenceStream",
     "InputError",
     "InvalidRequestError",
     "JournalError",
@@ -86,6 +92,7 @@ __all__ = [
     "RequestFinished",
     "RequestStarted",
     "RequestTimeoutError",
+    "ResponseEvent",
     "RetryPolicy",
     "RetryScheduled",
     "RoutedInferenceClient",
