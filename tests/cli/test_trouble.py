@@ -125,6 +125,17 @@ def test_a_wrong_key_or_path_stops_within_seconds_and_the_lines_stay(
     assert files(tmp_path) == set()
 
 
+def test_a_gateway_given_as_the_openai_sdk_wants_it_is_told_apart(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", 20)
+    run = in_a_process("run", "requests.jsonl", "--gateway", f"{gateway.url}/v1", cwd=tmp_path)
+    assert run.returncode == 3
+    [warning] = [line for line in run.stderr.splitlines() if line.startswith("Warning: ")]
+    assert f"{gateway.url}/v1 ends in /v1" in warning
+    assert warning.endswith(f"The gateway is probably {gateway.url}")
+
+
 def test_a_request_timeout_is_a_failure_of_its_line(tmp_path: Path, gateway: GatewayHandle) -> None:
     write_batch(tmp_path / "requests.jsonl", ["tiny"] * 3 + ["fault-stall"])
     run = batch_gateway(
