@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["ANSWER", "ANSWER_TEXT", "PATH", "REQUEST", "batch_line"]
+__all__ = ["ANSWER", "ANSWER_TEXT", "EVENTS", "EVENT_COUNT", "PATH", "REQUEST", "batch_line"]
 
 PATH = "/v1/chat/completions"
 
@@ -59,6 +59,28 @@ _ANSWER = {
     "system_fingerprint": "fp_9a1c3f7b22d04e58",
 }
 ANSWER: bytes = json.dumps(_ANSWER, separators=(",", ":")).encode()
+
+EVENT_COUNT = 16
+
+
+def _events() -> bytes:
+    """The same answer as a stream. No longer, because nginx takes at most 4 KiB."""
+    size = -(-len(ANSWER_TEXT) // (EVENT_COUNT - 2))
+    frame = {"id": "chatcmpl-8f14e45f", "object": "chat.completion.chunk", "model": "llama-3"}
+    deltas: list[tuple[dict[str, str], str | None]] = [
+        ({"content": ANSWER_TEXT[start : start + size]}, None)
+        for start in range(0, len(ANSWER_TEXT), size)
+    ]
+    chunks: list[dict[str, Any]] = [
+        {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+        for delta, reason in [*deltas, ({}, "stop")]
+    ]
+    chunks.append({**frame, "choices": [], "usage": _ANSWER["usage"]})
+    lines = [json.dumps(chunk, separators=(",", ":")).encode() for chunk in chunks]
+    return b"".join(b"data: " + line + b"\n\n" for line in [*lines, b"[DONE]"])
+
+
+EVENTS: bytes = _events()
 
 
 def batch_line(number: int, body_bytes: int) -> bytes:

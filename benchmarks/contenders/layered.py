@@ -6,20 +6,31 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
-from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
+from batch_gateway import (
+    CacheConfig,
+    CoalescePolicy,
+    HTTPInferenceClient,
+    HTTPInferenceClientConfig,
+    InferenceRequest,
+)
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.config import TLSConfig
 from batch_gateway.client.instrumentation import Observer, RequestFinished
 from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
 from benchmarks.contenders.contract import Open, Send, Target
-from benchmarks.payload import REQUEST
+from benchmarks.payload import EVENT_COUNT, REQUEST
 
 __all__ = ["ALL", "DEFAULT", "LAYERS", "layered"]
 
 DEFAULT = "default"
+STREAMED = f"streamed answers of {EVENT_COUNT} events"
+CACHE_HITS = "cache, every answer in it"
 ALL = "all of them"
 
 
@@ -48,6 +59,11 @@ def _request_log() -> Observer:
     return RequestLog()
 
 
+def _new_cache() -> CacheConfig:
+    folder = mkdtemp(prefix="benchmark-cache-")
+    return CacheConfig(Path(folder) / "answers")
+
+
 def _no_limit_reached() -> RateLimit:
     return RateLimit(requests_per_minute=1_000_000_000, tokens_per_minute=1_000_000_000_000)
 
@@ -60,12 +76,23 @@ LAYERS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "circuit breaker": lambda: {"circuit_breaker": CircuitBreakerPolicy()},
     "rate limit, not reached": lambda: {"rate_limit": _no_limit_reached()},
     "scheduling hints": lambda: {"scheduling": SchedulingHints(objective="batch")},
+    "coalescing, nothing to join": lambda: {"coalesce": CoalescePolicy(32)},
+    CACHE_HITS: lambda: {"cache": _new_cache()},
+    "cache, every request new": lambda: {"cache": _new_cache(), "distinct": True},
+    STREAMED: lambda: {"stream_upstream": True, "path": "/events"},
 }
 
 
 def layered(name: str) -> Open:
     """Opens a client with the layer `name` of LAYERS, with none, or with ALL of them."""
-    names = list(LAYERS) if name == ALL else [] if name == DEFAULT else [name]
+    # Another answer, and more of it: no part of what one request costs with everything on.
+    names = (
+        [one for one in LAYERS if one not in (STREAMED, CACHE_HITS)]
+        if name == ALL
+        else []
+        if name == DEFAULT
+        else [name]
+    )
 
     @asynccontextmanager
     async def open_client(target: Target) -> AsyncIterator[Callable[[], Send]]:
@@ -76,8 +103,10 @@ def layered(name: str) -> Open:
             more: Sequence[Observer] = added.pop("observers", ())
             observers += more
             settings |= added
+        distinct = settings.pop("distinct", False)
+        numbers = count()
         config = HTTPInferenceClientConfig(
-            target.url,
+            target.url + settings.pop("path", ""),
             max_idle_connections=target.in_flight,
             tls=TLSConfig(ca_file=target.ca_file),
             **settings,
@@ -85,7 +114,8 @@ def layered(name: str) -> Open:
         async with HTTPInferenceClient(config, observers=observers) as client:
 
             async def send() -> str:
-                response = await client.generate(InferenceRequest(params=REQUEST))
+                params = {**REQUEST, "user": str(next(numbers))} if distinct else REQUEST
+                response = await client.generate(InferenceRequest(params=params))
                 return response.json()["choices"][0]["message"]["content"]
 
             yield lambda: send

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.machine import SERVER_CORE, pin
-from benchmarks.payload import ANSWER
+from benchmarks.payload import ANSWER, EVENTS
 
 __all__ = ["Server", "running_nginx"]
 
@@ -45,6 +45,7 @@ http {{
     server_name localhost;
     location / {{ return 200 '{answer}'; }}
     location /slow/ {{ echo_sleep {delay}; echo_exec @answer; }}
+    location /events/ {{ default_type text/event-stream; return 200 '{events}'; }}
     location @answer {{ return 200 '{answer}'; }}
   }}
 }}
@@ -76,7 +77,8 @@ def running_nginx(python: Path, delay: float = 0.2) -> Iterator[Server]:
             folder=folder,
             plain_port=plain_port,
             tls_port=tls_port,
-            answer=ANSWER.decode().replace("\\", "\\\\").replace("'", "\\'"),
+            answer=_quoted(ANSWER),
+            events=_quoted(EVENTS),
             delay=delay,
         )
         (folder / "nginx.conf").write_text(configuration, "utf-8")
@@ -97,6 +99,10 @@ def running_nginx(python: Path, delay: float = 0.2) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait(10)
+
+
+def _quoted(body: bytes) -> str:
+    return body.decode().replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _binary(python: Path) -> str:

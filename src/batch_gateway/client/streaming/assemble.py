@@ -129,12 +129,13 @@ class _ChoicesAssembler:
     def add(self, value: Mapping[str, Any]) -> bool:
         if not isinstance(value, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MalformedDeltaError("it is not an object")
-        generated = False
+        generated, frame = False, self._frame
         for name, part in value.items():
             if name == "choices":
                 generated = self._add_choices(part)
-            else:
-                self._set(self._frame, name, part)
+            elif name not in frame or (part is not None and frame[name] != part):
+                # Nearly every chunk says the same about the answer as the first.
+                self._set(frame, name, part)
         return generated
 
     def body(self) -> bytes:
@@ -174,6 +175,8 @@ class _ChoicesAssembler:
             choice = self._choices[index] = {}
         generated = False
         for name, part in given.items():
+            if part is None and name in choice:
+                continue
             if name in ("delta", "text"):
                 generated = self._add_output(choice, part) or generated
             elif name == "logprobs":
