@@ -12,6 +12,7 @@ from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
+from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy
 from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
@@ -63,8 +64,13 @@ def test_an_empty_variable_is_no_variable(tmp_path: Path) -> None:
 
 def test_without_flags_the_defaults_hold(tmp_path: Path) -> None:
     settings = resolve(tmp_path, {"gateway": "http://g"})
-    assert gateway(settings) == HTTPInferenceClientConfig("http://g", circuit_breaker=PATIENT)
-    assert (settings.concurrency, settings.order, settings.deadline) == (64, "prefix", None)
+    assert gateway(settings) == HTTPInferenceClientConfig(
+        "http://g",
+        circuit_breaker=PATIENT,
+        concurrency=AdaptiveConcurrency(),
+        max_idle_connections=10_000,
+    )
+    assert (settings.concurrency, settings.order, settings.deadline) == (None, "prefix", None)
     assert not any((settings.ordered, settings.fresh, settings.json, settings.quiet))
 
 
@@ -194,10 +200,10 @@ def test_gateways_for_models_alone_need_no_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "flag", "expected"),
     [
-        ("max_job_concurrency: 10", None, 5),
+        ("{concurrency: 30, max_job_concurrency: 10}", None, 5),
         ("concurrency: {global: 100, per_endpoint: 30}", None, 30),
         ("concurrency: {global: 40, per_endpoint: 30}", None, 20),
-        ("max_job_concurrency: 1", None, 1),
+        ("{concurrency: 30, max_job_concurrency: 1}", None, 1),
         ("concurrency: 7", None, 7),
         ("concurrency: {global: 40}", 200, 200),
     ],
@@ -208,6 +214,28 @@ def test_gateways_share_the_total_concurrency(
     flags = {"gateway": "http://g", "model_gateways": {"m": "http://m"}, "concurrency": flag}
     settings = resolve(tmp_path, flags, config=config)
     assert (settings.gateways, settings.concurrency) == (2, expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ("max_job_concurrency: 10", 5),
+        ("concurrency: {global: 100}", 50),
+        ("max_job_concurrency: 1", 1),
+        ("concurrency: auto", 1000),
+    ],
+)
+def test_what_is_found_by_measuring_stays_within_the_total_and_the_open_files(
+    tmp_path: Path, config: str, most: int
+) -> None:
+    flags = {"gateway": "http://g", "model_gateways": {"m": "http://m"}}
+    path = tmp_path / "gateway.yaml"
+    path.write_text(config)
+    settings = resolve_settings(flags, {}, load_config_file(path), most_connections=2000)
+    assert settings.concurrency is None
+    assert gateway(settings).concurrency == AdaptiveConcurrency(
+        maximum=most, initial=min(most, AdaptiveConcurrency().initial)
+    )
 
 
 def test_the_simulator_gets_neither_key_nor_detours(tmp_path: Path) -> None:

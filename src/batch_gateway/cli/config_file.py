@@ -11,7 +11,8 @@ Accepted at the top of a file, all optional:
   `inference_api_key`, `max_job_concurrency`, and `num_workers`, `poll_interval`, `task_wait_time`;
 - its newer ones: `global_inference_gateway`, `concurrency: {global, per_endpoint, recovery, aimd}`.
 
-`concurrency: N` and `concurrency.per_endpoint` are requests in flight to each gateway;
+`concurrency: N` and `concurrency.per_endpoint` are requests in flight to each gateway, and
+`concurrency: auto`, the default, finds that number by measuring;
 `max_job_concurrency` and `concurrency.global` are over all gateways, which share them evenly. The
 smallest counts. `num_workers`, `poll_interval`, `task_wait_time`, `concurrency.recovery` and
 `concurrency.aimd` are checked and belong to a processor; `run` has no use for them. Relative paths
@@ -35,7 +36,9 @@ from batch_gateway.cli.config_keys import (
     RUN_SETTINGS,
     TOP_LEVEL_ALIASES,
     URL,
+    Parser,
     Setting,
+    concurrency,
 )
 from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway
 from batch_gateway.cli.yaml_document import YAMLDocument, compose
@@ -159,7 +162,7 @@ class _Reader:
 
     def _concurrency(self, key: str, node: yaml.Node) -> None:
         if isinstance(node, yaml.ScalarNode):
-            self._limit("concurrency", key, node)
+            self._limit("concurrency", key, node, concurrency)
             return
         checked = _by_name(CONCURRENCY_KEYS)
         for name, key_node, value_node in self._document.entries(node, key):
@@ -186,8 +189,10 @@ class _Reader:
     def _total_limit(self, key: str, node: yaml.Node) -> None:
         self._limit(TOTAL_CONCURRENCY, key, node)
 
-    def _limit(self, name: str, key: str, node: yaml.Node) -> None:
-        value = self._document.scalar(node, key, CONCURRENCY_LIMIT)
+    def _limit(
+        self, name: str, key: str, node: yaml.Node, parse: Parser = CONCURRENCY_LIMIT
+    ) -> None:
+        value = self._document.scalar(node, key, parse)
         if value is not None:
             limit = self._document.located(node, key, value)
             self._limits.setdefault(name, []).append(limit)

@@ -17,6 +17,7 @@ from batch_gateway.errors import ConfigError
 
 __all__ = [
     "AIMD_KEYS",
+    "AUTO",
     "CONCURRENCY_KEYS",
     "CONCURRENCY_LIMIT",
     "GATEWAY_SETTINGS",
@@ -28,6 +29,7 @@ __all__ = [
     "Parser",
     "Scalar",
     "Setting",
+    "concurrency",
 ]
 
 
@@ -124,9 +126,17 @@ def _proxy(field: str, scalar: Scalar) -> str:
     return text
 
 
+AUTO = "auto"
+"""A concurrency that is found by measuring."""
+
 URL: Parser = _text
 HEADER_VALUE: Parser = _secret
 CONCURRENCY_LIMIT: Parser = _count(1)
+
+
+def concurrency(field: str, scalar: Scalar) -> object:
+    """A number, or "auto"."""
+    return AUTO if scalar.text == AUTO else CONCURRENCY_LIMIT(field, scalar)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,18 +18,32 @@ Rows = list[tuple[str, str]]
 
 # Always worth knowing; of everything else only what is not as it is by default.
 _ALWAYS = frozenset({"timeout", "connect_timeout", "retry.max_retries"})
-# A place of its own, or of no interest to a reader.
-_ELSEWHERE = frozenset({"base_url", "unix_socket", "max_idle_connections", "max_connections"})
-_DEFAULTS = HTTPInferenceClientConfig()
+_SAID_OF_THE_RUN = frozenset({"concurrency"})
+# Said elsewhere, or chosen by the command and not by its user.
+_ELSEWHERE = frozenset(
+    {
+        "base_url",
+        "unix_socket",
+        "max_idle_connections",
+        "max_connections",
+        "circuit_breaker.when_open",
+        "circuit_breaker.after_success",
+        "circuit_breaker.connect_failures",
+        "circuit_breaker.longest_probe",
+    }
+)
 
 
 def configured(settings: RunSettings, files: Mapping[str, str]) -> list[tuple[str, Rows]]:
     """Headings, each with (name, value) pairs: the run, then every gateway."""
     run: Rows = [(name, path) for name, path in files.items()]
-    run.append(("concurrency", f"{settings.concurrency} for each gateway"))
+    pace = (
+        f"{settings.concurrency} for each gateway" if settings.concurrency else "found by measuring"
+    )
+    run.append(("concurrency", pace))
     run.append(("order", settings.order + (", results as in the input" * settings.ordered)))
     if settings.deadline is not None:
-        run.append(("deadline", format_duration(settings.deadline)))
+        run.append(("deadline", _duration(settings.deadline)))
     if settings.fresh:
         run.append(("fresh", "earlier results were discarded"))
     if settings.retry_failed:
@@ -57,7 +71,7 @@ def _models(served: str) -> Rows:
 
 
 def _described(config: HTTPInferenceClientConfig) -> Rows:
-    rows = list(_fields(config, _DEFAULTS))
+    rows = list(_fields(config))
     if config.api_key is not None:
         rows.append(("api key", "given"))
     if config.headers:
@@ -68,27 +82,25 @@ def _described(config: HTTPInferenceClientConfig) -> Rows:
     return rows
 
 
-def _fields(value: Any, default: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """What differs from `default`. Fields that stay out of reprs stay out of here."""
+def _fields(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """What is not by default. Fields that stay out of reprs stay out of here."""
     for field in dataclasses.fields(value):
         name = prefix + field.name
-        own, usual = getattr(value, field.name), getattr(default, field.name, None)
-        if not field.repr or field.name.startswith("_") or name in _ELSEWHERE:
+        own, usual = getattr(value, field.name), _usual(field)
+        if not field.repr or field.name == "_" or name in _ELSEWHERE:
             continue
         if dataclasses.is_dataclass(own):
-            yield from _fields(own, usual if usual is not None else _made(own), f"{name}.")
-            if usual is None and own == _made(own):
-                yield _in_words(name), "on"
+            within = list(_fields(own, f"{name}."))
+            said = own == usual or name in _SAID_OF_THE_RUN
+            yield from within or ([] if said else [(_in_words(name), "on")])
         elif own != usual or name in _ALWAYS:
             yield _in_words(name), _text(own, str(field.type))
 
 
-def _made(value: Any) -> Any:
-    """What a layer is when nothing is said but that it is wanted; None if more must be said."""
-    try:
-        return type(value)()
-    except (TypeError, ValueError):
-        return None
+def _usual(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _in_words(name: str) -> str:
@@ -101,5 +113,12 @@ def _text(value: Any, kind: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if "Duration" in kind and isinstance(value, int | float):
-        return f"{value:g} s" if 1 <= value < 60 else format_duration(value)
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
+        return _duration(value)
+    return f"{value:,.15g}" if isinstance(value, int | float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    """As a person would have written it: "10 s", "5m", "2h30m"."""
+    if 1 <= seconds < 60:
+        return f"{seconds:g} s"
+    return format_duration(seconds).removesuffix("00s").removesuffix("00m")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from batch_gateway.client.cache.place import check_place
 from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.coalesce.policy import CoalescePolicy
+from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.config import (
     HTTPInferenceClientConfig,
     RetryPolicy,
@@ -23,11 +25,12 @@ from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.errors import ConfigError
 
-__all__ = ["API_KEY_SETTINGS", "OWN_TO_A_GATEWAY", "gateway_config", "naming_the_setting"]
+__all__ = ["API_KEY_SETTINGS", "OWN_TO_A_GATEWAY", "gateway_config", "naming_the_setting", "paced"]
 
 API_KEY_SETTINGS = ("api_key", "api_key_file", "api_key_env")
 
 _DEFAULT_IDLE_CONNECTIONS = 100
+_FIRST_LIMIT = AdaptiveConcurrency().initial
 _DEFAULT_PATIENCE = 1800.0
 # One small request in so many seconds hurts no gateway, and work goes on soon after it is back.
 _LONGEST_PROBE = 1.5
@@ -76,9 +79,7 @@ _SETTING_OF_FIELD = {
 }
 
 
-def gateway_config(
-    url: Given, given: Mapping[str, Given], *, concurrency: int
-) -> HTTPInferenceClientConfig:
+def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClientConfig:
     """The client's configuration, checked down to key files and certificates.
 
     Raises CommandFailure that names the flag, variable or line of the config file.
@@ -95,14 +96,26 @@ def gateway_config(
             tls=TLSConfig(**_chosen(given, _TLS)),
             **_chosen(given, _STREAMING),
             headers=_headers(given),
-            # Each request in flight has a connection; fewer kept ones would be made anew.
-            max_idle_connections=max(_DEFAULT_IDLE_CONNECTIONS, concurrency),
             **_chosen(given, {name: name for name in _PLAIN}),
         )
         resolve_api_key(config)
         if config.tls != TLSConfig():
             config.tls.ssl_context()
     return config
+
+
+def paced(
+    config: HTTPInferenceClientConfig, *, most: int, adaptive: bool
+) -> HTTPInferenceClientConfig:
+    """`config` for at most so many requests in flight, or for as many of them as prove best."""
+    return replace(
+        config,
+        concurrency=AdaptiveConcurrency(maximum=most, initial=min(most, _FIRST_LIMIT))
+        if adaptive
+        else None,
+        # Each request in flight has a connection; fewer kept ones would be made anew.
+        max_idle_connections=max(_DEFAULT_IDLE_CONNECTIONS, most),
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None
 
-__all__ = ["allow_connections", "allow_many_connections"]
+__all__ = ["allow_connections", "allow_many_connections", "most_connections"]
 
 # Input, output, errors, the event loop's own, and what imports keep open.
 _OTHER_FILES = 64
@@ -24,6 +24,15 @@ def allow_many_connections() -> None:
     wanted = _MANY if hard == resource.RLIM_INFINITY else min(_MANY, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def most_connections() -> int:
+    """How many connections there can be, after raising the soft limit as far as it goes."""
+    allow_many_connections()
+    if resource is None:
+        return _MANY
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (_MANY if soft == resource.RLIM_INFINITY else soft) - _OTHER_FILES
 
 
 def allow_connections(concurrency: int, *, both_ends: bool = False) -> None:

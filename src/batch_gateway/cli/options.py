@@ -7,11 +7,19 @@ from typing import Any, TypeVar
 
 import click
 
+from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.client.byte_size import parse_byte_size
 from batch_gateway.durations import parse_duration
 from batch_gateway.errors import ConfigError
 
-__all__ = ["GroupedCommand", "duration_option", "option", "pairs_option", "size_option"]
+__all__ = [
+    "GroupedCommand",
+    "concurrency_option",
+    "duration_option",
+    "option",
+    "pairs_option",
+    "size_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +54,15 @@ class GroupedCommand(click.Command):
 def option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
     """`click.option` under a heading."""
     return click.option(*names, cls=_GroupedOption, group=group, **settings)
+
+
+def concurrency_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """An option whose value is a number from 1, or "auto"."""
+
+    def number(ctx: click.Context, parameter: click.Parameter, given: str | None) -> Any:
+        return given if given in (None, AUTO) else click.IntRange(min=1)(given, parameter, ctx)
+
+    return option(group, *names, metavar="N|auto", callback=number, **settings)
 
 
 def duration_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:

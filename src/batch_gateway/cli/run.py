@@ -10,6 +10,7 @@ import click
 from batch_gateway.cli.exit_codes import EXIT_CODE_MEANINGS
 from batch_gateway.cli.options import (
     GroupedCommand,
+    concurrency_option,
     duration_option,
     option,
     pairs_option,
@@ -68,7 +69,11 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
 @option(_FILES, "--fresh", is_flag=True, help="Discard earlier results and start again.")
 @option(_FILES, "--retry-failed", is_flag=True, help="Send the failed lines again.")
 @option(_FILES, "--ordered", is_flag=True, default=None, help="Results in the order of the input.")
-@option(_PACE, "--concurrency", type=_COUNT, metavar="N", help="In flight to each gateway.  [64]")
+@concurrency_option(
+    _PACE,
+    "--concurrency",
+    help="In flight to each gateway; auto finds it by measuring.  [auto]",
+)
 @option(_PACE, "--max-retries", type=_FROM_ZERO, metavar="N", help="Per request.  [3]")
 @duration_option(_PACE, "--timeout", help="Of one attempt.  [5m]")
 @option(

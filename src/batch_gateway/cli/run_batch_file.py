@@ -26,7 +26,7 @@ from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
-from batch_gateway.cli.open_files import allow_connections
+from batch_gateway.cli.open_files import allow_connections, most_connections
 from batch_gateway.cli.preflight import preflight
 from batch_gateway.cli.progress import Display, follow
 from batch_gateway.cli.rates import Snapshot
@@ -55,13 +55,16 @@ def run_batch_file(
     Returns the exit code of a run. Raises CommandFailure, InputError and JournalError when there
     is none.
     """
-    settings = resolve_settings(flags, os.environ, _written(config))
+    settings = resolve_settings(
+        flags, os.environ, _written(config), most_connections=most_connections()
+    )
     output = output_path(file, settings.output)
     job = _Job(arguments, file, settings, output, error_path(output, settings.errors))
     with job.logs_shown(), Interrupts(job.display.leave) as interrupts:
-        allow_connections(
-            settings.concurrency * settings.gateways, both_ends=settings.uses_simulator
-        )
+        if settings.concurrency is not None:
+            allow_connections(
+                settings.concurrency * settings.gateways, both_ends=settings.uses_simulator
+            )
         with check_input(file, job.display) as plan:
             report = run_async(job.run(plan, interrupts))
         # Everything is done and on disk; only being told twice may cut the summary short.
@@ -204,7 +207,9 @@ class _Job:
             note(f"{done_before:,} of {plan.total:,} already done")
         if settings.uses_simulator:
             note("Answers come from a simulated gateway in this process, not from a model.")
-        note(f"Sending {to_send:,} requests to {self._target()}, {settings.concurrency} at a time")
+        fixed = settings.concurrency
+        pace = "as many at a time as prove best" if fixed is None else f"{fixed:,} at a time"
+        note(f"Sending {to_send:,} requests to {self._target()}, {pace}")
 
     def _target(self) -> str:
         settings = self._settings
@@ -227,7 +232,7 @@ class _Job:
         )
         stats.total = plan.total
         showing = asyncio.ensure_future(
-            follow(lambda: _snapshot(stats), self.display, SYSTEM_CLOCK)
+            follow(lambda: _snapshot(stats, client), self.display, SYSTEM_CLOCK)
         )
         try:
             summary = await run_batch(
@@ -256,14 +261,17 @@ class _Job:
         )
 
 
-def _snapshot(stats: RunStats) -> Snapshot:
+def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:
+    limits = [one.concurrency_limit for one in client.clients]
+    # Lines that wait for their turn at a gateway are not in flight.
+    most = sum(limit for limit in limits if limit is not None) or stats.in_flight
     return Snapshot(
         at=SYSTEM_CLOCK.monotonic(),
         total=stats.total,
         done_before=stats.done_before,
         succeeded=stats.succeeded,
         failed=stats.failed,
-        in_flight=stats.in_flight,
+        in_flight=min(stats.in_flight, most),
         retries=stats.retries,
         tokens=stats.input_tokens + stats.output_tokens,
         stopping=stats.stopping,

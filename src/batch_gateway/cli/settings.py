@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batch_gateway.batch.plan import Order
+from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.gateways import API_KEY_SETTINGS, OWN_TO_A_GATEWAY, gateway_config
+from batch_gateway.cli.gateways import API_KEY_SETTINGS, OWN_TO_A_GATEWAY, gateway_config, paced
 from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway, flag_name
 from batch_gateway.cli.logs import LogFormat
 from batch_gateway.client.config import DEFAULT_BASE_URL, HTTPInferenceClientConfig
@@ -23,7 +25,8 @@ URL_VARIABLE = "BATCH_GATEWAY_URL"
 API_KEY_VARIABLE = "BATCH_GATEWAY_API_KEY"
 
 SIMULATOR = "simulator"
-DEFAULT_CONCURRENCY = 64
+# More is found by no controller on one machine's network, and needs as many open files.
+_MOST_CONCURRENCY = 10_000
 # The simulator is reached directly and needs no key, whatever the real gateway needs.
 _NOT_FOR_SIMULATOR = frozenset({*API_KEY_SETTINGS, "unix_socket", "proxy"})
 
@@ -37,7 +40,7 @@ class RunSettings:
         uses_simulator: `gateway` is to be given the address of a simulator that we start.
         model_gateways: by model.
         gateways: how many different ones there are.
-        concurrency: requests in flight to each gateway.
+        concurrency: requests in flight to each gateway; None finds that by measuring.
         deadline: seconds the run may take, or None.
         output, errors: as given, or None for the default names.
         metrics_port: where Prometheus may ask, 0 for any free port; None for nowhere.
@@ -50,7 +53,7 @@ class RunSettings:
     uses_simulator: bool
     model_gateways: Mapping[str, HTTPInferenceClientConfig]
     gateways: int
-    concurrency: int
+    concurrency: int | None
     deadline: float | None
     output: Path | None
     errors: Path | None
@@ -69,9 +72,15 @@ class RunSettings:
 
 
 def resolve_settings(
-    flags: Mapping[str, Any], environment: Mapping[str, str], file: ConfigFile
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    file: ConfigFile,
+    *,
+    most_connections: int = _MOST_CONCURRENCY,
 ) -> RunSettings:
     """Merge and check. `flags` are under setting names, None where not given.
+
+    `most_connections` is what the process can have open over all gateways.
 
     `headers` and `model_gateways` among them are mappings. Raises CommandFailure.
     """
@@ -84,21 +93,27 @@ def resolve_settings(
     def value(name: str, default: Any = None) -> Any:
         return given[name].value if name in given else default
 
-    concurrency = value("concurrency", DEFAULT_CONCURRENCY)
-    default = _default_gateway(given, concurrency)
-    routes = _model_gateways(flags, given, file, concurrency)
-    gateways = {default, *routes.values()} - {None}
+    concurrency = value("concurrency", AUTO)
+    default = _default_gateway(given)
+    routes = _model_gateways(flags, given, file)
+    gateways = len({default, *routes.values()} - {None})
     if not gateways:
         raise _no_gateway()
-    if flags.get("concurrency") is None:
-        total = value(TOTAL_CONCURRENCY, len(gateways) * concurrency)
-        concurrency = min(concurrency, max(1, total // len(gateways)))
+    bounds = [_MOST_CONCURRENCY if concurrency == AUTO else concurrency]
+    if flags.get("concurrency") in (None, AUTO):
+        bounds.append(value(TOTAL_CONCURRENCY, _MOST_CONCURRENCY * gateways) // gateways)
+    if concurrency == AUTO:
+        # With the simulator in this process, every connection has both its ends here.
+        ends = 2 if value("gateway") == SIMULATOR else 1
+        bounds.append(most_connections // (gateways * ends))
+    most = max(1, min(bounds))
+    pace = partial(paced, most=most, adaptive=concurrency == AUTO)
     return RunSettings(
-        gateway=default,
-        gateways=len(gateways),
+        gateway=None if default is None else pace(default),
+        gateways=gateways,
         uses_simulator=value("gateway") == SIMULATOR,
-        model_gateways=routes,
-        concurrency=concurrency,
+        model_gateways={model: pace(config) for model, config in routes.items()},
+        concurrency=None if concurrency == AUTO else most,
         deadline=value("deadline"),
         output=value("output"),
         errors=value("errors"),
@@ -158,24 +173,22 @@ def _over(base: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
     )
 
 
-def _default_gateway(
-    given: Mapping[str, Given], concurrency: int
-) -> HTTPInferenceClientConfig | None:
+def _default_gateway(given: Mapping[str, Given]) -> HTTPInferenceClientConfig | None:
     url = given.get("gateway")
     if url is None:
         return None
     if url.value != SIMULATOR:
-        return gateway_config(url, given, concurrency=concurrency)
+        return gateway_config(url, given)
     usable = {name: value for name, value in given.items() if name not in _NOT_FOR_SIMULATOR}
     if "cache" in usable:
         # Its address is another at every start; it is the same simulator all the same.
         usable.setdefault("cache_namespace", Given(SIMULATOR, url.place))
     placeholder = Given(DEFAULT_BASE_URL, url.place)
-    return gateway_config(placeholder, usable, concurrency=concurrency)
+    return gateway_config(placeholder, usable)
 
 
 def _model_gateways(
-    flags: Mapping[str, Any], given: Mapping[str, Given], file: ConfigFile, concurrency: int
+    flags: Mapping[str, Any], given: Mapping[str, Given], file: ConfigFile
 ) -> dict[str, HTTPInferenceClientConfig]:
     entries = dict(file.model_gateways)
     from_flags: Mapping[str, str] = flags.get("model_gateways") or {}
@@ -187,9 +200,7 @@ def _model_gateways(
         if value is not None and name in given and name not in OWN_TO_A_GATEWAY
     }
     return {
-        model: gateway_config(
-            entry.url, _for_entry(entry, given, flag_values), concurrency=concurrency
-        )
+        model: gateway_config(entry.url, _for_entry(entry, given, flag_values))
         for model, entry in entries.items()
     }
 

@@ -160,6 +160,11 @@ class HTTPInferenceClient:
         """The client's name and what is true of it just now."""
         return self._events
 
+    @property
+    def concurrency_limit(self) -> int | None:
+        """How many attempts may be under way just now; None when nothing limits them."""
+        return self._events.limit
+
     async def generate(self, request: InferenceRequest) -> InferenceResponse:
         """Answer `request`, retrying as the configuration says.
 
