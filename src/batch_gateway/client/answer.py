@@ -52,13 +52,18 @@ def interpret(
 def _raise_bad_answer(
     response: HTTPResponse, request: PreparedRequest, redact: Redactor, problem: str
 ) -> Never:
+    kind = response.headers.get("content-type", "")
+    is_stream = bool(response.body) and kind.startswith("text/event-stream")
     if not response.body:
         detail = "with an empty body"
+    elif is_stream:
+        detail = "with an event stream; ask for one with client.stream(request), or leave it out"
     else:
         start = short_text(redact.in_text(response.body[:80].decode("utf-8", "replace")), 60)
         detail = f"whose body {problem}; it starts {start!r}"
     raise BadResponseError(
         f"HTTP {response.status_code} {detail}",
+        is_retryable=not is_stream,
         status_code=response.status_code,
         body=redact.in_bytes(response.body),
         request_id=request.request_id,

@@ -54,7 +54,8 @@ def test_a_whole_stream_is_an_answer_and_what_follows_it_is_not_read() -> None:
 
 
 def test_comments_pings_and_empty_events_do_no_harm() -> None:
-    assert read(b": ping\n\n", GOOD[0], b"data:\n\n", b"event: ping\n\n", *GOOD[1:]) == read(*GOOD)
+    ping = b'event: ping\ndata: {"type":"ping"}\n\n'
+    assert read(b": ping\n\n", GOOD[0], b"data:\n\n", ping, *GOOD[1:]) == read(*GOOD)
 
 
 @pytest.mark.parametrize("stop", range(len(GOOD)))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batch_gateway import (
     BadResponseError,
+    CacheConfig,
+    CircuitBreakerPolicy,
+    CoalescePolicy,
     DeadlineExceededError,
     ErrorCategory,
     HTTPInferenceClient,
@@ -18,10 +22,12 @@ from batch_gateway import (
     InferenceError,
     InferenceRequest,
     InvalidRequestError,
+    RateLimit,
     RateLimitError,
     RequestTimeoutError,
     RetryPolicy,
     RoutedInferenceClient,
+    SchedulingHints,
     ServerError,
 )
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
@@ -301,6 +307,37 @@ async def test_generate_points_a_request_for_a_stream_to_the_right_method(
     with pytest.raises(InvalidRequestError, match=r"use client.stream\(request\)"):
         await client.generate(chat(stream=True))
     assert gateway.journal()["received"] == before
+
+
+async def test_bytes_that_ask_for_a_stream_are_pointed_there_too(
+    client: HTTPInferenceClient,
+) -> None:
+    body = b'{"model":"m","prompt":"Hello!","stream":true}'
+    with pytest.raises(BadResponseError, match=r"client.stream\(request\)") as caught:
+        await client.generate(InferenceRequest(params=body))
+    assert (caught.value.attempts, caught.value.is_retryable) == (1, False)
+
+
+async def test_streams_pass_every_layer(
+    gateway: GatewayHandle, transport: Any, tmp_path: Path
+) -> None:
+    config = HTTPInferenceClientConfig(
+        gateway.url,
+        transport=transport,
+        retry=QUICK,
+        circuit_breaker=CircuitBreakerPolicy(),
+        rate_limit=RateLimit(requests_per_minute=100_000, tokens_per_minute=10_000_000),
+        scheduling=SchedulingHints(objective="batch"),
+        cache=CacheConfig(tmp_path / "cache"),
+        coalesce=CoalescePolicy(8),
+    )
+    async with HTTPInferenceClient(config) as client:
+        request = InferenceRequest(params={"model": "m", "prompt": "Hello!"})
+        first, second = await read(client, request), await read(client, request)
+        assert first
+        assert len(first) == len(second)
+        with pytest.raises(BadResponseError):
+            await read(client, chat(fault="sse-no-done"))
 
 
 async def test_a_routed_client_streams_from_the_models_gateway(gateway: GatewayHandle) -> None:

@@ -88,8 +88,8 @@ class AnswerReader:
         if event.data.strip() == _DONE:
             self.assembler.end()
             return None
-        if not event.data.strip():
-            return None  # some servers keep the connection busy with empty events
+        if not event.data.strip() or event.event == "ping":
+            return None  # sent to keep the connection busy
         value = self._decoded(event)
         error = reported_error(value, event.event)
         if error is not None:
