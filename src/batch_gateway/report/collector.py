@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -15,29 +16,26 @@ from batch_gateway.client.instrumentation import (
     Observer,
     RateLimitWaited,
     RequestFinished,
+    RequestStarted,
     RetryScheduled,
 )
 from batch_gateway.report.histogram import DurationHistogram
 from batch_gateway.report.timeline import Timeline
 from batch_gateway.wire.usage import Usage
 
-__all__ = ["OTHERS", "ModelTotals", "RunCollector", "SlowRequest"]
+__all__ = ["OTHERS", "RunCollector", "SlowRequest", "Totals"]
 
 _OK, _CANCELLED = "ok", "cancelled"
 _SLOWEST = 20
-_MAX_NAMES = 50
+_MAX_NAMES = 100
 OTHERS = "(all others)"
 _LONGEST_PAUSE = 1.0
 _SHORTEST_PAUSE = 0.02
-_NO_USAGE = Usage()
 
 
 @dataclass(slots=True)
-class ModelTotals:
-    """What the requests of one model, or to one gateway, came to.
-
-    `latencies` and `first_tokens` are of those that succeeded.
-    """
+class Totals:
+    """What some requests came to. `latencies` are of those that succeeded."""
 
     succeeded: int = 0
     failed: int = 0
@@ -46,22 +44,14 @@ class ModelTotals:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     latencies: DurationHistogram = field(default_factory=DurationHistogram)
-    first_tokens: DurationHistogram = field(default_factory=DurationHistogram)
 
-    def count(self, event: RequestFinished, usage: Usage) -> None:
-        if event.outcome != _OK:
-            self.failed += 1
-            return
-        self.succeeded += 1
-        self.latencies.add(event.duration)
-        if event.time_to_first_token is not None:
-            self.first_tokens.add(event.time_to_first_token)
+    def add_tokens(self, usage: Usage) -> None:
         self.input_tokens += usage.input_tokens
         self.output_tokens += usage.output_tokens
         self.cached_tokens += usage.cached_tokens
         self.reasoning_tokens += usage.reasoning_tokens
 
-    def merge(self, other: ModelTotals) -> None:
+    def merge(self, other: Totals) -> None:
         self.succeeded += other.succeeded
         self.failed += other.failed
         self.input_tokens += other.input_tokens
@@ -69,7 +59,6 @@ class ModelTotals:
         self.cached_tokens += other.cached_tokens
         self.reasoning_tokens += other.reasoning_tokens
         self.latencies.merge(other.latencies)
-        self.first_tokens.merge(other.first_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +82,8 @@ class RunCollector(Observer):
 
     Attributes:
         timeline: the course, from when the collector was made.
-        models: totals by model; past fifty, the others share `OTHERS`.
-        gateways: totals by gateway, bounded likewise.
+        totals: by gateway and model; past a hundred pairs, the others of a gateway share `OTHERS`.
+        first_tokens: times to the first token, of answers that were streamed.
         retries: attempts that were to be repeated, by reason.
         cache: look-ups by result.
         joined_requests, joint_requests: so many single requests were sent as so many joint ones.
@@ -109,8 +98,8 @@ class RunCollector(Observer):
         self._slowest: list[tuple[float, int, SlowRequest]] = []
         self._numbers = count()
         self.timeline = Timeline(clock.monotonic())
-        self.models: dict[str, ModelTotals] = {}
-        self.gateways: dict[str, ModelTotals] = {}
+        self.totals: dict[tuple[str, str], Totals] = {}
+        self.first_tokens = DurationHistogram()
         self.retries: Counter[str] = Counter()
         self.cache: Counter[str] = Counter()
         self.joined_requests = 0
@@ -125,12 +114,15 @@ class RunCollector(Observer):
         """Seconds since the collector was made."""
         return self._clock.monotonic() - self.timeline.start
 
-    def totals(self) -> ModelTotals:
-        """Of all models together."""
-        total = ModelTotals()
-        for model in self.models.values():
-            total.merge(model)
-        return total
+    def by_model(self) -> dict[str, Totals]:
+        return _merged((model, totals) for (_, model), totals in self.totals.items())
+
+    def by_gateway(self) -> dict[str, Totals]:
+        return _merged((gateway, totals) for (gateway, _), totals in self.totals.items())
+
+    def total(self) -> Totals:
+        """Of everything together."""
+        return _merged(("", totals) for totals in self.totals.values()).get("", Totals())
 
     def slowest(self) -> list[SlowRequest]:
         """The slowest first."""
@@ -166,19 +158,35 @@ class RunCollector(Observer):
             self.cancelled += 1
             return
         self.attempts += event.attempts
-        usage = event.usage or _NO_USAGE
         present = self.timeline.at(self._clock.monotonic())
+        totals = self._totals_of(event.started)
+        output_tokens = 0
         if event.outcome == _OK:
             present.succeeded += 1
             present.latencies.add(event.duration)
-            present.input_tokens += usage.input_tokens
-            present.output_tokens += usage.output_tokens
+            totals.succeeded += 1
+            totals.latencies.add(event.duration)
+            first_token = event.time_to_first_token
+            if first_token is not None:
+                self.first_tokens.add(first_token)
+            usage = event.usage
+            if usage is not None:
+                output_tokens = usage.output_tokens
+                present.input_tokens += usage.input_tokens
+                present.output_tokens += output_tokens
+                totals.add_tokens(usage)
         else:
             present.failed += 1
-        _of(self.models, event.started.model).count(event, usage)
-        _of(self.gateways, event.started.gateway).count(event, usage)
+            totals.failed += 1
         if len(self._slowest) < _SLOWEST or event.duration > self._slowest[0][0]:
-            self._keep(event, usage.output_tokens)
+            self._keep(event, output_tokens)
+
+    def _totals_of(self, started: RequestStarted) -> Totals:
+        known = self.totals.get((started.gateway, started.model))
+        if known is None:
+            model = started.model if len(self.totals) < _MAX_NAMES else OTHERS
+            known = self.totals.setdefault((started.gateway, model), Totals())
+        return known
 
     def _keep(self, event: RequestFinished, output_tokens: int) -> None:
         kept = SlowRequest(
@@ -212,10 +220,8 @@ class RunCollector(Observer):
         self.waited += event.seconds
 
 
-def _of(totals: dict[str, ModelTotals], name: str) -> ModelTotals:
-    known = totals.get(name)
-    if known is None:
-        if len(totals) >= _MAX_NAMES:
-            name = OTHERS
-        known = totals.setdefault(name, ModelTotals())
-    return known
+def _merged(parts: Iterable[tuple[str, Totals]]) -> dict[str, Totals]:
+    merged: dict[str, Totals] = {}
+    for name, totals in parts:
+        merged.setdefault(name, Totals()).merge(totals)
+    return merged

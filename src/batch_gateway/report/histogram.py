@@ -10,6 +10,7 @@ __all__ = ["DurationHistogram"]
 _PER_OCTAVE = 8
 _LOWEST = -10  # powers of two in seconds: one millisecond
 _HIGHEST = 17  # a day and a half
+_FROM, _TO = 2.0**_LOWEST, 2.0**_HIGHEST
 _SIZE = (_HIGHEST - _LOWEST) * _PER_OCTAVE + 2
 
 
@@ -32,14 +33,19 @@ class DurationHistogram:
         self.longest = 0.0
 
     def add(self, seconds: float) -> None:
-        index = 0
-        if seconds > 0:
-            index = int((math.log2(seconds) - _LOWEST) * _PER_OCTAVE + 1)
-            index = min(max(index, 0), _SIZE - 1)
+        # Called for every request: comparing is cheaper than calling min and max.
+        if seconds < _FROM:
+            index = 0
+        elif seconds >= _TO:
+            index = _SIZE - 1
+        else:
+            index = int((math.log2(seconds) - _LOWEST) * _PER_OCTAVE) + 1
         self._counts[index] += 1
         self.count += 1
-        self.shortest = min(self.shortest, seconds)
-        self.longest = max(self.longest, seconds)
+        if seconds < self.shortest:  # noqa: PLR1730
+            self.shortest = seconds
+        if seconds > self.longest:  # noqa: PLR1730
+            self.longest = seconds
 
     def merge(self, other: DurationHistogram) -> None:
         """Add what `other` has counted."""

@@ -11,7 +11,8 @@ from typing import Any
 from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
-from batch_gateway.report.collector import ModelTotals, RunCollector, SlowRequest
+from batch_gateway.report.collector import RunCollector, SlowRequest, Totals
+from batch_gateway.report.histogram import DurationHistogram
 from batch_gateway.report.scales import duration_text, number_text
 from batch_gateway.report.timeline import Slice
 from batch_gateway.version import __version__
@@ -97,17 +98,20 @@ def render_page(facts: RunFacts, collected: RunCollector) -> str:
 
 
 def _figures(facts: RunFacts, collected: RunCollector) -> dict[str, Any]:
-    total = collected.totals()
+    total = collected.total()
     groups = group_causes(facts.causes)
+    gateways = _rows(collected.by_gateway())
     told = sum(group.count for group in groups)
+    failures = sum(facts.summary.by_category.values())
     return {
         "total": total,
         "courses": _courses(facts, collected),
-        "distributions": _distributions(total),
+        "distributions": _distributions(total.latencies, collected.first_tokens),
         "groups": groups,
-        "untold": sum(facts.summary.by_category.values()) - told,
-        "models": _rows(collected.models),
-        "gateways": _rows(collected.gateways) if len(collected.gateways) > 1 else [],
+        "failures": max(failures, told),
+        "untold": failures - told,
+        "models": _rows(collected.by_model()),
+        "gateways": gateways if len(gateways) > 1 else [],
         "slowest": [_slow(request, facts.find_line) for request in collected.slowest()],
         "median": total.latencies.quantile(0.5),
         "shares": _shares(facts.summary),
@@ -196,16 +200,15 @@ def _pauses(slices: Sequence[Slice]) -> list[tuple[int, int, str]]:
     return found
 
 
-def _distributions(total: ModelTotals) -> list[Chart]:
-    charts: list[Chart] = []
-    if total.latencies.count:
-        charts.append(distribution_chart("Latency, retries and waits included", total.latencies))
-    if total.first_tokens.count:
-        charts.append(distribution_chart("Time to first token", total.first_tokens))
-    return charts
+def _distributions(latencies: DurationHistogram, first_tokens: DurationHistogram) -> list[Chart]:
+    charts = (
+        ("Latency, retries and waits included", latencies),
+        ("Time to first token", first_tokens),
+    )
+    return [distribution_chart(title, found) for title, found in charts if found.count]
 
 
-def _rows(totals: dict[str, ModelTotals]) -> list[tuple[str, ModelTotals]]:
+def _rows(totals: dict[str, Totals]) -> list[tuple[str, Totals]]:
     return sorted(
         totals.items(), key=lambda item: (-item[1].output_tokens, -item[1].succeeded, item[0])
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from batch_gateway.report.histogram import DurationHistogram
@@ -74,9 +75,23 @@ class Timeline:
         self.start = start
         self.width = _FIRST_WIDTH
         self.slices: list[Slice] = []
+        self._current = Slice()
+        self._from = self._to = math.inf
 
     def at(self, now: float) -> Slice:
         """The slice of that moment; a moment before the start counts as the start."""
+        if self._from <= now < self._to:
+            return self._current
+        self._current = self._find(now)
+        last = len(self.slices) - 1
+        if self._current is self.slices[last]:
+            self._from = self.start + last * self.width
+            self._to = self._from + self.width
+        else:
+            self._from = self._to = math.inf
+        return self._current
+
+    def _find(self, now: float) -> Slice:
         index = max(0, int((now - self.start) / self.width))
         while index >= MAX_SLICES:
             self._coarsen()
@@ -96,6 +111,7 @@ class Timeline:
         return coarser
 
     def _coarsen(self) -> None:
+        self._from = self._to = math.inf
         self.width *= 2
         pairs = zip(self.slices[::2], self.slices[1::2], strict=False)
         for kept, merged in pairs:
