@@ -59,6 +59,12 @@ def _request_log() -> Observer:
     return RequestLog()
 
 
+def _report() -> Observer:
+    from batch_gateway.report.collector import RunCollector
+
+    return RunCollector()
+
+
 def _new_cache() -> CacheConfig:
     folder = mkdtemp(prefix="benchmark-cache-")
     return CacheConfig(Path(folder) / "answers")
@@ -73,6 +79,7 @@ LAYERS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "an observer": lambda: {"observers": [_Counting()]},
     "Prometheus": lambda: {"observers": [_prometheus()]},
     "request log at warning": lambda: {"observers": [_request_log()]},
+    "collecting for a report": lambda: {"observers": [_report()]},
     "circuit breaker": lambda: {"circuit_breaker": CircuitBreakerPolicy()},
     "rate limit, not reached": lambda: {"rate_limit": _no_limit_reached()},
     "scheduling hints": lambda: {"scheduling": SchedulingHints(objective="batch")},
