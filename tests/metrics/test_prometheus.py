@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from batch_gateway import (
+    CacheConfig,
+    CircuitBreakerPolicy,
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
     InferenceError,
@@ -103,6 +106,26 @@ async def test_the_time_to_the_first_token_is_shown_for_streamed_answers(
     async with HTTPInferenceClient(config, observers=[metrics]) as client:
         await client.generate(ask())
     assert shown(registry, "time_to_first_token_seconds_count") == {("m", "/v1/completions"): 1}
+
+
+async def test_answers_from_the_cache_cost_no_tokens_and_a_closed_breaker_is_shown(
+    gateway: GatewayHandle,
+    registry: CollectorRegistry,
+    metrics: PrometheusMetrics,
+    tmp_path: Path,
+) -> None:
+    config = HTTPInferenceClientConfig(
+        gateway.url,
+        cache=CacheConfig(tmp_path / "cache.sqlite"),
+        circuit_breaker=CircuitBreakerPolicy(),
+    )
+    async with HTTPInferenceClient(config, observers=[metrics]) as client:
+        assert shown(registry, "circuit_breaker_state")["closed",] == 1
+        for _ in range(3):
+            await client.generate(ask())
+    assert shown(registry, "cache_lookups_total") == {("miss",): 1, ("hit",): 2}
+    assert shown(registry, "requests_total") == {("m", "/v1/completions", "ok", ""): 3}
+    assert shown(registry, "tokens_total")["m", "/v1/completions", "output"] == 5
 
 
 async def test_models_beyond_the_limit_share_one_name(

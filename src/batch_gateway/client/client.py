@@ -9,7 +9,7 @@ from typing import Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.cache.policy import CacheConfig
-from batch_gateway.client.circuit_breaker import CircuitBreakerTransport
+from batch_gateway.client.circuit_breaker import BreakerState, CircuitBreakerTransport
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.coalesce.layer import CoalescingTransport
 from batch_gateway.client.concurrency.layer import ConcurrencyTransport
@@ -63,6 +63,7 @@ def build_stack(
             stack, config.rate_limit, clock, on_wait=events.rate_limit_waited
         )
     if config.circuit_breaker is not None:
+        events.breaker_state = BreakerState.CLOSED.value
         stack = CircuitBreakerTransport(
             stack, config.circuit_breaker, clock, on_change=events.breaker_changed
         )

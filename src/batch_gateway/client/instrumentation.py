@@ -74,7 +74,8 @@ class RequestFinished(msgspec.Struct, frozen=True):
     Attributes:
         outcome: "ok", "cancelled", or the category of the error, such as "RATE_LIMIT".
         duration: seconds from the call of `generate`, all waits included.
-        attempts: how many times it was sent.
+        attempts: how many times it was sent; 0 when the cache, or an identical request that was
+            under way, gave the answer, and when the caller cancelled it.
         response, error: at most one of them; both None when the caller cancelled it.
     """
 
@@ -92,8 +93,10 @@ class RequestFinished(msgspec.Struct, frozen=True):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens of the answer, read from its body on each call."""
-        return None if self.response is None else self.response.usage
+        """Tokens of the answer, read from its body on each call; None if it was not sent for."""
+        if self.response is None or not self.attempts:
+            return None
+        return self.response.usage
 
     @property
     def time_to_first_token(self) -> float | None:

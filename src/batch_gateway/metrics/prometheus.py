@@ -177,7 +177,7 @@ class PrometheusMetrics(Observer, Collector):
         )
         tokens = CounterMetricFamily(
             "batch_gateway_tokens",
-            "Tokens of answers: input and output, and of these cached and reasoning.",
+            "Tokens that gateways read and wrote: input, output, and of these cached and reasoning.",
             labels=(*_REQUEST_LABELS, "type"),
         )
         for key, series in list(self._requests.items()):
