@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from batch_gateway.client.config import RetryPolicy
 from batch_gateway.simulator.capacity import Capacity
 from benchmarks.worlds.world import (
     Aims,
@@ -86,7 +87,7 @@ _ALL = (
         title="interactive users with bursts on the same server",
         capacity=FAST_GPU,
         lengths=Lengths(prompt=uniform(100), output=uniform(256)),
-        duration=900,
+        duration=3600,
         interactive=Interactive(
             rate=10.0,
             lengths=Lengths(prompt=log_normal(800, 0.8, 50, 6000), output=uniform(150)),
@@ -127,6 +128,8 @@ _ALL = (
         changes=(Change(90, replicas(1, 64)), Change(210, replicas(10, 64))),
         lengths=Lengths(prompt=uniform(200), output=uniform(40)),
         duration=330,
+        # `run` waits out an outage with its circuit breaker; here more retries stand for that.
+        retry=RetryPolicy(max_retries=12),
         aims=Aims(lost=0, settle=10),
         oracle=(64, 128, 320, 640, 700),
     ),

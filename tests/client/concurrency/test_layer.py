@@ -247,3 +247,26 @@ def test_a_client_keeps_within_the_seats_of_a_gateway_that_refuses_beyond(stream
 
 def _statuses(gateway: SimulatedGateway) -> list[int]:
     return [status for seen in gateway.journal.requests.values() for status in seen.statuses]
+
+
+def test_a_sick_gateway_takes_nothing_from_a_healthy_one() -> None:
+    async def answered(sick: bool) -> int:
+        clock = LoopClock()
+        healthy = Server(lambda _: 0.5)
+        layers = [ConcurrencyTransport(healthy, AdaptiveConcurrency(maximum=50), clock)]
+        if sick:
+            never = Server(lambda _: 1e6)
+            layers.append(ConcurrencyTransport(never, AdaptiveConcurrency(maximum=50), clock))
+        sending = [
+            asyncio.create_task(layer.send(request(n))) for n in range(5_000) for layer in layers
+        ]
+        await asyncio.sleep(30)
+        done = healthy.order[: len(healthy.order) - healthy.under_way]
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+        return len(done)
+
+    alone = run_in_virtual_time(answered(sick=False))
+    assert alone > 1_000
+    assert run_in_virtual_time(answered(sick=True)) >= 0.95 * alone

@@ -9,7 +9,7 @@ __all__ = ["Best"]
 _MEMORY = 180.0
 _AS_GOOD = 0.97
 _WORTHWHILE = 0.2
-_CLEARLY = 0.4
+_CLEARLY = 0.3
 _FADE = 1.05
 
 

@@ -1,0 +1,81 @@
+"""The controller in short worlds: simulated gateways, simulated time, the same on every run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.worlds.catalogue import WORLDS
+from benchmarks.worlds.policies import AIMD, Fixed, Ours, Policy
+from benchmarks.worlds.record import Record
+from benchmarks.worlds.simulation import simulate
+
+
+def lived(name: str, policy: Policy, seconds: float) -> Record:
+    return simulate(replace(WORLDS[name], duration=seconds), policy)
+
+
+def test_a_run_repeats_exactly() -> None:
+    first, second = (lived("flaky", Ours(), 60).figures() for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(("name", "best"), [("queues", 256), ("refuses", 100), ("flaky", 256)])
+def test_finds_the_throughput_of_the_best_fixed_limit_without_being_told(
+    name: str, best: int
+) -> None:
+    ours = lived(name, Ours(), 240)
+    assert ours.tokens_per_second > 0.92 * lived(name, Fixed(best), 240).tokens_per_second
+    assert ours.lost == 0
+
+
+def test_keeps_the_queue_of_a_server_that_never_refuses_short() -> None:
+    ours, usual = lived("queues", Ours(), 240), lived("queues", AIMD(), 240)
+    assert ours.wait_share < 0.10
+    assert usual.wait_share > 2
+
+
+def test_few_sends_are_refused_where_the_number_of_seats_is_unknown() -> None:
+    ours = lived("refuses", Ours(), 240)
+    assert 0 < ours.refused_share < 0.02
+
+
+def test_random_errors_are_not_taken_for_overload() -> None:
+    ours, usual = lived("flaky", Ours(), 240), lived("flaky", AIMD(), 240)
+    assert ours.tokens_per_second > 2 * usual.tokens_per_second
+
+
+def test_long_and_short_answers_are_not_taken_for_changes_of_load() -> None:
+    ours, best = lived("long-tail", Ours(), 600), lived("long-tail", Fixed(256), 600)
+    assert ours.tokens_per_second > 0.92 * best.tokens_per_second
+    assert ours.wait_share < 0.15
+
+
+def test_millisecond_requests_go_at_thousands_a_second() -> None:
+    ours, best = lived("tiny", Ours(), 4), lived("tiny", Fixed(48), 4)
+    assert ours.tokens_per_second > 0.93 * best.tokens_per_second
+
+
+def test_follows_a_server_that_doubles_and_halves() -> None:
+    ours, high = lived("changes", Ours(), 240), lived("changes", Fixed(512), 240)
+    low = lived("changes", Fixed(256), 240)
+    assert ours.tokens_per_second > 0.9 * high.tokens_per_second
+    assert ours.tokens_per_second > 1.05 * low.tokens_per_second
+    assert ours.wait_share < high.wait_share
+
+
+def test_an_outage_loses_nothing_and_its_end_is_used_within_ten_seconds() -> None:
+    ours = lived("scale-from-zero", Ours(), 150)
+    assert ours.lost == 0
+    assert ours.refused < 90
+    settled = ours.tokens_by_bin[int(100 / 0.5) : int(140 / 0.5)]
+    best = lived("scale-from-zero", Fixed(64), 150).tokens_by_bin[int(110 / 0.5) : int(140 / 0.5)]
+    assert sum(settled) / len(settled) > 0.9 * sum(best) / len(best)
+
+
+def test_streamed_answers_leave_interactive_users_their_room() -> None:
+    ours = lived("shared", Ours(sees_first_token=True), 300)
+    much, little = lived("shared", Fixed(224), 300), lived("shared", Fixed(96), 300)
+    assert ours.tokens_per_second > little.tokens_per_second
+    assert ours.first_token_p99 < much.first_token_p99 / 1.5
