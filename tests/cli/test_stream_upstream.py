@@ -33,14 +33,14 @@ def test_results_are_the_same_as_without(tmp_path: Path, gateway: GatewayHandle)
 
 def test_a_generation_outlives_the_timeout_and_a_stalled_one_does_not(tmp_path: Path) -> None:
     long = chat_line("long")
-    long["body"] |= {"max_tokens": 60, "ignore_eos": True}
+    long["body"] |= {"max_tokens": 70, "ignore_eos": True}
     stalled = chat_line("stalled", "fault-stall-body")
     lines = [json.dumps(chat_line("short")), json.dumps(long), json.dumps(stalled)]
     (tmp_path / "requests.jsonl").write_text("\n".join(lines))
     with simulated_gateway(SimulatorConfig.small_gpu()) as gateway:
         run = batch_gateway(
             "run", "requests.jsonl", "--gateway", gateway.url, "--stream-upstream",
-            "--timeout", "1s", "--idle-timeout", "500ms", "--max-retries", "0", "--json",
+            "--timeout", "1s", "--idle-timeout", "1s", "--max-retries", "0", "--json",
             cwd=tmp_path,
         )  # fmt: skip
     summary = json.loads(run.stdout)
@@ -50,7 +50,7 @@ def test_a_generation_outlives_the_timeout_and_a_stalled_one_does_not(tmp_path: 
     [error] = read_lines(tmp_path / "requests.results.errors.jsonl")
     assert error["custom_id"] == "stalled"
     assert error["error"]["code"] == "idle_timeout"
-    assert "sent nothing for 500ms" in error["error"]["message"]
+    assert "sent nothing for 1.0s" in error["error"]["message"]
 
 
 def test_a_config_file_may_ask_for_it(tmp_path: Path, gateway: GatewayHandle) -> None:

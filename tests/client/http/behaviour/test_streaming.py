@@ -246,16 +246,16 @@ async def test_a_body_may_take_longer_than_every_limit_between_its_pieces(
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.send(HEAD)
-        for _ in range(8):
+        for _ in range(12):
             peer.send(chunk(b"x"))
             await asyncio.sleep(SOON / 2)
         peer.send(END)
         await silence(peer)
 
     async with serving(script) as server:
-        limits = {"begin_within": 2 * SOON, "idle": 2 * SOON}
+        limits = {"begin_within": 4 * SOON, "idle": 4 * SOON}
         async with stream(connect(server.base_url), **limits) as body:
-            assert await rest_of(body) == b"x" * 8
+            assert await rest_of(body) == b"x" * 12
 
 
 async def test_the_deadline_ends_a_body_that_goes_on(connect: Connect, stream: Stream) -> None:
