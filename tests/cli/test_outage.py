@@ -43,6 +43,8 @@ def test_no_line_spends_its_retries_on_an_outage_and_work_goes_on_soon_after(
         assert time.monotonic() - back < 5
         stdout, stderr = run.communicate(timeout=60)
     assert run.returncode == 0, stdout + stderr
+    assert f"{gateway.url} is failing; waiting up to 30m00s for it" in stderr
+    assert f"{gateway.url} is back after" in stderr
     assert {line["custom_id"] for line in read_lines(tmp_path / "out.jsonl")} == {
         f"req-{number}" for number in range(1, LINES + 1)
     }

@@ -187,6 +187,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "streamed": 0,
         "time_to_first_token_seconds": None,
         "retries": 7,
+        "concurrency_limits": [],
         "from_cache": 0,
         "coalesced": 0,
         "joint_requests": 0,

@@ -27,6 +27,7 @@ from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
 from batch_gateway.cli.open_files import allow_connections, most_connections
+from batch_gateway.cli.outages import tell_of_outages
 from batch_gateway.cli.preflight import preflight
 from batch_gateway.cli.progress import Display, follow
 from batch_gateway.cli.rates import Snapshot
@@ -234,21 +235,35 @@ class _Job:
         showing = asyncio.ensure_future(
             follow(lambda: _snapshot(stats, client), self.display, SYSTEM_CLOCK)
         )
+        watching = asyncio.ensure_future(
+            tell_of_outages(client.clients, self.display.note, SYSTEM_CLOCK)
+        )
         try:
             summary = await run_batch(
                 plan, journal, client.client_for, options=options, stats=stats, stop=stop
             )
         finally:
-            showing.cancel()
-            await asyncio.gather(showing, return_exceptions=True)
+            for companion in (showing, watching):
+                companion.cancel()
+            await asyncio.gather(showing, watching, return_exceptions=True)
             self.display.close()
-        return self._report(summary, stats, disk_problem=journal.write_problem() is not None)
+        limits = [limit for one in client.clients if (limit := one.concurrency_limit) is not None]
+        disk_problem = journal.write_problem() is not None
+        return self._report(summary, stats, disk_problem=disk_problem, limits=limits)
 
-    def _report(self, summary: RunSummary, stats: RunStats, *, disk_problem: bool) -> RunReport:
+    def _report(
+        self,
+        summary: RunSummary,
+        stats: RunStats,
+        *,
+        disk_problem: bool,
+        limits: Sequence[int] = (),
+    ) -> RunReport:
         return RunReport(
             summary=summary,
             done_before=stats.done_before,
             disk_problem=disk_problem,
+            limits=limits,
             input=display_name(self._file),
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),

@@ -40,6 +40,7 @@ class RunReport:
         done_before: lines that were not sent because of earlier results.
         disk_problem: whether `summary.journal_problem` is about writing, not about the input.
         next_steps: pairs of (what for, the command that does it).
+        limits: how many requests at a time were found to be best at the end, for each gateway.
         page: where the page about the run is, when one was written.
     """
 
@@ -50,6 +51,7 @@ class RunReport:
     output: str
     errors: str
     next_steps: Sequence[tuple[str, str]] = ()
+    limits: Sequence[int] = ()
     page: str | None = None
 
     @property
@@ -120,6 +122,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "streamed": summary.streamed,
         "time_to_first_token_seconds": _rounded(summary.time_to_first_token),
         "retries": summary.retries,
+        "concurrency_limits": list(report.limits),
         "from_cache": summary.from_cache,
         "coalesced": summary.coalesced,
         "joint_requests": summary.joint_requests,
@@ -207,6 +210,8 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
             yield "tokens", f"{summary.input_tokens:,} in, {summary.output_tokens:,} out"
             speed += f", {report.tokens_per_second:,.0f} tokens/s"
         yield "speed", f"{speed}, {summary.retries:,} retries"
+    if summary.finished_now and report.limits:
+        yield "pace", f"{' and '.join(f'{n:,}' for n in report.limits)} at a time at the end"
     if summary.from_cache:
         yield "cache", f"{summary.from_cache:,} answers not asked for again"
     if summary.coalesced:
