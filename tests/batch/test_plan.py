@@ -78,6 +78,15 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
         (b"\n \r\n\n", "holds only blank lines"),
         (b"\x1f\x8b\x08\x00", "is compressed with gzip"),
         ("{}".encode("utf-16"), "is UTF-16 text: save it as UTF-8"),
+        (
+            json.dumps([json.loads(GOOD[0])], indent=2).encode(),
+            r"is one JSON array: .*jq -c '\.\[\]'",
+        ),
+        (BOM + json.dumps([json.loads(GOOD[0])]).encode(), "is one JSON array"),
+        (
+            json.dumps(json.loads(GOOD[0]), indent=2).encode(),
+            "over several lines: .*jq -c \\. FILE",
+        ),
     ],
 )
 def test_a_file_without_requests_is_refused(tmp_path: Path, content: bytes, words: str) -> None:

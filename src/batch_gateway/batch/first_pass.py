@@ -29,6 +29,9 @@ _FOREIGN_FORMATS: Final = (
     (b"PAR1", "is a Parquet file: write it as JSON lines first"),
     (b"\xff\xfe", "is UTF-16 text: save it as UTF-8"),
     (b"\xfe\xff", "is UTF-16 text: save it as UTF-8"),
+    (b"[", "is one JSON array: write each request on a line, as `jq -c '.[]' FILE` does"),
+    (b"{\n", "has requests over several lines: write each on one, as `jq -c . FILE` does"),
+    (b"{\r\n", "has requests over several lines: write each on one, as `jq -c . FILE` does"),
 )
 
 
@@ -112,7 +115,7 @@ class _Scanner:
 
     def take_block(self, offset: int, block: bytes) -> None:
         if offset == 0:
-            self._refuse_foreign_formats(block)
+            self._refuse_foreign_formats(block.removeprefix(_BOM))
             if block.startswith(_BOM):
                 offset, block = len(_BOM), block[len(_BOM) :]
         # Checked a block at a time: the decoder does not look into strings that it skips.
