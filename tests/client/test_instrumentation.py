@@ -34,7 +34,7 @@ QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.0
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayHandle]:
-    with simulated_gateway() as running:
+    with simulated_gateway(output_tokens=100, output_distribution="fixed") as running:
         yield running
 
 
@@ -66,8 +66,9 @@ class Notebook(Observer):
     breaker_changed = cache_looked_up = coalesced = rate_limit_waited = limit_changed
 
 
-def ask(model: str = "m", **more: Any) -> InferenceRequest:
-    return InferenceRequest(params={"model": model, "prompt": "Hello!"}, **more)
+def ask(model: str = "m", max_tokens: int = 16, **more: Any) -> InferenceRequest:
+    params = {"model": model, "prompt": "Hello!", "max_tokens": max_tokens}
+    return InferenceRequest(params=params, **more)
 
 
 def client_of(gateway: GatewayHandle, *observers: Observer) -> HTTPInferenceClient:
@@ -112,6 +113,23 @@ async def test_an_error_is_told_by_its_category_and_a_code_that_is_ours(
     assert finished.error is caught.value
     assert (finished.outcome, finished.code) == ("RATE_LIMIT", "rate_limit_exceeded")
     assert (finished.attempts, finished.usage) == (3, None)
+
+
+async def test_a_streamed_answer_is_told_when_its_last_chunk_was_read(
+    gateway: GatewayHandle,
+) -> None:
+    notes = Notebook()
+    async with client_of(gateway, notes) as client:
+        async with client.stream(ask()) as stream:
+            assert [chunk async for chunk in stream]
+        async with client.stream(ask(max_tokens=100)) as stream:
+            async for _ in stream:
+                break
+    read, left = notes.finished
+    assert read.outcome == "ok"
+    assert read.time_to_first_token is not None
+    assert left.outcome == "cancelled"
+    assert client.events.requests_in_flight == client.events.attempts_in_flight == 0
 
 
 async def test_what_is_in_flight_is_counted_and_returns_to_nothing(gateway: GatewayHandle) -> None:
