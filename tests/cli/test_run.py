@@ -49,7 +49,7 @@ def test_failed_lines_go_to_the_error_file_and_exit_1(
     assert "8 of 10 requests succeeded, 2 failed" in run.stdout
     assert "INVALID_REQ 1" in run.stdout
     assert "line 9 " in run.stdout
-    assert "req-9: 400 " in run.stdout
+    assert "req-9: HTTP 400: " in run.stdout
     assert (
         f"batch-gateway run requests.jsonl --gateway {gateway.url} -o out.jsonl --retry-failed"
         in run.stdout

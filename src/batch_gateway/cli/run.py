@@ -40,7 +40,7 @@ _PATH = click.Path(path_type=Path)
 _COUNT = click.IntRange(min=1)
 _FROM_ZERO = click.IntRange(min=0)
 _PORT = click.IntRange(0, 65_535)
-_RATE = click.FloatRange(min=0, max=1e15, min_open=True, max_open=True)
+_RATE = click.FloatRange(min=0, min_open=True)
 _GATEWAY, _FILES, _PACE = "Gateway", "Files", "Pace and limits"
 _REUSE = "Fewer requests"
 _ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"

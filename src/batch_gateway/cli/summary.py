@@ -230,7 +230,8 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
 def _causes(report: RunReport) -> StyledText:
     text: StyledText = []
     for cause in report.summary.causes:
-        status = f"{cause.status_code} " if cause.status_code else ""
+        named = cause.status_code is None or str(cause.status_code) in cause.message
+        status = "" if named else f"{cause.status_code} "
         text.append((f"\n  line {cause.line_number:<6,}", "red"))
         text.append((printable(f" {cause.custom_id}: {status}{cause.message}"), ""))
         if cause.count > 1:
