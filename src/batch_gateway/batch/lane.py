@@ -15,16 +15,23 @@ __all__ = ["Lane", "lines_for"]
 
 _FEWEST_READY = 8
 _LIMIT_OF_OTHERS = 64
+# Each line under way is in memory.
+_MOST_TO_JOIN = 8192
 
 
 def lines_for(client: InferenceClient) -> int:
     """How many lines to have under way for a client that limits its sendings itself.
 
     More than it sends at once: a line that waits out a backoff takes no place at the gateway,
-    and one that becomes free should be taken at once.
+    and one that becomes free should be taken at once. For a client that joins lines to one
+    sending, as many times more, or its sendings would never be full.
     """
     limit: int | None = getattr(client, "concurrency_limit", None)
-    return _LIMIT_OF_OTHERS if limit is None else limit + max(_FEWEST_READY, limit // 2)
+    if limit is None:
+        return _LIMIT_OF_OTHERS
+    ready = limit + max(_FEWEST_READY, limit // 2)
+    joined: int = getattr(client, "requests_per_attempt", 1)
+    return max(ready, min(ready * joined, _MOST_TO_JOIN))
 
 
 class Lane:

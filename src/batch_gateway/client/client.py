@@ -166,6 +166,12 @@ class HTTPInferenceClient:
         """How many attempts may be under way just now; None when nothing limits them."""
         return self._events.limit
 
+    @property
+    def requests_per_attempt(self) -> int:
+        """How many requests may be sent as one; 1 unless they are coalesced."""
+        coalesce = self._config.coalesce
+        return 1 if coalesce is None else coalesce.max_requests
+
     async def generate(self, request: InferenceRequest) -> InferenceResponse:
         """Answer `request`, retrying as the configuration says.
 
