@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from tempfile import mkdtemp
+from shutil import rmtree
+from tempfile import gettempdir
 from typing import Any
 
 from batch_gateway import (
@@ -66,8 +67,11 @@ def _report() -> Observer:
 
 
 def _new_cache() -> CacheConfig:
-    folder = mkdtemp(prefix="benchmark-cache-")
-    return CacheConfig(Path(folder) / "answers")
+    # One folder for all: a measured process ends without clearing up.
+    folder = Path(gettempdir()) / "batch-gateway-benchmark-cache"
+    rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return CacheConfig(folder / "answers")
 
 
 def _no_limit_reached() -> RateLimit:
