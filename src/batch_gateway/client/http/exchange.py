@@ -33,7 +33,7 @@ class HTTPStream(Protocol):
     async def read(self) -> bytes:
         """The next bytes of the body, as they came off the wire; b"" at its end.
 
-        While nobody reads, little more than 64 KiB are taken from the socket. Raises as
+        While nobody reads, no more than some hundred KiB are taken from the socket. Raises as
         `HTTPExchanger.post` does, and RequestTimeoutError with the code `idle_timeout`.
         """
         ...
