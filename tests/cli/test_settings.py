@@ -64,13 +64,8 @@ def test_an_empty_variable_is_no_variable(tmp_path: Path) -> None:
 
 def test_without_flags_the_defaults_hold(tmp_path: Path) -> None:
     settings = resolve(tmp_path, {"gateway": "http://g"})
-    assert gateway(settings) == HTTPInferenceClientConfig(
-        "http://g",
-        circuit_breaker=PATIENT,
-        concurrency=AdaptiveConcurrency(),
-        max_idle_connections=10_000,
-    )
-    assert (settings.concurrency, settings.order, settings.deadline) == (None, "prefix", None)
+    assert gateway(settings) == HTTPInferenceClientConfig("http://g", circuit_breaker=PATIENT)
+    assert (settings.concurrency, settings.order, settings.deadline) == (64, "prefix", None)
     assert not any((settings.ordered, settings.fresh, settings.json, settings.quiet))
 
 
@@ -200,10 +195,10 @@ def test_gateways_for_models_alone_need_no_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "flag", "expected"),
     [
-        ("{concurrency: 30, max_job_concurrency: 10}", None, 5),
+        ("max_job_concurrency: 10", None, 5),
         ("concurrency: {global: 100, per_endpoint: 30}", None, 30),
         ("concurrency: {global: 40, per_endpoint: 30}", None, 20),
-        ("{concurrency: 30, max_job_concurrency: 1}", None, 1),
+        ("max_job_concurrency: 1", None, 1),
         ("concurrency: 7", None, 7),
         ("concurrency: {global: 40}", 200, 200),
     ],
@@ -219,9 +214,8 @@ def test_gateways_share_the_total_concurrency(
 @pytest.mark.parametrize(
     ("config", "most"),
     [
-        ("max_job_concurrency: 10", 5),
-        ("concurrency: {global: 100}", 50),
-        ("max_job_concurrency: 1", 1),
+        ("{concurrency: auto, max_job_concurrency: 10}", 5),
+        ("{concurrency: auto, max_job_concurrency: 1}", 1),
         ("concurrency: auto", 1000),
     ],
 )

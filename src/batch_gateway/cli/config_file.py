@@ -12,7 +12,7 @@ Accepted at the top of a file, all optional:
 - its newer ones: `global_inference_gateway`, `concurrency: {global, per_endpoint, recovery, aimd}`.
 
 `concurrency: N` and `concurrency.per_endpoint` are requests in flight to each gateway, and
-`concurrency: auto`, the default, finds that number by measuring;
+`concurrency: auto` finds that number by measuring;
 `max_job_concurrency` and `concurrency.global` are over all gateways, which share them evenly. The
 smallest counts. `num_workers`, `poll_interval`, `task_wait_time`, `concurrency.recovery` and
 `concurrency.aimd` are checked and belong to a processor; `run` has no use for them. Relative paths

@@ -72,7 +72,7 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
 @concurrency_option(
     _PACE,
     "--concurrency",
-    help="In flight to each gateway; auto finds it by measuring.  [auto]",
+    help="In flight to each gateway; auto finds it by measuring.  [64]",
 )
 @option(_PACE, "--max-retries", type=_FROM_ZERO, metavar="N", help="Per request.  [3]")
 @duration_option(_PACE, "--timeout", help="Of one attempt.  [5m]")

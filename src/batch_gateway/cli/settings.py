@@ -25,6 +25,9 @@ URL_VARIABLE = "BATCH_GATEWAY_URL"
 API_KEY_VARIABLE = "BATCH_GATEWAY_API_KEY"
 
 SIMULATOR = "simulator"
+# Enough for a small server, and a burden to none. Measuring is there for whoever asks for it: by
+# itself it does not leave room enough for others where answers are not streamed.
+_DEFAULT_CONCURRENCY = 64
 # More is found by no controller on one machine's network, and needs as many open files.
 _MOST_CONCURRENCY = 10_000
 # The simulator is reached directly and needs no key, whatever the real gateway needs.
@@ -93,7 +96,7 @@ def resolve_settings(
     def value(name: str, default: Any = None) -> Any:
         return given[name].value if name in given else default
 
-    concurrency = value("concurrency", AUTO)
+    concurrency = value("concurrency", _DEFAULT_CONCURRENCY)
     default = _default_gateway(given)
     routes = _model_gateways(flags, given, file)
     gateways = len({default, *routes.values()} - {None})
