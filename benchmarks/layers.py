@@ -44,7 +44,8 @@ def main() -> None:
     aims = _aims(results)
     print_aims(aims)
     figures = {"layers": {name: msgspec.to_builtins(found) for name, found in results.items()}}
-    write_json("layers", figures, aims)
+    if not options.only:
+        write_json("layers", figures, aims)
 
 
 def _parse_options() -> argparse.Namespace:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -68,7 +69,7 @@ class RequestStarted(msgspec.Struct, frozen=True):
     endpoint: str
 
 
-class RequestFinished(msgspec.Struct, frozen=True):
+class RequestFinished(msgspec.Struct, frozen=True, dict=True):
     """A request left the client, once for each that started.
 
     Attributes:
@@ -91,9 +92,9 @@ class RequestFinished(msgspec.Struct, frozen=True):
         """For an error the cause in one of few words, see `error_code`; else empty."""
         return "" if self.error is None else error_code(self.error)
 
-    @property
+    @cached_property
     def usage(self) -> Usage | None:
-        """Tokens of the answer, read from its body on each call; None if it was not sent for."""
+        """Tokens of the answer, read from its body when asked; None if it was not sent for."""
         if self.response is None or not self.attempts:
             return None
         return self.response.usage

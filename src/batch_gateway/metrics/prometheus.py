@@ -177,13 +177,13 @@ class PrometheusMetrics(Observer, Collector):
         )
         tokens = CounterMetricFamily(
             "batch_gateway_tokens",
-            "Tokens that gateways read and wrote: input, output, and of these cached and reasoning.",
+            "Tokens that gateways read and wrote: input, output; of these cached, reasoning.",
             labels=(*_REQUEST_LABELS, "type"),
         )
         for key, series in list(self._requests.items()):
             for outcome, count in list(series.outcomes.items()):
                 requests.add_metric((*key, *outcome), count)
-            for kind, count in list(series.tokens.items()):
+            for kind, count in series.tokens().items():
                 tokens.add_metric((*key, kind), count)
             duration.add_metric(key, series.duration.cumulative(), series.duration.sum)
             if series.first_token is not None:

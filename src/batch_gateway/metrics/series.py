@@ -60,14 +60,21 @@ class RequestSeries:
 
     Attributes:
         outcomes: requests by (outcome, code of the error).
-        tokens: "input" and "output", and of these "cached" and "reasoning".
     """
 
-    __slots__ = ("duration", "first_token", "outcomes", "tokens")
+    __slots__ = (
+        "_cached",
+        "_input",
+        "_output",
+        "_reasoning",
+        "duration",
+        "first_token",
+        "outcomes",
+    )
 
     def __init__(self) -> None:
         self.outcomes = Counter[tuple[str, str]]()
-        self.tokens = Counter[str]()
+        self._input = self._output = self._cached = self._reasoning = 0
         self.duration = Histogram(DURATION_BUCKETS)
         self.first_token: Histogram | None = None
 
@@ -78,17 +85,24 @@ class RequestSeries:
             return
         usage = event.usage
         if usage is not None:
-            tokens = self.tokens
-            tokens["input"] += usage.input_tokens
-            tokens["output"] += usage.output_tokens
-            if usage.cached_tokens:
-                tokens["cached"] += usage.cached_tokens
-            if usage.reasoning_tokens:
-                tokens["reasoning"] += usage.reasoning_tokens
+            self._input += usage.input_tokens
+            self._output += usage.output_tokens
+            self._cached += usage.cached_tokens
+            self._reasoning += usage.reasoning_tokens
         if event.time_to_first_token is not None:
             if self.first_token is None:
                 self.first_token = Histogram(FIRST_TOKEN_BUCKETS)
             self.first_token.add(event.time_to_first_token)
+
+    def tokens(self) -> dict[str, int]:
+        """Input and output, and of these cached and reasoning; only kinds that there were."""
+        counts = {
+            "input": self._input,
+            "output": self._output,
+            "cached": self._cached,
+            "reasoning": self._reasoning,
+        }
+        return {kind: count for kind, count in counts.items() if count}
 
 
 class BoundedLabels:
