@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,32 @@ def test_other_peoples_files_are_told_from_a_damaged_cache(tmp_path: Path) -> No
     path.unlink()
     opened(path).close()
     assert refusal(path) == ""
+
+
+_TRY_TO_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    # SQLite's shared range: https://www.sqlite.org/src/file/src/os.h
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
+"""
+
+
+def try_to_lock(path: Path) -> bytes:
+    """What a process says that wants the file for itself."""
+    command = [sys.executable, "-c", _TRY_TO_LOCK, path]
+    return subprocess.run(command, capture_output=True, check=False, timeout=20).stderr
+
+
+def test_looking_at_a_file_in_use_does_not_take_its_locks_away(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    first = opened(path)
+    first.write({name(1): answer()}, (), 0.0)
+    check_place(path)
+    opened(path).close()
+    assert b"BlockingIOError" in try_to_lock(path)
+    assert first.get(name(1), 0.0) == answer()
+    first.close()
+    assert try_to_lock(path) == b""
 
 
 def test_many_answers_at_once_are_all_kept(tmp_path: Path) -> None:

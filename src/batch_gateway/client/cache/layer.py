@@ -26,6 +26,9 @@ from batch_gateway.wire.headers import Headers
 __all__ = ["CacheTransport"]
 
 
+_LONGEST_LOOK_UP = 2.0
+
+
 class _ErrorOnly(msgspec.Struct):
     error: Any = None
 
@@ -112,7 +115,7 @@ class CacheTransport:
         return response
 
     async def _look_up_or_send(self, key: bytes, request: PreparedRequest) -> InferenceResponse:
-        kept = None if self._closed else await self._store.get(key)
+        kept = await self._look_up(key, request)
         if kept is not None:
             self._tell("hit")
             return self._answer(request, kept.body, kept.content_type)
@@ -122,6 +125,16 @@ class CacheTransport:
             answer = StoredAnswer(response.body, _content_type(response), self._clock.wall_time())
             self._store.put(key, answer)
         return response
+
+    async def _look_up(self, key: bytes, request: PreparedRequest) -> StoredAnswer | None:
+        if self._closed:
+            return None
+        limit = min(_LONGEST_LOOK_UP, request.deadline - self._clock.monotonic())
+        try:
+            async with asyncio.timeout(limit):
+                return await self._store.get(key)
+        except TimeoutError:
+            return None  # a disk that hangs costs the cache's help, not the request
 
     async def _follow(
         self, key: bytes, flight: _Flight, request: PreparedRequest

@@ -1,12 +1,27 @@
-"""Whether a cache can be where the user wants it, before anything is opened there."""
+"""Whether a cache can be where the user wants it, before SQLite opens anything there.
+
+A process that closes a file loses all its locks on it, also those that SQLite has through another
+descriptor (https://www.sqlite.org/howtocorrupt.html, 2.2). So nothing here opens a file that a
+store of this process has open.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from batch_gateway.errors import ConfigError
 
-__all__ = ["APPLICATION_ID", "check_place"]
+__all__ = ["APPLICATION_ID", "FileId", "check_place", "occupy", "vacate"]
+
+FileId = tuple[int, int]
+"""Device and inode: the file itself, whatever its name is by now."""
+
+_lock = threading.Lock()
+_occupied: Counter[FileId] = Counter()
 
 APPLICATION_ID = 0x62676368
 """In the header of the file, "bgch": tells our databases from those of others."""
@@ -25,11 +40,38 @@ def check_place(path: Path) -> None:
             raise ConfigError("cache.path", f"there is no folder {path.parent}")
         if path.is_dir():
             raise ConfigError("cache.path", f"{path} is a folder; give the path of a file")
-        owner = _owner(path) if path.exists() else ""
+        with _lock:
+            known = not path.exists() or _id_of(path) in _occupied
+            owner = "" if known else _owner(path)
     except OSError as error:
         raise ConfigError("cache.path", f"{path}: {error.strerror}") from error
     if owner:
         raise ConfigError("cache.path", f"{path} is {owner}, not an answer cache")
+
+
+def occupy(path: Path) -> FileId:
+    """Before SQLite opens it: make the file, for its owner alone, unless it is there.
+
+    To be followed by `vacate` after SQLite has closed it. Raises OSError.
+    """
+    with _lock:
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        file = _id_of(path)
+        _occupied[file] += 1
+        return file
+
+
+def vacate(file: FileId) -> None:
+    with _lock:
+        _occupied[file] -= 1
+        if not _occupied[file]:
+            del _occupied[file]
+
+
+def _id_of(path: Path) -> FileId:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _owner(path: Path) -> str:

@@ -7,7 +7,6 @@ file sound (https://www.sqlite.org/wal.html, `synchronous=NORMAL`).
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from batch_gateway.client.cache.place import APPLICATION_ID
+from batch_gateway.client.cache.place import APPLICATION_ID, occupy, vacate
 
 __all__ = ["AnswerStore", "StoredAnswer", "is_busy", "is_damage"]
 
@@ -57,16 +56,17 @@ class AnswerStore:
     def __init__(self, path: Path, max_bytes: int, max_age: float, now: float) -> None:
         self._max_bytes = max_bytes
         self._max_age = max_age
-        # Not readable by others: answers may be as private as what was asked.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        found = path.stat()
-        self.file = (found.st_dev, found.st_ino)
-        self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        self.file = occupy(path)
+        try:
+            self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        except BaseException:
+            vacate(self.file)
+            raise
         try:
             self._prepare()
             self._drop_expired(now)
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
 
     def _prepare(self) -> None:
@@ -161,6 +161,7 @@ class AnswerStore:
 
     def close(self) -> None:
         self._connection.close()
+        vacate(self.file)
 
 
 def _size(answer: StoredAnswer) -> int:
