@@ -45,19 +45,23 @@ async def silent(peer: Peer) -> None:
 async def test_an_answer_that_stalls_is_a_timeout_and_the_server_sees_us_leave(
     connect: Connect, post: Post, begun: list[bytes]
 ) -> None:
-    left = asyncio.Event()
+    asked, left = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Peer) -> None:
         await peer.request()
+        asked.set()
         peer.send(*begun)
         await peer.until_client_left()
         left.set()
 
-    async with serving(script) as server:
+    async with serving(script) as server, asyncio.timeout(20):
         exchanger = connect(server.base_url)
-        with pytest.raises(RequestTimeoutError, match=str(server.port)) as caught:
-            await post(exchanger, within=SOON)
-        assert caught.value.is_retryable
+        # On a busy machine the time may be up before the request is out; then ask again.
+        while not asked.is_set():
+            with pytest.raises(RequestTimeoutError) as caught:
+                await post(exchanger, within=SOON)
+            assert caught.value.is_retryable
+            assert str(server.port) in caught.value.message or not asked.is_set()
         await left.wait()
 
 
