@@ -272,3 +272,16 @@ async def test_a_gateway_that_is_there_can_be_connected_to(client: HTTPInference
 
 async def test_a_client_is_an_inference_client(client: HTTPInferenceClient) -> None:
     assert isinstance(client, InferenceClient)
+
+
+def test_a_client_can_be_closed_after_its_event_loop_has_ended(gateway: GatewayHandle) -> None:
+    client = HTTPInferenceClient(HTTPInferenceClientConfig(gateway.url))
+
+    async def use_and_leave() -> None:
+        await client.generate(chat())
+        # What a loop leaves open, it warns of; here the server hangs up first.
+        gateway.stop()
+        gateway.start()
+
+    asyncio.run(use_and_leave())
+    asyncio.run(client.aclose())

@@ -142,6 +142,9 @@ class NativeExchanger:
     async def aclose(self) -> None:
         """Close every connection; requests under way fail with GatewayConnectionError."""
         self._closed = True
+        if self._loop is not None and self._loop.is_closed():
+            # Its connections cannot be spoken to any more; they end with their transports.
+            return
         self._deadlines.stop()
         self._eviction.stop()
         self._dialler.close()
