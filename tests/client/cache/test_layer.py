@@ -110,6 +110,15 @@ async def test_the_second_of_two_identical_requests_is_not_sent(tmp_path: Path) 
     assert cached.told == ["miss", "hit"]
 
 
+async def test_asking_for_the_same_again_and_again_lets_others_run(tmp_path: Path) -> None:
+    async with Cached(tmp_path / "c") as cached:
+        others_ran = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.01, others_ran.set)
+        async with asyncio.timeout(20):
+            while not others_ran.is_set():
+                await cached.layer.send(request("a"))
+
+
 async def test_answers_outlive_the_client_and_grow_old(tmp_path: Path) -> None:
     async with Cached(tmp_path / "c", max_age="1h") as cached:
         await cached.layer.send(request("a"))

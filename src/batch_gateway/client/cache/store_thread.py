@@ -47,6 +47,8 @@ class StoreThread:
     async def get(self, key: bytes) -> StoredAnswer | None:
         waiting = self._unwritten.get(key)
         if waiting is not None:
+            # Or who asks for the same again and again would never let others run.
+            await asyncio.sleep(0)
             return waiting
         found: asyncio.Future[StoredAnswer | None] = self._loop.create_future()
         self._worker.commands.put(Lookup(key, found))
