@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,11 @@ def chat(model: str = "m", fault: str = "", **more: Any) -> InferenceRequest:
     )
 
 
+def undated(body: bytes) -> bytes:
+    """A second may have begun between two answers."""
+    return re.sub(rb'"created(_at)?":[0-9.]+', b'"created":0', body)
+
+
 async def read(client: HTTPInferenceClient, request: InferenceRequest) -> list[Chunk]:
     async with asyncio.timeout(LIMIT_S):
         return [chunk async for chunk in client.stream(request)]
@@ -82,7 +88,7 @@ async def test_the_text_of_an_answer_comes_in_chunks(client: HTTPInferenceClient
     assert stream.finish_reason == "length"
     assert stream.usage == whole.usage
     assert stream.response is not None
-    assert stream.response.body == whole.body
+    assert undated(stream.response.body) == undated(whole.body)
     assert stream.response.time_to_first_token is not None
     assert 0 < stream.response.time_to_first_token <= stream.response.duration
 
@@ -99,7 +105,8 @@ async def test_every_endpoint_that_generates_has_its_own_chunks(
         assert {type(chunk) for chunk in chunks} == {kind}
         assert "".join(chunk.text for chunk in chunks)
         assert stream.response is not None
-        assert stream.response.body == (await client.generate(request)).body
+        whole = await client.generate(request)
+        assert undated(stream.response.body) == undated(whole.body)
         assert stream.usage is not None
 
 
