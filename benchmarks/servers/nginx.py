@@ -6,6 +6,7 @@ limit where the clients are measured; the constant answer is a `return`.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -69,6 +70,8 @@ class Server:
 @contextmanager
 def running_nginx(python: Path, delay: float = 0.2) -> Iterator[Server]:
     """nginx from the environment of `python`, on the server's core, while the block runs."""
+    # So that a benchmark that is told to stop takes its server with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with TemporaryDirectory(prefix="benchmark-nginx-") as name:
         folder = Path(name)
         _write_certificates(python, folder)
