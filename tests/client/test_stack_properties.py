@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_gateway import (
+    AdaptiveConcurrency,
     BadResponseError,
     CircuitBreakerPolicy,
+    FixedConcurrency,
     GatewayConnectionError,
     HTTPInferenceClientConfig,
     InferenceError,
@@ -68,7 +70,7 @@ class Exchanger:
 
     def __post_init__(self) -> None:
         self.sent: Counter[str] = Counter()
-        self.in_flight = 0
+        self.in_flight = self.most_in_flight = 0
         self.late: list[str] = []
         self.deadlines: dict[str, float] = {}
 
@@ -84,6 +86,7 @@ class Exchanger:
         answer, latency = self.script[turn % len(self.script)]
         chosen = ANSWERS[answer]
         self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             async with asyncio.timeout_at(deadline):
                 await asyncio.sleep(1e9 if chosen == "stall" else latency)
@@ -135,11 +138,17 @@ RATES = st.sampled_from(
 )
 
 
+LIMITS = st.sampled_from(
+    [None, FixedConcurrency(1), FixedConcurrency(3), AdaptiveConcurrency(initial=2, maximum=4)]
+)
+
+
 async def run_schedule(
     asked: Sequence[Asked],
     script: Sequence[tuple[int, float]],
     breaker: CircuitBreakerPolicy | None,
     rate: RateLimit | None,
+    limit: AdaptiveConcurrency | FixedConcurrency | None,
     jumps: Sequence[tuple[float, float]],
 ) -> tuple[Sequence[object], Exchanger]:
     loop = asyncio.get_running_loop()
@@ -150,6 +159,7 @@ async def run_schedule(
         retry=RetryPolicy(max_retries=MAX_RETRIES),
         circuit_breaker=breaker,
         rate_limit=rate,
+        concurrency=limit,
         scheduling=SchedulingHints(),
     )
     stack = build_stack(config, exchanger, clock, GatewayEvents("gateway"))
@@ -181,6 +191,7 @@ async def run_schedule(
     ),
     BREAKERS,
     RATES,
+    LIMITS,
     st.lists(st.tuples(st.floats(0, 40), st.floats(0, 120)), max_size=3),
 )
 def test_every_request_ends_once_in_time_and_within_its_attempts(
@@ -188,9 +199,10 @@ def test_every_request_ends_once_in_time_and_within_its_attempts(
     script: list[tuple[int, float]],
     breaker: CircuitBreakerPolicy | None,
     rate: RateLimit | None,
+    limit: AdaptiveConcurrency | FixedConcurrency | None,
     jumps: list[tuple[float, float]],
 ) -> None:
-    ends, exchanger = run_in_virtual_time(run_schedule(asked, script, breaker, rate, jumps))
+    ends, exchanger = run_in_virtual_time(run_schedule(asked, script, breaker, rate, limit, jumps))
     assert len(ends) == len(asked)
     for number, (one, end) in enumerate(zip(asked, ends, strict=True)):
         sent = exchanger.sent[f"r{number}"]
@@ -206,5 +218,7 @@ def test_every_request_ends_once_in_time_and_within_its_attempts(
         if breaker is None or breaker.when_open == "fail":
             assert sent <= MAX_RETRIES + 1
     assert exchanger.in_flight == 0
+    if isinstance(limit, FixedConcurrency):
+        assert exchanger.most_in_flight <= limit.limit
     # A jump of the clock while a request was on its way to the socket is nobody's fault.
     assert jumps or exchanger.late == []
