@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batch_gateway.client.config_checks import require_count
 from batch_gateway.errors import ConfigError
 
 __all__ = ["AdaptiveConcurrency", "FixedConcurrency"]
@@ -16,7 +17,7 @@ class FixedConcurrency:
     limit: int
 
     def __post_init__(self) -> None:
-        _require_count("concurrency.limit", self.limit)
+        require_count("concurrency.limit", self.limit, minimum=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +38,8 @@ class AdaptiveConcurrency:
 
     def __post_init__(self) -> None:
         for name in ("initial", "minimum", "maximum"):
-            _require_count(f"concurrency.{name}", getattr(self, name))
+            require_count(f"concurrency.{name}", getattr(self, name), minimum=1)
         if not self.minimum <= self.initial <= self.maximum:
             raise ConfigError("concurrency.initial", "must be from minimum to maximum")
         if not 0 < self.worthwhile < 1:
             raise ConfigError("concurrency.worthwhile", "must be between 0 and 1")
-
-
-def _require_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(name, f"{value!r} is not a whole number of at least 1")
