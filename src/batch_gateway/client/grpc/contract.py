@@ -1,0 +1,90 @@
+"""The seam between what is said to a gRPC service and the HTTP/2 beneath it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+__all__ = ["GrpcChannel", "GrpcStatusError", "GrpcStream"]
+
+
+class GrpcStatusError(Exception):
+    """The call ended with a status other than OK.
+
+    Attributes:
+        code: the number of the status (google.rpc.Code): 13 is INTERNAL, 14 UNAVAILABLE.
+        message: what the service said, percent-decoded.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+
+class GrpcStream(Protocol):
+    """One call under way: messages as bytes in both directions.
+
+    A stream is over once `receive` returned None or raised, or `cancel` was called; until then
+    whoever opened it owes it a `cancel`.
+    """
+
+    async def send(self, message: bytes, *, end: bool = False) -> None:
+        """Send a message; `end` half-closes. Waits only while flow control allows no more.
+
+        Does nothing when the service has ended the call already: `receive` says how. Raises as
+        `receive` does when the connection is gone.
+        """
+        ...
+
+    async def half_close(self) -> None:
+        """Say that no more is sent."""
+        ...
+
+    async def receive(self) -> bytes | None:
+        """The next message, or None when the service ended the call with OK.
+
+        Raises GrpcStatusError; GatewayConnectionError when the connection was lost; and
+        RequestTimeoutError past the deadline of the call.
+        """
+        ...
+
+    def listen(self, callback: Callable[[], None] | None) -> None:
+        """Call back, on the event loop, each time something can be received without waiting.
+
+        For who has something else to wait for. Called at once when something is there already.
+        """
+        ...
+
+    def receive_nowait(self) -> bytes | None:
+        """As `receive`; raises asyncio.QueueEmpty when that would wait."""
+        ...
+
+    def cancel(self) -> None:
+        """Give the call up, whatever its state. The service sees RST_STREAM unless it ended."""
+        ...
+
+
+class GrpcChannel(Protocol):
+    """Calls to one target, over as few connections as the target's stream limits allow."""
+
+    async def open(
+        self, method: str, *, metadata: Sequence[tuple[str, str]] = (), deadline: float
+    ) -> GrpcStream:
+        """Begin a call. `method` is the whole path; `deadline` in `time.monotonic()` seconds.
+
+        Raises GatewayConnectionError (TLSError among them) and RequestTimeoutError.
+        """
+        ...
+
+    async def unary(self, method: str, message: bytes, *, deadline: float) -> bytes:
+        """One message there, one back. Raises as `open` and `GrpcStream.receive` do."""
+        ...
+
+    async def connect(self, *, deadline: float) -> None:
+        """Make sure that the target can be reached: name, TCP, TLS, HTTP/2 settings."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection; calls under way are aborted."""
+        ...
