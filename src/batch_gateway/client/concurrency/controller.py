@@ -226,7 +226,8 @@ class AdaptiveController:
                 gain = min(1.0, max(0.25, seen))
         if self._first_tokens.known and reading.in_flight > _GENTLE_FROM:
             gain = min(gain, _GENTLE)
-        self._below.append(reading)
+        # A climb that never ends, because not all permits are used, remembers no more for it.
+        self._below = [*self._below[-1:], reading]
         # Unused permits are no evidence: grow from what was in flight.
         reached = min(self._base, 1.25 * reading.in_flight + 1)
         self._base = max(reached * (1 + gain), reached + 1)
