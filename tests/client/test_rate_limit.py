@@ -198,6 +198,7 @@ async def test_a_cancelled_wait_gives_its_turn_back() -> None:
     [
         ({}, "rate_limit"),
         ({"requests_per_minute": 0}, "rate_limit.requests_per_minute"),
+        ({"requests_per_minute": float("nan")}, "rate_limit.requests_per_minute"),
         ({"tokens_per_minute": "many"}, "rate_limit.tokens_per_minute"),
         ({"requests_per_minute": 5, "burst": "x"}, "rate_limit.burst"),
     ],
@@ -206,3 +207,14 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RateLimit(**settings)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("rate", [float("inf"), 10**400])
+def test_a_rate_without_end_is_refused_as_one(rate: float) -> None:
+    with pytest.raises(ConfigError, match="must be finite"):
+        RateLimit(requests_per_minute=rate)
+
+
+def test_a_rate_that_is_never_reached_holds_nothing_back() -> None:
+    limit = GCRA(1e16, burst=0)
+    assert [limit.reserve(1, now=1.0) for _ in range(1000)] == pytest.approx([0] * 1000, abs=1e-9)

@@ -22,6 +22,8 @@ from batch_gateway.testing import SimulatorConfig
         ({"load_growth": -1}, "load_growth"),
         ({"latency_scale": float("nan")}, "latency_scale"),
         ({"tokens_per_second": 0}, "tokens_per_second"),
+        ({"tokens_per_second": 10**400}, "tokens_per_second"),
+        ({"jitter": float("inf")}, "jitter"),
         ({"output_distribution": "odd"}, "output_distribution"),
         ({"refusal_style": "odd"}, "refusal_style"),
         ({"faults": {"nonsense": 0.1}}, "faults"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from batch_gateway.client.byte_size import parse_byte_size
+from batch_gateway.config_checks import require_number
 from batch_gateway.durations import parse_duration
 from batch_gateway.errors import ConfigError
 
@@ -71,8 +72,9 @@ def _duration(field: str, scalar: Scalar) -> float:
 
 def _rate(field: str, scalar: Scalar) -> float:
     value = scalar.value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(field, f"{scalar.text} is not a number above 0")
+    require_number(field, value, above_zero=True, finite=True)
     return float(value)
 
 

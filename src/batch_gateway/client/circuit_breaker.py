@@ -17,13 +17,13 @@ from math import isinf
 from typing import Literal
 
 from batch_gateway.client.clock import Clock
-from batch_gateway.client.config_checks import (
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.config_checks import (
     normalise_duration,
     require_count,
     require_positive,
 )
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.durations import Duration, format_duration, seconds
 from batch_gateway.errors import (
     CircuitOpenError,

@@ -18,7 +18,11 @@ from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.coalesce.policy import CoalescePolicy
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
-from batch_gateway.client.config_checks import (
+from batch_gateway.client.header_rules import check_headers
+from batch_gateway.client.rate_limit import RateLimit
+from batch_gateway.client.scheduling import SchedulingHints
+from batch_gateway.client.sse import MAX_EVENT_BYTES
+from batch_gateway.config_checks import (
     PathLike,
     normalise_duration,
     require_count,
@@ -26,10 +30,6 @@ from batch_gateway.client.config_checks import (
     require_positive,
     require_readable_file,
 )
-from batch_gateway.client.header_rules import check_headers
-from batch_gateway.client.rate_limit import RateLimit
-from batch_gateway.client.scheduling import SchedulingHints
-from batch_gateway.client.sse import MAX_EVENT_BYTES
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from batch_gateway.client.clock import Clock
-from batch_gateway.client.config_checks import normalise_duration
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.config_checks import normalise_duration, require_number
 from batch_gateway.durations import Duration, parse_duration, seconds
 from batch_gateway.errors import ConfigError, DeadlineExceededError, InferenceError
 from batch_gateway.wire.headers import Headers
@@ -49,17 +49,13 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         for name in ("requests_per_minute", "tokens_per_minute"):
-            _require_rate(f"rate_limit.{name}", getattr(self, name))
+            if getattr(self, name) is not None:
+                require_number(
+                    f"rate_limit.{name}", getattr(self, name), above_zero=True, finite=True
+                )
         normalise_duration(self, "burst", prefix="rate_limit.")
         if self.requests_per_minute is None and self.tokens_per_minute is None and not self.learn:
             raise ConfigError("rate_limit", "limits nothing: give a rate, or learn=True")
-
-
-def _require_rate(name: str, value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
-        raise ConfigError(name, f"{value!r} is not a number above 0")
 
 
 class GCRA:

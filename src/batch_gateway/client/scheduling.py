@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import msgspec
 
 from batch_gateway.client.clock import Clock
-from batch_gateway.client.config_checks import normalise_duration, require_positive
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.config_checks import normalise_duration, require_positive
 from batch_gateway.durations import Duration, seconds
 
 __all__ = ["SchedulingHints", "SchedulingTransport", "hint_headers"]

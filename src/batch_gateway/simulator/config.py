@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from batch_gateway.durations import Duration, parse_duration
+from batch_gateway.config_checks import (
+    PathLike,
+    normalise_duration,
+    require_choice,
+    require_count,
+    require_number,
+    require_positive,
+    require_readable_file,
+)
+from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.faults import parse_fault
 
@@ -18,7 +24,6 @@ __all__ = ["OutputDistribution", "RefusalStyle", "SimulatorConfig"]
 
 OutputDistribution = Literal["fixed", "uniform", "geometric"]
 RefusalStyle = Literal["llm-d", "openai"]
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,17 +111,19 @@ class SimulatorConfig:
     def __post_init__(self) -> None:
         self._normalise_durations()
         for name, minimum in _COUNTS.items():
-            _require_count(name, getattr(self, name), minimum)
+            require_count(name, getattr(self, name), minimum=minimum)
         for name in ("queue_limit", "kv_cache_tokens"):
             if getattr(self, name) is not None:
-                _require_count(name, getattr(self, name), 0 if name == "queue_limit" else 1)
+                minimum = 0 if name == "queue_limit" else 1
+                require_count(name, getattr(self, name), minimum=minimum)
         for name in ("load_growth", "jitter", "latency_scale"):
-            _require_number(name, getattr(self, name), positive=False)
-        _require_number("prefill_tokens_per_second", self.prefill_tokens_per_second)
-        if self.tokens_per_second is not None:
-            _require_number("tokens_per_second", self.tokens_per_second)
-        _require_choice("output_distribution", self.output_distribution, OutputDistribution)
-        _require_choice("refusal_style", self.refusal_style, RefusalStyle)
+            require_number(name, getattr(self, name), finite=True)
+        prefill, ceiling = self.prefill_tokens_per_second, self.tokens_per_second
+        require_number("prefill_tokens_per_second", prefill, above_zero=True, finite=True)
+        if ceiling is not None:
+            require_number("tokens_per_second", ceiling, above_zero=True, finite=True)
+        require_choice("output_distribution", self.output_distribution, OutputDistribution)
+        require_choice("refusal_style", self.refusal_style, RefusalStyle)
         object.__setattr__(self, "faults", _checked_faults(self.faults))
         object.__setattr__(self, "objectives", MappingProxyType(dict(self.objectives)))
         self._check_models()
@@ -130,12 +137,10 @@ class SimulatorConfig:
         return replace(self, **changes)
 
     def _normalise_durations(self) -> None:
-        seconds = parse_duration(self.time_per_token, "time_per_token")
-        if seconds == 0:
-            raise ConfigError("time_per_token", "must be more than zero")
-        object.__setattr__(self, "time_per_token", seconds)
+        normalise_duration(self, "time_per_token")
+        require_positive("time_per_token", seconds(self.time_per_token))
         if self.queue_ttl is not None:
-            object.__setattr__(self, "queue_ttl", parse_duration(self.queue_ttl, "queue_ttl"))
+            normalise_duration(self, "queue_ttl")
 
     def _check_models(self) -> None:
         if self.models is None:
@@ -146,9 +151,7 @@ class SimulatorConfig:
 
     def _check_tls(self) -> None:
         for name in ("tls_certificate", "tls_key", "tls_client_ca"):
-            path = getattr(self, name)
-            if path is not None and not Path(path).is_file():
-                raise ConfigError(name, f"{os.fspath(path)} is not a file")
+            require_readable_file(name, getattr(self, name))
         if (self.tls_certificate is None) != (self.tls_key is None):
             missing = "tls_key" if self.tls_key is None else "tls_certificate"
             raise ConfigError(missing, "a certificate and its key go together; give both")
@@ -167,29 +170,13 @@ _COUNTS = {
 }
 
 
-def _require_count(name: str, value: object, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(name, f"{value!r} is not a whole number of at least {minimum}")
-
-
-def _require_number(name: str, value: object, *, positive: bool = True) -> None:
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if not math.isfinite(number) or number < 0 or (positive and number == 0):
-        raise ConfigError(name, f"{value!r} is not a number {'above' if positive else 'from'} 0")
-
-
-def _require_choice(name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ConfigError(name, f"{value!r} is not one of {', '.join(get_args(choices))}")
-
-
 def _checked_faults(faults: Mapping[str, float]) -> Mapping[str, float]:
     for spec, rate in faults.items():
         try:
             parse_fault(spec)
         except ValueError as error:
             raise ConfigError("faults", str(error)) from error
-        _require_number(f"faults[{spec!r}]", rate, positive=False)
+        require_number(f"faults[{spec!r}]", rate, finite=True)
     if sum(faults.values()) > 1 + 1e-9:
         raise ConfigError("faults", "the probabilities add up to more than 1")
     return MappingProxyType(dict(faults))

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from batch_gateway.client.byte_size import ByteSize, byte_count, parse_byte_size
-from batch_gateway.client.config_checks import PathLike, normalise_duration, require_positive
+from batch_gateway.config_checks import PathLike, normalise_duration, require_positive
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 

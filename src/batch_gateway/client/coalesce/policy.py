@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from batch_gateway.client.byte_size import ByteSize, byte_count, parse_byte_size
-from batch_gateway.client.config_checks import (
+from batch_gateway.config_checks import (
     normalise_duration,
     require_count,
     require_positive,

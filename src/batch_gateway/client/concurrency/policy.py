@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batch_gateway.client.config_checks import require_count
+from batch_gateway.config_checks import require_count
 from batch_gateway.errors import ConfigError
 
 __all__ = ["AdaptiveConcurrency", "FixedConcurrency"]
