@@ -69,3 +69,14 @@ def test_an_impossible_idle_timeout_is_named_as_it_was_given(tmp_path: Path) -> 
     run = batch_gateway(*command, "--idle-timeout", "0s", cwd=tmp_path)
     assert run.returncode == 2
     assert "--idle-timeout: must be more than zero" in run.stderr
+
+
+def test_an_idle_timeout_alone_is_refused_as_one_that_does_nothing(tmp_path: Path) -> None:
+    write_batch(tmp_path / "requests.jsonl", 1)
+    (tmp_path / "run.yaml").write_text("gateway: http://g\nidle_timeout: 30s\n")
+    command = ("run", "requests.jsonl")
+    flag = batch_gateway(*command, "--gateway", "http://g", "--idle-timeout", "9s", cwd=tmp_path)
+    file = batch_gateway(*command, "--config", "run.yaml", cwd=tmp_path)
+    assert (flag.returncode, file.returncode) == (2, 2)
+    assert "--idle-timeout: does nothing without --stream-upstream" in flag.stderr
+    assert "run.yaml:2: idle_timeout: does nothing without --stream-upstream" in file.stderr

@@ -94,7 +94,7 @@ def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClien
             cache=_cache(given),
             coalesce=_coalesce(given),
             tls=TLSConfig(**_chosen(given, _TLS)),
-            **_chosen(given, _STREAMING),
+            **_with_first(given, _STREAMING),
             headers=_headers(given),
             **_chosen(given, {name: name for name in _PLAIN}),
         )
