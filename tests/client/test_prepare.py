@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -86,6 +87,38 @@ def test_a_wrong_request_says_what_is_wrong(request_: Any, says: str) -> None:
         prepare(request_, ManualClock())
     assert says in caught.value.message
     assert caught.value.attempts == 0
+
+
+@dataclass
+class Sampling:
+    temperature: float
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"temperature": float("nan")}, "params['temperature'] is nan"),
+        ({"temperature": float("-inf")}, "params['temperature'] is -inf"),
+        ({"logit_bias": {"50256": float("inf")}}, "params['logit_bias']['50256'] is inf"),
+        ({"stop": [{"x": (1, 2.5, float("nan"))}]}, "params['stop'][0]['x'][2] is nan"),
+        ({"sampling": Sampling(float("nan"))}, "params['sampling']['temperature'] is nan"),
+        ({"stop": None, "top_p": float("nan")}, "params['top_p'] is nan"),
+    ],
+)
+@pytest.mark.parametrize("model", ["", "m"])
+def test_a_number_that_json_does_not_have_is_refused_by_its_place(
+    params: dict[str, Any], says: str, model: str
+) -> None:
+    named = params if model else {"model": "m", **params}
+    with pytest.raises(InvalidRequestError) as caught:
+        prepare(InferenceRequest(params={"prompt": "x", **named}, model=model), ManualClock())
+    assert f"{says}, which is no number in JSON" in str(caught.value)
+
+
+def test_null_is_sent_as_null() -> None:
+    params = {"model": "m", "prompt": "say null", "stop": None, "bias": {"1": [None, 0.5]}}
+    prepared = prepare(InferenceRequest(params=params), ManualClock())
+    assert json.loads(prepared.body) == params
 
 
 def test_the_error_names_the_request() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -134,7 +136,38 @@ def _from_mapping(params: Mapping[str, Any], request: InferenceRequest) -> tuple
         body = _encode(params if inner else {**params, "model": model})
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"params cannot be sent as JSON: {error}", cause=error) from error
+    if b"null" in body:
+        _refuse_what_is_no_number(params)
     return model, endpoint, body
+
+
+def _refuse_what_is_no_number(params: Mapping[str, Any]) -> None:
+    """NaN and infinity, which JSON does not have, would be sent as null."""
+    left: list[tuple[str, Any]] = [("params", params)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise InvalidRequestError(f"{path} is {value}, which is no number in JSON")
+            continue
+        left.extend(
+            (f"{path}[{key!r:.80}]", member)
+            for key, member in _members(value)
+            if member is not None and not isinstance(member, str | int)
+        )
+
+
+def _members(value: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        return cast("Mapping[Any, Any]", value).items()
+    if isinstance(value, list | tuple | set | frozenset):
+        return enumerate(cast("Iterable[Any]", value))
+    with suppress(TypeError):
+        # Data classes and structs become mappings.
+        plain = msgspec.to_builtins(value)
+        if type(plain) is not type(value):
+            return _members(plain)
+    return ()
 
 
 def _request_id(request_id: str) -> str:
