@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ def test_a_mapping_becomes_json_with_its_endpoint_and_model() -> None:
     assert prepared.endpoint == "/v1/chat/completions"
     assert prepared.model == "m"
     assert json.loads(prepared.body) == {"model": "m", "messages": MESSAGES}
+
+
+def test_params_may_be_any_mapping() -> None:
+    params = MappingProxyType({"model": "m", "messages": MESSAGES})
+    prepared = prepare(InferenceRequest(params=params), ManualClock())
+    assert json.loads(prepared.body) == params
 
 
 def test_bytes_are_sent_untouched() -> None:

@@ -133,7 +133,8 @@ def _from_mapping(params: Mapping[str, Any], request: InferenceRequest) -> tuple
     model = request.model or inner or ""
     endpoint = request.endpoint or determine_endpoint(params)
     try:
-        body = _encode(params if inner else {**params, "model": model})
+        # The encoder knows no other mappings than dict.
+        body = _encode(params if inner and isinstance(params, dict) else {**params, "model": model})
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"params cannot be sent as JSON: {error}", cause=error) from error
     if b"null" in body:
