@@ -69,6 +69,16 @@ def test_outside_its_block_it_says_how_to_use_it() -> None:
         client.generate(completion("Hello!"))
 
 
+def test_it_is_not_entered_twice(gateway: GatewayHandle) -> None:
+    client = HTTPInferenceClient(HTTPInferenceClientConfig(gateway.url)).blocking()
+    with client:
+        with pytest.raises(RuntimeError, match="in its 'with' block already"):
+            client.__enter__()
+        assert client.generate(completion("Hello!")).status_code == 200
+    with pytest.raises(RuntimeError, match="'with' block closed it; make a new client"):
+        client.__enter__()
+
+
 def test_its_thread_ends_with_its_block(gateway: GatewayHandle) -> None:
     before = threading.active_count()
     with HTTPInferenceClient(HTTPInferenceClientConfig(gateway.url)).blocking() as client:

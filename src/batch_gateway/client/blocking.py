@@ -31,12 +31,13 @@ class ClosableClient(
 class BlockingInferenceClient:
     """`generate` as an ordinary call. Any number of threads may call it at once.
 
-    Use it as a context manager. Leaving it ends the thread and closes the client's connections.
+    Use it as a context manager, once. Leaving it ends the thread and closes the client for good.
     """
 
     def __init__(self, client: ClosableClient) -> None:
         self._client = client
         self._portal: BlockingPortal | None = None
+        self._left = False
         self._resources = ExitStack()
 
     def generate(self, request: InferenceRequest) -> InferenceResponse:
@@ -60,6 +61,11 @@ class BlockingInferenceClient:
         return self._portal
 
     def __enter__(self) -> Self:
+        """Raises RuntimeError the second time."""
+        if self._portal is not None:
+            raise RuntimeError("the blocking client is in its 'with' block already; use that one")
+        if self._left:
+            raise RuntimeError("the blocking client's 'with' block closed it; make a new client")
         with ExitStack() as opened:
             use_uvloop = importlib.util.find_spec("uvloop") is not None
             portal = opened.enter_context(
@@ -77,6 +83,7 @@ class BlockingInferenceClient:
         traceback: TracebackType | None,
     ) -> None:
         self._portal = None
+        self._left = True
         self._resources.close()
 
 
