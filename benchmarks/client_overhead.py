@@ -117,9 +117,18 @@ def _takes_part(contender: Contender, cell: Cell, number: int) -> bool:
 
 
 def measure(
-    python: Path, server: Server, cell: Cell, contender: Contender, window: float
+    python: Path,
+    server: Server,
+    cell: Cell,
+    contender: Contender,
+    window: float,
+    *,
+    turns: bool = False,
 ) -> LoadResult | None:
-    """None, and a line on stderr, when the contender did not get through."""
+    """None, and a line on stderr, when the contender did not get through.
+
+    With `turns` the client is on the server's core, see `take_turns`.
+    """
     target = Target(
         url=server.url(tls=cell.tls, slow=cell.slow),
         in_flight=cell.in_flight,
@@ -131,6 +140,7 @@ def measure(
         server_pids=server.pids,
         delay=DELAY_S if cell.slow else 0.0,
         window=window * (3 if contender.rounds == 1 else 1),
+        turns=turns,
     )
     command = [str(python), "-m", "benchmarks.load", msgspec.json.encode(spec).decode()]
     try:

@@ -2,7 +2,8 @@
 
 The client benchmark at 1,000 in flight, plain, answers at once, with one layer after the other,
 and with all together. CPU is beside the client's with none of them, and beside bare aiohttp's.
-Every measurement is a process of its own; rounds are interleaved and medians shown.
+Every measurement is a process of its own; rounds are interleaved and medians shown. Client and
+server take turns on one core, see `benchmarks.machine.take_turns`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from benchmarks.contenders.layered import ALL, DEFAULT, LAYERS
 from benchmarks.contenders.roster import BASELINE, ROSTER, Contender
 from benchmarks.environment import contenders_python
 from benchmarks.load import LoadResult
-from benchmarks.machine import describe
+from benchmarks.machine import describe, take_turns
 from benchmarks.servers.nginx import running_nginx
 from benchmarks.tables import Aim, print_aims, print_table, write_json
 
@@ -35,9 +36,11 @@ def main() -> None:
     contenders = [ROSTER[BASELINE], *(Contender(name, "") for name in names)]
     results: Results = {}
     with running_nginx(python, DELAY_S) as server:
+        for pid in server.pids:
+            take_turns(pid)
         for _ in range(1 if options.quick else options.rounds):
             for contender in contenders:
-                found = measure(python, server, _CELL, contender, options.window)
+                found = measure(python, server, _CELL, contender, options.window, turns=True)
                 if found is not None:
                     results.setdefault(contender.name, []).append(found)
     _print(results)

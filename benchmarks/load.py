@@ -20,7 +20,7 @@ import msgspec
 
 from benchmarks.contenders.contract import Open, Send, Target
 from benchmarks.contenders.roster import ROSTER
-from benchmarks.machine import CLIENT_CORE, cpu_seconds_of, pin
+from benchmarks.machine import CLIENT_CORE, cpu_seconds_of, pin, take_turns
 from benchmarks.payload import ANSWER_TEXT
 
 __all__ = ["LoadResult", "LoadSpec"]
@@ -31,13 +31,17 @@ _SETTLE_STEP_S = 0.25
 
 
 class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What to measure. `delay` is the server's, `window` how long to measure, in seconds."""
+    """What to measure. `delay` is the server's, `window` how long to measure, in seconds.
+
+    `turns` says that the server has the same core, see `take_turns`.
+    """
 
     contender: str
     target: Target
     server_pids: list[int]
     delay: float = 0.0
     window: float = 1.0
+    turns: bool = False
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +166,10 @@ async def _run(spec: LoadSpec) -> None:
 
 def main() -> None:
     spec = msgspec.json.decode(sys.argv[1], type=LoadSpec)
-    pin(CLIENT_CORE)
+    if spec.turns:
+        take_turns()
+    else:
+        pin(CLIENT_CORE)
     if spec.contender not in ROSTER or ROSTER[spec.contender].loop == "uvloop":
         import uvloop
 

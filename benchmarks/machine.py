@@ -8,7 +8,15 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["CLIENT_CORE", "SERVER_CORE", "cpu_seconds_of", "describe", "pin", "versions"]
+__all__ = [
+    "CLIENT_CORE",
+    "SERVER_CORE",
+    "cpu_seconds_of",
+    "describe",
+    "pin",
+    "take_turns",
+    "versions",
+]
 
 _CORES = sorted(os.sched_getaffinity(0))
 CLIENT_CORE = _CORES[0]
@@ -19,6 +27,17 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 def pin(core: int) -> None:
     """Keep this process, and whatever it starts, on one core."""
     os.sched_setaffinity(0, {core})
+
+
+def take_turns(pid: int = 0) -> None:
+    """Put a process (0: this one) on the client's core, where it runs until it has nothing to do.
+
+    Two that do so wait for each other. Otherwise what one request costs the client depends on
+    whether the server has gone to sleep since the one before: waking it is part of the sending,
+    and on a virtual machine that costs more than all the rest of it.
+    """
+    os.sched_setaffinity(pid, {CLIENT_CORE})
+    os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
 
 def cpu_seconds_of(pids: list[int]) -> float:
