@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,8 +16,12 @@ class _JumpingSelector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self.settle: list[Callable[[], bool]] = []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        for settle in self.settle:
+            # What it brought is to be looked at before time passes.
+            timeout = 0.0 if settle() else timeout
         events = super().select(0)
         if not events:
             if timeout is None:
@@ -35,6 +39,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    def settle_first(self, settle: Callable[[], bool]) -> None:
+        """Call this before any time passes: it waits for what other threads owe, so that they
+        take no time either. It returns whether there was anything."""
+        self._jumping.settle.append(settle)
 
     def jump(self, seconds: float) -> None:
         """The machine was asleep."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Never
+from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_gateway import (
     AdaptiveConcurrency,
     BadResponseError,
+    CacheConfig,
     CircuitBreakerPolicy,
+    CoalescePolicy,
     FixedConcurrency,
     GatewayConnectionError,
     HTTPInferenceClientConfig,
@@ -27,15 +34,17 @@ from batch_gateway import (
     SchedulingHints,
     StaleConnectionError,
 )
+from batch_gateway.client.cache import layer as cache_layer
 from batch_gateway.client.client import build_stack
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.instrumentation import GatewayEvents
 from batch_gateway.client.prepare import prepare
 from batch_gateway.wire.headers import Headers
+from tests.client.prompt_store import PromptStore
 from tests.virtual_time import LoopClock, VirtualTimeLoop, run_in_virtual_time
 
 MAX_RETRIES = 3
-GOOD = HTTPResponse(200, Headers(), b'{"usage":{"prompt_tokens":3,"completion_tokens":4}}')
+GOOD = "good"
 
 
 def refusal(status: int, **headers: str) -> HTTPResponse:
@@ -43,6 +52,13 @@ def refusal(status: int, **headers: str) -> HTTPResponse:
     return HTTPResponse(status, Headers.of(pairs), b'{"error":{"message":"no"}}')
 
 
+def answer_to(prompts: Sequence[str]) -> HTTPResponse:
+    choices = [{"index": i, "text": f"re {prompt}"} for i, prompt in enumerate(prompts)]
+    usage = {"prompt_tokens": 3 * len(prompts), "completion_tokens": 4 * len(prompts)}
+    return HTTPResponse(200, Headers(), json.dumps({"choices": choices, "usage": usage}).encode())
+
+
+EMPTY = HTTPResponse(200, Headers(), b"")
 ANSWERS = [
     GOOD,
     GOOD,
@@ -54,7 +70,7 @@ ANSWERS = [
     refusal(500),
     refusal(503, x_llm_d_request_dropped_reason="rejected-no-endpoints"),
     refusal(429, x_llm_d_request_dropped_reason="rejected-ttl-expired"),
-    HTTPResponse(200, Headers(), b""),
+    EMPTY,
     GatewayConnectionError("refused"),
     StaleConnectionError("stale"),
     BadResponseError("cut short"),
@@ -70,6 +86,8 @@ class Exchanger:
 
     def __post_init__(self) -> None:
         self.sent: Counter[str] = Counter()
+        self.prompts: Counter[str] = Counter()
+        self.last_sent: dict[str, float] = {}
         self.in_flight = self.most_in_flight = 0
         self.late: list[str] = []
         self.deadlines: dict[str, float] = {}
@@ -83,6 +101,10 @@ class Exchanger:
         self.sent[request_id] += 1
         if loop.time() >= self.deadlines.get(request_id, float("inf")):
             self.late.append(request_id)
+        given = json.loads(body)["prompt"]
+        prompts: list[str] = given if isinstance(given, list) else [given]
+        self.prompts.update(prompts)
+        self.last_sent |= dict.fromkeys(prompts, loop.time())
         answer, latency = self.script[turn % len(self.script)]
         chosen = ANSWERS[answer]
         self.in_flight += 1
@@ -96,8 +118,7 @@ class Exchanger:
             self.in_flight -= 1
         if isinstance(chosen, InferenceError):
             raise type(chosen)(chosen.message)
-        assert isinstance(chosen, HTTPResponse)
-        return chosen
+        return chosen if isinstance(chosen, HTTPResponse) else answer_to(prompts)
 
     def stream(self, *_arguments: object, **_settings: object) -> Never:
         raise AssertionError("nobody asked")
@@ -114,13 +135,15 @@ class Asked:
     """One request of a schedule: when it comes, how long it may take, when it is cancelled."""
 
     at: float
+    prompt: str
     deadline: float | None
     cancelled_after: float | None
 
 
 ASKED = st.builds(
     Asked,
-    at=st.floats(0, 30),
+    at=st.floats(0, 30) | st.sampled_from([0.0, 1.0]),
+    prompt=st.sampled_from(["one", "two", "three"]),
     deadline=st.none() | st.floats(0.1, 60),
     cancelled_after=st.none() | st.floats(0, 20),
 )
@@ -136,42 +159,76 @@ BREAKERS = st.sampled_from(
 RATES = st.sampled_from(
     [None, RateLimit(requests_per_minute=120), RateLimit(tokens_per_minute=5000, learn=True)]
 )
-
-
 LIMITS = st.sampled_from(
     [None, FixedConcurrency(1), FixedConcurrency(3), AdaptiveConcurrency(initial=2, maximum=4)]
 )
+COALESCE = st.sampled_from([None, CoalescePolicy(2), CoalescePolicy(5, max_wait=2)])
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a stack is built of, beside retries and hints to the scheduler."""
+
+    breaker: CircuitBreakerPolicy | None
+    rate: RateLimit | None
+    limit: AdaptiveConcurrency | FixedConcurrency | None
+    coalesce: CoalescePolicy | None
+    cached: bool
+
+    @property
+    def has_probes(self) -> bool:
+        """A breaker that waits sends probes of its own."""
+        return self.breaker is not None and self.breaker.when_open == "wait"
+
+    def config(self, cache: Path) -> HTTPInferenceClientConfig:
+        return HTTPInferenceClientConfig(
+            timeout=10,
+            retry=RetryPolicy(max_retries=MAX_RETRIES),
+            circuit_breaker=self.breaker,
+            rate_limit=self.rate,
+            concurrency=self.limit,
+            coalesce=self.coalesce,
+            cache=CacheConfig(cache) if self.cached else None,
+            scheduling=SchedulingHints(),
+        )
+
+
+LAYERS = st.builds(Layers, BREAKERS, RATES, LIMITS, COALESCE, st.booleans())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a request of a schedule ended, and when."""
+
+    how: InferenceResponse | InferenceError | asyncio.CancelledError
+    at: float
 
 
 async def run_schedule(
     asked: Sequence[Asked],
     script: Sequence[tuple[int, float]],
-    breaker: CircuitBreakerPolicy | None,
-    rate: RateLimit | None,
-    limit: AdaptiveConcurrency | FixedConcurrency | None,
+    config: HTTPInferenceClientConfig,
     jumps: Sequence[tuple[float, float]],
-) -> tuple[Sequence[object], Exchanger]:
+) -> tuple[Sequence[Ended], Exchanger]:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     clock, exchanger = LoopClock(), Exchanger(script)
-    config = HTTPInferenceClientConfig(
-        timeout=10,
-        retry=RetryPolicy(max_retries=MAX_RETRIES),
-        circuit_breaker=breaker,
-        rate_limit=rate,
-        concurrency=limit,
-        scheduling=SchedulingHints(),
-    )
     stack = build_stack(config, exchanger, clock, GatewayEvents("gateway"))
 
     async def ask(number: int, one: Asked) -> InferenceResponse:
         await asyncio.sleep(one.at)
-        params = {"model": "m", "prompt": "x"}
+        params = {"model": "m", "prompt": one.prompt}
         request = prepare(
             InferenceRequest(request_id=f"r{number}", params=params, deadline=one.deadline), clock
         )
         exchanger.deadlines[request.request_id] = request.deadline
         return await stack.send(request)
+
+    async def end_of(task: asyncio.Task[InferenceResponse]) -> Ended:
+        try:
+            return Ended(await task, loop.time())
+        except (InferenceError, asyncio.CancelledError) as error:
+            return Ended(error, loop.time())
 
     tasks = [asyncio.create_task(ask(number, one)) for number, one in enumerate(asked)]
     for task, one in zip(tasks, asked, strict=True):
@@ -179,46 +236,77 @@ async def run_schedule(
             loop.call_later(one.at + one.cancelled_after, task.cancel)
     for at, seconds in jumps:
         loop.call_later(at, loop.jump, seconds)
-    ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 100_000)
+    try:
+        ends = await asyncio.wait_for(asyncio.gather(*map(end_of, tasks)), 100_000)
+    finally:
+        await stack.aclose()
     return ends, exchanger
 
 
-@settings(max_examples=300)
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new place for a cache every time."""
+    folder = tmp_path_factory.mktemp("caches")
+    return (folder / f"{number}" for number in itertools.count())
+
+
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(ASKED, min_size=1, max_size=12),
     st.lists(
         st.tuples(st.integers(0, len(ANSWERS) - 1), st.floats(0.001, 5)), min_size=1, max_size=30
     ),
-    BREAKERS,
-    RATES,
-    LIMITS,
+    LAYERS,
     st.lists(st.tuples(st.floats(0, 40), st.floats(0, 120)), max_size=3),
 )
 def test_every_request_ends_once_in_time_and_within_its_attempts(
+    caches: Iterator[Path],
     asked: list[Asked],
     script: list[tuple[int, float]],
-    breaker: CircuitBreakerPolicy | None,
-    rate: RateLimit | None,
-    limit: AdaptiveConcurrency | FixedConcurrency | None,
+    layers: Layers,
     jumps: list[tuple[float, float]],
 ) -> None:
-    ends, exchanger = run_in_virtual_time(run_schedule(asked, script, breaker, rate, limit, jumps))
+    config = layers.config(next(caches))
+    with patch.object(cache_layer, "StoreThread", PromptStore):
+        ends, exchanger = run_in_virtual_time(run_schedule(asked, script, config, jumps))
     assert len(ends) == len(asked)
     for number, (one, end) in enumerate(zip(asked, ends, strict=True)):
-        sent = exchanger.sent[f"r{number}"]
-        if isinstance(end, asyncio.CancelledError):
-            assert one.cancelled_after is not None
-        elif isinstance(end, InferenceError):
-            assert end.request_id == f"r{number}"
-            assert end.attempts <= MAX_RETRIES + 1
-        else:
-            assert isinstance(end, InferenceResponse)
-            assert 1 <= end.attempts <= sent
-        # A breaker that waits sends probes of its own; without one, no more than the policy says.
-        if breaker is None or breaker.when_open == "fail":
-            assert sent <= MAX_RETRIES + 1
+        check_end(f"r{number}", one, end, layers, exchanger)
+    if not layers.has_probes:
+        assert all(sent <= MAX_RETRIES + 1 for sent in exchanger.sent.values())
     assert exchanger.in_flight == 0
-    if isinstance(limit, FixedConcurrency):
-        assert exchanger.most_in_flight <= limit.limit
+    if isinstance(layers.limit, FixedConcurrency):
+        assert exchanger.most_in_flight <= layers.limit.limit
     # A jump of the clock while a request was on its way to the socket is nobody's fault.
     assert jumps or exchanger.late == []
+    if layers.cached and layers.coalesce is None and not layers.has_probes:
+        check_what_was_answered_is_not_sent(asked, ends, exchanger)
+
+
+def check_end(
+    request_id: str, one: Asked, end: Ended, layers: Layers, exchanger: Exchanger
+) -> None:
+    how = end.how
+    # A request that went out in vain with others goes out again alone.
+    most = (MAX_RETRIES + 1) * (1 if layers.coalesce is None else 2)
+    if isinstance(how, asyncio.CancelledError):
+        assert one.cancelled_after is not None
+        return
+    assert how.request_id == request_id
+    assert how.attempts <= most
+    if isinstance(how, InferenceError):
+        return
+    assert how.json()["choices"] == [{"index": 0, "text": f"re {one.prompt}"}]
+    assert how.attempts <= exchanger.prompts[one.prompt]
+    assert (how.attempts == 0) == how.from_cache
+    assert layers.cached or not how.from_cache
+    if layers.coalesce is None and not how.from_cache:
+        assert how.attempts <= exchanger.sent[request_id]
+
+
+def check_what_was_answered_is_not_sent(
+    asked: Sequence[Asked], ends: Sequence[Ended], exchanger: Exchanger
+) -> None:
+    for one, end in zip(asked, ends, strict=True):
+        if isinstance(end.how, InferenceResponse):
+            assert exchanger.last_sent[one.prompt] <= end.at
