@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+_LONGEST_REAL_WAIT = 20.0
 
 
 class _JumpingSelector(selectors.SelectSelector):
@@ -16,12 +20,13 @@ class _JumpingSelector(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.settle: list[Callable[[], bool]] = []
+        self.stands_still = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        for settle in self.settle:
-            # What it brought is to be looked at before time passes.
-            timeout = 0.0 if settle() else timeout
+        if self.stands_still and timeout != 0:
+            events = super().select(_LONGEST_REAL_WAIT)
+            assert events, "another thread is waited for, and does nothing"
+            return events
         events = super().select(0)
         if not events:
             if timeout is None:
@@ -40,10 +45,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
-    def settle_first(self, settle: Callable[[], bool]) -> None:
-        """Call this before any time passes: it waits for what other threads owe, so that they
-        take no time either. It returns whether there was anything."""
-        self._jumping.settle.append(settle)
+    @contextmanager
+    def standing_still(self) -> Generator[None]:
+        """Within this, what comes from other threads is waited for before any time passes."""
+        self._jumping.stands_still += 1
+        try:
+            yield
+        finally:
+            self._jumping.stands_still -= 1
 
     def jump(self, seconds: float) -> None:
         """The machine was asleep."""
