@@ -32,15 +32,28 @@ import asyncio
 import os
 import ssl
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.exchange import ReceivedRequest
 from batch_gateway.simulator.gateway import SimulatedGateway
+from batch_gateway.simulator.picker.config import PickerConfig
+from batch_gateway.simulator.picker.decisions import Decision
+from batch_gateway.simulator.picker.pool import SimulatedPool
 
-__all__ = ["GatewayHandle", "SimulatedGateway", "SimulatorConfig", "simulated_gateway"]
+__all__ = [
+    "Decision",
+    "GatewayHandle",
+    "PickerConfig",
+    "PoolHandle",
+    "SimulatedGateway",
+    "SimulatedPool",
+    "SimulatorConfig",
+    "simulated_gateway",
+    "simulated_pool",
+]
 
 _T = TypeVar("_T")
 _WAIT_SECONDS = 30.0
@@ -81,17 +94,14 @@ class GatewayHandle:
 
     def stop(self) -> None:
         """Go away: new connections are refused and open ones broken off."""
-        asyncio.run_coroutine_threadsafe(self._gateway.stop(), self._loop).result(_WAIT_SECONDS)
+        _run(self._gateway.stop(), self._loop)
 
     def start(self) -> None:
         """Come back on the same address."""
-        asyncio.run_coroutine_threadsafe(self._gateway.start(), self._loop).result(_WAIT_SECONDS)
+        _run(self._gateway.start(), self._loop)
 
     def _call(self, function: Callable[[], _T]) -> _T:
-        async def on_loop() -> _T:
-            return function()
-
-        return asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result(_WAIT_SECONDS)
+        return _on_loop(function, self._loop)
 
 
 @contextmanager
@@ -113,17 +123,126 @@ def simulated_gateway(
     """
     settings = (config or SimulatorConfig.instant()).with_changes(**overrides)
     gateway = SimulatedGateway(settings, host=host, port=port, unix_socket=unix_socket, tls=tls)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="simulated-gateway", daemon=True)
-    thread.start()
-    try:
-        asyncio.run_coroutine_threadsafe(gateway.start(), loop).result(_WAIT_SECONDS)
+    with _loop_on_a_thread("simulated-gateway") as loop:
+        _run(gateway.start(), loop)
         handle = GatewayHandle(gateway, loop)
         try:
             yield handle
         finally:
             handle.stop()
+
+
+class PoolHandle:
+    """A simulated pool that runs on another thread. Every method may be called from any.
+
+    Attributes:
+        url: of the picker, grpc://HOST:PORT.
+        pods: a handle on each pod's gateway, in the order of their names.
+    """
+
+    def __init__(self, pool: SimulatedPool, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._loop = loop
+        self.url = pool.url
+        self.pods = [GatewayHandle(pod.gateway, loop) for pod in pool.pods]
+
+    @property
+    def addresses(self) -> list[str]:
+        """ "ip:port" of each pod, as the picker names them."""
+        return [pod.address for pod in self._pool.pods]
+
+    def decisions(self) -> list[Decision]:
+        """What the picker decided until now, oldest first."""
+        return self._call(self._pool.decisions)
+
+    def clear_decisions(self) -> None:
+        self._call(self._pool.picker.decisions.clear)
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings of every pod. Raises ConfigError."""
+        for pod in self.pods:
+            pod.configure(**changes)
+
+    def configure_picker(self, **changes: Any) -> None:
+        """Change settings of the picker. Raises ConfigError."""
+        self._call(lambda: self._pool.configure_picker(**changes))
+
+    def withdraw(self, pod: int) -> None:
+        """The picker no longer chooses this pod, which goes on serving."""
+        self._call(lambda: self._pool.withdraw(pod))
+
+    def restore(self, pod: int) -> None:
+        """The picker chooses this pod again."""
+        self._call(lambda: self._pool.restore(pod))
+
+    def stop_picker(self) -> None:
+        """The picker goes away; the pods go on."""
+        _run(self._pool.picker.stop(), self._loop)
+
+    def start_picker(self) -> None:
+        """The picker comes back on the same port."""
+        _run(self._pool.picker.start(), self._loop)
+
+    def stop(self) -> None:
+        """Stop the picker and every pod."""
+        _run(self._pool.stop(), self._loop)
+
+    def _call(self, function: Callable[[], _T]) -> _T:
+        return _on_loop(function, self._loop)
+
+
+@contextmanager
+def simulated_pool(
+    pods: int = 4,
+    config: SimulatorConfig | None = None,
+    picker: PickerConfig | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    picker_port: int = 0,
+    **overrides: Any,
+) -> Generator[PoolHandle]:
+    """Run simulated pods behind a simulated endpoint picker until the block ends.
+
+    Args:
+        pods: how many.
+        config: how each pod behaves; `SimulatorConfig.instant()` by default.
+        picker: how the picker chooses.
+        host, port, picker_port: as for `SimulatedPool`.
+        overrides: settings of `SimulatorConfig` to change.
+
+    Raises ConfigError when grpcio is not installed: pip install 'batch-gateway[grpc]'.
+    """
+    settings = (config or SimulatorConfig.instant()).with_changes(**overrides)
+    pool = SimulatedPool(pods, settings, picker, host=host, port=port, picker_port=picker_port)
+    with _loop_on_a_thread("simulated-pool") as loop:
+        _run(pool.start(), loop)
+        handle = PoolHandle(pool, loop)
+        try:
+            yield handle
+        finally:
+            handle.stop()
+
+
+@contextmanager
+def _loop_on_a_thread(name: str) -> Generator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name=name, daemon=True)
+    thread.start()
+    try:
+        yield loop
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_WAIT_SECONDS)
         loop.close()
+
+
+def _run(main: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> _T:
+    return asyncio.run_coroutine_threadsafe(main, loop).result(_WAIT_SECONDS)
+
+
+def _on_loop(function: Callable[[], _T], loop: asyncio.AbstractEventLoop) -> _T:
+    async def on_loop() -> _T:
+        return function()
+
+    return _run(on_loop(), loop)

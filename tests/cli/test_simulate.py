@@ -89,3 +89,32 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}: " in run.stderr
     assert "in use" in run.stderr
+
+
+def test_several_pods_stand_behind_a_picker(tmp_path: Path) -> None:
+    command = ("simulate", "--pods", "2", "--port", "0", "--picker-port", "0", "--instant")
+    with started(*command, cwd=tmp_path) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        picker = server.stdout.readline().strip()
+        assert picker.startswith("grpc://127.0.0.1:")
+        pods = [server.stderr.readline().split()[-1] for _ in range(2)]
+        answers = [ask(url) for url in pods]
+        assert [a.headers["x-inference-pod"] for a in answers] == ["pod-0", "pod-1"]
+        server.send_signal(signal.SIGINT)
+        _, stderr = server.communicate(timeout=20)
+    assert server.returncode == 0
+    assert stderr.endswith("Stopped.\n")
+    assert "Traceback" not in stderr
+
+
+def test_a_pickers_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        run = batch_gateway(
+            "simulate", "--pods", "2", "--port", "0", "--picker-port", port, cwd=tmp_path
+        )
+    assert run.returncode == 2
+    assert "cannot listen: " in run.stderr
+    assert "in use" in run.stderr
+    assert port in run.stderr

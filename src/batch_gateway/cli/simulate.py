@@ -15,6 +15,7 @@ from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.open_files import allow_many_connections
 from batch_gateway.cli.options import GroupedCommand, duration_option, option, pairs_option
+from batch_gateway.cli.simulate_pool import PoolShape, pool_options, pool_shape, serve_pool
 from batch_gateway.cli.stdout import write_stdout
 from batch_gateway.client.config import HTTPInferenceClientConfig, resolve_api_key
 from batch_gateway.errors import ConfigError
@@ -26,6 +27,7 @@ __all__ = ["simulate"]
 _EPILOG = """\
 Examples:
   batch-gateway simulate --port 8000
+  batch-gateway simulate --pods 4 --picker-port 9002
   batch-gateway simulate --seats 8 --queue-limit 16 --fault status-503=0.02 --model llama-3
 
 --fault takes a fault and how often it happens, from 0 to 1: status-NNN, saturated, stall,
@@ -33,7 +35,7 @@ delay=SECONDS, half-body, truncated-json, reset-before-headers and many more; an
 lists them all. A request may also ask for one itself, by a model name such as
 fault-status-500.
 """
-_FLAG_OF_FIELD = {"api_key_file": "api-key-file", "api_key_env": "api-key-env", "faults": "fault"}
+_FLAG_OF_FIELD = {"faults": "fault", "rewrites": "rewrite"}
 
 SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers", "Trouble"
 
@@ -55,6 +57,7 @@ SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers"
 @option(SERVER, "--tls-client-ca", type=click.Path(), help="Ask for client certificates from it.")
 @option(CAPACITY, "--instant", is_flag=True, help="Answer at once, without a model of latency.")
 @option(CAPACITY, "--seats", type=int, help="Requests that run at the same time.  [256]")
+@option(CAPACITY, "--prefix-cache-tokens", type=int, help="Of earlier prompts, read once.")
 @option(CAPACITY, "--queue-limit", type=int, help="Requests that may wait; more get a 429.")
 @duration_option(CAPACITY, "--queue-ttl", help="The longest wait before a 429.")
 @option(CAPACITY, "--tokens-per-second", type=float, help="Ceiling over all requests.")
@@ -85,23 +88,26 @@ SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers"
     type=click.Choice(["llm-d", "openai"]),
     help="How overload is refused.  [llm-d]",
 )
+@pool_options
 def simulate(host: str, port: int, instant: bool, **flags: Any) -> int:
     """Serve a simulated OpenAI-compatible gateway until Ctrl-C.
 
     It models one GPU with continuous batching, needs neither GPU nor model, and answers
-    chat completions, completions, embeddings and responses.
+    chat completions, completions, embeddings and responses. With --pods it is several of them,
+    behind an endpoint picker.
     """
-    config = _config(instant, flags)
+    config, shape = _config(instant, flags)
     allow_many_connections()
     with Interrupts() as interrupts:
-        run_async(_serve(config, host, port, interrupts))
+        run_async(_serve(config, shape, host, port, interrupts))
     click.echo("Stopped.", err=True)
     return ExitCode.SUCCEEDED
 
 
-def _config(instant: bool, flags: dict[str, Any]) -> SimulatorConfig:
+def _config(instant: bool, flags: dict[str, Any]) -> tuple[SimulatorConfig, PoolShape | None]:
     preset = SimulatorConfig.instant if instant else SimulatorConfig.small_gpu
     try:
+        shape = pool_shape(flags)
         key = resolve_api_key(
             HTTPInferenceClientConfig(
                 api_key_file=flags.pop("api_key_file"), api_key_env=flags.pop("api_key_env")
@@ -110,7 +116,7 @@ def _config(instant: bool, flags: dict[str, Any]) -> SimulatorConfig:
         settings = {name: value for name, value in flags.items() if value not in (None, ())}
         settings["faults"] = _faults(flags["faults"])
         settings["objectives"] = _objectives(flags["objectives"] or {})
-        return preset(api_key=key, **settings)
+        return preset(api_key=key, **settings), shape
     except ConfigError as error:
         flag = _FLAG_OF_FIELD.get(error.field, error.field.replace("_", "-"))
         raise CommandFailure(f"--{flag}: {error.problem}") from error
@@ -137,16 +143,29 @@ def _objectives(given: Mapping[str, str]) -> dict[str, int]:
         raise ConfigError("objective", "a priority must be a whole number") from error
 
 
-async def _serve(config: SimulatorConfig, host: str, port: int, interrupts: Interrupts) -> None:
+async def _serve(
+    config: SimulatorConfig,
+    shape: PoolShape | None,
+    host: str,
+    port: int,
+    interrupts: Interrupts,
+) -> None:
     loop = asyncio.get_running_loop()
-    server = loop.create_task(serve(config, host, port, ready=_announce))
+    if shape is None:
+        server = loop.create_task(serve(config, host, port, ready=_announce))
+    else:
+        server = loop.create_task(serve_pool(shape, config, host, port))
     interrupts.on_first(lambda: loop.call_soon_threadsafe(server.cancel) and None)
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await server
+    except ConfigError as error:
+        raise CommandFailure(error.problem) from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CommandFailure(f"cannot listen on {host}:{port}: {reason}") from error
+        # Of a pool, the reason names the address.
+        where = f"cannot listen on {host}:{port}" if shape is None else "cannot listen"
+        raise CommandFailure(f"{where}: {reason}") from error
 
 
 def _announce(url: str) -> None:

@@ -59,6 +59,7 @@ class SimulatorConfig:
             plain text) or "openai" (JSON and Retry-After).
         faults: probability by fault, such as {"status-503": 0.01, "stall": 0.001}.
         models: the names it serves; None serves any.
+        pod_name: what every answer says in `x-inference-pod`; None says nothing.
         journal_limit: how many request ids are remembered, the newest.
         api_key: what `Authorization: Bearer` must say; None lets everybody in.
         tls_certificate, tls_key: PEM files that make it an https server; both or neither.
@@ -86,6 +87,7 @@ class SimulatorConfig:
     refusal_style: RefusalStyle = "llm-d"
     faults: Mapping[str, float] = field(default_factory=dict[str, float])
     models: Sequence[str] | None = None
+    pod_name: str | None = None
     journal_limit: int = 1_000_000
     api_key: str | None = field(default=None, repr=False)
     tls_certificate: PathLike | None = None

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 import httptools
 
 from batch_gateway.simulator.exchange import Exchange, ReceivedRequest
-from batch_gateway.simulator.replies import Reply, openai_error
+from batch_gateway.simulator.replies import HeaderPairs, Reply, openai_error
 
 __all__ = ["ServerConnection", "Site"]
 
@@ -24,6 +24,9 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 class Site(Protocol):
     """What a connection serves."""
+
+    @property
+    def answer_headers(self) -> HeaderPairs: ...
 
     def opened(self, connection: ServerConnection) -> None: ...
 
@@ -164,6 +167,11 @@ class ServerConnection(asyncio.Protocol):
             self.close()
 
     # -- for exchanges ---------------------------------------------------------------------
+
+    @property
+    def answer_headers(self) -> HeaderPairs:
+        """What every answer says besides its own headers."""
+        return self._site.answer_headers
 
     def write(self, data: bytes) -> None:
         # asyncio logs writes to a connection that is known to be broken.

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from batch_gateway.simulator.replies import Reply, encode_head
+from batch_gateway.simulator.replies import HeaderPairs, Reply, encode_head
 
 __all__ = ["Exchange", "ReceivedRequest"]
 
@@ -40,6 +40,11 @@ class _Connection(Protocol):
     def loop(self) -> asyncio.AbstractEventLoop: ...
 
     doomed: bool
+
+    @property
+    def answer_headers(self) -> HeaderPairs:
+        """What every answer says besides its own headers."""
+        ...
 
     def write(self, data: bytes) -> None: ...
     def when_writable(self, callback: Callable[[], None]) -> None: ...
@@ -99,6 +104,8 @@ class Exchange:
     def head(self, reply: Reply, length: int | None, *, close: bool | None = None) -> bytes:
         """The encoded head of an answer to this request."""
         self._status = reply.status
+        if self._connection.answer_headers:
+            reply = reply._replace(headers=reply.headers + self._connection.answer_headers)
         closes = not self.request.keep_alive if close is None else close
         return encode_head(reply, length, close=closes, request_id=self._request_id)
 

@@ -17,7 +17,7 @@ from batch_gateway.simulator.connection import ServerConnection
 from batch_gateway.simulator.journal import Journal
 from batch_gateway.simulator.site import SimulatedSite
 
-__all__ = ["SimulatedGateway", "serve"]
+__all__ = ["SimulatedGateway", "reachable_address", "serve"]
 
 _BACKLOG = 8192
 _CLOSE_SECONDS = 5.0
@@ -119,8 +119,12 @@ class SimulatedGateway:
         scheme = "http" if self._tls is None else "https"
         if self.unix_socket is not None:
             return f"{scheme}://localhost"
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
+        return f"{scheme}://{self.address}"
+
+    @property
+    def address(self) -> str:
+        """ "host:port" that reaches it from this machine, as an endpoint picker names it."""
+        return reachable_address(self._host, self._port)
 
     @property
     def journal(self) -> Journal:
@@ -136,6 +140,15 @@ class SimulatedGateway:
     def waiting(self) -> int:
         """Requests in its queue now."""
         return self._running_site.pacing.waiting
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of its KV cache in use, 0 to 1."""
+        return self._running_site.pacing.kv_usage
+
+    def add_page(self, path: str, content: Callable[[], object]) -> None:
+        """Answer GETs of this path with what `content` returns, as JSON."""
+        self._running_site.add_page(path, content)
 
     @property
     def _running_site(self) -> SimulatedSite:
@@ -168,6 +181,12 @@ class SimulatedGateway:
     def set_capacity(self, **changes: Any) -> None:
         """`configure` under the name that tests of changing capacity read best with."""
         self.configure(**changes)
+
+
+def reachable_address(host: str, port: int) -> str:
+    """ "host:port" for clients on this machine of a server that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _remove(path: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.exchange import ReceivedRequest
@@ -22,13 +22,17 @@ class Pages:
         self._started = started
         self._journal = journal
         self._metrics = metrics
-        self._by_route: Mapping[tuple[bytes, str], Callable[[SimulatorConfig], Reply]] = {
+        self._by_route: dict[tuple[bytes, str], Callable[[SimulatorConfig], Reply]] = {
             (b"GET", "/v1/models"): self._models,
             (b"GET", "/health"): lambda _: Reply(200, b"", PLAIN),
             (b"GET", "/metrics"): self._metrics_page,
             (b"GET", "/simulator/journal"): lambda _: json_reply(journal.snapshot()),
             (b"DELETE", "/simulator/journal"): self._clear_journal,
         }
+
+    def add(self, path: str, content: Callable[[], object]) -> None:
+        """A page of JSON for GETs of `path`."""
+        self._by_route[(b"GET", path)] = lambda _: json_reply(content())
 
     @property
     def paths(self) -> frozenset[str]:

@@ -33,7 +33,7 @@ from batch_gateway.simulator.metrics import Metrics
 from batch_gateway.simulator.pacing import Pacing
 from batch_gateway.simulator.pages import Pages, model_not_found
 from batch_gateway.simulator.prefix_cache import PrefixCache
-from batch_gateway.simulator.replies import Reply, RequestError, openai_error
+from batch_gateway.simulator.replies import HeaderPairs, Reply, RequestError, openai_error
 from batch_gateway.simulator.wire_faults import ANSWERLESS, send_with_fault
 
 __all__ = ["SimulatedSite"]
@@ -62,11 +62,17 @@ class SimulatedSite:
         self._metrics = Metrics(self.pacing, self.journal, self._prefixes)
         self._pages = Pages(int(time.time()), self.journal, self._metrics.page)
         self._anonymous: Counter[bytes] = Counter()
+        self.answer_headers = _answer_headers(config)
 
     def configure(self, config: SimulatorConfig) -> None:
         self.config = config
         self.journal.limit = config.journal_limit
         self.pacing.configure(config)
+        self.answer_headers = _answer_headers(config)
+
+    def add_page(self, path: str, content: Callable[[], object]) -> None:
+        """Answer GETs of this path with what `content` returns, as JSON."""
+        self._pages.add(path, content)
 
     # -- connections -----------------------------------------------------------------------
 
@@ -224,6 +230,10 @@ class SimulatedSite:
         else:
             strike()
         return True
+
+
+def _answer_headers(config: SimulatorConfig) -> HeaderPairs:
+    return () if config.pod_name is None else (("x-inference-pod", config.pod_name),)
 
 
 def _require_stream(answer: Answer, fault: Fault | None) -> None:

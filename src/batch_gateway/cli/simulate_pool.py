@@ -1,0 +1,102 @@
+"""`batch-gateway simulate --pods N`: several pods, and the endpoint picker before them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar, get_args
+
+import click
+
+from batch_gateway.cli.options import option, pairs_option
+from batch_gateway.cli.stdout import write_stdout
+from batch_gateway.simulator.config import SimulatorConfig
+from batch_gateway.simulator.picker.config import Choice, PickerConfig
+from batch_gateway.simulator.picker.pool import SimulatedPool
+
+__all__ = ["PoolShape", "pool_options", "pool_shape", "serve_pool"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PICKER = "Several pods"
+DEFAULT_PICKER_PORT = 9002
+
+_OPTIONS = (
+    option(
+        PICKER,
+        "--pods",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Pods behind an endpoint picker; their ports follow --port.",
+    ),
+    option(
+        PICKER,
+        "--picker-port",
+        type=click.IntRange(0, 65535),
+        help=f"Port of the picker (gRPC); 0 takes a free one.  [{DEFAULT_PICKER_PORT}]",
+    ),
+    option(
+        PICKER,
+        "--choice",
+        type=click.Choice(get_args(Choice)),
+        help="How the picker chooses.  [least-loaded]",
+    ),
+    option(PICKER, "--fallbacks", type=int, help="Further endpoints that it names.  [0]"),
+    pairs_option(
+        PICKER,
+        "--rewrite",
+        "rewrites",
+        metavar="MODEL=MODEL",
+        help="Ask for another model instead; repeatable.",
+    ),
+    option(PICKER, "--session-affinity", is_flag=True, help="Keep sessions on their pod."),
+)
+_FIELDS = ("choice", "fallbacks", "rewrites", "session_affinity")
+
+
+class PoolShape(NamedTuple):
+    """How many pods, and the picker before them."""
+
+    pods: int
+    picker_port: int
+    picker: PickerConfig
+
+
+def pool_options(command: F) -> F:
+    """The options of a pool, under a heading of their own."""
+    for add in reversed(_OPTIONS):
+        command = add(command)
+    return command
+
+
+def pool_shape(flags: dict[str, Any]) -> PoolShape | None:
+    """Take the options of a pool out of `flags`; None when one gateway will do.
+
+    Raises ConfigError.
+    """
+    pods, port = flags.pop("pods"), flags.pop("picker_port")
+    settings = {name: flags.pop(name) for name in _FIELDS}
+    if pods == 1 and port is None:
+        return None
+    given = {name: value for name, value in settings.items() if value is not None}
+    picker = PickerConfig(**given)
+    return PoolShape(pods, DEFAULT_PICKER_PORT if port is None else port, picker)
+
+
+async def serve_pool(shape: PoolShape, config: SimulatorConfig, host: str, port: int) -> None:
+    """Run the pool until the task is cancelled. Raises OSError and ConfigError."""
+    pool = SimulatedPool(
+        shape.pods, config, shape.picker, host=host, port=port, picker_port=shape.picker_port
+    )
+    async with pool:
+        _announce(pool)
+        await asyncio.get_running_loop().create_future()
+
+
+def _announce(pool: SimulatedPool) -> None:
+    write_stdout(pool.url)
+    pods: Mapping[str, str] = {pod.name: pod.gateway.url for pod in pool.pods}
+    for name, url in pods.items():
+        click.echo(f"{name} listens on {url}", err=True)
+    click.echo("The endpoint picker listens; Ctrl-C stops it and its pods.", err=True)
