@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+
+from tests.peers.grader import Grader, running_grader
+from tests.peers.llama import Llama, running_llama
+
+TransportName = Literal["native", "aiohttp"]
 
 
 @pytest.fixture
@@ -19,3 +26,27 @@ def peer_log(tmp_path: Path) -> Path:
 def _posix_only() -> None:
     if sys.platform == "win32" or not hasattr(os, "killpg"):
         pytest.skip("peers are run on POSIX systems only")
+
+
+@pytest.fixture(params=["native", "aiohttp"])
+def transport(request: pytest.FixtureRequest) -> TransportName:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
+    with running_llama(tmp_path_factory.mktemp("llama")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def _grader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grader]:
+    with running_grader(tmp_path_factory.mktemp("llmock") / "llmock.log") as grader:
+        yield grader
+
+
+@pytest.fixture
+def grader(_grader: Grader) -> Grader:
+    """One that remembers nothing of earlier cases."""
+    _grader.reset()
+    return _grader

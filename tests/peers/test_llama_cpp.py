@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -23,12 +22,12 @@ from batch_gateway import (
     RetryPolicy,
     UnknownStatusError,
 )
+from tests.peers.conftest import TransportName
 from tests.peers.llama import Llama, running_llama
 
 pytestmark = pytest.mark.peer("llama.cpp")
 
 LIMIT_S = 60.0
-TransportName = Literal["native", "aiohttp"]
 
 QUESTION = {"model": "smollm2", "messages": [{"role": "user", "content": "Say hi"}]}
 # Many seconds of work, unless it notices that nobody waits for it.
@@ -39,17 +38,6 @@ ENDLESS = {
     "max_tokens": ENDLESS_TOKENS,
     "ignore_eos": True,
 }
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
-    with running_llama(tmp_path_factory.mktemp("llama")) as server:
-        yield server
-
-
-@pytest.fixture(params=["native", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> TransportName:
-    return request.param
 
 
 def client_of(llama: Llama, **settings: Any) -> HTTPInferenceClient:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.peers.llama import Llama, running_llama
+from tests.peers.llama import Llama
 
 pytestmark = pytest.mark.peer("llama.cpp")
 
@@ -25,12 +24,6 @@ BAD_LINES = {
     "chat-11": "type must be number, but is string",
     "completion-30": TOO_LONG,
 }
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
-    with running_llama(tmp_path_factory.mktemp("llama")) as server:
-        yield server
 
 
 def lines() -> list[dict[str, Any]]:

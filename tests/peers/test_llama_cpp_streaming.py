@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -16,12 +15,12 @@ from batch_gateway import (
     InvalidRequestError,
     RequestTimeoutError,
 )
-from tests.peers.llama import Llama, running_llama
+from tests.peers.conftest import TransportName
+from tests.peers.llama import Llama
 
 pytestmark = pytest.mark.peer("llama.cpp")
 
 LIMIT_S = 60.0
-TransportName = Literal["native", "aiohttp"]
 
 HELLO = {"messages": [{"role": "user", "content": "Say hi"}], "max_tokens": 8, "temperature": 0}
 WEATHER = {
@@ -34,17 +33,6 @@ WEATHER = {
 }
 ENDLESS_TOKENS = 900
 ENDLESS = {"prompt": "Once", "max_tokens": ENDLESS_TOKENS, "ignore_eos": True}
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
-    with running_llama(tmp_path_factory.mktemp("llama")) as server:
-        yield server
-
-
-@pytest.fixture(params=["native", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> TransportName:
-    return request.param
 
 
 def client_of(llama: Llama, **settings: Any) -> HTTPInferenceClient:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -30,6 +30,7 @@ from batch_gateway import (
     RetryPolicy,
     ServerError,
 )
+from tests.peers.conftest import TransportName
 from tests.peers.grader import Grader, running_grader
 
 pytestmark = pytest.mark.peer("llmock")
@@ -37,26 +38,7 @@ pytestmark = pytest.mark.peer("llmock")
 KEY = "sk-a-key-that-nobody-may-see"
 LIMIT_S = 30.0
 
-TransportName = Literal["native", "aiohttp"]
 Outcome = InferenceResponse | InferenceError
-
-
-@pytest.fixture(scope="module")
-def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grader]:
-    with running_grader(tmp_path_factory.mktemp("llmock") / "llmock.log") as grader:
-        yield grader
-
-
-@pytest.fixture
-def grader(_running: Grader) -> Grader:
-    """One that remembers nothing of earlier cases."""
-    _running.reset()
-    return _running
-
-
-@pytest.fixture(params=["native", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> TransportName:
-    return request.param
 
 
 def chat(content: str, **more: Any) -> InferenceRequest:

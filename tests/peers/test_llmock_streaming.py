@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -22,7 +21,8 @@ from batch_gateway import (
     RetryPolicy,
     ServerError,
 )
-from tests.peers.grader import Grader, running_grader
+from tests.peers.conftest import TransportName
+from tests.peers.grader import Grader
 
 pytestmark = pytest.mark.peer("llmock")
 
@@ -32,26 +32,6 @@ IDLE_S = 0.5
 TEXT = "All" + " of the answer" * 300
 KINDS = ["disconnect", "truncate", "malformed", "stall"]
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {}}}
-
-TransportName = Literal["native", "aiohttp"]
-
-
-@pytest.fixture(scope="module")
-def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grader]:
-    with running_grader(tmp_path_factory.mktemp("llmock") / "llmock.log") as grader:
-        yield grader
-
-
-@pytest.fixture
-def grader(_running: Grader) -> Grader:
-    """One that remembers nothing of earlier cases."""
-    _running.reset()
-    return _running
-
-
-@pytest.fixture(params=["native", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> TransportName:
-    return request.param
 
 
 def chat(content: str, **more: Any) -> InferenceRequest:
