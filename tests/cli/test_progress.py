@@ -28,6 +28,7 @@ BUSY = View(
     Rates(52.13, 10_412),
     seconds_left=168.2,
 )
+FAR = "1,234 of 10,000"
 
 
 def terminal(width: int = 100) -> tuple[Console, io.StringIO]:
@@ -68,6 +69,29 @@ def test_a_narrow_terminal_cuts_and_does_not_wrap() -> None:
     lines = drawn(BUSY, width=48)
     assert len(lines) == 2
     assert all(len(line.rstrip()) <= 48 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("width", "bar", "counters"),
+    [
+        (60, f"{FAR}  12%  2m48s left", "4 failed · 64 in flight · 17 retries · 52.1 requests/s"),
+        (50, f"{FAR}  12%  2m48s left", "4 failed · 64 in flight · 52.1 requests/s"),
+        (34, f"{FAR}  12%  2m48s left", "4 failed · 52.1 requests/s"),
+        (29, f"{FAR}  2m48s left", "4 failed · 52.1 requests/s"),
+        (26, FAR, "4 failed · 52.1 requests/s"),
+    ],
+)
+def test_a_narrow_terminal_keeps_what_matters_most(width: int, bar: str, counters: str) -> None:
+    first, second = drawn(BUSY, width)
+    assert first.lstrip(" ━╸").rstrip() == bar
+    assert second == counters
+
+
+@pytest.mark.parametrize("width", [1, 5, 12, 20])
+def test_no_terminal_is_so_narrow_that_lines_wrap(width: int) -> None:
+    lines = drawn(BUSY, width)
+    assert len(lines) == 2
+    assert all(len(line) <= width for line in lines)
 
 
 def test_a_run_that_is_nearly_done_does_not_say_so_too_early() -> None:

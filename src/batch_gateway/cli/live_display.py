@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,42 +18,74 @@ from batch_gateway.cli.progress import View, short_count, time_left
 __all__ = ["LiveDisplay", "render"]
 
 _SHOW_CURSOR = b"\x1b[?25h\n"
-_WIDEST_BAR = 60
+_SHORTEST_BAR, _WIDEST_BAR = 4, 60
+_GAP = 2
 
 
 def render(view: View, width: int) -> RenderableType:
-    """Two lines: the bar with how far and how long, and the counters and rates."""
-    return Group(_bar(view, width), _counters(view))
+    """Two lines: the bar with how far and how long, and the counters and rates.
+
+    What a narrow terminal has no room for is left out, the least important first.
+    """
+    return Group(_bar(view, width), _counters(view, width))
 
 
 def _bar(view: View, width: int) -> Table:
     now = view.snapshot
     share = now.done / now.total if now.total else 1.0
-    texts = [f"{now.done:,} of {now.total:,}", f"{int(share * 100)}%", time_left(view)]
-    room = width - sum(len(text) + 2 for text in texts)
-    row = Table.grid(padding=(0, 2, 0, 0))
-    bar = ProgressBar(
-        total=max(now.total, 1),
-        completed=now.done if now.total else 1,
-        width=max(4, min(_WIDEST_BAR, room)),
-        complete_style="yellow" if now.stopping else "cyan",
-        finished_style="green",
-    )
-    row.add_row(bar, Text(texts[0], style="bold"), Text(texts[1]), Text(texts[2], style="cyan"))
+    texts = {
+        "done": Text(f"{now.done:,} of {now.total:,}", style="bold"),
+        "percent": Text(f"{int(share * 100)}%"),
+        "left": Text(time_left(view), style="cyan"),
+    }
+    kept = _fitting(texts, width, gap=_GAP, first_to_go=("percent", "left"))
+    row = Table.grid(padding=(0, _GAP, 0, 0))
+    room = width - sum(text.cell_len + _GAP for text in kept)
+    cells: list[RenderableType] = list(kept)
+    if room >= _SHORTEST_BAR:
+        bar = ProgressBar(
+            total=max(now.total, 1),
+            completed=now.done if now.total else 1,
+            width=min(_WIDEST_BAR, room),
+            complete_style="yellow" if now.stopping else "cyan",
+            finished_style="green",
+        )
+        cells.insert(0, bar)
+    for _ in cells:
+        row.add_column(no_wrap=True)
+    row.add_row(*cells)
     return row
 
 
-def _counters(view: View) -> Text:
+def _counters(view: View, width: int) -> Text:
     now = view.snapshot
-    parts = [Text(f"{now.failed:,} failed", style="bold red" if now.failed else "dim")]
-    parts.append(Text(f"{now.in_flight:,} in flight"))
-    parts.append(Text(f"{now.retries:,} retries", style="yellow" if now.retries else "dim"))
-    parts.append(Text(f"{view.rates.requests:,.1f} requests/s"))
-    parts.append(Text(f"{short_count(view.rates.tokens)} tokens/s"))
-    line = Text(" · ", style="dim").join(parts)
+    parts = {
+        "failed": Text(f"{now.failed:,} failed", style="bold red" if now.failed else "dim"),
+        "in flight": Text(f"{now.in_flight:,} in flight"),
+        "retries": Text(f"{now.retries:,} retries", style="yellow" if now.retries else "dim"),
+        "requests": Text(f"{view.rates.requests:,.1f} requests/s"),
+        "tokens": Text(f"{short_count(view.rates.tokens)} tokens/s"),
+    }
+    first_to_go = ("tokens", "retries") if now.retries else ("retries", "tokens")
+    gap = Text(" · ", style="dim")
+    line = gap.join(
+        _fitting(parts, width, gap=gap.cell_len, first_to_go=(*first_to_go, "in flight"))
+    )
     line.no_wrap = True
     line.overflow = "ellipsis"
     return line
+
+
+def _fitting(
+    parts: Mapping[str, Text], width: int, *, gap: int, first_to_go: Sequence[str]
+) -> list[Text]:
+    """As many of the parts as fit, in their order; those that may not go stay."""
+    kept = {name: text for name, text in parts.items() if text}
+    for name in first_to_go:
+        if sum(text.cell_len + gap for text in kept.values()) - gap <= width:
+            break
+        kept.pop(name, None)
+    return list(kept.values())
 
 
 class LiveDisplay:
