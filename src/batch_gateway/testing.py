@@ -175,6 +175,14 @@ class PoolHandle:
         """The picker chooses this pod again."""
         self._call(lambda: self._pool.restore(pod))
 
+    def waiting_in_picker(self) -> int:
+        """Requests in the picker's queue now."""
+        return self._call(lambda: self._pool.picker.admission.waiting)
+
+    def drain_picker(self) -> None:
+        """The picker refuses what waits and what comes until `start_picker`."""
+        self._call(self._pool.picker.drain)
+
     def stop_picker(self) -> None:
         """The picker goes away; the pods go on."""
         _run(self._pool.picker.stop(), self._loop)

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypeVar, get_args
 
 import click
 
-from batch_gateway.cli.options import option, pairs_option
+from batch_gateway.cli.options import duration_option, option, pairs_option
 from batch_gateway.cli.stdout import write_stdout
 from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.picker.config import Choice, PickerConfig
+from batch_gateway.simulator.picker.config import Choice, EvictionReason, PickerConfig
 from batch_gateway.simulator.picker.pool import SimulatedPool
 
 __all__ = ["PoolShape", "pool_options", "pool_shape", "serve_pool"]
@@ -51,8 +51,38 @@ _OPTIONS = (
         help="Ask for another model instead; repeatable.",
     ),
     option(PICKER, "--session-affinity", is_flag=True, help="Keep sessions on their pod."),
+    option(
+        PICKER,
+        "--flow-control",
+        is_flag=True,
+        help="Queue in the picker while the pods are full, by --objective.",
+    ),
+    option(PICKER, "--flow-queue-limit", type=int, help="Requests that may wait there."),
+    duration_option(PICKER, "--flow-queue-ttl", help="The longest wait there.  [1m]"),
+    option(
+        PICKER,
+        "--queue-depth-threshold",
+        type=int,
+        help="Waiting requests at which a pod is full.  [5]",
+    ),
+    option(
+        PICKER,
+        "--eviction",
+        type=click.Choice(get_args(EvictionReason)),
+        help="Break off sheddable work for what is more urgent, for this reason.",
+    ),
 )
-_FIELDS = ("choice", "fallbacks", "rewrites", "session_affinity")
+_FIELDS = {
+    "choice": "choice",
+    "fallbacks": "fallbacks",
+    "rewrites": "rewrites",
+    "session_affinity": "session_affinity",
+    "flow_control": "flow_control",
+    "flow_queue_limit": "queue_limit",
+    "flow_queue_ttl": "queue_ttl",
+    "queue_depth_threshold": "queue_depth_threshold",
+    "eviction": "eviction",
+}
 
 
 class PoolShape(NamedTuple):
@@ -76,7 +106,7 @@ def pool_shape(flags: dict[str, Any]) -> PoolShape | None:
     Raises ConfigError.
     """
     pods, port = flags.pop("pods"), flags.pop("picker_port")
-    settings = {name: flags.pop(name) for name in _FIELDS}
+    settings = {field: flags.pop(flag) for flag, field in _FIELDS.items()}
     if pods == 1 and port is None:
         return None
     given = {name: value for name, value in settings.items() if value is not None}

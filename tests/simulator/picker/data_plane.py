@@ -110,7 +110,13 @@ class Call:
                 return Picked(headers[DESTINATION].split(","), headers, bytes(body))
 
     def send_response(
-        self, status: int, headers: Mapping[str, str], parts: Sequence[bytes], served: str
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        parts: Sequence[bytes],
+        served: str,
+        *,
+        end: bool = True,
     ) -> None:
         """Report what the pod answered."""
         message = ProcessingRequest()
@@ -121,7 +127,7 @@ class Call:
         for number, part in enumerate(parts, start=1):
             message = ProcessingRequest()
             message.response_body.body = part
-            message.response_body.end_of_stream = number == len(parts)
+            message.response_body.end_of_stream = end and number == len(parts)
             self.send(message)
 
 

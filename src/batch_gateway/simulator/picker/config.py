@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from batch_gateway.durations import Duration, parse_duration
 from batch_gateway.errors import ConfigError
 
-__all__ = ["Choice", "PickerConfig"]
+__all__ = ["Choice", "EvictionReason", "PickerConfig"]
 
 Choice = Literal["least-loaded", "prefix", "round-robin", "random"]
+EvictionReason = Literal["evicted", "evicted-priority", "evicted-queue-pressure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,15 @@ class PickerConfig:
         rewrites: the model that is asked for instead, by the model of the request.
         session_affinity: hand out `x-session-token`, and send whoever brings it back to the
             same pod.
+        flow_control: queue requests while the pods are full, by priority and in turn between
+            fairness ids. Without it, requests of negative priority are refused meanwhile.
+        queue_limit: how many may queue before a request is refused; None never refuses.
+        queue_ttl: the longest wait in the queue, where the request does not say.
+        ttl_status: of the refusal after it: 429, or 503 as before llm-d-router v0.10.
+        queue_depth_threshold: waiting requests at which a pod counts as full.
+        kv_cache_threshold: share of its KV cache in use at which it does.
+        eviction: the dropped reason of requests under way with negative priority that must
+            make room for a higher one that waits; None evicts nothing. Needs `flow_control`.
         seed: of random choices, and of who comes first among pods that are equally good.
         decisions_limit: how many decisions are remembered, the newest.
     """
@@ -34,15 +45,30 @@ class PickerConfig:
     fallbacks: int = 0
     rewrites: Mapping[str, str] = field(default_factory=dict[str, str])
     session_affinity: bool = False
+    flow_control: bool = False
+    queue_limit: int | None = None
+    queue_ttl: Duration = 60.0
+    ttl_status: int = 429
+    queue_depth_threshold: int = 5
+    kv_cache_threshold: float = 0.8
+    eviction: EvictionReason | None = None
     seed: int = 0
     decisions_limit: int = 100_000
 
     def __post_init__(self) -> None:
-        if self.choice not in get_args(Choice):
-            known = ", ".join(get_args(Choice))
-            raise ConfigError("choice", f"{self.choice!r} is not one of {known}")
+        _require_choice("choice", self.choice, Choice)
         _require_count("fallbacks", self.fallbacks, 0)
         _require_count("decisions_limit", self.decisions_limit, 1)
+        _require_count("queue_depth_threshold", self.queue_depth_threshold, 1)
+        if self.queue_limit is not None:
+            _require_count("queue_limit", self.queue_limit, 0)
+        if not 0 < self.kv_cache_threshold <= 1:
+            raise ConfigError("kv_cache_threshold", "must be more than 0 and at most 1")
+        if self.ttl_status not in (429, 503):
+            raise ConfigError("ttl_status", f"{self.ttl_status!r} is not 429 or 503")
+        if self.eviction is not None:
+            _require_choice("eviction", self.eviction, EvictionReason)
+        object.__setattr__(self, "queue_ttl", parse_duration(self.queue_ttl, "queue_ttl"))
         object.__setattr__(self, "rewrites", MappingProxyType(dict(self.rewrites)))
 
     def with_changes(self, **changes: Any) -> PickerConfig:
@@ -51,6 +77,11 @@ class PickerConfig:
         if unknown:
             raise ConfigError(unknown[0], "is not a setting of the simulated picker")
         return replace(self, **changes)
+
+
+def _require_choice(name: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ConfigError(name, f"{value!r} is not one of {', '.join(get_args(choices))}")
 
 
 def _require_count(name: str, value: object, minimum: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from batch_gateway.simulator.picker.admission import Admission, Ticket
 from batch_gateway.simulator.picker.chooser import PodChooser
 from batch_gateway.simulator.picker.config import PickerConfig
 from batch_gateway.simulator.picker.decisions import Decision, Decisions
@@ -32,7 +34,6 @@ from batch_gateway.simulator.picker.messages import (
 from batch_gateway.simulator.picker.token_count import TokenCount
 from batch_gateway.simulator.replies import (
     DROPPED_REASON,
-    LLMD_REFUSALS,
     Reply,
     RequestError,
 )
@@ -70,6 +71,8 @@ class Desk(Protocol):
     @property
     def chooser(self) -> PodChooser: ...
     @property
+    def admission(self) -> Admission: ...
+    @property
     def decisions(self) -> Decisions: ...
 
 
@@ -80,7 +83,7 @@ class Conversation:
         self._desk = desk
         self._stream = stream
         self._decision = Decision(request_id="")
-        self._placed: str | None = None
+        self._ticket: Ticket | None = None
 
     async def run(self) -> None:
         """Until either side has ended it. Cancelled when the data plane breaks it off."""
@@ -137,7 +140,10 @@ class Conversation:
         request = parse_request(headers, body, subset, self._desk.config.rewrites)
         self._decision.model = request.model
         self._decision.target_model = request.target_model
-        self._place(self._desk.chooser.choose(request))
+        decision = self._decision
+        self._placed(
+            await self._desk.admission.enter(request, decision.priority, decision.fairness_id)
+        )
         sent = rewrite_model(request)
         await self._write(picked_response(self._decision.endpoints, headers, len(sent)))
         await self._write_all(request_body_responses(sent))
@@ -145,7 +151,7 @@ class Conversation:
 
     async def _answer_without_body(self, headers: dict[str, str]) -> IncomingRequest:
         # Nothing of the headers is looked at: it is taken for a GET.
-        self._place(self._desk.chooser.random_endpoints())
+        self._placed(self._desk.admission.enter_anywhere())
         await self._write(picked_response(self._decision.endpoints, {}, None))
         return IncomingRequest(headers, b"", "", "", b"", stream=False, subset=None)
 
@@ -159,13 +165,10 @@ class Conversation:
                 return bytes(body), subset_of(message)
         return None
 
-    def _place(self, endpoints: list[str]) -> None:
-        if not endpoints:
-            raise RequestError(LLMD_REFUSALS["no-endpoints"])
-        self._decision.endpoints = endpoints
+    def _placed(self, ticket: Ticket) -> None:
+        self._ticket = ticket
+        self._decision.endpoints = ticket.endpoints
         self._decision.picked_at = time.time()
-        self._placed = endpoints[0]
-        self._desk.chooser.begun(self._placed)
 
     async def _refuse(self, reply: Reply) -> None:
         self._decision.status = reply.status
@@ -179,7 +182,7 @@ class Conversation:
         headers: dict[str, str] = {}
         count = TokenCount(events=False)
         held = bytearray()
-        while (message := await self._read()) is not None:
+        while (message := await self._read_unless_evicted()) is not None:
             if message.HasField("response_headers"):
                 headers = read_headers(message.response_headers.headers)
                 self._response_began(headers, served_endpoint(message))
@@ -216,7 +219,10 @@ class Conversation:
     def _own_headers(self) -> dict[str, str]:
         served = self._decision.served or self._decision.endpoints[0]
         token = self._desk.chooser.session_token(served)
-        return {} if token is None else {"x-session-token": token}
+        own = {} if token is None else {"x-session-token": token}
+        if self._ticket is not None and self._ticket.queued_seconds is not None:
+            own["x-llm-d-flow-queue-duration-ms"] = str(int(self._ticket.queued_seconds * 1000))
+        return own
 
     def _response_over(self, count: TokenCount) -> None:
         decision = self._decision
@@ -228,10 +234,34 @@ class Conversation:
         self._over()
 
     def _over(self) -> None:
-        placed, self._placed = self._placed, None
-        if placed is not None:
-            self._desk.chooser.over(placed)
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self._desk.admission.leave(ticket)
         self._decision.ended_at = self._decision.ended_at or time.time()
+
+    async def _read_unless_evicted(self) -> ProcessingRequest | None:
+        """The next message; None as well when the request has to make room for another."""
+        evicted = None if self._ticket is None else self._ticket.evicted
+        if evicted is None:
+            return await self._read()
+        reading = asyncio.ensure_future(self._read())
+        try:
+            await asyncio.wait({reading, evicted}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not reading.done():
+                reading.cancel()
+        if not evicted.done():
+            return await reading
+        await self._evict()
+        return None
+
+    async def _evict(self) -> None:
+        reason = self._desk.config.eviction or "evicted"
+        self._decision.status = 429
+        self._decision.dropped_reason = reason
+        self._decision.outcome = "evicted"
+        body = b"request evicted by flow control"
+        await self._write(immediate_response(Reply(429, body, headers=((DROPPED_REASON, reason),))))
 
     # -- messages --------------------------------------------------------------------------
 

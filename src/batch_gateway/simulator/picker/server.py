@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from batch_gateway.simulator.picker.admission import Admission
 from batch_gateway.simulator.picker.chooser import Pod, PodChooser
 from batch_gateway.simulator.picker.config import PickerConfig
 from batch_gateway.simulator.picker.conversation import Conversation
@@ -41,6 +42,7 @@ class PickerServer:
         self.config = config
         self.objectives = objectives
         self.chooser = PodChooser(config, pods)
+        self.admission = Admission(config, self.chooser)
         self.decisions = Decisions(config.decisions_limit)
         self.port = port
         self._host = host
@@ -50,10 +52,12 @@ class PickerServer:
         """Take over changed settings; they hold for requests from now on."""
         self.config = config
         self.chooser.config = config
+        self.admission.configure(config)
         self.decisions.resize(config.decisions_limit)
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address cannot be had."""
+        self.admission.open()
         if self._server is not None:
             return
         _require_free(self._host, self.port)
@@ -69,10 +73,15 @@ class PickerServer:
         await server.start()
         self._server = server
 
+    def drain(self) -> None:
+        """Refuse what waits and what comes, until the next `start`; what is under way goes on."""
+        self.admission.drain()
+
     async def stop(self) -> None:
         """Break every stream off and stop listening. The decisions stay readable."""
         server, self._server = self._server, None
         if server is not None:
+            self.admission.drain()
             await server.stop(None)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
