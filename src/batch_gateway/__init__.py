@@ -5,6 +5,7 @@ from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.coalesce.policy import CoalescePolicy
+from batch_gateway.client.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
 from batch_gateway.client.endpoint import determine_endpoint
@@ -73,6 +74,7 @@ __all__ = [
     "FixedConcurrency",
     "GatewayConnectionError",
     "GatewayEvents",
+    "GatewayMetrics",
     "HTTPInferenceClient",
     "HTTPInferenceClientConfig",
     "Headers",

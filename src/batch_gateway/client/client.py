@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.cache.policy import CacheConfig
@@ -13,6 +13,7 @@ from batch_gateway.client.circuit_breaker import BreakerState, CircuitBreakerTra
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.coalesce.layer import CoalescingTransport
 from batch_gateway.client.concurrency.layer import ConcurrencyTransport
+from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
@@ -35,6 +36,9 @@ from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.client.transport import Transport
 from batch_gateway.durations import seconds
 
+if TYPE_CHECKING:
+    from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics, MetricsWatch
+
 __all__ = ["HTTPInferenceClient", "build_stack", "gateway_name"]
 
 
@@ -43,6 +47,7 @@ def build_stack(
     exchanger: HTTPExchanger,
     clock: Clock,
     events: GatewayEvents,
+    metrics: MetricsWatch | None = None,
 ) -> Transport:
     """The layers, innermost first; a request passes them from the bottom of this list up."""
     stack: Transport = _gateway_transport(config, exchanger, clock)
@@ -57,6 +62,7 @@ def build_stack(
             clock,
             on_limit=events.limit_changed,
             streams=config.stream_upstream,
+            metrics=metrics,
         )
     if config.rate_limit is not None:
         stack = RateLimitTransport(
@@ -117,6 +123,16 @@ def _gateway_transport(
     )
 
 
+def _metrics_watch(config: HTTPInferenceClientConfig, clock: Clock) -> MetricsWatch | None:
+    policy = config.concurrency
+    if not isinstance(policy, AdaptiveConcurrency) or policy.gateway_metrics is None:
+        return None
+    # A part of HTTP of its own, which is loaded only where it is used.
+    from batch_gateway.client.concurrency.metrics_watch import MetricsWatch  # noqa: PLC0415
+
+    return MetricsWatch(policy.gateway_metrics, config.tls, clock)
+
+
 def gateway_name(config: HTTPInferenceClientConfig) -> str:
     """What a gateway is called in events: where it is reached."""
     if config.unix_socket is not None:
@@ -150,7 +166,8 @@ class HTTPInferenceClient:
         self._clock = clock
         self._events = GatewayEvents(gateway or gateway_name(self._config), observers)
         self._exchanger = build_exchanger(self._config)
-        self._stack = build_stack(self._config, self._exchanger, clock, self._events)
+        self._metrics = _metrics_watch(self._config, clock)
+        self._stack = build_stack(self._config, self._exchanger, clock, self._events, self._metrics)
 
     @property
     def config(self) -> HTTPInferenceClientConfig:
@@ -165,6 +182,11 @@ class HTTPInferenceClient:
     def concurrency_limit(self) -> int | None:
         """How many attempts may be under way just now; None when nothing limits them."""
         return self._events.limit
+
+    @property
+    def metrics_statistics(self) -> MetricsStatistics | None:
+        """What came of looking at the gateway's own metrics; None where there are none."""
+        return None if self._metrics is None else self._metrics.statistics
 
     @property
     def requests_per_attempt(self) -> int:
@@ -198,6 +220,13 @@ class HTTPInferenceClient:
         """
         limit = seconds(self._config.connect_timeout)
         await self._exchanger.connect(deadline=self._clock.monotonic() + limit)
+
+    async def metrics_problems(self) -> list[str]:
+        """Look at the gateway's own metrics once; a sentence for each page that is of no use.
+
+        Such pages do no harm: they are left out until they can be read.
+        """
+        return [] if self._metrics is None else await self._metrics.problems()
 
     def blocking(self) -> BlockingInferenceClient:
         """This client for code without an event loop; use the result as a context manager."""

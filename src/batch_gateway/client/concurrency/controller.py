@@ -74,6 +74,7 @@ class AdaptiveController:
         self._regained_at = 0.0
         self._first_tokens = FirstTokens()
         self._headroom = Headroom()
+        self._advised = math.inf
         self._rounds = 0
         self._failures = 0
         self.limit = policy.initial
@@ -116,6 +117,11 @@ class AdaptiveController:
         if fits is not None:
             self._headroom.waited(fits, now)
             self._set_limit(now)
+
+    def advise(self, most: float, now: float) -> None:
+        """Keep to `most` until told otherwise, by whoever sees more of the gateway than we do."""
+        self._advised = most
+        self._set_limit(now)
 
     def _pass_time(self, now: float) -> None:
         self._area += self.in_flight * (now - self._now)
@@ -260,7 +266,7 @@ class AdaptiveController:
             return
         held.append(reading)
         self._rounds += 1
-        room = min(self._headroom.cap(self._used, now), self._refusals.ceiling)
+        room = min(self._cap(now), self._refusals.ceiling)
         if self._rounds >= _ROUNDS_BETWEEN_PROBES and self._base < 0.95 * room:
             held[:-1] = []
             self._rounds = self._side = 0
@@ -295,7 +301,7 @@ class AdaptiveController:
         best = self._best.reading
         if best is None or now - self._regained_at < max(5.0, 3 * best.mean_latency):
             return False
-        room = min(best.in_flight, self._headroom.cap(self._used, now), self._refusals.ceiling)
+        room = min(best.in_flight, self._cap(now), self._refusals.ceiling)
         if self._base > 0.9 * room:
             return False
         return reading.latency(self._tokens) < 1.1 * best.latency(self._tokens)
@@ -375,9 +381,12 @@ class AdaptiveController:
         """What was in flight in the last round."""
         return self._reference.in_flight if self._reference else float(self._policy.initial)
 
+    def _cap(self, now: float) -> float:
+        return min(self._advised, self._headroom.cap(self._used, now))
+
     def _set_limit(self, now: float) -> None:
         wanted = self._base
-        cap = self._headroom.cap(self._used, now)
+        cap = self._cap(now)
         if wanted > cap:
             wanted = cap
             if self._climbing:

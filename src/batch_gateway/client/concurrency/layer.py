@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -13,10 +13,14 @@ from batch_gateway.client.concurrency.controller import AdaptiveController
 from batch_gateway.client.concurrency.events import Ended, Outcome, Started
 from batch_gateway.client.concurrency.permits import Controller, FixedController, Permits
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
+from batch_gateway.client.concurrency.server_load import Standing
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import DeadlineExceededError, InferenceError
+
+if TYPE_CHECKING:
+    from batch_gateway.client.concurrency.metrics_watch import MetricsWatch
 
 __all__ = ["ConcurrencyStatistics", "ConcurrencyTransport"]
 
@@ -34,7 +38,8 @@ class ConcurrencyTransport:
 
     A permit is held while an attempt is under way and no longer: a request that waits out a
     backoff above this layer holds none. `on_limit` is told each new limit, the first included;
-    `streams` says that answers come token by token.
+    `streams` says that answers come token by token, and `metrics` is where an adaptive policy is
+    told how loaded the gateway is.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class ConcurrencyTransport:
         on_limit: Callable[[int], None] | None = None,
         *,
         streams: bool = False,
+        metrics: MetricsWatch | None = None,
     ) -> None:
         self._inner = inner
         self._clock = clock
@@ -58,6 +64,10 @@ class ConcurrencyTransport:
         self._streams = streams
         self._told = 0
         self._tell()
+        self._answered = 0
+        self._metrics = metrics
+        if metrics is not None:
+            metrics.attach(self._standing, self._advise)
 
     @property
     def statistics(self) -> ConcurrencyStatistics:
@@ -67,11 +77,14 @@ class ConcurrencyTransport:
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         """Raises DeadlineExceededError when the deadline passes before there is a permit."""
         started = await self._permit(request)
+        if self._metrics is not None:
+            self._metrics.wake()
         ended = Ended(Outcome.ABANDONED)
         try:
             if self._streams or request.sink is not None:
                 request = self._listening(request, started)
             response = await self._inner.send(request)
+            self._answered += 1
             usage = response.usage
             ended = Ended(Outcome.OK, tokens=0 if usage is None else usage.output_tokens)
         except InferenceError as error:
@@ -104,6 +117,16 @@ class ConcurrencyTransport:
                 attempts=request.attempt - 1,
             ) from None
 
+    def _standing(self) -> Standing:
+        controller = self._controller
+        return Standing(controller.in_flight, controller.limit, self._answered)
+
+    def _advise(self, most: float) -> None:
+        if isinstance(self._controller, AdaptiveController):
+            self._controller.advise(most, self._clock.monotonic())
+            self._permits.grant()
+            self._tell()
+
     def _tell(self) -> None:
         limit = self._controller.limit
         if limit != self._told:
@@ -112,5 +135,7 @@ class ConcurrencyTransport:
                 self._on_limit(limit)
 
     async def aclose(self) -> None:
+        if self._metrics is not None:
+            await self._metrics.aclose()
         await self._permits.aclose()
         await self._inner.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batch_gateway.client.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.config_checks import require_count
 from batch_gateway.errors import ConfigError
 
@@ -29,12 +30,14 @@ class AdaptiveConcurrency:
         minimum, maximum: it never leaves these.
         worthwhile: the least elasticity of throughput that a higher limit must show: 0.15 means
             that ten per cent more in flight must bring one and a half per cent more answers.
+        gateway_metrics: pages on which the gateway says how loaded it is; None for none.
     """
 
     initial: int = 16
     minimum: int = 1
     maximum: int = 10_000
     worthwhile: float = 0.15
+    gateway_metrics: GatewayMetrics | None = None
 
     def __post_init__(self) -> None:
         for name in ("initial", "minimum", "maximum"):

@@ -1,4 +1,4 @@
-"""The request line and headers of a POST, built from templates so that little is done twice."""
+"""Request lines and headers; those of a POST from templates, so that little is done twice."""
 
 from __future__ import annotations
 
@@ -54,6 +54,16 @@ class RequestHeads:
             template = self._remember(key, path, headers)
         values.append(length)
         return (template % tuple(values)).encode("latin-1")
+
+    def build_get(self, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
+        """The whole of a GET. Raises InvalidRequestError for what cannot be sent."""
+        if not _PATH.fullmatch(path):
+            raise InvalidRequestError(f"{path!r} is not a path that a request can be sent to")
+        _check(headers)
+        pairs = merge_headers(self._origin, tuple(headers))
+        lines = [f"GET {self._prefix}{path} HTTP/1.1", f"Host: {self._host}"]
+        lines += [f"{name}: {value}" for name, value in pairs]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def _remember(self, key: tuple[str, ...], path: str, headers: Sequence[tuple[str, str]]) -> str:
         template = self._template(path, headers)

@@ -1,0 +1,99 @@
+"""A page that is looked at again and again, such as a server's metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
+from batch_gateway.client.http.connection import Connection
+from batch_gateway.client.http.dial import Dialler
+from batch_gateway.client.http.request_head import RequestHeads
+from batch_gateway.client.http.target import Target
+from batch_gateway.config_checks import PathLike
+from batch_gateway.errors import BadResponseError, GatewayConnectionError
+from batch_gateway.version import __version__
+
+__all__ = ["WatchedPage"]
+
+_HEADERS = (
+    ("User-Agent", f"batch-gateway/{__version__}"),
+    ("Accept", "text/plain;version=0.0.4, */*;q=0.5"),
+    # A connection each time: between two looks an idle one may have been closed unseen.
+    ("Connection", "close"),
+)
+
+
+class WatchedPage:
+    """One URL, asked for with the bearer token that a file holds at the time.
+
+    Raises ConfigError when a certificate cannot be used.
+
+    Attributes:
+        name: the URL for messages, without a query, which may hold a secret.
+    """
+
+    def __init__(
+        self, url: str, tls: TLSConfig, *, max_bytes: int, token_file: PathLike | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        self.name = parts._replace(query="").geturl()
+        self._path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        self._token_file = token_file
+        target = Target.of(HTTPInferenceClientConfig(f"{parts.scheme}://{parts.netloc}"))
+        self._heads = RequestHeads(target.host_header, "", _HEADERS)
+        self._dialler = Dialler(
+            target,
+            tls.ssl_context() if target.tls else None,
+            math.inf,  # the deadline of a look is limit enough
+            partial(Connection, target.name, max_bytes, _nobody_counts),
+        )
+
+    async def read(self, *, deadline: float) -> bytes:
+        """The body of a 200, by `deadline` in `time.monotonic()` seconds.
+
+        Raises GatewayConnectionError and its kinds, RequestTimeoutError, and BadResponseError for
+        any other status or a body that is too large.
+        """
+        head = self._heads.build_get(self._path, self._token())
+        connection = await self._dialler.dial(deadline)
+        left = max(0.0, deadline - time.monotonic())
+        expiry = asyncio.get_running_loop().call_later(left, connection.expire)
+        try:
+            response = await connection.begin(head, b"", deadline)
+            connection.close()
+        except BaseException:
+            connection.abort()
+            raise
+        finally:
+            expiry.cancel()
+            await connection.wait_lost()
+        if response.status_code != 200:
+            raise BadResponseError(f"the answer was HTTP {response.status_code}")
+        return response.body
+
+    def _token(self) -> tuple[tuple[str, str], ...]:
+        if self._token_file is None:
+            return ()
+        path = os.fspath(self._token_file)
+        try:
+            lines = Path(path).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise GatewayConnectionError(f"the token in {path} cannot be read") from error
+        token = lines[0].strip() if lines else ""
+        if not token or not all("!" <= character <= "~" for character in token):
+            raise GatewayConnectionError(f"{path} holds no token in its first line")
+        return (("Authorization", f"Bearer {token}"),)
+
+    def close(self) -> None:
+        """Give up dialling. Cancel a look that is under way."""
+        self._dialler.close()
+
+
+def _nobody_counts(_: Connection) -> None:
+    """Connections are made one at a time, and belong to no pool."""
