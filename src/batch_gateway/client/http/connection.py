@@ -9,6 +9,7 @@ from typing import cast
 
 from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.connection_errors import broken_error, closed_error
+from batch_gateway.client.http.dial import Dialled
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.response_reader import ResponseReader
 from batch_gateway.client.http.upload import Upload
@@ -23,7 +24,7 @@ _READ_AHEAD_ROUNDS = 10
 _NEVER = float("inf")
 
 
-class Connection(asyncio.Protocol):
+class Connection(Dialled):
     """The protocol of one socket, plain or TLS. One exchange at a time.
 
     Attributes:
@@ -49,6 +50,7 @@ class Connection(asyncio.Protocol):
         "reusable",
     )
 
+    awaited = "the TLS handshake was not over"
     _transport: asyncio.Transport
 
     def __init__(
@@ -127,7 +129,7 @@ class Connection(asyncio.Protocol):
         """
         return self.reusable and not self._poll(0)
 
-    async def read_ahead(self) -> None:
+    async def opened(self, *, tls: bool) -> None:
         """Let the event loop read what has arrived right behind a TLS handshake.
 
         A TLS 1.3 server looks at our certificate after our side of the handshake is done, and
@@ -136,6 +138,8 @@ class Connection(asyncio.Protocol):
 
         Raises TLSError or GatewayConnectionError when the connection is lost already.
         """
+        if not tls:
+            return
         for _ in range(_READ_AHEAD_ROUNDS):
             if not self._poll(0):
                 break

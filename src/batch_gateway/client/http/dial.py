@@ -6,17 +6,18 @@ import asyncio
 import socket
 import ssl
 import time
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar, Generic, TypeVar
 
 from batch_gateway.client.http.addresses import Address, Addresses
-from batch_gateway.client.http.connection import Connection
 from batch_gateway.client.http.connection_errors import closed_error, dial_error
 from batch_gateway.client.http.race import first_to_connect
 from batch_gateway.client.http.target import Target
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import InferenceError, RequestTimeoutError
 
-__all__ = ["Dialler"]
+__all__ = ["Dialled", "Dialler"]
 
 # A peer that died without a word is noticed after about two minutes, not never: an answer may
 # be minutes away, and middleboxes forget connections that are silent for so long.
@@ -28,7 +29,32 @@ _TLS_FAREWELL = 1.0
 _FULL_QUEUE_WAIT = 0.02
 
 
-class Dialler:
+class Dialled(asyncio.Protocol):
+    """The protocol of a connection that a `Dialler` makes.
+
+    Attributes:
+        awaited: what `opened` waits for, for the message when it takes too long.
+    """
+
+    __slots__ = ()
+    awaited: ClassVar[str]
+
+    @abstractmethod
+    async def opened(self, *, tls: bool) -> None:
+        """Whatever must happen on a new connection before it is used.
+
+        Raises InferenceError when it cannot be used; the connection is then aborted.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop the connection now."""
+
+
+D = TypeVar("D", bound=Dialled)
+
+
+class Dialler(Generic[D]):
     """Dials one target. `close()` fails the dials under way.
 
     Bound to the event loop of its first dial, as connections are.
@@ -39,7 +65,7 @@ class Dialler:
         target: Target,
         context: ssl.SSLContext | None,
         connect_timeout: float,
-        make_connection: Callable[[], Connection],
+        make_connection: Callable[[], D],
     ) -> None:
         self._target = target
         self._context = context
@@ -49,7 +75,7 @@ class Dialler:
         self._under_way: set[asyncio.Timeout] = set()
         self._closed = False
 
-    async def dial(self, deadline: float) -> Connection:
+    async def dial(self, deadline: float) -> D:
         """A new connection, before `deadline` (monotonic seconds) and the connect timeout.
 
         Raises GatewayConnectionError, TLSError, RequestTimeoutError.
@@ -82,7 +108,7 @@ class Dialler:
             if not timeout.expired():
                 timeout.reschedule(0.0)
 
-    async def _connect(self, phase: _Phase) -> Connection:
+    async def _connect(self, phase: _Phase) -> D:
         loop, context, path = asyncio.get_running_loop(), self._context, self._target.unix_socket
         if path is None:
             sock = await self._connect_tcp(phase)
@@ -99,12 +125,12 @@ class Dialler:
             server_hostname=None if context is None else self._target.host,
             ssl_shutdown_timeout=None if context is None else _TLS_FAREWELL,
         )
-        if context is not None:
-            try:
-                await connection.read_ahead()
-            except BaseException:
-                connection.abort()
-                raise
+        phase.name = connection.awaited
+        try:
+            await connection.opened(tls=context is not None)
+        except BaseException:
+            connection.abort()
+            raise
         return connection
 
     async def _connect_tcp(self, phase: _Phase) -> socket.socket:

@@ -9,7 +9,8 @@ from batch_gateway.client.config import HTTPInferenceClientConfig
 
 __all__ = ["Target"]
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+# The last two are those of GAIE's endpoint picker.
+_DEFAULT_PORTS = {"http": 80, "https": 443, "grpc": 9002, "grpcs": 9002}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Target:
         return cls(
             host=host,
             port=port,
-            tls=url.scheme == "https",
+            tls=url.scheme in ("https", "grpcs"),
             unix_socket=path,
             host_header=shown_host if port == default_port else f"{shown_host}:{port}",
             path_prefix=url.path.rstrip("/"),

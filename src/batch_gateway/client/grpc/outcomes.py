@@ -1,0 +1,124 @@
+"""How calls end, as errors: from a status, a reset, or an HTTP response that is not gRPC's."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from batch_gateway.client.grpc.contract import GrpcStatusError
+from batch_gateway.client.grpc.frames import ErrorCode, code_name
+from batch_gateway.client.grpc.header_blocks import ResponseHeaders
+from batch_gateway.errors import (
+    BadResponseError,
+    GatewayConnectionError,
+    InferenceError,
+    StaleConnectionError,
+)
+
+__all__ = [
+    "NOT_PROCESSED",
+    "Status",
+    "broken_rule",
+    "no_http2",
+    "not_processed",
+    "reset_error",
+    "response_problem",
+    "status_outcome",
+]
+
+NOT_PROCESSED = "not_processed"
+"""The `code` of an error after which the server is known not to have looked at the call."""
+
+
+class Status(IntEnum):
+    """google.rpc.Code."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    DEADLINE_EXCEEDED = 4
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+# gRPC's "HTTP to gRPC Status Code Mapping", for answers that something in between gave.
+_STATUS_OF_HTTP = {
+    400: Status.INTERNAL,
+    401: Status.UNAUTHENTICATED,
+    403: Status.PERMISSION_DENIED,
+    404: Status.UNIMPLEMENTED,
+    429: Status.UNAVAILABLE,
+    502: Status.UNAVAILABLE,
+    503: Status.UNAVAILABLE,
+    504: Status.UNAVAILABLE,
+}
+
+# "gRPC over HTTP2", Errors; all others are INTERNAL.
+_STATUS_OF_RESET = {
+    ErrorCode.CANCEL: Status.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: Status.RESOURCE_EXHAUSTED,
+    ErrorCode.INADEQUATE_SECURITY: Status.PERMISSION_DENIED,
+}
+
+
+def response_problem(headers: ResponseHeaders, peer: str) -> Exception | None:
+    """Why the headers of a response cannot lead to messages, or None."""
+    if headers.http_status != 200:
+        code = _STATUS_OF_HTTP.get(headers.http_status or 0, Status.UNKNOWN)
+        return GrpcStatusError(code, f"{peer} answered HTTP {headers.http_status}")
+    if not headers.content_type.startswith("application/grpc"):
+        said = headers.content_type[:80] or "none"
+        return BadResponseError(f"{peer} did not answer as gRPC (content type: {said})")
+    if headers.encoding != "identity":
+        return BadResponseError(
+            f"{peer} compresses its messages ({headers.encoding[:40]}), which it was not asked to"
+        )
+    return None
+
+
+def status_outcome(trailers: ResponseHeaders, peer: str, *, incomplete: bool) -> Exception | None:
+    """How a call ended that ended with `trailers`; None is OK.
+
+    `incomplete` says that a message had begun and not ended.
+    """
+    code = trailers.grpc_status
+    if code is None:
+        return BadResponseError(f"{peer} ended the call without a status")
+    if code == Status.OK and incomplete:
+        return BadResponseError(f"{peer} ended the call in the middle of a message")
+    if code == Status.OK:
+        return None
+    return GrpcStatusError(Status.UNKNOWN if code < 0 else code, trailers.grpc_message)
+
+
+def reset_error(code: int, peer: str) -> Exception:
+    """What RST_STREAM means to the call."""
+    if code == ErrorCode.REFUSED_STREAM:
+        return GatewayConnectionError(f"{peer} refused the call unseen", code=NOT_PROCESSED)
+    status = Status.INTERNAL if code > max(ErrorCode) else _status_of_reset(ErrorCode(code))
+    return GrpcStatusError(status, f"{peer} reset the call ({code_name(code)})")
+
+
+def not_processed(peer: str, reason: str) -> InferenceError:
+    """For calls that a server which goes away has not looked at."""
+    return StaleConnectionError(f"{peer} {reason} before it took the call", code=NOT_PROCESSED)
+
+
+def broken_rule(problem: str, peer: str) -> InferenceError:
+    return BadResponseError(f"{peer} broke the rules of HTTP/2: {problem}")
+
+
+def no_http2(first_bytes: bytes, problem: str, peer: str) -> InferenceError:
+    """The server's very first bytes were not those of HTTP/2."""
+    if first_bytes.startswith(b"HTTP/1"):
+        problem = "it answered as an HTTP/1 server"
+    elif first_bytes.startswith(b"\x15\x03"):
+        problem = "it expects TLS; use grpcs://"
+    return GatewayConnectionError(f"{peer} does not speak HTTP/2: {problem}")
+
+
+def _status_of_reset(code: ErrorCode) -> Status:
+    return _STATUS_OF_RESET.get(code, Status.INTERNAL)

@@ -1,0 +1,81 @@
+"""Both event loops, and servers and channels that end with the test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from batch_gateway.client.grpc.channel import Http2Channel
+from batch_gateway.client.http.target import Target
+from tests.client.grpc.grpcio_server import GrpcioServer
+from tests.client.http.native.raw_server import Script, Server, wait_until
+
+BOTH_LOOPS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+]
+
+
+@pytest.fixture(params=BOTH_LOOPS)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    return request.param
+
+
+class Bench:
+    """Starts servers and channels for one test, and ends them."""
+
+    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
+        self._stack = stack
+
+    async def grpcio(self, *options: tuple[str, Any]) -> tuple[GrpcioServer, Http2Channel]:
+        server = GrpcioServer(options)
+        port = await server.start()
+        self._stack.push_async_callback(server.stop)
+        return server, self.channel(port)
+
+    async def raw(self, script: Script, **settings: Any) -> tuple[Server, Http2Channel]:
+        """A server that does what the script says, byte by byte."""
+        server = Server(script)
+        await server.start()
+        self._stack.push_async_callback(server.stop)
+        return server, self.channel(server.port, **settings)
+
+    def channel(self, port: int, host: str = "127.0.0.1", **settings: Any) -> Http2Channel:
+        name = f"{host}:{port}"
+        target = Target(host, port, settings.get("context") is not None, None, name, "", name)
+        channel = Http2Channel(target, **settings)
+        self._stack.push_async_callback(channel.aclose)
+        return channel
+
+
+@pytest.fixture
+async def bench(anyio_backend: object) -> AsyncIterator[Bench]:
+    """Fails the test that leaves a task, or an exception that nobody looked at."""
+    loop = asyncio.get_running_loop()
+    complaints: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    async with contextlib.AsyncExitStack() as stack:
+        yield Bench(stack)
+    await wait_until(lambda: not leftover_tasks())
+    gc.collect()
+    await asyncio.sleep(0)
+    loop.set_exception_handler(None)
+    assert complaints == []
+
+
+def leftover_tasks() -> list[str]:
+    """What still runs, apart from the test runner's own and grpcio's."""
+    mine = asyncio.current_task()
+    others = [str(task.get_coro()) for task in asyncio.all_tasks() if task is not mine]
+    return [task for task in others if "TestRunner" not in task and "grpc._cython" not in task]
+
+
+def soon(seconds: float = 10.0) -> float:
+    """A deadline."""
+    return time.monotonic() + seconds
