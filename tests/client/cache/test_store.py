@@ -8,10 +8,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from batch_gateway.client.cache import store_thread
 from batch_gateway.client.cache.place import check_place
 from batch_gateway.client.cache.store import AnswerStore, StoredAnswer
 from batch_gateway.client.cache.store_thread import StoreThread
@@ -147,6 +150,54 @@ def test_a_disk_that_cannot_be_written_costs_the_cache_and_nothing_else(
     folder = tmp_path / "gone"
     assert found(folder / "c", range(3)) == [False] * 3
     assert "is not used any more" in caplog.text
+
+
+def test_any_number_of_keys_is_looked_up_at_once_and_each_has_its_own_answer(
+    tmp_path: Path,
+) -> None:
+    store = opened(tmp_path / "c")
+    store.write({name(n): answer(str(n)) for n in range(0, 2000, 2)}, (), 0.0)
+    for keys in (range(0), range(1), range(7, 10), range(256), range(1990, 2010), range(2000)):
+        found = store.find([name(n) for n in keys], 0.0)
+        assert found == {name(n): answer(str(n)) for n in keys if n % 2 == 0 and n < 2000}
+    store.close()
+
+
+def test_all_that_were_used_count_as_used_last(tmp_path: Path) -> None:
+    store = opened(tmp_path / "c")
+    store.write({name(n): answer("x", size=2_000) for n in range(300)}, (), 0.0)
+    store.write({}, {name(n) for n in range(290)}, 1.0)
+    store.write({name(n): answer("x", size=2_000) for n in range(300, 500)}, (), 2.0)
+    kept = set(store.find([name(n) for n in range(500)], 2.0))
+    assert not kept & {name(n) for n in range(290, 300)}
+    assert kept >= {name(n) for n in range(300, 500)}
+    store.close()
+
+
+def test_a_disk_that_hangs_is_waited_for_only_so_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+
+    class Hanging(AnswerStore):
+        def find(self, keys: Sequence[bytes], now: float) -> dict[bytes, StoredAnswer]:
+            let_go.wait(20)
+            return super().find(keys, now)
+
+    monkeypatch.setattr("batch_gateway.client.cache.store_worker.AnswerStore", Hanging)
+    monkeypatch.setattr(store_thread, "LONGEST_LOOK_UP", 0.02)
+    fill_and_close(tmp_path / "c", range(2))
+
+    async def look() -> list[StoredAnswer | None]:
+        store = thread(tmp_path / "c")
+        given_up = await asyncio.gather(store.get(name(0)), store.get(name(1)))
+        monkeypatch.setattr(store_thread, "LONGEST_LOOK_UP", 20.0)
+        let_go.set()
+        found = await store.get(name(1))
+        await store.close()
+        return [*given_up, found]
+
+    assert asyncio.run(look()) == [None, None, answer("1")]
 
 
 def refusal(path: Path) -> str:

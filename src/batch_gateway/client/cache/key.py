@@ -49,9 +49,10 @@ def answer_key(
         body = b"=" + request.body
     if not body:
         return None
-    relevant = sorted(
+    relevant = [
         (name.lower(), value) for name, value in (*headers, *request.headers) if _matters(name)
-    )
+    ]
+    relevant.sort()
     identity = _encode([_VERSION, namespace, request.endpoint, request.model, relevant])
     # The identity is JSON and so tells its own end: nothing in it can pass for body.
     return hashlib.sha256(identity + body).digest()

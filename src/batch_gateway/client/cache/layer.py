@@ -15,7 +15,7 @@ from batch_gateway.client.cache.key import answer_key
 from batch_gateway.client.cache.place import check_place
 from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.cache.store import StoredAnswer
-from batch_gateway.client.cache.store_thread import StoreThread
+from batch_gateway.client.cache.store_thread import LONGEST_LOOK_UP, StoreThread
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
@@ -24,9 +24,6 @@ from batch_gateway.errors import DeadlineExceededError, InferenceError
 from batch_gateway.wire.headers import Headers
 
 __all__ = ["CacheTransport"]
-
-
-_LONGEST_LOOK_UP = 2.0
 
 
 class _ErrorOnly(msgspec.Struct):
@@ -70,7 +67,8 @@ class CacheTransport:
         self._namespace = namespace if config.namespace is None else config.namespace
         self._headers = tuple(headers)
         self._on_look_up = on_look_up
-        self._flights: dict[bytes, _Flight] = {}
+        # Who is being sent; None as long as nobody else waits for it.
+        self._flights: dict[bytes, _Flight | None] = {}
         self._thread: StoreThread | None = None
         self._closed = False
 
@@ -93,15 +91,17 @@ class CacheTransport:
         key = answer_key(request, self._namespace, self._headers)
         if key is None:
             return await self._inner.send(request)
-        flight = self._flights.get(key)
-        if flight is None:
-            self._flights[key] = deque()
-            return await self._lead(key, request)
-        return await self._follow(key, flight, request)
+        if key in self._flights:
+            return await self._follow(key, request)
+        self._flights[key] = None
+        return await self._lead(key, request)
 
     async def _lead(self, key: bytes, request: PreparedRequest) -> InferenceResponse:
         try:
-            response = await self._look_up_or_send(key, request)
+            response = await self._look_up(key, request)
+            if response is None:
+                response = await self._inner.send(request)
+                self._keep(key, response)
         except DeadlineExceededError:
             self._hand_over(key)
             raise
@@ -114,32 +114,37 @@ class CacheTransport:
         self._land(key, response)
         return response
 
-    async def _look_up_or_send(self, key: bytes, request: PreparedRequest) -> InferenceResponse:
-        kept = await self._look_up(key, request)
-        if kept is not None:
-            self._tell("hit")
-            return self._answer(request, kept.body, kept.content_type)
-        self._tell("miss")
-        response = await self._inner.send(request)
-        if response.status_code == 200 and not self._closed and not _is_error(response.body):
-            answer = StoredAnswer(response.body, _content_type(response), self._clock.wall_time())
-            self._store.put(key, answer)
-        return response
-
-    async def _look_up(self, key: bytes, request: PreparedRequest) -> StoredAnswer | None:
-        if self._closed:
+    async def _look_up(self, key: bytes, request: PreparedRequest) -> InferenceResponse | None:
+        kept = None
+        if not self._closed:
+            remaining = request.deadline - self._clock.monotonic()
+            if remaining > LONGEST_LOOK_UP:
+                kept = await self._store.get(key)
+            else:
+                kept = await self._look_up_within(remaining, key)
+        if kept is None:
+            self._tell("miss")
             return None
-        limit = min(_LONGEST_LOOK_UP, request.deadline - self._clock.monotonic())
+        self._tell("hit")
+        return self._answer(request, kept.body, kept.content_type)
+
+    async def _look_up_within(self, limit: float, key: bytes) -> StoredAnswer | None:
         try:
             async with asyncio.timeout(limit):
                 return await self._store.get(key)
         except TimeoutError:
             return None  # a disk that hangs costs the cache's help, not the request
 
-    async def _follow(
-        self, key: bytes, flight: _Flight, request: PreparedRequest
-    ) -> InferenceResponse:
+    def _keep(self, key: bytes, response: InferenceResponse) -> None:
+        if response.status_code == 200 and not self._closed and not _is_error(response.body):
+            answer = StoredAnswer(response.body, _content_type(response), self._clock.wall_time())
+            self._store.put(key, answer)
+
+    async def _follow(self, key: bytes, request: PreparedRequest) -> InferenceResponse:
         legacy: asyncio.Future[_Legacy] = asyncio.get_running_loop().create_future()
+        flight = self._flights[key]
+        if flight is None:
+            flight = self._flights[key] = deque()
         flight.append(legacy)
         remaining = request.deadline - self._clock.monotonic()
         try:
@@ -170,7 +175,7 @@ class CacheTransport:
         del self._flights[key]
 
     def _land(self, key: bytes, legacy: InferenceResponse | InferenceError) -> None:
-        for follower in self._flights.pop(key):
+        for follower in self._flights.pop(key) or ():
             if not follower.done():
                 follower.set_result(legacy)
 
@@ -212,7 +217,11 @@ class CacheTransport:
 
 
 def _content_type(response: InferenceResponse) -> str:
-    return response.headers.get("content-type", "application/json")
+    # Looked for where it is: an index of all headers would be made for this one look-up.
+    for name, value in response.headers.raw:
+        if name.lower() == b"content-type":
+            return value.decode("latin-1").strip()
+    return "application/json"
 
 
 def _is_error(body: bytes) -> bool:

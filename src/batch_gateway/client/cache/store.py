@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -22,7 +24,12 @@ _VERSION = 1
 _BUSY_SECONDS = 0.2
 _ROW_OVERHEAD = 160
 _CANDIDATES = 500
+# Many in one statement, since each gives up Python's lock and waits to get it back; but no more
+# than 999 values, which is where older versions of SQLite end.
+_KEYS_AT_ONCE = 256
+_ROWS_AT_ONCE = 128
 _WAL_BYTES = 16 * 2**20
+_PAGE_CACHE_KIB = 8 * 1024
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -37,6 +44,11 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE INDEX IF NOT EXISTS answers_by_use ON answers (used);
 CREATE INDEX IF NOT EXISTS answers_by_age ON answers (created);
 """
+_INSERT = (
+    "INSERT OR REPLACE INTO answers (key, content_type, body, checksum, created, used) VALUES "
+)
+_COLUMNS = "key, body, content_type, created, checksum"
+_ROW = "(?, ?, ?, ?, ?, ?)"
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
@@ -74,6 +86,9 @@ class AnswerStore:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        # Less often than by default, so that a page that changes many times is copied once.
+        run(f"PRAGMA wal_autocheckpoint = {_WAL_BYTES // 4096}")
+        run(f"PRAGMA cache_size = -{_PAGE_CACHE_KIB}")
         if run("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
             if run("PRAGMA user_version").fetchone()[0] == _VERSION:
                 return
@@ -87,15 +102,20 @@ class AnswerStore:
 
     def get(self, key: bytes, now: float) -> StoredAnswer | None:
         """The answer, unless there is none, it is too old, or its bytes have changed."""
-        row = self._connection.execute(
-            "SELECT body, content_type, created, checksum FROM answers WHERE key = ?", (key,)
-        ).fetchone()
-        if row is None:
-            return None
-        body, content_type, created, checksum = row
-        if now - created > self._max_age or zlib.crc32(body) != checksum:
-            return None
-        return StoredAnswer(body, content_type, created)
+        return self.find((key,), now).get(key)
+
+    def find(self, keys: Sequence[bytes], now: float) -> dict[bytes, StoredAnswer]:
+        """What `get` gives for each of the keys that have an answer."""
+        found: dict[bytes, StoredAnswer] = {}
+        for some, places in _in_lots(keys):
+            rows = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM answers WHERE key IN ({places})",  # noqa: S608 - "?,?"
+                some,
+            )
+            for key, body, content_type, created, checksum in rows:
+                if now - created <= self._max_age and zlib.crc32(body) == checksum:
+                    found[key] = StoredAnswer(body, content_type, created)
+        return found
 
     def write(
         self, answers: Mapping[bytes, StoredAnswer], used: Collection[bytes], now: float
@@ -111,25 +131,32 @@ class AnswerStore:
                 if _size(answer) <= self._max_bytes // 4
             }
             self._make_room(sum(map(_size, kept.values())), now)
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO answers"
-                " (key, content_type, body, checksum, created, used) VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    (key, a.content_type, a.body, zlib.crc32(a.body), a.created, now)
-                    for key, a in kept.items()
-                ),
-            )
+            self._insert(kept, now)
             run("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 run("ROLLBACK")
             raise
 
-    def _touch(self, used: Iterable[bytes], now: float) -> None:
-        self._connection.executemany(
-            "UPDATE answers SET used = ? WHERE key = ? AND used < ?",
-            ((now, key, now) for key in used),
-        )
+    def _touch(self, used: Collection[bytes], now: float) -> None:
+        for keys, places in _in_lots(sorted(used)):
+            self._connection.execute(
+                f"UPDATE answers SET used = ? WHERE used < ? AND key IN ({places})",  # noqa: S608
+                (now, now, *keys),
+            )
+
+    def _insert(self, answers: Mapping[bytes, StoredAnswer], now: float) -> None:
+        # In the order of their keys, so that neighbours in the index are written together.
+        rows = [
+            (key, a.content_type, a.body, zlib.crc32(a.body), a.created, now)
+            for key, a in sorted(answers.items(), key=itemgetter(0))
+        ]
+        whole = len(rows) - len(rows) % _ROWS_AT_ONCE
+        statement = _INSERT + ", ".join([_ROW] * _ROWS_AT_ONCE)
+        for start in range(0, whole, _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            self._connection.execute(statement, tuple(chain.from_iterable(some)))
+        self._connection.executemany(_INSERT + _ROW, rows[whole:])
 
     def _make_room(self, incoming: int, now: float) -> None:
         """Drop what is too old and then what was used longest ago, until `incoming` bytes fit."""
@@ -162,6 +189,17 @@ class AnswerStore:
     def close(self) -> None:
         self._connection.close()
         vacate(self.file)
+
+
+def _in_lots(keys: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], str]]:
+    """The keys, some at a time, with as many question marks.
+
+    Lots come in few sizes, so that few statements are prepared; to fill one a key is repeated.
+    """
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        some = keys[start : start + _KEYS_AT_ONCE]
+        size = 1 << (len(some) - 1).bit_length()
+        yield (*some, *[some[-1]] * (size - len(some))), ",".join("?" * size)
 
 
 def _size(answer: StoredAnswer) -> int:

@@ -8,56 +8,56 @@ import queue
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import msgspec
 
 from batch_gateway.client.cache.store import AnswerStore, StoredAnswer, is_busy, is_damage
 
-__all__ = ["Command", "Found", "Keep", "Lookup", "StoreWorker"]
+__all__ = ["Errands", "StoreWorker"]
 
 _log = logging.getLogger("batch_gateway.cache")
 
 # Answers of so many seconds, or so many of them, are written together.
 _WRITE_EVERY = 0.05
-_MOST_PENDING = 512
+_MOST_PENDING = 2048
 # Switching a new file to WAL does not wait for others that do the same.
 _OPEN_ATTEMPTS = 40
 _OPEN_WAIT = 0.05
 
 
-class Lookup(msgspec.Struct, frozen=True):
-    """Somebody waits for what is kept under `key`."""
+@dataclass(slots=True)
+class Errands:
+    """What one turn of the event loop wants: going to another thread costs more than a look-up.
 
-    key: bytes
-    found: asyncio.Future[StoredAnswer | None]
+    Attributes:
+        keys, waiting: somebody waits for what is kept under each of the keys.
+        answers: to be written some time soon.
+        limit: ends the wait.
+    """
 
-
-class Keep(msgspec.Struct, frozen=True):
-    """An answer to be written some time soon."""
-
-    key: bytes
-    answer: StoredAnswer
-
-
-Command = Lookup | Keep | None
-"""None ends the thread."""
-
-Found = Sequence[tuple[Lookup, StoredAnswer | None]]
+    keys: list[bytes] = field(default_factory=list[bytes])
+    waiting: list[asyncio.Future[StoredAnswer | None]] = field(
+        default_factory=list["asyncio.Future[StoredAnswer | None]"]
+    )
+    answers: dict[bytes, StoredAnswer] = field(default_factory=dict[bytes, StoredAnswer])
+    limit: asyncio.TimerHandle | None = None
 
 
 class StoreWorker:
-    """`run` is the thread. `deliver` and `written` are called from it with what was done."""
+    """`run` is the thread. `deliver` and `written` are called from it with what was done.
+
+    None among the errands ends the thread.
+    """
 
     def __init__(
         self,
         path: Path,
         limits: tuple[int, float],
         wall_time: Callable[[], float],
-        deliver: Callable[[Found], None],
+        deliver: Callable[[Errands, Sequence[StoredAnswer | None]], None],
         written: Callable[[list[bytes]], None],
     ) -> None:
-        self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self.errands: queue.SimpleQueue[Errands | None] = queue.SimpleQueue()
         self._path = path
         self._limits = limits
         self._wall_time = wall_time
@@ -74,8 +74,8 @@ class StoreWorker:
         ending = False
         while not ending:
             lookups, ending = self._take()
-            if lookups:
-                self._deliver([(lookup, self._get(lookup.key)) for lookup in lookups])
+            for lookup in lookups:
+                self._deliver(lookup, self._find(lookup.keys))
             if self._pending and (ending or self._is_due()):
                 self._write(insist=ending)
         if self._store is not None:
@@ -88,19 +88,19 @@ class StoreWorker:
     def _is_due(self) -> bool:
         return len(self._answers) >= _MOST_PENDING or time.monotonic() >= self._write_at
 
-    def _take(self) -> tuple[list[Lookup], bool]:
+    def _take(self) -> tuple[list[Errands], bool]:
         """Everything that waits to be done, or what comes until the next write is due."""
         timeout = max(0.0, self._write_at - time.monotonic()) if self._pending else None
-        lookups: list[Lookup] = []
+        lookups: list[Errands] = []
         try:
-            command = self.commands.get(timeout=timeout)
-            while command is not None:
-                if isinstance(command, Keep):
+            errands = self.errands.get(timeout=timeout)
+            while errands is not None:
+                if errands.answers:
                     self._plan_write()
-                    self._answers[command.key] = command.answer
-                else:
-                    lookups.append(command)
-                command = self.commands.get_nowait()
+                    self._answers |= errands.answers
+                if errands.keys:
+                    lookups.append(errands)
+                errands = self.errands.get_nowait()
         except queue.Empty:
             return lookups, False
         return lookups, True
@@ -109,21 +109,19 @@ class StoreWorker:
         if not self._pending:
             self._write_at = time.monotonic() + _WRITE_EVERY
 
-    def _get(self, key: bytes) -> StoredAnswer | None:
-        answer = self._answers.get(key)
-        if answer is None:
-            store = self._open()
-            if store is None:
-                return None
+    def _find(self, keys: Sequence[bytes]) -> list[StoredAnswer | None]:
+        found = {key: self._answers[key] for key in keys if key in self._answers}
+        elsewhere = [key for key in keys if key not in found]
+        store = self._open() if elsewhere else None
+        if store is not None:
             try:
-                answer = store.get(key, self._wall_time())
+                found |= store.find(elsewhere, self._wall_time())
             except sqlite3.Error as error:
                 self._failed(error)
-                return None
-        if answer is not None:
+        if found:
             self._plan_write()
-            self._used.add(key)
-        return answer
+            self._used.update(found)
+        return [found.get(key) for key in keys]
 
     def _write(self, *, insist: bool) -> None:
         """Write what is pending; when another process is writing, later or, to `insist`, now."""
