@@ -123,6 +123,13 @@ def _connection_manager() -> dict[str, Any]:
             "use_remote_address": True,
             # Where this machine's address is not a private one its callers count as strangers.
             "preserve_external_request_id": True,
+            # By default it writes a digit of its own into every x-request-id, UUID or not.
+            "request_id_extension": {
+                "typed_config": {
+                    "@type": f"{_API}.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+                    "pack_trace_reason": False,
+                }
+            },
             "normalize_path": True,
             "merge_slashes": True,
             "server_header_transformation": "PASS_THROUGH",
