@@ -13,13 +13,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-__all__ = ["PeerUnavailableError", "install_peer", "peer_environment"]
+__all__ = [
+    "PeerUnavailableError",
+    "install_peer",
+    "installed_peer",
+    "peer_environment",
+    "run_installer",
+]
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _INSTALL_LIMIT_S = 900
@@ -40,8 +46,33 @@ def peer_environment(name: str, requirements: list[str], no_deps: Sequence[str] 
     test is skipped with the reason; where CI=true it fails, so that a peer cannot go missing
     unseen.
     """
-    try:
+    with _told_to_the_test(name):
         return install_peer(name, requirements, no_deps)
+
+
+def installed_peer(
+    name: str, contents: Mapping[str, object], install: Callable[[Path], None]
+) -> Path:
+    """A folder that `install` has filled with `contents`; skips or fails likewise."""
+    with _told_to_the_test(name):
+        return _kept(name, contents, install)
+
+
+def install_peer(name: str, requirements: Sequence[str], no_deps: Sequence[str] = ()) -> Path:
+    """As `peer_environment`, but raises PeerUnavailableError."""
+    contents = {
+        "python": sys.version,
+        "requirements": list(requirements),
+        "no_deps": list(no_deps),
+    }
+    folder = _kept(name, contents, lambda folder: _install(folder, requirements, no_deps))
+    return folder / "bin" / "python"
+
+
+@contextmanager
+def _told_to_the_test(name: str) -> Iterator[None]:
+    try:
+        yield
     except PeerUnavailableError as error:
         reason = f"peer {name} cannot be installed: {error}"
         if os.environ.get("CI") == "true":
@@ -49,25 +80,25 @@ def peer_environment(name: str, requirements: list[str], no_deps: Sequence[str] 
         pytest.skip(reason)
 
 
-def install_peer(name: str, requirements: Sequence[str], no_deps: Sequence[str] = ()) -> Path:
-    """As `peer_environment`, but raises PeerUnavailableError."""
+def _kept(name: str, contents: Mapping[str, object], install: Callable[[Path], None]) -> Path:
+    """The peer's folder, filled by `install` unless an earlier run did that."""
     if name in _failures:
         raise _failures[name]
     folder = _cache_folder() / name
-    python = folder / "bin" / "python"
     marker = folder / "complete.json"
-    contents = _marker_contents(requirements, no_deps)
-    if _is_complete(marker, contents):
-        return python
+    written = _marker_contents(contents)
+    if _is_complete(marker, written):
+        return folder
     try:
         with _locked(folder.with_name(f"{name}.lock")):
-            if not _is_complete(marker, contents):
-                _install(folder, python, requirements, no_deps)
-                marker.write_text(contents, "utf-8")
+            if not _is_complete(marker, written):
+                shutil.rmtree(folder, ignore_errors=True)
+                install(folder)
+                marker.write_text(written, "utf-8")
     except (OSError, PeerUnavailableError) as error:
         _failures[name] = PeerUnavailableError(str(error))
         raise _failures[name] from error
-    return python
+    return folder
 
 
 def _cache_folder() -> Path:
@@ -75,10 +106,9 @@ def _cache_folder() -> Path:
     return Path(configured).resolve() if configured else _REPOSITORY / ".peers"
 
 
-def _marker_contents(requirements: Sequence[str], no_deps: Sequence[str]) -> str:
-    wanted = {"python": sys.version, "requirements": list(requirements), "no_deps": list(no_deps)}
-    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-    return json.dumps({**wanted, "digest": digest}, indent=2)
+def _marker_contents(contents: Mapping[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**contents, "digest": digest}, indent=2)
 
 
 def _is_complete(marker: Path, contents: str) -> bool:
@@ -97,22 +127,26 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _install(
-    folder: Path, python: Path, requirements: Sequence[str], no_deps: Sequence[str]
-) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    _run([sys.executable, "-m", "venv", str(folder)], _CREATE_LIMIT_S)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--retries", "2", "--prefer-binary"]
+def _install(folder: Path, requirements: Sequence[str], no_deps: Sequence[str]) -> None:
+    run_installer([sys.executable, "-m", "venv", str(folder)], _CREATE_LIMIT_S)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install"]
+    pip += ["--quiet", "--retries", "2", "--prefer-binary"]
     if requirements:
-        _run([*pip, *requirements], _INSTALL_LIMIT_S)
+        run_installer([*pip, *requirements], _INSTALL_LIMIT_S)
     if no_deps:
-        _run([*pip, "--no-deps", *no_deps], _INSTALL_LIMIT_S)
+        run_installer([*pip, "--no-deps", *no_deps], _INSTALL_LIMIT_S)
 
 
-def _run(command: list[str], limit: int) -> None:
+def run_installer(command: list[str], limit: int, cwd: Path | None = None) -> None:
+    """Raises PeerUnavailableError with what it said last."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=limit,
+            check=False,
+            cwd=cwd,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PeerUnavailableError(f"{Path(command[0]).name}: {error}") from error
