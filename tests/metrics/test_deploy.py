@@ -14,21 +14,10 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from batch_gateway import (
-    CacheConfig,
-    CircuitBreakerPolicy,
-    CoalescePolicy,
-    FixedConcurrency,
-    HTTPInferenceClient,
-    HTTPInferenceClientConfig,
-    InferenceError,
-    InferenceRequest,
-    RateLimit,
-    RetryPolicy,
-)
 from batch_gateway.batch.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.testing import simulated_gateway
+from tests.metrics.every_layer import use_every_layer
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text("utf-8"))
@@ -54,33 +43,6 @@ def expressions() -> Iterator[tuple[str, str]]:
         yield rule["alert"], rule["expr"]
 
 
-async def _use_every_layer(url: str, folder: Path, metrics: PrometheusMetrics) -> None:
-    """Requests in which every layer has something to do."""
-    config = HTTPInferenceClientConfig(
-        url,
-        retry=RetryPolicy(max_retries=1, initial_backoff=0.001),
-        cache=CacheConfig(folder / "cache.sqlite"),
-        coalesce=CoalescePolicy(max_requests=4, max_wait=0.01),
-        circuit_breaker=CircuitBreakerPolicy(),
-        rate_limit=RateLimit(requests_per_minute=6_000, burst=0.001),
-        concurrency=FixedConcurrency(4),
-    )
-    async with HTTPInferenceClient(config, observers=[metrics]) as client:
-        prompts = ["a", "b", "a"]
-        await asyncio.gather(*(client.generate(_completion("m", prompt)) for prompt in prompts))
-        await client.generate(_completion("m", "a"))
-        await client.generate(_completion("fault-status-503;times=1"))
-        with pytest.raises(InferenceError):
-            await client.generate(_completion("fault-status-400"))
-    streaming = HTTPInferenceClientConfig(url, stream_upstream=True)
-    async with HTTPInferenceClient(streaming, observers=[metrics]) as client:
-        await client.generate(_completion("m"))
-
-
-def _completion(model: str, prompt: str = "Hello!") -> InferenceRequest:
-    return InferenceRequest(params={"model": model, "prompt": prompt})
-
-
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Every sample after that: its name and its labels."""
@@ -88,7 +50,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     metrics = PrometheusMetrics(registry)
     metrics.follow_run(RunStats(total=3))
     with simulated_gateway() as gateway:
-        asyncio.run(_use_every_layer(gateway.url, tmp_path_factory.mktemp("cache"), metrics))
+        asyncio.run(use_every_layer(gateway.url, tmp_path_factory.mktemp("cache"), metrics))
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         for sample in family.samples:
