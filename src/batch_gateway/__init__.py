@@ -9,6 +9,7 @@ from batch_gateway.client.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
 from batch_gateway.client.endpoint import determine_endpoint
+from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
 from batch_gateway.client.instrumentation import (
     BreakerChanged,
     CacheLookedUp,
@@ -70,6 +71,7 @@ __all__ = [
     "CompletionChunk",
     "ConfigError",
     "DeadlineExceededError",
+    "EndpointPickerConfig",
     "ErrorCategory",
     "FixedConcurrency",
     "GatewayConnectionError",

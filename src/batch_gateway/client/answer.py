@@ -19,7 +19,7 @@ from batch_gateway.wire.error_body import parse_error_body, short_text
 from batch_gateway.wire.json_check import json_object_problem
 from batch_gateway.wire.retry_after import parse_retry_after
 
-__all__ = ["interpret"]
+__all__ = ["interpret", "refusal_error"]
 
 _DROPPED_REASON = "x-llm-d-request-dropped-reason"
 # The request waited in the router's queue until nobody wanted the answer (llm-d-router).
@@ -35,7 +35,10 @@ def interpret(
     none: empty, cut short or not JSON.
     """
     if not 200 <= response.status_code <= 299:
-        raise _refusal(response, request, clock, redact)
+        error = refusal_error(response, clock.wall_time(), redact)
+        error.request_id = request.request_id
+        error.attempts = request.attempt
+        raise error
     problem = json_object_problem(response.body)
     if problem:
         _raise_bad_answer(response, request, redact, problem)
@@ -71,9 +74,8 @@ def _raise_bad_answer(
     )
 
 
-def _refusal(
-    response: HTTPResponse, request: PreparedRequest, clock: Clock, redact: Redactor
-) -> InferenceError:
+def refusal_error(response: HTTPResponse, wall_time: float, redact: Redactor) -> InferenceError:
+    """The error that a response of any status but 2xx means, not yet any request's."""
     status, headers = response.status_code, response.headers
     body = redact.in_bytes(response.body)
     detail = parse_error_body(status, body)
@@ -89,11 +91,9 @@ def _refusal(
         is_retryable=_is_retryable(status, headers.get("x-should-retry"), reason),
         status_code=status,
         body=body,
-        request_id=request.request_id,
         code=detail.code,
-        retry_after=parse_retry_after(headers, clock.wall_time()),
+        retry_after=parse_retry_after(headers, wall_time),
         dropped_reason=reason,
-        attempts=request.attempt,
     )
 
 

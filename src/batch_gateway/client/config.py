@@ -18,6 +18,7 @@ from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.coalesce.policy import CoalescePolicy
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
+from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 DEFAULT_BASE_URL = "http://localhost:8000"
+
+_SCHEMES = ("http", "https", "grpc", "grpcs")
 
 TLSVersion = Literal["1.2", "1.3"]
 TransportName = Literal["auto", "native", "aiohttp"]
@@ -150,7 +153,8 @@ class HTTPInferenceClientConfig:
 
     Attributes:
         base_url: `http://` or `https://`, with an optional path prefix that is put before every
-            endpoint. No credentials in it: use `api_key`.
+            endpoint; or `grpc://` or `grpcs://` for a GAIE endpoint picker, which is asked for
+            each request where to send it. No credentials in it: use `api_key`.
         timeout: the longest one attempt may take, from waiting for a connection to the last
             byte. A request's `deadline` covers all its attempts.
         connect_timeout: the longest that name look-up, TCP and TLS may take together.
@@ -160,7 +164,7 @@ class HTTPInferenceClientConfig:
         api_key: sent as `Authorization: Bearer`. Or its source: `api_key_file` (the first line
             of a file), `api_key_env` (the name of an environment variable); at most one.
         headers: sent with every request.
-        tls: for `https://`.
+        tls: for `https://` and `grpcs://`.
         unix_socket: connect to this path; `base_url` gives only the Host header and prefix.
         proxy: an `http://` proxy by URL, or "env" for HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
             Goes through the aiohttp transport.
@@ -179,6 +183,7 @@ class HTTPInferenceClientConfig:
         concurrency: how many attempts may be under way: a fixed number, or one that is found by
             measuring; None leaves it to the caller.
         scheduling: what llm-d and GAIE are told about each request; None for nothing.
+        endpoint_picker: for `grpc://` and `grpcs://`; None for the defaults.
     """
 
     base_url: str = DEFAULT_BASE_URL
@@ -207,6 +212,7 @@ class HTTPInferenceClientConfig:
     rate_limit: RateLimit | None = None
     concurrency: AdaptiveConcurrency | FixedConcurrency | None = None
     scheduling: SchedulingHints | None = None
+    endpoint_picker: EndpointPickerConfig | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", _checked_base_url(self.base_url))
@@ -240,6 +246,8 @@ class HTTPInferenceClientConfig:
     def _check_route(self) -> None:
         if self.transport not in ("auto", "native", "aiohttp"):
             raise ConfigError("transport", f"{self.transport!r} is not auto, native or aiohttp")
+        if self.uses_endpoint_picker:
+            self._check_picker_route()
         if self.proxy is None:
             return
         if self.transport == "native":
@@ -249,6 +257,14 @@ class HTTPInferenceClientConfig:
         if self.proxy != "env" and urlsplit(self.proxy).scheme not in ("http", "https"):
             raise ConfigError("proxy", "must be 'env' or a URL such as http://proxy:3128")
 
+    def _check_picker_route(self) -> None:
+        if self.transport == "aiohttp":
+            raise ConfigError("transport", "an endpoint picker's pods are reached by native alone")
+        if self.proxy is not None:
+            raise ConfigError("proxy", "an endpoint picker and its pods are reached directly")
+        if self.unix_socket is not None:
+            raise ConfigError("unix_socket", "an endpoint picker is reached by its address alone")
+
     def with_base_url(self, base_url: str) -> HTTPInferenceClientConfig:
         """The same settings for another gateway."""
         return replace(self, base_url=base_url)
@@ -256,6 +272,10 @@ class HTTPInferenceClientConfig:
     @property
     def url(self) -> SplitResult:
         return urlsplit(self.base_url)
+
+    @property
+    def uses_endpoint_picker(self) -> bool:
+        return self.url.scheme in ("grpc", "grpcs")
 
     @property
     def uses_aiohttp(self) -> bool:
@@ -311,7 +331,7 @@ def _checked_base_url(url: object) -> str:
     # Before anything that quotes the URL: it may hold a password.
     if "@" in parts.netloc:
         raise ConfigError("base_url", "holds credentials; give the key as api_key instead")
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
         raise ConfigError("base_url", f"{url!r} is not a URL such as {DEFAULT_BASE_URL}")
     if parts.query or parts.fragment:
         raise ConfigError("base_url", f"{url!r} must end before any '?' or '#'")

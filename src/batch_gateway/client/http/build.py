@@ -1,4 +1,4 @@
-"""Which of the two HTTP transports a configuration gets."""
+"""Which of the transports a configuration gets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
     when it needs an extra that is not installed, or names a key or certificate file that does
     not load.
     """
-    if config.tls.insecure_skip_verify and config.url.scheme == "https":
+    if config.tls.insecure_skip_verify and config.url.scheme in ("https", "grpcs"):
         warnings.warn(
             f"tls.insecure_skip_verify is set: anyone who can intercept connections to"
             f" {config.url.netloc} can read and change them, API key included",
@@ -42,11 +42,29 @@ def build_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
             DoublePathWarning,
             stacklevel=2,
         )
+    if config.uses_endpoint_picker:
+        return _endpoint_picker_exchanger(config)
     if config.uses_aiohttp:
         return _aiohttp_exchanger(config)
     from batch_gateway.client.http.native import NativeExchanger  # noqa: PLC0415
 
     return NativeExchanger(config)
+
+
+def _endpoint_picker_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
+    try:
+        from batch_gateway.client.endpoint_picker.exchanger import (  # noqa: PLC0415
+            EndpointPickerExchanger,
+        )
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("google", "hpack"):
+            raise
+        raise ConfigError(
+            "base_url",
+            f"{config.url.scheme}:// needs protobuf and hpack:"
+            " install them with `pip install 'batch-gateway[grpc]'`",
+        ) from error
+    return EndpointPickerExchanger(config)
 
 
 def _aiohttp_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:

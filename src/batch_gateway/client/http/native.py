@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
+from typing import Protocol
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.body_stream import BodyStream
@@ -24,7 +25,7 @@ from batch_gateway.client.http.target import Target
 from batch_gateway.durations import seconds
 from batch_gateway.errors import InvalidRequestError, RequestTimeoutError
 
-__all__ = ["NativeExchanger"]
+__all__ = ["HeadBuilder", "NativeExchanger"]
 
 # How long `aclose` waits for peers to say goodbye before it hangs up on them.
 _FAREWELL_SECONDS = 2.0
@@ -33,18 +34,36 @@ _FAREWELL_SECONDS = 2.0
 _LONG_DIAL_SECONDS = 0.25
 
 
+class HeadBuilder(Protocol):
+    """Builds request heads."""
+
+    def build(self, path: str, headers: Sequence[tuple[str, str]], length: int) -> bytes:
+        """The bytes before the body of a POST of `length` bytes to `path`.
+
+        Raises InferenceError for what cannot be sent.
+        """
+        ...
+
+
 class NativeExchanger:
     """An `HTTPExchanger` on asyncio.Protocol and llhttp, for asyncio and uvloop.
 
     Belongs to the event loop of its first request. Raises ConfigError at construction when the
     API key or a certificate cannot be used.
+
+    `heads` are for requests whose headers are another's business altogether: the configured ones
+    and the API key are then not added to them.
     """
 
-    def __init__(self, config: HTTPInferenceClientConfig) -> None:
+    def __init__(
+        self, config: HTTPInferenceClientConfig, *, heads: HeadBuilder | None = None
+    ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         target = self._target = Target.of(config)
-        self._heads = RequestHeads(target.host_header, target.path_prefix, origin_headers(config))
+        self._heads = heads or RequestHeads(
+            target.host_header, target.path_prefix, origin_headers(config)
+        )
         pool: Pool[Connection] = Pool(
             max_idle=config.max_idle_connections,
             idle_timeout=seconds(config.idle_timeout),

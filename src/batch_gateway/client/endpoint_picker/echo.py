@@ -1,0 +1,156 @@
+"""What becomes of a response body that is reported to an endpoint picker and comes back.
+
+In ext_proc's full-duplex mode what the picker sends back is the body: it may rewrite it, cut it
+otherwise, or keep it until all of it is there. A picker that stops in the middle is no reason to
+lose an answer, as long as what it gave back so far is what the pod said.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["Echo"]
+
+
+class Echo:
+    """The bytes that are reported, and those that may be handed on. No I/O and no clock.
+
+    Attributes:
+        ended: everything that there will be has been put out.
+        answered: the picker has said something about the body.
+        buffered: how many bytes are put out and not taken.
+    """
+
+    __slots__ = (
+        "_expected",
+        "_given_up",
+        "_out",
+        "_rewritten",
+        "_whole",
+        "answered",
+        "buffered",
+        "ended",
+    )
+
+    def __init__(self) -> None:
+        # Reported and not come back yet, by message; nothing any more once it is rewritten.
+        self._expected: deque[bytes] = deque()
+        self._out: deque[bytes] = deque()
+        self._whole = False
+        self._rewritten = False
+        self._given_up = False
+        self.answered = False
+        self.buffered = 0
+        self.ended = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether something was reported that has not come back."""
+        return not self.ended and (bool(self._expected) or self._whole)
+
+    @property
+    def reported_all(self) -> bool:
+        """Whether the whole answer has been reported."""
+        return self._whole
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether what came back is not what was reported, at least in part."""
+        return self._rewritten
+
+    def report(self, piece: bytes, *, last: bool) -> None:
+        """A message with `piece` is sent to the picker; or would be, had it not been given up."""
+        self._whole = last
+        if self._given_up:
+            self._put(piece)
+            self.ended = last
+        elif not self._rewritten:
+            self._expected.append(piece)
+
+    def unchanged(self) -> None:
+        """The picker answers a message with nothing: its piece stays as it is."""
+        self.answered = True
+        if self._expected and not self.ended:
+            self._put(self._expected.popleft())
+            self._end_if_all()
+
+    def replaced(self, piece: bytes) -> None:
+        """The picker answers a message with another piece."""
+        self.answered = True
+        if self.ended:
+            return
+        self._put(piece)
+        if self._expected:
+            self._expected.popleft()
+            self._end_if_all()
+
+    def streamed(self, piece: bytes, *, last: bool) -> None:
+        """The picker sends a piece of its own cut."""
+        self.answered = True
+        if self.ended or self._given_up:
+            return
+        self._put(piece)
+        if not self._rewritten:
+            self._match(piece)
+        self.ended = last
+
+    def give_up(self) -> bool:
+        """No more is expected of the picker; the pod's own bytes go on from here.
+
+        False when that cannot be, because what came back so far was rewritten.
+        """
+        if self.ended or self._given_up:
+            return True
+        if self._rewritten:
+            return False
+        self._given_up = True
+        while self._expected:
+            self._put(self._expected.popleft())
+        self.ended = self._whole
+        return True
+
+    def take(self) -> bytes:
+        """The next bytes to hand on; b"" when there are none just now."""
+        if not self._out:
+            return b""
+        piece = self._out.popleft()
+        self.buffered -= len(piece)
+        return piece
+
+    def take_all(self) -> bytes:
+        """Everything that there is to hand on, in one."""
+        self.buffered = 0
+        if len(self._out) == 1:
+            return self._out.popleft()
+        whole = b"".join(self._out)
+        self._out.clear()
+        return whole
+
+    def _put(self, piece: bytes) -> None:
+        if piece:
+            self._out.append(piece)
+            self.buffered += len(piece)
+
+    def _end_if_all(self) -> None:
+        self.ended = self._whole and not self._expected
+
+    def _match(self, piece: bytes) -> None:
+        """Strike off what came back; or find that it is something else."""
+        expected = self._expected
+        while piece:
+            if not expected:
+                self._rewritten = True
+                return
+            reported = expected.popleft()
+            if len(reported) > len(piece):
+                if not reported.startswith(piece):
+                    self._rewritten = True
+                    expected.clear()
+                    return
+                expected.appendleft(reported[len(piece) :])
+                return
+            if not piece.startswith(reported):
+                self._rewritten = True
+                expected.clear()
+                return
+            piece = piece[len(reported) :]

@@ -1,0 +1,261 @@
+"""A transport that asks an endpoint picker where each request goes, and sends it there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
+from batch_gateway.client.endpoint_picker.conversation import Choice, Conversation
+from batch_gateway.client.endpoint_picker.dialogue import Dialogue, Interrupted
+from batch_gateway.client.endpoint_picker.encode import QuestionEncoder, pieces_of
+from batch_gateway.client.endpoint_picker.health import check_health
+from batch_gateway.client.endpoint_picker.pods import Pods
+from batch_gateway.client.endpoint_picker.relay import Refusal, Relay
+from batch_gateway.client.grpc.channel import Http2Channel
+from batch_gateway.client.grpc.contract import GrpcChannel
+from batch_gateway.client.http.connection_errors import closed_error
+from batch_gateway.client.http.exchange import HTTPResponse, HTTPStream
+from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
+from batch_gateway.client.http.sweeper import Sweeper
+from batch_gateway.client.http.target import Target
+from batch_gateway.durations import seconds
+from batch_gateway.errors import InvalidRequestError, RequestTimeoutError
+from batch_gateway.wire.ext_proc.names import PROCESS_METHOD
+
+__all__ = ["EndpointPickerExchanger"]
+
+_NEVER = float("inf")
+
+# How long a picker that has been told everything may take to end its stream, behind our back.
+_FAREWELL_SECONDS = 1.0
+
+# What is left of the patience with a picker that has just let an answer pass without a word.
+_SHORT_PATIENCE = 0.05
+
+
+class EndpointPickerExchanger:
+    """An `HTTPExchanger` for `grpc://` gateways, for asyncio and uvloop.
+
+    Belongs to the event loop of its first request. Raises ConfigError at construction when the
+    API key or a certificate cannot be used. `channel` is where the
+    picker is asked.
+    """
+
+    def __init__(
+        self,
+        config: HTTPInferenceClientConfig,
+        *,
+        channel: GrpcChannel | None = None,
+    ) -> None:
+        settings = config.endpoint_picker or EndpointPickerConfig()
+        target = Target.of(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._name = target.name
+        self._settings = settings
+        self._channel = channel or Http2Channel.of(config)
+        self._health = None
+        if settings.health is not None:
+            self._health = Http2Channel.of(config.with_base_url(settings.health))
+        authority = settings.authority or target.name
+        self._encoder = QuestionEncoder(
+            authority=authority,
+            scheme="https" if target.tls else "http",
+            path_prefix=target.path_prefix,
+            origin=merge_headers((("Accept-Encoding", "identity"),), origin_headers(config)),
+            subset=settings.endpoint_subset,
+        )
+        self._pods = Pods(config, settings, target.name, authority)
+        self._dialogues: set[Dialogue] = set()
+        self._deadlines = Sweeper(self._expire)
+        self._pick_timeout = _NEVER
+        if settings.pick_timeout is not None:
+            self._pick_timeout = seconds(settings.pick_timeout)
+        self._patience = seconds(settings.echo_timeout)
+        self._ignored = False
+        self._most = config.max_response_bytes
+
+    async def post(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        deadline: float,
+    ) -> HTTPResponse:
+        """See `HTTPExchanger.post`. Raises InvalidRequestError for what cannot be sent."""
+        dialogue = await self._begin(path, headers, body, deadline)
+        try:
+            choice = await self._choice(dialogue, deadline)
+            if isinstance(choice, HTTPResponse):
+                return choice
+            try:
+                with dialogue:
+                    pod, response = await self._pods.post(choice, deadline)
+            except Interrupted:
+                return dialogue.refusal
+            self._arm(dialogue, time.monotonic() + self._echo_patience())
+            answer = await dialogue.report(response, pod.served)
+            self._learn(dialogue)
+            return answer
+        finally:
+            self._leave(dialogue)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        deadline: float,
+        begin_by: float,
+        idle_timeout: float,
+    ) -> AsyncGenerator[HTTPStream]:
+        """See `HTTPExchanger.stream`. Raises InvalidRequestError for what cannot be sent."""
+        dialogue = await self._begin(path, headers, body, deadline, begin_by)
+        try:
+            choice = await self._choice(dialogue, min(deadline, begin_by))
+            if isinstance(choice, HTTPResponse):
+                yield Refusal(choice)
+                return
+            relay = Relay(dialogue, self._echo_patience(), self._arm, self._most)
+            pod = self._pods.stream(
+                choice, deadline=deadline, begin_by=begin_by, idle_timeout=idle_timeout
+            )
+            try:
+                yield await relay.begin(pod)
+            finally:
+                await relay.aclose()
+            self._learn(dialogue)
+        finally:
+            self._leave(dialogue)
+
+    async def pick(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        deadline: float,
+    ) -> Choice | HTTPResponse:
+        """Ask and send nothing: the choice, or the refusal in its place. Raises as `post` does."""
+        dialogue = await self._begin(path, headers, body, deadline)
+        try:
+            choice = await self._choice(dialogue, deadline)
+            await dialogue.half_close()
+            return choice
+        finally:
+            self._leave(dialogue)
+
+    async def connect(self, *, deadline: float) -> None:
+        """Make sure that the picker can be reached and takes requests.
+
+        Raises as `post` does, and ServerError when its health service says that it is not
+        serving. A picker without one at that address counts as serving, unless the address is
+        that of its health service.
+        """
+        self._require_usable()
+        await self._channel.connect(deadline=deadline)
+        channel = self._health or self._channel
+        name = self._settings.health or self._name
+        await check_health(channel, name, deadline=deadline, required=self._health is not None)
+
+    async def aclose(self) -> None:
+        """Close every connection; requests under way are aborted."""
+        self._closed = True
+        self._deadlines.stop()
+        if self._loop is not None and self._loop.is_closed():
+            return
+        await self._channel.aclose()
+        if self._health is not None:
+            await self._health.aclose()
+        await self._pods.aclose()
+
+    @property
+    def streams(self) -> int:
+        """How many streams to the picker are open."""
+        return len(self._dialogues)
+
+    def __repr__(self) -> str:
+        return f"<EndpointPickerExchanger {self._name} {self.streams} streams>"
+
+    # --- one request ---
+
+    async def _begin(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        deadline: float,
+        begin_by: float = _NEVER,
+    ) -> Dialogue:
+        """A stream that is open, with the question that is to be asked on it."""
+        self._require_usable()
+        head, by_name = self._encoder.headers(path, headers, len(body))
+        pieces = pieces_of(body)
+        if min(deadline, begin_by) <= time.monotonic():
+            raise RequestTimeoutError("the deadline passed before the request was sent")
+        stream = await self._channel.open(PROCESS_METHOD, deadline=deadline)
+        conversation = Conversation(self._name, by_name, pieces)
+        dialogue = Dialogue(stream, conversation, self._name, self._dialogues.discard)
+        dialogue.question = itertools.chain((head,), self._encoder.body(pieces))
+        self._dialogues.add(dialogue)
+        return dialogue
+
+    async def _choice(self, dialogue: Dialogue, deadline: float) -> Choice | HTTPResponse:
+        self._arm(dialogue, min(deadline, time.monotonic() + self._pick_timeout))
+        choice = await dialogue.ask()
+        dialogue.deadline = _NEVER
+        return choice or dialogue.refusal
+
+    def _leave(self, dialogue: Dialogue) -> None:
+        farewell = time.monotonic() + _FAREWELL_SECONDS
+        dialogue.leave(farewell)
+        if dialogue.deadline == farewell:
+            self._deadlines.arm(farewell)
+
+    # --- time ---
+
+    def _arm(self, dialogue: Dialogue, at: float) -> None:
+        dialogue.deadline = at
+        self._deadlines.arm(at)
+
+    def _expire(self, now: float) -> float:
+        earliest = _NEVER
+        for dialogue in list(self._dialogues):
+            if dialogue.deadline <= now:
+                dialogue.expire()
+            elif dialogue.deadline < earliest:
+                earliest = dialogue.deadline
+        return earliest
+
+    def _echo_patience(self) -> float:
+        return min(self._patience, _SHORT_PATIENCE) if self._ignored else self._patience
+
+    def _learn(self, dialogue: Dialogue) -> None:
+        """A picker that does not hand answers back is not waited for long every time."""
+        if dialogue.conversation.echo.answered:
+            self._ignored = False
+        elif dialogue.ran_late:
+            self._ignored = True
+
+    # --- life ---
+
+    def _require_usable(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is self._loop and not self._closed:
+            return
+        if self._closed:
+            raise closed_error()
+        if self._loop is not None:
+            raise InvalidRequestError(
+                "this client was used in another event loop, to which its connections belong;"
+                " make a client in each loop"
+            )
+        self._loop = loop
