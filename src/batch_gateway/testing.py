@@ -136,7 +136,8 @@ class PoolHandle:
     """A simulated pool that runs on another thread. Every method may be called from any.
 
     Attributes:
-        url: of the picker, grpc://HOST:PORT.
+        url: of the picker, grpc://HOST:PORT, or grpcs:// with a certificate.
+        health_port: of the picker's health service, None when there is none.
         pods: a handle on each pod's gateway, in the order of their names.
     """
 
@@ -144,6 +145,7 @@ class PoolHandle:
         self._pool = pool
         self._loop = loop
         self.url = pool.url
+        self.health_port = pool.picker.health_port
         self.pods = [GatewayHandle(pod.gateway, loop) for pod in pool.pods]
 
     @property
@@ -179,6 +181,14 @@ class PoolHandle:
         """Requests in the picker's queue now."""
         return self._call(lambda: self._pool.picker.admission.waiting)
 
+    def connections(self) -> int:
+        """Connections that data planes have open to the picker now."""
+        return self._call(lambda: self._pool.picker.connections)
+
+    def send_away(self) -> None:
+        """Send GOAWAY on every connection to the picker; what is under way goes on."""
+        self._call(self._pool.picker.go_away)
+
     def drain_picker(self) -> None:
         """The picker refuses what waits and what comes until `start_picker`."""
         self._call(self._pool.picker.drain)
@@ -208,6 +218,7 @@ def simulated_pool(
     host: str = "127.0.0.1",
     port: int = 0,
     picker_port: int = 0,
+    health_port: int | None = None,
     **overrides: Any,
 ) -> Generator[PoolHandle]:
     """Run simulated pods behind a simulated endpoint picker until the block ends.
@@ -216,13 +227,21 @@ def simulated_pool(
         pods: how many.
         config: how each pod behaves; `SimulatorConfig.instant()` by default.
         picker: how the picker chooses.
-        host, port, picker_port: as for `SimulatedPool`.
+        host, port, picker_port, health_port: as for `SimulatedPool`.
         overrides: settings of `SimulatorConfig` to change.
 
-    Raises ConfigError when grpcio is not installed: pip install 'batch-gateway[grpc]'.
+    Raises ConfigError when hpack and protobuf are missing: pip install 'batch-gateway[grpc]'.
     """
     settings = (config or SimulatorConfig.instant()).with_changes(**overrides)
-    pool = SimulatedPool(pods, settings, picker, host=host, port=port, picker_port=picker_port)
+    pool = SimulatedPool(
+        pods,
+        settings,
+        picker,
+        host=host,
+        port=port,
+        picker_port=picker_port,
+        health_port=health_port,
+    )
     with _loop_on_a_thread("simulated-pool") as loop:
         _run(pool.start(), loop)
         handle = PoolHandle(pool, loop)

@@ -35,7 +35,7 @@ delay=SECONDS, half-body, truncated-json, reset-before-headers and many more; an
 lists them all. A request may also ask for one itself, by a model name such as
 fault-status-500.
 """
-_FLAG_OF_FIELD = {"faults": "fault", "rewrites": "rewrite"}
+_FLAG_OF_FIELD = {"faults": "fault"}
 
 SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers", "Trouble"
 

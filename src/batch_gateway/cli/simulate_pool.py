@@ -10,6 +10,7 @@ import click
 
 from batch_gateway.cli.options import duration_option, option, pairs_option
 from batch_gateway.cli.stdout import write_stdout
+from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.picker.config import Choice, EvictionReason, PickerConfig
 from batch_gateway.simulator.picker.pool import SimulatedPool
@@ -36,6 +37,16 @@ _OPTIONS = (
         type=click.IntRange(0, 65535),
         help=f"Port of the picker (gRPC); 0 takes a free one.  [{DEFAULT_PICKER_PORT}]",
     ),
+    option(
+        PICKER,
+        "--picker-health-port",
+        type=click.IntRange(0, 65535),
+        help="Port of its health service; 0 takes a free one.  [none]",
+    ),
+    option(PICKER, "--health-on-picker-port", is_flag=True, help="Answer health checks there too."),
+    option(PICKER, "--picker-cert", type=click.Path(), help="PEM file; serves grpcs."),
+    option(PICKER, "--picker-key", type=click.Path(), help="PEM file of its key."),
+    option(PICKER, "--picker-client-ca", type=click.Path(), help="As --tls-client-ca."),
     option(
         PICKER,
         "--choice",
@@ -82,7 +93,12 @@ _FIELDS = {
     "flow_queue_ttl": "queue_ttl",
     "queue_depth_threshold": "queue_depth_threshold",
     "eviction": "eviction",
+    "health_on_picker_port": "health_on_picker_port",
+    "picker_cert": "tls_certificate",
+    "picker_key": "tls_key",
+    "picker_client_ca": "tls_client_ca",
 }
+_FLAGS = {field: flag for flag, field in _FIELDS.items()} | {"rewrites": "rewrite"}
 
 
 class PoolShape(NamedTuple):
@@ -90,6 +106,7 @@ class PoolShape(NamedTuple):
 
     pods: int
     picker_port: int
+    health_port: int | None
     picker: PickerConfig
 
 
@@ -106,18 +123,30 @@ def pool_shape(flags: dict[str, Any]) -> PoolShape | None:
     Raises ConfigError.
     """
     pods, port = flags.pop("pods"), flags.pop("picker_port")
+    health_port = flags.pop("picker_health_port")
     settings = {field: flags.pop(flag) for flag, field in _FIELDS.items()}
     if pods == 1 and port is None:
         return None
     given = {name: value for name, value in settings.items() if value is not None}
-    picker = PickerConfig(**given)
-    return PoolShape(pods, DEFAULT_PICKER_PORT if port is None else port, picker)
+    try:
+        picker = PickerConfig(**given)
+    except ConfigError as error:
+        flag = _FLAGS[error.field].replace("_", "-")
+        raise ConfigError(flag, error.problem) from error
+    port = DEFAULT_PICKER_PORT if port is None else port
+    return PoolShape(pods, port, health_port, picker)
 
 
 async def serve_pool(shape: PoolShape, config: SimulatorConfig, host: str, port: int) -> None:
     """Run the pool until the task is cancelled. Raises OSError and ConfigError."""
     pool = SimulatedPool(
-        shape.pods, config, shape.picker, host=host, port=port, picker_port=shape.picker_port
+        shape.pods,
+        config,
+        shape.picker,
+        host=host,
+        port=port,
+        picker_port=shape.picker_port,
+        health_port=shape.health_port,
     )
     async with pool:
         _announce(pool)
@@ -129,4 +158,6 @@ def _announce(pool: SimulatedPool) -> None:
     pods: Mapping[str, str] = {pod.name: pod.gateway.url for pod in pool.pods}
     for name, url in pods.items():
         click.echo(f"{name} listens on {url}", err=True)
+    if pool.picker.health_port is not None:
+        click.echo(f"its health is served on port {pool.picker.health_port}", err=True)
     click.echo("The endpoint picker listens; Ctrl-C stops it and its pods.", err=True)

@@ -14,11 +14,11 @@ from batch_gateway.config_checks import (
     require_count,
     require_number,
     require_positive,
-    require_readable_file,
 )
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.faults import parse_fault
+from batch_gateway.simulator.tls import require_certificates
 
 __all__ = ["OutputDistribution", "RefusalStyle", "SimulatorConfig"]
 
@@ -152,13 +152,7 @@ class SimulatorConfig:
         object.__setattr__(self, "models", tuple(self.models))
 
     def _check_tls(self) -> None:
-        for name in ("tls_certificate", "tls_key", "tls_client_ca"):
-            require_readable_file(name, getattr(self, name))
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            missing = "tls_key" if self.tls_key is None else "tls_certificate"
-            raise ConfigError(missing, "a certificate and its key go together; give both")
-        if self.tls_client_ca is not None and self.tls_certificate is None:
-            raise ConfigError("tls_client_ca", "needs tls_certificate and tls_key")
+        require_certificates(self.tls_certificate, self.tls_key, self.tls_client_ca)
 
 
 _COUNTS = {

@@ -16,6 +16,7 @@ from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.connection import ServerConnection
 from batch_gateway.simulator.journal import Journal
 from batch_gateway.simulator.site import SimulatedSite
+from batch_gateway.simulator.tls import server_context
 
 __all__ = ["SimulatedGateway", "reachable_address", "serve"]
 
@@ -49,7 +50,9 @@ class SimulatedGateway:
         self._host = host
         self._port = port
         self.unix_socket = None if unix_socket is None else os.fspath(unix_socket)
-        self._tls = tls or _server_context(self._config)
+        self._tls = tls or server_context(
+            self._config.tls_certificate, self._config.tls_key, self._config.tls_client_ca
+        )
         self._site: SimulatedSite | None = None
         self._server: asyncio.Server | None = None
 
@@ -191,23 +194,6 @@ def reachable_address(host: str, port: int) -> str:
 
 def _remove(path: str) -> None:
     Path(path).unlink(missing_ok=True)
-
-
-def _server_context(config: SimulatorConfig) -> ssl.SSLContext | None:
-    if config.tls_certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(config.tls_certificate, config.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError("tls_certificate", f"it and its key do not load: {error}") from error
-    if config.tls_client_ca is not None:
-        try:
-            context.load_verify_locations(config.tls_client_ca)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError("tls_client_ca", f"is not a PEM file: {error}") from error
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 async def serve(

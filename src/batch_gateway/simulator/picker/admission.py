@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import NamedTuple
 
-from batch_gateway.durations import parse_duration
+from batch_gateway.durations import parse_duration, seconds
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.picker.chooser import PodChooser
 from batch_gateway.simulator.picker.config import PickerConfig
@@ -67,6 +67,10 @@ class Admission:
         self._next_key = 0
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
 
     @property
     def waiting(self) -> int:
@@ -139,8 +143,8 @@ class Admission:
         try:
             given = parse_duration(request.headers.get("x-llm-d-inference-ttl", ""))
         except ConfigError:
-            return parse_duration(self._config.queue_ttl)
-        return given or parse_duration(self._config.queue_ttl)
+            given = 0.0
+        return given or seconds(self._config.queue_ttl)
 
     def _gave_up(self, key: int, answer: asyncio.Future[Ticket]) -> None:
         if answer.done() and not answer.cancelled() and answer.exception() is None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from batch_gateway.durations import Duration, parse_duration
+from batch_gateway.config_checks import (
+    PathLike,
+    normalise_duration,
+    require_choice,
+    require_count,
+)
+from batch_gateway.durations import Duration
 from batch_gateway.errors import ConfigError
+from batch_gateway.simulator.tls import require_certificates
 
 __all__ = ["Choice", "EvictionReason", "PickerConfig"]
 
@@ -38,6 +45,12 @@ class PickerConfig:
         eviction: the dropped reason of requests under way with negative priority that must
             make room for a higher one that waits; None evicts nothing. Needs `flow_control`.
         seed: of random choices, and of who comes first among pods that are equally good.
+        max_concurrent_streams: streams of one connection at a time; further ones are refused.
+        max_connection_streams: streams after which a connection is told to go away.
+        max_connection_age: seconds after which it is.
+        health_on_picker_port: answer health checks on the picker's port as well.
+        tls_certificate, tls_key: PEM files that make it a grpcs server; both or neither.
+        tls_client_ca: PEM file of the authority that client certificates must come from.
         decisions_limit: how many decisions are remembered, the newest.
     """
 
@@ -53,22 +66,30 @@ class PickerConfig:
     kv_cache_threshold: float = 0.8
     eviction: EvictionReason | None = None
     seed: int = 0
+    max_concurrent_streams: int | None = None
+    max_connection_streams: int | None = None
+    max_connection_age: Duration | None = None
+    health_on_picker_port: bool = False
+    tls_certificate: PathLike | None = None
+    tls_key: PathLike | None = None
+    tls_client_ca: PathLike | None = None
     decisions_limit: int = 100_000
 
     def __post_init__(self) -> None:
-        _require_choice("choice", self.choice, Choice)
-        _require_count("fallbacks", self.fallbacks, 0)
-        _require_count("decisions_limit", self.decisions_limit, 1)
-        _require_count("queue_depth_threshold", self.queue_depth_threshold, 1)
-        if self.queue_limit is not None:
-            _require_count("queue_limit", self.queue_limit, 0)
+        require_choice("choice", self.choice, Choice)
+        for name, minimum in _COUNTS.items():
+            if name not in _OPTIONAL or getattr(self, name) is not None:
+                require_count(name, getattr(self, name), minimum=minimum)
         if not 0 < self.kv_cache_threshold <= 1:
             raise ConfigError("kv_cache_threshold", "must be more than 0 and at most 1")
         if self.ttl_status not in (429, 503):
             raise ConfigError("ttl_status", f"{self.ttl_status!r} is not 429 or 503")
         if self.eviction is not None:
-            _require_choice("eviction", self.eviction, EvictionReason)
-        object.__setattr__(self, "queue_ttl", parse_duration(self.queue_ttl, "queue_ttl"))
+            require_choice("eviction", self.eviction, EvictionReason)
+        normalise_duration(self, "queue_ttl")
+        if self.max_connection_age is not None:
+            normalise_duration(self, "max_connection_age")
+        require_certificates(self.tls_certificate, self.tls_key, self.tls_client_ca)
         object.__setattr__(self, "rewrites", MappingProxyType(dict(self.rewrites)))
 
     def with_changes(self, **changes: Any) -> PickerConfig:
@@ -79,11 +100,12 @@ class PickerConfig:
         return replace(self, **changes)
 
 
-def _require_choice(name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ConfigError(name, f"{value!r} is not one of {', '.join(get_args(choices))}")
-
-
-def _require_count(name: str, value: object, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(name, f"{value!r} is not a whole number of at least {minimum}")
+_COUNTS = {
+    "fallbacks": 0,
+    "decisions_limit": 1,
+    "queue_depth_threshold": 1,
+    "queue_limit": 0,
+    "max_concurrent_streams": 1,
+    "max_connection_streams": 1,
+}
+_OPTIONAL = {"queue_limit", "max_concurrent_streams", "max_connection_streams"}

@@ -63,6 +63,7 @@ class SimulatedPool:
         host: where all of them listen.
         port: of the first pod, the others follow it; 0 takes free ones.
         picker_port: of the picker; 0 takes a free one.
+        health_port: of the picker's health service; 0 takes a free one, None has none.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class SimulatedPool:
         host: str = "127.0.0.1",
         port: int = 0,
         picker_port: int = 0,
+        health_port: int | None = None,
     ) -> None:
         if pods < 1:
             raise ConfigError("pods", f"{pods} is not a whole number of at least 1")
@@ -88,6 +90,7 @@ class SimulatedPool:
         self._picker_config = picker or PickerConfig()
         self._host = host
         self._picker_port = picker_port
+        self._health_port = health_port
         self._picker: PickerServer | None = None
 
     async def __aenter__(self) -> SimulatedPool:
@@ -103,7 +106,7 @@ class SimulatedPool:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen. Raises OSError when an address cannot be had, ConfigError without grpcio."""
+        """Listen. Raises OSError when an address cannot be had, ConfigError without the extra."""
         if self._picker is None:
             self._picker = self._new_picker()
         async with AsyncExitStack() as undo:
@@ -133,7 +136,8 @@ class SimulatedPool:
     @property
     def url(self) -> str:
         """The gateway URL for clients that speak to the picker."""
-        return f"grpc://{reachable_address(self._host, self.picker.port)}"
+        scheme = "grpcs" if self.picker.secure else "grpc"
+        return f"{scheme}://{reachable_address(self._host, self.picker.port)}"
 
     def decisions(self) -> list[Decision]:
         """Copies of what it decided until now, oldest first."""
@@ -142,7 +146,10 @@ class SimulatedPool:
     # -- changes ---------------------------------------------------------------------------
 
     def configure_picker(self, **changes: Any) -> None:
-        """Change settings of the picker while it runs. Raises ConfigError."""
+        """Change settings of the picker while it runs, but for certificates. Raises ConfigError."""
+        fixed = sorted(name for name in changes if name.startswith("tls_"))
+        if fixed:
+            raise ConfigError(fixed[0], "cannot change while the picker runs")
         self.picker.configure(self.picker.config.with_changes(**changes))
 
     def withdraw(self, pod: int) -> None:
@@ -159,7 +166,8 @@ class SimulatedPool:
             from batch_gateway.simulator.picker.server import PickerServer  # noqa: PLC0415
         except ImportError as error:
             raise ConfigError(
-                "picker", "the simulated picker needs grpcio: pip install 'batch-gateway[grpc]'"
+                "picker",
+                "the simulated picker needs hpack and protobuf: pip install 'batch-gateway[grpc]'",
             ) from error
         return PickerServer(
             self._picker_config,
@@ -167,6 +175,7 @@ class SimulatedPool:
             self._settings.objectives,
             host=self._host,
             port=self._picker_port,
+            health_port=self._health_port,
         )
 
 

@@ -1,34 +1,30 @@
-"""The picker as a gRPC server, on grpcio."""
+"""The picker as a server: its port, the port of its health, and what all of its calls share."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
-import grpc
-import grpc.aio
+from google.protobuf.message import DecodeError
 
+from batch_gateway.durations import seconds
 from batch_gateway.simulator.picker.admission import Admission
 from batch_gateway.simulator.picker.chooser import Pod, PodChooser
 from batch_gateway.simulator.picker.config import PickerConfig
 from batch_gateway.simulator.picker.conversation import Conversation
 from batch_gateway.simulator.picker.decisions import Decisions
+from batch_gateway.simulator.picker.health import health_check
+from batch_gateway.simulator.picker.rpc.call import Call, CallError, StatusCode
+from batch_gateway.simulator.picker.rpc.connection import ConnectionLimits, Handler
+from batch_gateway.simulator.picker.rpc.listener import RpcListener
+from batch_gateway.simulator.tls import server_context
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest, ProcessingResponse
-from batch_gateway.wire.ext_proc.names import PROCESS_METHOD
-
-if TYPE_CHECKING:
-    from grpc.aio import ServicerContext
+from batch_gateway.wire.ext_proc.names import HEALTH_METHOD, PROCESS_METHOD
 
 __all__ = ["PickerServer"]
 
 
 class PickerServer:
-    """Serves one picker until it is stopped; it may be started again on the same port.
-
-    Attributes:
-        port: where it listens; 0 before the first start unless one was asked for.
-    """
+    """Serves one picker until it is stopped; it may be started again on the same ports."""
 
     def __init__(
         self,
@@ -38,80 +34,105 @@ class PickerServer:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        health_port: int | None = None,
     ) -> None:
         self.config = config
         self.objectives = objectives
         self.chooser = PodChooser(config, pods)
         self.admission = Admission(config, self.chooser)
         self.decisions = Decisions(config.decisions_limit)
-        self.port = port
-        self._host = host
-        self._server: grpc.aio.Server | None = None
+        tls = server_context(config.tls_certificate, config.tls_key, config.tls_client_ca)
+        if tls is not None:
+            tls.set_alpn_protocols(["h2"])
+        self.secure = tls is not None
+        self._listener = RpcListener({}, host=host, port=port, tls=tls)
+        # As in the real one, the port of the health is never secured.
+        self._health = RpcListener({HEALTH_METHOD: self._check}, host=host, port=health_port or 0)
+        self._serves_health = health_port is not None
+        self._apply(config)
 
-    def configure(self, config: PickerConfig) -> None:
-        """Take over changed settings; they hold for requests from now on."""
-        self.config = config
-        self.chooser.config = config
-        self.admission.configure(config)
-        self.decisions.resize(config.decisions_limit)
+    # -- life ------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the address cannot be had."""
+        """Listen. Raises OSError when an address cannot be had."""
         self.admission.open()
-        if self._server is not None:
-            return
-        _require_free(self._host, self.port)
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        server.add_generic_rpc_handlers((self._handlers(),))
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        address = f"{host}:{self.port}"
-        try:
-            self.port = server.add_insecure_port(address)
-        except RuntimeError as error:
-            await server.stop(None)
-            raise OSError(f"cannot listen on {address}") from error
-        await server.start()
-        self._server = server
+        await self._listener.start()
+        if self._serves_health:
+            await self._health.start()
+
+    async def stop(self) -> None:
+        """Stop listening and break every stream off. The decisions stay readable."""
+        self.admission.drain()
+        await self._listener.stop()
+        await self._health.stop()
 
     def drain(self) -> None:
         """Refuse what waits and what comes, until the next `start`; what is under way goes on."""
         self.admission.drain()
 
-    async def stop(self) -> None:
-        """Break every stream off and stop listening. The decisions stay readable."""
-        server, self._server = self._server, None
-        if server is not None:
-            self.admission.drain()
-            await server.stop(None)
+    def go_away(self) -> None:
+        """Ask every data plane to open a new connection."""
+        self._listener.go_away()
 
-    def _handlers(self) -> grpc.GenericRpcHandler:
-        service, _, method = PROCESS_METHOD.lstrip("/").partition("/")
-        handler = grpc.stream_stream_rpc_method_handler(
-            self._process,  # pyright: ignore[reportArgumentType] - aio handlers are coroutines
-            request_deserializer=ProcessingRequest.FromString,
-            response_serializer=ProcessingResponse.SerializeToString,
+    # -- where it is, how it behaves -------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """Where it listens; what it was given before its first start."""
+        return self._listener.port
+
+    @property
+    def health_port(self) -> int | None:
+        """Where its health is served in the clear; None when it is not."""
+        return self._health.port if self._serves_health else None
+
+    @property
+    def connections(self) -> int:
+        """Connections of data planes that are open now."""
+        return self._listener.connections
+
+    def configure(self, config: PickerConfig) -> None:
+        """Take over changed settings; they hold for requests and connections from now on."""
+        self.config = config
+        self.chooser.config = config
+        self.admission.configure(config)
+        self.decisions.resize(config.decisions_limit)
+        self._apply(config)
+
+    def _apply(self, config: PickerConfig) -> None:
+        handlers: dict[str, Handler] = {PROCESS_METHOD: self._process}
+        if config.health_on_picker_port:
+            handlers[HEALTH_METHOD] = self._check
+        self._listener.handlers = handlers
+        self._listener.limits = ConnectionLimits(
+            config.max_concurrent_streams,
+            config.max_connection_streams,
+            None if config.max_connection_age is None else seconds(config.max_connection_age),
         )
-        return grpc.method_handlers_generic_handler(service, {method: handler})
 
-    async def _process(self, _: object, context: ServicerContext[Any, Any]) -> None:
-        await Conversation(self, _GrpcStream(context)).run()
+    # -- calls -----------------------------------------------------------------------------
 
+    async def _process(self, call: Call) -> None:
+        await Conversation(self, _Messages(call)).run()
 
-def _require_free(host: str, port: int) -> None:
-    # grpcio writes the reason to stderr instead of raising it.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    socket.create_server((host, port), family=family).close()
+    async def _check(self, call: Call) -> None:
+        await health_check(call, lambda: bool(self.chooser.pods) and not self.admission.draining)
 
 
-class _GrpcStream:
-    """A `MessageStream` on a call of grpcio."""
+class _Messages:
+    """A `MessageStream` on a gRPC call."""
 
-    def __init__(self, context: ServicerContext[Any, Any]) -> None:
-        self._context = context
+    def __init__(self, call: Call) -> None:
+        self._call = call
 
     async def read(self) -> ProcessingRequest | None:
-        message = await self._context.read()
-        return message if isinstance(message, ProcessingRequest) else None
+        data = await self._call.read()
+        if data is None:
+            return None
+        try:
+            return ProcessingRequest.FromString(data)
+        except DecodeError as error:
+            raise CallError(StatusCode.INTERNAL, "grpc: failed to unmarshal the message") from error
 
     async def write(self, message: ProcessingResponse) -> None:
-        await self._context.write(message)
+        await self._call.write(message.SerializeToString())

@@ -1,0 +1,359 @@
+"""One HTTP/2 connection of the gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol, cast
+
+from hpack import Decoder
+from hpack.exceptions import HPACKError
+
+from batch_gateway.simulator.picker.rpc.call import Call, CallError, StatusCode
+from batch_gateway.simulator.picker.rpc.frames import (
+    CONNECTION_PREFACE,
+    DEFAULT_WINDOW,
+    MAX_FRAME_SIZE,
+    ErrorCode,
+    Flag,
+    Frame,
+    FrameType,
+    ProtocolError,
+    Setting,
+    encode_frame,
+    encode_goaway,
+    encode_reset,
+    encode_settings,
+    encode_window_update,
+    payload_of,
+    read_frame,
+    read_settings,
+    response_headers,
+    trailers,
+)
+
+__all__ = ["ConnectionLimits", "Handler", "Listener", "RpcConnection"]
+
+Handler = Callable[[Call], Awaitable[None]]
+
+_STREAM_WINDOW = 4 * 1024 * 1024
+_CONNECTION_WINDOW = 64 * 1024 * 1024
+
+
+class ConnectionLimits(NamedTuple):
+    """When a connection refuses calls or asks its client to leave.
+
+    Attributes:
+        concurrent_streams: calls at a time; None says nothing.
+        streams: calls after which GOAWAY is sent; None never.
+        age: seconds after which it is; None never.
+    """
+
+    concurrent_streams: int | None = None
+    streams: int | None = None
+    age: float | None = None
+
+
+class Listener(Protocol):
+    """Where connections belong."""
+
+    @property
+    def limits(self) -> ConnectionLimits: ...
+    def opened(self, connection: RpcConnection) -> None: ...
+    def closed(self, connection: RpcConnection) -> None: ...
+    def handler(self, method: str) -> Handler | None: ...
+
+
+class RpcConnection(asyncio.Protocol):
+    """Reads frames, runs a handler for each call, and sends what flow control allows."""
+
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener = listener
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._greeted = False
+        self._decoder = Decoder()
+        self._block: tuple[Frame, bytearray] | None = None
+        self._calls: dict[int, Call] = {}
+        self._last_stream_id = 0
+        self._opened = 0
+        self._leaving = False
+        self._initial_window = DEFAULT_WINDOW
+        self._frame_size = MAX_FRAME_SIZE
+        self._send_window = DEFAULT_WINDOW
+        self._unacknowledged = 0
+        self._outgoing: list[bytes] = []
+        self._age: asyncio.TimerHandle | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    # -- asyncio.Protocol ------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._listener.opened(self)
+        limits = self._listener.limits
+        settings = {Setting.INITIAL_WINDOW_SIZE: _STREAM_WINDOW}
+        if limits.concurrent_streams is not None:
+            settings[Setting.MAX_CONCURRENT_STREAMS] = limits.concurrent_streams
+        self._send(encode_settings(settings))
+        self._send(encode_window_update(0, _CONNECTION_WINDOW - DEFAULT_WINDOW))
+        if limits.age is not None:
+            self._age = self._loop.call_later(limits.age, self.go_away)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._age is not None:
+            self._age.cancel()
+        for call in list(self._calls.values()):
+            self._forget(call)
+        for task in self.tasks:
+            task.cancel()
+        self._listener.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        try:
+            self._read()
+        except ProtocolError as error:
+            self._send(encode_goaway(self._last_stream_id, error.code, str(error).encode()))
+            self._flush()
+            if self._transport is not None:
+                self._transport.close()
+
+    def _read(self) -> None:
+        if not self._greeted:
+            if len(self._received) < len(CONNECTION_PREFACE):
+                return
+            if not self._received.startswith(CONNECTION_PREFACE):
+                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2")
+            del self._received[: len(CONNECTION_PREFACE)]
+            self._greeted = True
+        while self._transport is not None and (frame := read_frame(self._received)) is not None:
+            self._frame(frame)
+
+    # -- frames ----------------------------------------------------------------------------
+
+    def _frame(self, frame: Frame) -> None:
+        if self._block is not None and frame.kind != FrameType.CONTINUATION:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
+        handler = self._FRAMES.get(frame.kind)
+        if handler is not None:
+            handler(self, frame)
+
+    def _on_data(self, frame: Frame) -> None:
+        self._acknowledge(frame)
+        call = self._calls.get(frame.stream_id)
+        if call is not None and not call.half_closed:
+            end = bool(frame.flags & Flag.END_STREAM)
+            call.data_received(payload_of(frame), end=end)
+
+    def _acknowledge(self, frame: Frame) -> None:
+        """Give the client its window back, half a window at a time."""
+        size = len(frame.payload)
+        self._unacknowledged += size
+        if self._unacknowledged >= _CONNECTION_WINDOW // 2:
+            self._send(encode_window_update(0, self._unacknowledged))
+            self._unacknowledged = 0
+        call = self._calls.get(frame.stream_id)
+        if call is None:
+            return
+        call.unacknowledged += size
+        if call.unacknowledged >= _STREAM_WINDOW // 2 and not frame.flags & Flag.END_STREAM:
+            self._send(encode_window_update(frame.stream_id, call.unacknowledged))
+            call.unacknowledged = 0
+
+    def _on_headers(self, frame: Frame) -> None:
+        self._block = frame, bytearray(payload_of(frame))
+        if frame.flags & Flag.END_HEADERS:
+            self._block_complete()
+
+    def _on_continuation(self, frame: Frame) -> None:
+        if self._block is None or self._block[0].stream_id != frame.stream_id:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a CONTINUATION of nothing")
+        self._block[1].extend(frame.payload)
+        if frame.flags & Flag.END_HEADERS:
+            self._block_complete()
+
+    def _block_complete(self) -> None:
+        assert self._block is not None  # noqa: S101 - called with one
+        (frame, block), self._block = self._block, None
+        try:
+            headers = self._decoder.decode(bytes(block), raw=True)
+        except HPACKError as error:
+            raise ProtocolError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
+        end = bool(frame.flags & Flag.END_STREAM)
+        call = self._calls.get(frame.stream_id)
+        if call is not None:
+            # Trailers: a client of gRPC sends none, but it may.
+            call.data_received(b"", end=end)
+            return
+        method = next((value for name, value in headers if name == b":path"), b"")
+        self._begin(frame.stream_id, bytes(method).decode("latin-1"), end=end)
+
+    def _begin(self, stream_id: int, method: str, *, end: bool) -> None:
+        if stream_id <= self._last_stream_id or not stream_id % 2:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} cannot begin")
+        limits = self._listener.limits
+        most = limits.concurrent_streams
+        if self._leaving or (most is not None and len(self._calls) >= most):
+            self._send(encode_reset(stream_id, ErrorCode.REFUSED_STREAM))
+            return
+        self._last_stream_id = stream_id
+        self._opened += 1
+        call = Call(self, stream_id, method)
+        call.send_window = self._initial_window
+        self._calls[stream_id] = call
+        call.data_received(b"", end=end)
+        call.task = self._loop.create_task(self._run(call))
+        self.tasks.add(call.task)
+        call.task.add_done_callback(self.tasks.discard)
+        if limits.streams is not None and self._opened >= limits.streams:
+            self.go_away()
+
+    async def _run(self, call: Call) -> None:
+        handler = self._listener.handler(call.method)
+        if handler is None:
+            self.end_call(call, StatusCode.UNIMPLEMENTED, f"unknown method {call.method}")
+            return
+        try:
+            await handler(call)
+        except CallError as error:
+            self.end_call(call, error.code, error.message)
+        except Exception:
+            self.end_call(call, StatusCode.UNKNOWN, "the simulated picker failed")
+            raise
+        else:
+            self.end_call(call, StatusCode.OK, "")
+
+    def _on_reset(self, frame: Frame) -> None:
+        call = self._calls.get(frame.stream_id)
+        if call is not None:
+            self._forget(call)
+            if call.task is not None:
+                call.task.cancel()
+
+    def _on_settings(self, frame: Frame) -> None:
+        if frame.flags & Flag.ACK:
+            return
+        settings = read_settings(frame)
+        window = settings.get(Setting.INITIAL_WINDOW_SIZE, self._initial_window)
+        self._frame_size = settings.get(Setting.MAX_FRAME_SIZE, self._frame_size)
+        for call in self._calls.values():
+            call.send_window += window - self._initial_window
+        self._initial_window = window
+        self._send(encode_frame(FrameType.SETTINGS, Flag.ACK, 0, b""))
+        self._send_pending()
+
+    def _on_ping(self, frame: Frame) -> None:
+        if not frame.flags & Flag.ACK:
+            self._send(encode_frame(FrameType.PING, Flag.ACK, 0, frame.payload))
+
+    def _on_window_update(self, frame: Frame) -> None:
+        if len(frame.payload) != 4:
+            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "a WINDOW_UPDATE without its number")
+        (increment,) = struct.unpack("!L", frame.payload)
+        if frame.stream_id == 0:
+            self._send_window += increment
+        elif frame.stream_id in self._calls:
+            self._calls[frame.stream_id].send_window += increment
+        self._send_pending()
+
+    _FRAMES: dict[int, Callable[[RpcConnection, Frame], None]] = {  # noqa: RUF012 - never changed
+        FrameType.DATA: _on_data,
+        FrameType.HEADERS: _on_headers,
+        FrameType.CONTINUATION: _on_continuation,
+        FrameType.RST_STREAM: _on_reset,
+        FrameType.SETTINGS: _on_settings,
+        FrameType.PING: _on_ping,
+        FrameType.WINDOW_UPDATE: _on_window_update,
+    }
+
+    # -- for calls -------------------------------------------------------------------------
+
+    def send_message(self, call: Call, data: bytes) -> None:
+        """Send a message, with its prefix, as far as the windows allow; the rest follows."""
+        if not call.headers_sent:
+            call.headers_sent = True
+            self._send_block(call, response_headers(), end=False)
+        call.pending += data
+        self._send_data(call)
+
+    def end_call(self, call: Call, code: int, message: str) -> None:
+        """Send the status once everything before it has been sent."""
+        if call.over or call.ending is not None:
+            return
+        call.ending = code, message
+        self._send_data(call)
+
+    def reset_call(self, call: Call, code: ErrorCode) -> None:
+        if not call.over:
+            self._send(encode_reset(call.stream_id, code))
+            self._forget(call)
+
+    def go_away(self, code: ErrorCode = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
+        """Take no more calls; the connection closes behind the last one that is under way."""
+        if not self._leaving:
+            self._leaving = True
+            self._send(encode_goaway(self._last_stream_id, code, debug))
+            self._close_if_done()
+
+    def break_off(self) -> None:
+        """Close at once, whatever is under way."""
+        if self._transport is not None:
+            self._outgoing.clear()
+            self._transport.abort()
+
+    # -- sending ---------------------------------------------------------------------------
+
+    def _send_pending(self) -> None:
+        for call in list(self._calls.values()):
+            if call.pending or call.ending is not None:
+                self._send_data(call)
+
+    def _send_data(self, call: Call) -> None:
+        while call.pending:
+            size = min(len(call.pending), self._frame_size, call.send_window, self._send_window)
+            if size <= 0:
+                return
+            data = bytes(call.pending[:size])
+            del call.pending[:size]
+            call.send_window -= size
+            self._send_window -= size
+            self._send(encode_frame(FrameType.DATA, 0, call.stream_id, data))
+        call.written()
+        if call.ending is not None and not call.over:
+            code, message = call.ending
+            self._send_block(call, trailers(code, message, alone=not call.headers_sent), end=True)
+            if not call.half_closed:
+                # The client need not send what nobody reads.
+                self._send(encode_reset(call.stream_id, ErrorCode.NO_ERROR))
+            self._forget(call)
+
+    def _send_block(self, call: Call, block: bytes, *, end: bool) -> None:
+        flags = Flag.END_HEADERS | (Flag.END_STREAM if end else 0)
+        self._send(encode_frame(FrameType.HEADERS, flags, call.stream_id, block))
+
+    def _send(self, data: bytes) -> None:
+        # What is sent within one turn of the loop goes out in one write.
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(data)
+
+    def _flush(self) -> None:
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _forget(self, call: Call) -> None:
+        call.over = True
+        self._calls.pop(call.stream_id, None)
+        call.written()
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._leaving and not self._calls and self._transport is not None:
+            self._flush()
+            self._transport.close()

@@ -1,0 +1,277 @@
+"""The picker's ports: TLS, health, limits of connections, and what is not gRPC."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+from pathlib import Path
+from urllib.parse import unquote
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hpack import Decoder, Encoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_gateway.errors import ConfigError
+from batch_gateway.simulator.picker.rpc.frames import (
+    CONNECTION_PREFACE,
+    ErrorCode,
+    Frame,
+    FrameType,
+    Setting,
+    encode_frame,
+    read_frame,
+    read_settings,
+    trailers,
+)
+from batch_gateway.testing import PickerConfig, PoolHandle, simulated_pool
+from batch_gateway.wire.ext_proc.messages_pb2 import HealthCheckRequest, HealthCheckResponse
+from batch_gateway.wire.ext_proc.names import HEALTH_METHOD, PROCESS_METHOD
+
+from .data_plane import CHAT, DataPlane, data_plane
+
+STATUS = HealthCheckResponse.ServingStatus
+
+
+def check(port: int | str, service: str) -> str:
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method = channel.unary_unary(
+            HEALTH_METHOD,
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        answer = method(HealthCheckRequest(service=service), timeout=10)
+    return STATUS.Name(answer.status)
+
+
+def port_of(pool: PoolHandle) -> str:
+    return pool.url.rpartition(":")[2]
+
+
+def test_health_has_a_port_of_its_own() -> None:
+    with simulated_pool(pods=1, health_port=0) as pool:
+        assert pool.health_port is not None
+        services = ("", "liveness", "readiness", "another")
+        assert [check(pool.health_port, service) for service in services] == [
+            *["SERVING"] * 3,
+            "SERVICE_UNKNOWN",
+        ]
+        pool.withdraw(0)
+        assert check(pool.health_port, "readiness") == "NOT_SERVING"
+        assert check(pool.health_port, "liveness") == "SERVING"
+
+
+def test_a_picker_that_drains_is_not_ready() -> None:
+    with simulated_pool(pods=1, health_port=0) as pool:
+        pool.drain_picker()
+        assert pool.health_port is not None
+        assert check(pool.health_port, "") == "NOT_SERVING"
+
+
+def test_health_is_on_the_pickers_port_only_when_asked_for() -> None:
+    with simulated_pool(pods=1) as pool:
+        with pytest.raises(grpc.RpcError) as caught:
+            check(port_of(pool), "")
+        assert isinstance(caught.value, grpc.Call)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        pool.configure_picker(health_on_picker_port=True)
+        assert check(port_of(pool), "") == "SERVING"
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate without a name, as the real picker makes one for itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    nobody = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Inference Ext")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(nobody)
+        .issuer_name(nobody)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "tls.crt", folder / "tls.key"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return files
+
+
+def test_a_certificate_without_a_name_serves_http2_over_tls(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    config = PickerConfig(tls_certificate=certificate, tls_key=key)
+    with simulated_pool(pods=1, picker=config, health_port=0) as pool:
+        assert pool.url.startswith("grpcs://127.0.0.1:")
+        context = ssl.create_default_context(cafile=str(certificate))
+        context.check_hostname = False
+        context.set_alpn_protocols(["h2"])
+        address = ("127.0.0.1", int(port_of(pool)))
+        with (
+            socket.create_connection(address, timeout=10) as plain,
+            context.wrap_socket(plain) as secured,
+        ):
+            assert secured.selected_alpn_protocol() == "h2"
+            secured.sendall(CONNECTION_PREFACE + encode_frame(FrameType.SETTINGS, 0, 0, b""))
+            frame = read_frame(bytearray(secured.recv(100)))
+            assert frame is not None
+            assert frame.kind == FrameType.SETTINGS
+        # As in the real one, the port of the health stays in the clear.
+        assert check(pool.health_port or 0, "") == "SERVING"
+
+
+def test_certificates_cannot_change_while_it_runs(pool: PoolHandle) -> None:
+    with pytest.raises(ConfigError, match="tls_key: cannot change while the picker runs"):
+        pool.configure_picker(tls_key="k")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"choice": "best"}, "choice: 'best' is not one of least-loaded, prefix"),
+        ({"fallbacks": -1}, "fallbacks: -1 is not a whole number of at least 0"),
+        ({"ttl_status": 500}, "ttl_status: 500 is not 429 or 503"),
+        ({"kv_cache_threshold": 0}, "kv_cache_threshold: must be more than 0"),
+        ({"eviction": "bored"}, "eviction: 'bored' is not one of evicted"),
+        ({"queue_ttl": "soon"}, "queue_ttl: "),
+        ({"max_concurrent_streams": 0}, "max_concurrent_streams: 0 is not a whole number"),
+        ({"tls_key": "nowhere"}, "tls_key: nowhere is not a file"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, object], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        PickerConfig(**settings)  # pyright: ignore[reportArgumentType]
+    assert str(caught.value).startswith(problem)
+    with pytest.raises(ConfigError, match="colour: is not a setting of the simulated picker"):
+        PickerConfig().with_changes(colour="red")
+
+
+def test_streams_beyond_the_limit_are_refused(pool: PoolHandle) -> None:
+    pool.configure_picker(max_concurrent_streams=2)
+    block = Encoder().encode([(":path", PROCESS_METHOD)])
+    with socket.create_connection(("127.0.0.1", int(port_of(pool))), timeout=10) as sock:
+        begun = [encode_frame(FrameType.HEADERS, 4, stream, block) for stream in (1, 3, 5)]
+        sock.sendall(CONNECTION_PREFACE + b"".join(begun))
+        received = bytearray()
+        frames: list[Frame] = []
+        while not frames or frames[-1].kind != FrameType.RST_STREAM:
+            received += sock.recv(1_000)
+            while (frame := read_frame(received)) is not None:
+                frames.append(frame)
+    assert read_settings(frames[0])[Setting.MAX_CONCURRENT_STREAMS] == 2
+    assert frames[-1].stream_id == 5
+    assert frames[-1].payload == bytes((0, 0, 0, ErrorCode.REFUSED_STREAM))
+
+
+def test_a_connection_is_sent_away_after_so_many_streams() -> None:
+    with simulated_pool(pods=1) as pool, data_plane(pool.url) as plane:
+        pool.configure_picker(max_connection_streams=3)
+        for _ in range(7):
+            plane.pick()
+        # grpcio opens a new connection after each third stream.
+        assert pool.connections() <= 1
+        assert len(pool.decisions()) == 7
+
+
+def test_a_call_under_way_outlives_its_connections_age() -> None:
+    with simulated_pool(pods=1) as pool:
+        pool.configure_picker(max_connection_age="1ms")
+        with data_plane(pool.url) as plane:
+            call = plane.call()
+            call.send_request()
+            call.receive_pick()
+            call.send_response(200, {}, [b"{}"], served="x")
+            assert len(call.finish()) == 2
+            plane.pick()
+
+
+def test_who_is_sent_away_finishes_and_comes_back(pool: PoolHandle, plane: DataPlane) -> None:
+    call = plane.call()
+    call.send_request()
+    call.receive_pick()
+    pool.send_away()
+    plane.pick()
+    call.send_response(200, {}, [b"{}"], served="x")
+    assert len(call.finish()) == 2
+
+
+def test_a_picker_that_went_away_comes_back_on_its_port(pool: PoolHandle, plane: DataPlane) -> None:
+    call = plane.call()
+    call.send_request()
+    call.receive_pick()
+    pool.stop_picker()
+    with pytest.raises(grpc.RpcError):
+        call.receive()
+    assert pool.decisions()[0].outcome == "abandoned"
+    pool.start_picker()
+    with data_plane(pool.url) as again:
+        again.pick()
+
+
+def test_large_bodies_pass_in_both_directions(plane: DataPlane) -> None:
+    body = {**CHAT, "user": "x" * 9_000_000}
+    call = plane.call()
+    call.send_request(body, chunk=3_000_000)
+    assert len(call.receive_pick().body) > 9_000_000
+    call.send_response(200, {}, [b"y" * 3_000_000] * 3, served="x")
+    echoed = call.finish()[1:]
+    assert sum(len(m.response_body.response.body_mutation.streamed_response.body) for m in echoed)
+
+
+def test_a_message_over_4_mib_is_refused(pool: PoolHandle, plane: DataPlane) -> None:
+    call = plane.call()
+    call.send_request({**CHAT, "user": "x" * 5_000_000}, chunk=6_000_000)
+    with pytest.raises(grpc.RpcError) as caught:
+        call.receive()
+    assert isinstance(caught.value, grpc.Call)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "received message larger than max" in (caught.value.details() or "")
+    assert pool.decisions()[0].outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        CONNECTION_PREFACE + b"\xff" * 9,
+        CONNECTION_PREFACE + encode_frame(FrameType.SETTINGS, 0, 0, b"abc"),
+        CONNECTION_PREFACE + encode_frame(FrameType.CONTINUATION, 0, 1, b""),
+        CONNECTION_PREFACE + encode_frame(FrameType.HEADERS, 4, 2, b"\x88"),
+        CONNECTION_PREFACE + encode_frame(FrameType.HEADERS, 4, 1, b"\xff\xff\xff\xff\xff"),
+        CONNECTION_PREFACE + encode_frame(FrameType.HEADERS, 8, 1, b""),
+        CONNECTION_PREFACE + encode_frame(FrameType.WINDOW_UPDATE, 0, 0, b""),
+        CONNECTION_PREFACE
+        + encode_frame(FrameType.HEADERS, 0, 1, b"")
+        + encode_frame(FrameType.PING, 0, 0, b"12345678"),
+    ],
+)
+def test_what_is_not_http2_ends_in_goaway(pool: PoolHandle, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", int(port_of(pool))), timeout=10) as sock:
+        sock.sendall(sent)
+        received = bytearray()
+        while data := sock.recv(1_000):
+            received += data
+    kinds: list[int] = []
+    while (frame := read_frame(received)) is not None:
+        kinds.append(frame.kind)
+    assert kinds[-1] == FrameType.GOAWAY
+
+
+@given(st.text(max_size=300))
+def test_a_status_message_survives_its_way(message: str) -> None:
+    block = trailers(13, message, alone=True)
+    headers = dict(Decoder().decode(block, raw=True))
+    assert headers[b"grpc-status"] == b"13"
+    assert unquote(headers[b"grpc-message"]) == message
