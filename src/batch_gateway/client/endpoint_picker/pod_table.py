@@ -50,11 +50,11 @@ class PodTable(Generic[P]):
         return self._surplus()
 
     def give_back(self, endpoint: str, pod: P) -> list[P]:
-        """The request is over. Returns the pod if it was given up meanwhile."""
+        """The request is over. Returns what need not be kept any longer."""
         entry = self._entries.get(endpoint)
         if entry is not None and entry.pod is pod:
             entry.users -= 1
-            return []
+            return [] if len(self._entries) <= self._most else self._surplus()
         leaving = self._leaving.get(id(pod))
         if leaving is None:
             return []
