@@ -188,6 +188,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "time_to_first_token_seconds": None,
         "retries": 7,
         "concurrency_limits": [],
+        "gateway_metrics": [],
         "from_cache": 0,
         "coalesced": 0,
         "joint_requests": 0,

@@ -134,7 +134,11 @@ class _Reader:
             )
 
     def _set(self, into: Values, setting: Setting, key: str, node: yaml.Node) -> None:
-        value = self._document.scalar(node, key, setting.parse)
+        if setting.several and isinstance(node, yaml.SequenceNode):
+            given = (self._document.scalar(item, key, setting.parse) for item in node.value)
+            value: object = tuple(item for item in given if item is not None) or None
+        else:
+            value = self._document.scalar(node, key, setting.parse)
         if value is not None:
             self._store(into, setting.name, key, node, value)
 

@@ -149,11 +149,13 @@ class Setting:
         name: in a config file; its flag is the same with dashes.
         parse: reads a value of a config file.
         aliases: other names for it in a config file.
+        several: a list of values is taken as well as one.
     """
 
     name: str
     parse: Parser
     aliases: tuple[str, ...] = ()
+    several: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -186,6 +188,9 @@ GATEWAY_SETTINGS: tuple[Setting, ...] = (
     Setting("rpm", _rate),
     Setting("tpm", _rate),
     Setting("learn_rate_limits", _switch),
+    Setting("gateway_metrics", _text, several=True),
+    Setting("gateway_metrics_interval", _duration),
+    Setting("gateway_metrics_token_file", _path),
     Setting("tls_ca_file", _path, ("tls_ca_cert_file",)),
     Setting("tls_client_cert_file", _path),
     Setting("tls_client_key_file", _path),

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import Given, flag_name
 from batch_gateway.client.cache.place import check_place
 from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.coalesce.policy import CoalescePolicy
+from batch_gateway.client.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.config import (
     HTTPInferenceClientConfig,
@@ -25,7 +27,14 @@ from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.errors import ConfigError
 
-__all__ = ["API_KEY_SETTINGS", "OWN_TO_A_GATEWAY", "gateway_config", "naming_the_setting", "paced"]
+__all__ = [
+    "API_KEY_SETTINGS",
+    "METRICS_SETTINGS",
+    "OWN_TO_A_GATEWAY",
+    "gateway_config",
+    "naming_the_setting",
+    "paced",
+]
 
 API_KEY_SETTINGS = ("api_key", "api_key_file", "api_key_env")
 
@@ -65,8 +74,15 @@ _TLS = {
     "tls_insecure_skip_verify": "insecure_skip_verify",
     "tls_min_version": "minimum_version",
 }
-# A key, and headers that may be one, go to the gateway they were written for and to no other.
-OWN_TO_A_GATEWAY = frozenset({*API_KEY_SETTINGS, "headers", *_SCHEDULING})
+_METRICS = {
+    "gateway_metrics": "urls",
+    "gateway_metrics_interval": "interval",
+    "gateway_metrics_token_file": "token_file",
+}
+METRICS_SETTINGS = frozenset(_METRICS)
+# A key, and headers that may be one, go to the gateway they were written for and to no other, as
+# metrics speak of no other.
+OWN_TO_A_GATEWAY = frozenset({*API_KEY_SETTINGS, "headers", *_SCHEDULING, *_METRICS})
 _SETTING_OF_FIELD = {
     "base_url": "gateway",
     **{f"retry.{name}": name for name in _RETRY},
@@ -74,6 +90,7 @@ _SETTING_OF_FIELD = {
     **{f"tls.{client_field}": name for name, client_field in _TLS.items()},
     **{f"cache.{client_field}": name for name, client_field in _CACHE.items()},
     **{f"coalesce.{client_field}": name for name, client_field in _COALESCE.items()},
+    **{f"gateway_metrics.{client_field}": name for name, client_field in _METRICS.items()},
     **{f"rate_limit.{client_field}": name for name, client_field in _RATE_LIMIT.items()},
     **{f"scheduling.{client_field}": name for name, client_field in _SCHEDULING.items()},
 }
@@ -90,6 +107,7 @@ def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClien
             retry=RetryPolicy(**_chosen(given, {name: name for name in _RETRY})),
             rate_limit=_rate_limit(given),
             scheduling=_scheduling(given),
+            concurrency=_concurrency(given),
             circuit_breaker=_circuit_breaker(given),
             cache=_cache(given),
             coalesce=_coalesce(given),
@@ -108,11 +126,14 @@ def paced(
     config: HTTPInferenceClientConfig, *, most: int, adaptive: bool
 ) -> HTTPInferenceClientConfig:
     """`config` for at most so many requests in flight, or for as many of them as prove best."""
+    found = None
+    if adaptive:
+        asked = config.concurrency
+        policy = asked if isinstance(asked, AdaptiveConcurrency) else AdaptiveConcurrency()
+        found = replace(policy, maximum=most, initial=min(most, _FIRST_LIMIT))
     return replace(
         config,
-        concurrency=AdaptiveConcurrency(maximum=most, initial=min(most, _FIRST_LIMIT))
-        if adaptive
-        else None,
+        concurrency=found,
         # Each request in flight has a connection; fewer kept ones would be made anew.
         max_idle_connections=max(_DEFAULT_IDLE_CONNECTIONS, most),
     )
@@ -172,6 +193,16 @@ def _with_first(given: Mapping[str, Given], fields: Mapping[str, str]) -> dict[s
                 raise ConfigError(name, f"does nothing without {flag_name(first)}")
         return {}
     return _chosen(given, fields)
+
+
+def _concurrency(given: Mapping[str, Given]) -> AdaptiveConcurrency | None:
+    """A policy where there are metrics to heed; `paced` says how many there may be."""
+    chosen = _with_first(given, _METRICS)
+    if not chosen:
+        return None
+    if "concurrency" in given and given["concurrency"].value != AUTO:
+        raise ConfigError("gateway_metrics.urls", "does nothing where a number is set; use auto")
+    return AdaptiveConcurrency(gateway_metrics=GatewayMetrics(**chosen))
 
 
 def _headers(given: Mapping[str, Given]) -> dict[str, str]:

@@ -18,6 +18,7 @@ __all__ = [
     "duration_option",
     "option",
     "pairs_option",
+    "repeatable_option",
     "size_option",
 ]
 
@@ -95,6 +96,17 @@ def pairs_option(group: str, *names: str, metavar: str, **settings: Any) -> Call
         return result or None
 
     return option(group, *names, metavar=metavar, multiple=True, callback=pairs, **settings)
+
+
+def repeatable_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """An option that may be given more than once; a tuple, or None when it was not given."""
+
+    def several(
+        ctx: click.Context, parameter: click.Parameter, given: Sequence[str]
+    ) -> tuple[str, ...] | None:
+        return tuple(given) or None
+
+    return option(group, *names, multiple=True, callback=several, **settings)
 
 
 def _duration(ctx: click.Context, parameter: click.Parameter, given: str | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 
 import click
@@ -14,9 +15,11 @@ from batch_gateway.errors import InferenceError
 
 __all__ = ["preflight"]
 
+_log = logging.getLogger("batch_gateway.gateway_metrics")
+
 
 async def preflight(clients: Iterable[HTTPInferenceClient], stop: asyncio.Event) -> None:
-    """Connect to each gateway.
+    """Connect to each gateway, and look at its metrics; warn in the log of those of no use.
 
     Raises CommandFailure that names those that cannot be reached, and click.Abort as soon as
     `stop` is set.
@@ -39,6 +42,9 @@ async def _connect(clients: Iterable[HTTPInferenceClient]) -> None:
     problems = await asyncio.gather(*(_problem(client) for client in checked))
     found = [problem for problem in problems if problem]
     if not found:
+        for useless in await asyncio.gather(*(client.metrics_problems() for client in checked)):
+            for problem in useless:
+                _log.warning("gateway metrics: %s", problem)
         return
     which = "the gateway" if len(checked) == 1 else f"{len(found)} of {len(checked)} gateways"
     raise CommandFailure(

@@ -14,6 +14,7 @@ from batch_gateway.cli.options import (
     duration_option,
     option,
     pairs_option,
+    repeatable_option,
     size_option,
 )
 from batch_gateway.cli.run_batch_file import run_batch_file
@@ -73,6 +74,19 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
     _PACE,
     "--concurrency",
     help="In flight to each gateway; auto finds it by measuring.  [64]",
+)
+@repeatable_option(
+    _PACE,
+    "--gateway-metrics",
+    metavar="URL",
+    help="Let auto heed what the gateway's own metrics say; repeatable.",
+)
+@duration_option(_PACE, "--gateway-metrics-interval", help="Look there so often.  [1s]")
+@option(
+    _PACE,
+    "--gateway-metrics-token-file",
+    type=_PATH,
+    help="File with the bearer token that they need.",
 )
 @option(_PACE, "--max-retries", type=_FROM_ZERO, metavar="N", help="Per request.  [3]")
 @duration_option(_PACE, "--timeout", help="Of one attempt.  [5m]")

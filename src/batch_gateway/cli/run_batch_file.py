@@ -44,6 +44,7 @@ from batch_gateway.simulator.gateway import SimulatedGateway
 
 if TYPE_CHECKING:
     from batch_gateway.cli.report_page import ReportPage
+    from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics
 
 __all__ = ["run_batch_file"]
 
@@ -249,7 +250,8 @@ class _Job:
             self.display.close()
         limits = [limit for one in client.clients if (limit := one.concurrency_limit) is not None]
         disk_problem = journal.write_problem() is not None
-        return self._report(summary, stats, disk_problem=disk_problem, limits=limits)
+        looked = [found for one in client.clients if (found := one.metrics_statistics) is not None]
+        return self._report(summary, stats, disk_problem=disk_problem, limits=limits, looked=looked)
 
     def _report(
         self,
@@ -258,12 +260,14 @@ class _Job:
         *,
         disk_problem: bool,
         limits: Sequence[int] = (),
+        looked: Sequence[MetricsStatistics] = (),
     ) -> RunReport:
         return RunReport(
             summary=summary,
             done_before=stats.done_before,
             disk_problem=disk_problem,
             limits=limits,
+            looked=looked,
             input=display_name(self._file),
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),

@@ -5,7 +5,7 @@ A flag wins over the environment, the environment over the config file, and that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,13 @@ from typing import Any
 from batch_gateway.batch.plan import Order
 from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.gateways import API_KEY_SETTINGS, OWN_TO_A_GATEWAY, gateway_config, paced
+from batch_gateway.cli.gateways import (
+    API_KEY_SETTINGS,
+    METRICS_SETTINGS,
+    OWN_TO_A_GATEWAY,
+    gateway_config,
+    paced,
+)
 from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway, flag_name
 from batch_gateway.cli.logs import LogFormat
 from batch_gateway.client.config import DEFAULT_BASE_URL, HTTPInferenceClientConfig
@@ -31,7 +37,7 @@ _DEFAULT_CONCURRENCY = 64
 # More is found by no controller on one machine's network, and needs as many open files.
 _MOST_CONCURRENCY = 10_000
 # The simulator is reached directly and needs no key, whatever the real gateway needs.
-_NOT_FOR_SIMULATOR = frozenset({*API_KEY_SETTINGS, "unix_socket", "proxy"})
+_NOT_FOR_SIMULATOR = frozenset({*API_KEY_SETTINGS, *METRICS_SETTINGS, "unix_socket", "proxy"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +102,13 @@ def resolve_settings(
     def value(name: str, default: Any = None) -> Any:
         return given[name].value if name in given else default
 
-    concurrency = value("concurrency", _DEFAULT_CONCURRENCY)
     default = _default_gateway(given)
     routes = _model_gateways(flags, given, file)
-    gateways = len({default, *routes.values()} - {None})
+    configs = {config for config in (default, *routes.values()) if config is not None}
+    gateways = len(configs)
     if not gateways:
         raise _no_gateway()
+    concurrency = value("concurrency", _default_concurrency(configs))
     bounds = [_MOST_CONCURRENCY if concurrency == AUTO else concurrency]
     if flags.get("concurrency") in (None, AUTO):
         bounds.append(value(TOTAL_CONCURRENCY, _MOST_CONCURRENCY * gateways) // gateways)
@@ -133,6 +140,12 @@ def resolve_settings(
         log_level=value("log_level"),
         report=value("report"),
     )
+
+
+def _default_concurrency(configs: Iterable[HTTPInferenceClientConfig]) -> int | str:
+    """Metrics are there to be heeded, which a number of requests would not do."""
+    heeds = any(config.concurrency is not None for config in configs)
+    return AUTO if heeds else _DEFAULT_CONCURRENCY
 
 
 def _merged(
@@ -179,6 +192,11 @@ def _over(base: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:
 def _default_gateway(given: Mapping[str, Given]) -> HTTPInferenceClientConfig | None:
     url = given.get("gateway")
     if url is None:
+        if "gateway_metrics" in given:
+            raise CommandFailure(
+                f"{given['gateway_metrics'].place}: these are the metrics of --gateway, and there "
+                "is none; in a config file each of model_gateways may have gateway_metrics"
+            )
         return None
     if url.value != SIMULATOR:
         return gateway_config(url, given)
@@ -212,7 +230,9 @@ def _for_entry(
     entry: ModelGateway, given: Mapping[str, Given], flags: Mapping[str, Given]
 ) -> dict[str, Given]:
     if entry.own is None:
-        return dict(given)
+        same = "gateway" in given and given["gateway"].value == entry.url.value
+        left_out = frozenset[str]() if same else METRICS_SETTINGS
+        return {name: value for name, value in given.items() if name not in left_out}
     inherited = {name: value for name, value in given.items() if name not in OWN_TO_A_GATEWAY}
     return {**inherited, **entry.own, **flags}
 

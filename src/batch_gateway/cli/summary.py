@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import printable
 from batch_gateway.durations import format_duration
+
+if TYPE_CHECKING:
+    from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics
 
 __all__ = ["Outcome", "RunReport", "StyledText", "as_json", "as_text", "plain"]
 
@@ -41,6 +44,7 @@ class RunReport:
         disk_problem: whether `summary.journal_problem` is about writing, not about the input.
         next_steps: pairs of (what for, the command that does it).
         limits: how many requests at a time were found to be best at the end, for each gateway.
+        looked: what came of looking at the metrics of each gateway that has some.
         page: where the page about the run is, when one was written.
     """
 
@@ -52,6 +56,7 @@ class RunReport:
     errors: str
     next_steps: Sequence[tuple[str, str]] = ()
     limits: Sequence[int] = ()
+    looked: Sequence[MetricsStatistics] = ()
     page: str | None = None
 
     @property
@@ -123,6 +128,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "time_to_first_token_seconds": _rounded(summary.time_to_first_token),
         "retries": summary.retries,
         "concurrency_limits": list(report.limits),
+        "gateway_metrics": [found._asdict() for found in report.looked],
         "from_cache": summary.from_cache,
         "coalesced": summary.coalesced,
         "joint_requests": summary.joint_requests,
@@ -212,6 +218,8 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "speed", f"{speed}, {summary.retries:,} retries"
     if summary.finished_now and report.limits:
         yield "pace", f"{' and '.join(f'{n:,}' for n in report.limits)} at a time at the end"
+    if summary.finished_now and report.looked:
+        yield "metrics", _looked(report.looked)
     if summary.from_cache:
         yield "cache", f"{summary.from_cache:,} answers not asked for again"
     if summary.coalesced:
@@ -225,6 +233,12 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "errors", report.errors
     if report.page is not None:
         yield "report", report.page
+
+
+def _looked(found: Sequence[MetricsStatistics]) -> str:
+    looks, missed, lowered = (sum(counts) for counts in zip(*found, strict=True))
+    text = f"of the gateway read {looks:,} times, which lowered the pace {lowered:,} times"
+    return text + (f"; {missed:,} times there was nothing to read" if missed else "")
 
 
 def _causes(report: RunReport) -> StyledText:
