@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -141,6 +142,30 @@ def test_tls_trusts_the_given_authority_and_no_other(
             "--tls-min-version", "1.3", cwd=tmp_path,
         )  # fmt: skip
         assert known.returncode == 0, known.stderr
+
+
+def test_a_certificate_can_be_pinned_by_the_fingerprint_that_its_refusal_shows(
+    tmp_path: Path, batch: Path, certificates: Certificates
+) -> None:
+    with simulated_gateway(tls=certificates.context) as gateway:
+        command = ("run", batch, "--gateway", f"https://127.0.0.1:{gateway.port}")
+        refused = batch_gateway(*command, cwd=tmp_path)
+        assert refused.returncode == 3
+        [pin] = set(re.findall(r"(?:[0-9A-F]{2}:){31}[0-9A-F]{2}", refused.stderr))
+        wrong = batch_gateway(*command, "--tls-pin", "00" * 32, cwd=tmp_path)
+        assert wrong.returncode == 3
+        assert batch_gateway(*command, "--tls-pin", pin, cwd=tmp_path).returncode == 0
+
+
+def test_the_name_to_find_in_the_certificate_can_be_given(
+    tmp_path: Path, batch: Path, certificates: Certificates
+) -> None:
+    with simulated_gateway(tls=certificates.context) as gateway:
+        run = batch_gateway(
+            "run", batch, "--gateway", f"https://127.0.0.1:{gateway.port}",
+            "--tls-ca-file", certificates.ca, "--tls-server-name", "localhost", cwd=tmp_path,
+        )  # fmt: skip
+    assert run.returncode == 0, run.stderr
 
 
 def test_skipping_verification_works_and_warns_in_one_line(

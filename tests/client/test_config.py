@@ -82,6 +82,16 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], field: str) -> None:
         (lambda: TLSConfig(minimum_version="1.1"), "tls.minimum_version"),  # type: ignore[arg-type]
         (lambda: TLSConfig(minimum_version="1.3", maximum_version="1.2"), "tls.maximum_version"),
         (lambda: TLSConfig(client_cert_file=__file__), "tls.client_key_file"),
+        (lambda: TLSConfig(pinned_certificate="abc"), "tls.pinned_certificate"),
+        (
+            lambda: TLSConfig(pinned_certificate="ab" * 32, insecure_skip_verify=True),
+            "tls.pinned_certificate",
+        ),
+        (
+            lambda: TLSConfig(pinned_certificate="ab" * 32, ca_file=__file__),
+            "tls.pinned_certificate",
+        ),
+        (lambda: TLSConfig(server_name="https://a"), "tls.server_name"),
         (lambda: TLSConfig(client_key_file=__file__), "tls.client_cert_file"),
         (lambda: TLSConfig(ca_file=__file__).ssl_context(), "tls.ca_file"),
         (

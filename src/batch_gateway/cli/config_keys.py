@@ -196,6 +196,8 @@ GATEWAY_SETTINGS: tuple[Setting, ...] = (
     Setting("tls_client_key_file", _path),
     Setting("tls_insecure_skip_verify", _switch),
     Setting("tls_min_version", _choice("1.2", "1.3")),
+    Setting("tls_pin", _text),
+    Setting("tls_server_name", _text),
     Setting("unix_socket", _path),
     Setting("proxy", _proxy),
     Setting("transport", _choice("auto", "native", "aiohttp")),

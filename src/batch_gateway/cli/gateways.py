@@ -73,6 +73,8 @@ _TLS = {
     "tls_client_key_file": "client_key_file",
     "tls_insecure_skip_verify": "insecure_skip_verify",
     "tls_min_version": "minimum_version",
+    "tls_pin": "pinned_certificate",
+    "tls_server_name": "server_name",
 }
 _METRICS = {
     "gateway_metrics": "urls",

@@ -148,6 +148,18 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
 @option(_ACCESS, "--tls-min-version", type=click.Choice(["1.2", "1.3"]), help="[1.2]")
 @option(
     _ACCESS,
+    "--tls-pin",
+    metavar="SHA256",
+    help="Accept the one certificate with this fingerprint, whoever issued it.",
+)
+@option(
+    _ACCESS,
+    "--tls-server-name",
+    metavar="NAME",
+    help="What to ask for, and what the certificate must name.  [the URL's host]",
+)
+@option(
+    _ACCESS,
     "--tls-insecure-skip-verify",
     is_flag=True,
     default=None,

@@ -7,7 +7,6 @@ read once, by `resolve_api_key`, when a client is built.
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
@@ -23,13 +22,13 @@ from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.client.sse import MAX_EVENT_BYTES
+from batch_gateway.client.tls import TLSConfig
 from batch_gateway.config_checks import (
     PathLike,
     normalise_duration,
     require_count,
     require_number,
     require_positive,
-    require_readable_file,
 )
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
@@ -46,7 +45,6 @@ DEFAULT_BASE_URL = "http://localhost:8000"
 
 _SCHEMES = ("http", "https", "grpc", "grpcs")
 
-TLSVersion = Literal["1.2", "1.3"]
 TransportName = Literal["auto", "native", "aiohttp"]
 
 
@@ -78,71 +76,6 @@ class RetryPolicy:
             normalise_duration(self, name, prefix="retry.")
         for name in ("budget_ratio", "budget_per_second"):
             require_number(f"retry.{name}", getattr(self, name))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TLSConfig:
-    """How a TLS connection is verified and which client certificate it shows.
-
-    Attributes:
-        ca_file: PEM file of the authorities to trust instead of the system's.
-        client_cert_file, client_key_file: PEM files for mutual TLS; both or neither.
-        minimum_version, maximum_version: "1.2" or "1.3".
-        insecure_skip_verify: accept any certificate. The client warns when it is built.
-    """
-
-    ca_file: PathLike | None = None
-    client_cert_file: PathLike | None = None
-    client_key_file: PathLike | None = None
-    minimum_version: TLSVersion = "1.2"
-    maximum_version: TLSVersion | None = None
-    insecure_skip_verify: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.client_cert_file is None) != (self.client_key_file is None):
-            missing = "client_key_file" if self.client_key_file is None else "client_cert_file"
-            raise ConfigError(
-                f"tls.{missing}", "a client certificate and its key go together; give both"
-            )
-        for name in ("ca_file", "client_cert_file", "client_key_file"):
-            require_readable_file(f"tls.{name}", getattr(self, name))
-        for name in ("minimum_version", "maximum_version"):
-            _require_tls_version(f"tls.{name}", getattr(self, name))
-        if self.maximum_version is not None and self.maximum_version < self.minimum_version:
-            raise ConfigError("tls.maximum_version", "is below tls.minimum_version")
-
-    def ssl_context(self) -> ssl.SSLContext:
-        """A client context. Raises ConfigError naming the file that does not load."""
-        context = self._context_with_authorities()
-        context.minimum_version = _TLS_VERSIONS[self.minimum_version]
-        if self.maximum_version is not None:
-            context.maximum_version = _TLS_VERSIONS[self.maximum_version]
-        if self.insecure_skip_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.client_cert_file is not None:
-            self._load_client_certificate(context)
-        return context
-
-    def _context_with_authorities(self) -> ssl.SSLContext:
-        cafile = None if self.ca_file is None else os.fspath(self.ca_file)
-        try:
-            return ssl.create_default_context(cafile=cafile)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError("tls.ca_file", f"{cafile} is not a PEM file: {error}") from error
-
-    def _load_client_certificate(self, context: ssl.SSLContext) -> None:
-        assert self.client_cert_file is not None  # noqa: S101 - checked by the caller
-        try:
-            context.load_cert_chain(self.client_cert_file, self.client_key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                "tls.client_cert_file",
-                f"{os.fspath(self.client_cert_file)} and its key do not load: {error}",
-            ) from error
-
-
-_TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 @dataclass(frozen=True)
@@ -338,8 +271,3 @@ def _checked_base_url(url: object) -> str:
     if not all("!" <= character <= "~" for character in url):
         raise ConfigError("base_url", f"{url!r} has a space or a character that must be escaped")
     return url.rstrip("/")
-
-
-def _require_tls_version(name: str, version: str | None) -> None:
-    if version is not None and version not in _TLS_VERSIONS:
-        raise ConfigError(name, f"{version!r} is not '1.2' or '1.3'")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import ssl
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.grpc.channel import Http2Channel
 from batch_gateway.client.http.target import Target
 from tests.client.grpc.grpcio_server import GrpcioServer
@@ -39,17 +42,32 @@ class Bench:
         self._stack.push_async_callback(server.stop)
         return server, self.channel(port)
 
-    async def raw(self, script: Script, **settings: Any) -> tuple[Server, Http2Channel]:
+    async def grpcio_tls(self, credentials: grpc.ServerCredentials) -> int:
+        """The port of a server that speaks TLS."""
+        server = GrpcioServer()
+        port = await server.start(credentials)
+        self._stack.push_async_callback(server.stop)
+        return port
+
+    async def raw(
+        self, script: Script, *, ssl: ssl.SSLContext | None = None, **settings: Any
+    ) -> tuple[Server, Http2Channel]:
         """A server that does what the script says, byte by byte."""
         server = Server(script)
-        await server.start()
+        await server.start(ssl=ssl)
         self._stack.push_async_callback(server.stop)
         return server, self.channel(server.port, **settings)
 
     def channel(self, port: int, host: str = "127.0.0.1", **settings: Any) -> Http2Channel:
         name = f"{host}:{port}"
         target = Target(host, port, settings.get("context") is not None, None, name, "", name)
-        channel = Http2Channel(target, **settings)
+        return self._closing(Http2Channel(target, **settings))
+
+    def channel_of(self, url: str, **settings: Any) -> Http2Channel:
+        """A channel as a configuration asks for it."""
+        return self._closing(Http2Channel.of(HTTPInferenceClientConfig(url, **settings)))
+
+    def _closing(self, channel: Http2Channel) -> Http2Channel:
         self._stack.push_async_callback(channel.aclose)
         return channel
 

@@ -37,6 +37,7 @@ class GrpcConnection(Dialled):
         "_on_change",
         "_peer",
         "_session",
+        "_tls",
         "_transport",
         "idle_since",
     )
@@ -57,6 +58,7 @@ class GrpcConnection(Dialled):
         self._lost: asyncio.Future[None] = loop.create_future()
         self._lost_cause: Exception | None = None
         self._greeted: asyncio.Future[None] = loop.create_future()
+        self._tls = False
         self.idle_since = time.monotonic()
 
     # --- for the channel ---
@@ -112,6 +114,7 @@ class GrpcConnection(Dialled):
 
     async def opened(self, *, tls: bool) -> None:
         """Wait for the peer's settings. Raises InferenceError when it does not speak HTTP/2."""
+        self._tls = tls
         await self._greeted
         if self._session.failure is not None:
             raise self._session.failure
@@ -181,9 +184,15 @@ class GrpcConnection(Dialled):
         output.clear()
 
     def _hang_up(self) -> None:
-        if not self._transport.is_closing():
-            self._flush()
-            self._transport.close()
+        transport = self._transport
+        if transport.is_closing():
+            return
+        self._flush()
+        if self._tls and not transport.get_write_buffer_size():
+            # Our farewell is said; TLS has another, which many servers never return.
+            transport.abort()
+        else:
+            transport.close()
 
     def _broken(self, state: StreamState) -> InferenceError:
         return broken_error(

@@ -113,9 +113,9 @@ def broken_rule(problem: str, peer: str) -> InferenceError:
 
 def no_http2(first_bytes: bytes, problem: str, peer: str) -> InferenceError:
     """The server's very first bytes were not those of HTTP/2."""
-    if first_bytes.startswith(b"HTTP/1"):
+    if first_bytes[:1] == b"H":
         problem = "it answered as an HTTP/1 server"
-    elif first_bytes.startswith(b"\x15\x03"):
+    elif first_bytes[:1] == b"\x15":  # a TLS alert
         problem = "it expects TLS; use grpcs://"
     return GatewayConnectionError(f"{peer} does not speak HTTP/2: {problem}")
 

@@ -155,9 +155,9 @@ class Session:
         """Bytes arrived."""
         if self.over:
             return
-        if not self.ready:
-            self._first_bytes = (self._first_bytes + data)[:16]
         try:
+            if not self.ready:
+                self._check_beginning(data)
             for frame in self._frames.feed(data):
                 self._take(*frame)
         except ProtocolError as violation:
@@ -325,6 +325,12 @@ class Session:
         self._send_held_back()
 
     # --- what follows from them ---
+
+    def _check_beginning(self, data: bytes) -> None:
+        """Anything but SETTINGS of less than 64 KiB is no HTTP/2, and may never fill a frame."""
+        self._first_bytes = (self._first_bytes + data)[:16]
+        if self._first_bytes[:1] > b"\x00":
+            raise _wrong("it does not begin with SETTINGS")
 
     def _known(self, number: int) -> StreamState | None:
         """An open stream; None for one that was open once.

@@ -89,6 +89,7 @@ class AiohttpExchanger:
         if self._ssl is not None:
             self._ssl.set_alpn_protocols(["http/1.1"])
         self._proxy = proxy_url(config)
+        self._check_proxy_tls()
         name = self._target.name
         self._dialled = name if self._proxy is None else f"the proxy for {name}"
         self._connect_timeout = seconds(config.connect_timeout)
@@ -302,6 +303,15 @@ class AiohttpExchanger:
                 trace_configs=[attempt_tracing()],
             )
         return self._session
+
+    def _check_proxy_tls(self) -> None:
+        if self._proxy is None or urlsplit(self._proxy).scheme != "https":
+            return
+        for name in ("pinned_certificate", "server_name"):
+            if getattr(self._config.tls, name) is not None:
+                raise ConfigError(
+                    f"tls.{name}", "would be asked of an https:// proxy as well; drop one of them"
+                )
 
     def _connector(self) -> aiohttp.BaseConnector:
         config = self._config

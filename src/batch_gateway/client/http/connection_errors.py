@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 
+from batch_gateway.client.tls import RefusedCertificateError
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
     GatewayConnectionError,
@@ -22,9 +23,7 @@ __all__ = ["broken_error", "closed_error", "dial_error", "idle_error"]
 def dial_error(error: OSError, peer: str) -> InferenceError:
     """The error for a connection that could not be made: name, TCP or TLS."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return TLSError(
-            f"the certificate of {peer} was refused: {error.verify_message}", cause=error
-        )
+        return TLSError(f"the certificate of {peer} was refused: {_refusal(error)}", cause=error)
     if _is_tls_failure(error):
         return TLSError(f"TLS with {peer} failed: {_tls_reason(error)}", cause=error)
     if isinstance(error, socket.gaierror):
@@ -83,6 +82,25 @@ def idle_error(peer: str, idle_timeout: float) -> RequestTimeoutError:
 def closed_error() -> GatewayConnectionError:
     """The error for requests that a closing client aborts or refuses."""
     return GatewayConnectionError("the client was closed", is_retryable=False)
+
+
+def _refusal(error: ssl.SSLCertVerificationError) -> str:
+    """Why, and what can be done about it."""
+    why = error.verify_message
+    if not isinstance(error, RefusedCertificateError):
+        return why
+    seen = f"its SHA-256 fingerprint is {error.seen}" if error.seen else ""
+    if error.pinned is not None:
+        return f"{why}: {seen}, and {error.pinned} is pinned. After a renewal, pin it anew"
+    if error.wrong_name:
+        other = "give the name that it is for (tls.server_name, --tls-server-name)"
+    else:
+        other = "trust its authority (tls.ca_file, --tls-ca-file)"
+    return (
+        f"{why}. Either {other}; or, once you have checked by other means that it is the right"
+        f" one{seen and f' ({seen})'}, pin it (tls.pinned_certificate, --tls-pin); or accept any"
+        " (tls.insecure_skip_verify, --tls-insecure-skip-verify)"
+    )
 
 
 def _is_tls_failure(error: BaseException) -> bool:
