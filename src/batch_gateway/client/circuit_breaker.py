@@ -217,6 +217,8 @@ class _Window:
 
     def _move_to(self, now: float) -> int:
         number = int(now / self._bucket_length)
+        if number == self._newest:
+            return number % _BUCKETS
         newest = number if self._newest is None else self._newest
         for passed in range(newest + 1, min(number, newest + _BUCKETS) + 1):
             self._totals[passed % _BUCKETS] = self._failures[passed % _BUCKETS] = 0

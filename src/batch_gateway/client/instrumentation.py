@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -69,7 +68,7 @@ class RequestStarted(msgspec.Struct, frozen=True):
     endpoint: str
 
 
-class RequestFinished(msgspec.Struct, frozen=True, dict=True):
+class RequestFinished(msgspec.Struct, frozen=True):
     """A request left the client, once for each that started.
 
     Attributes:
@@ -92,7 +91,7 @@ class RequestFinished(msgspec.Struct, frozen=True, dict=True):
         """For an error the cause in one of few words, see `error_code`; else empty."""
         return "" if self.error is None else error_code(self.error)
 
-    @cached_property
+    @property
     def usage(self) -> Usage | None:
         """Tokens of the answer, read from its body when asked; None if it was not sent for."""
         if self.response is None or not self.attempts:

@@ -27,6 +27,7 @@ _MINUTE = 60.0
 _BYTES_PER_TOKEN = 4.0
 _FIRST_OUTPUT_GUESS = 256.0
 _LEARNING_RATE = 0.1
+_MAX = b'"max_'
 _MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*([0-9]{1,9})')
 
 
@@ -89,9 +90,15 @@ class TokenEstimator:
         self._output = _FIRST_OUTPUT_GUESS
 
     def estimate(self, body: bytes) -> float:
-        found = _MAX_TOKENS.search(body)
-        limit = float(found.group(1)) if found else float("inf")
-        return len(body) * self._per_byte + min(self._output, limit)
+        output = self._output
+        # From the end, where such parameters stand; everything before is the prompt.
+        place = body.rfind(_MAX)
+        found = None
+        if place >= 0:
+            found = _MAX_TOKENS.match(body, place) or _MAX_TOKENS.search(body)
+        if found:
+            output = min(output, float(found.group(1)))
+        return len(body) * self._per_byte + output
 
     def learn(self, body: bytes, input_tokens: int, output_tokens: int) -> None:
         """Take in what the answer to `body` did cost."""
@@ -126,7 +133,9 @@ class RateLimitTransport:
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         estimate = self._estimator.estimate(request.body) if self._tokens is not None else 0.0
-        await self._wait_turn(request, estimate)
+        wait = self._reserve(estimate)
+        if wait > 0:
+            await self._wait(request, wait, estimate)
         try:
             response = await self._inner.send(request)
         except InferenceError:
@@ -136,16 +145,17 @@ class RateLimitTransport:
         self._settle(request, response, estimate)
         return response
 
-    async def _wait_turn(self, request: PreparedRequest, estimate: float) -> None:
+    def _reserve(self, estimate: float) -> float:
         now = self._clock.monotonic()
         wait = 0.0
         if self._requests is not None:
             wait = self._requests.reserve(1.0, now)
         if self._tokens is not None:
             wait = max(wait, self._tokens.reserve(estimate, now))
-        if wait <= 0:
-            return
-        if now + wait >= request.deadline:
+        return wait
+
+    async def _wait(self, request: PreparedRequest, wait: float, estimate: float) -> None:
+        if self._clock.monotonic() + wait >= request.deadline:
             self._correct(requests=-1.0, tokens=-estimate)
             raise DeadlineExceededError(
                 f"the rate limit would let it go only in {wait:.1f}s, after its deadline",

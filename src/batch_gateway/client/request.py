@@ -47,7 +47,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True):
+class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The answer to one request: a 2xx status whose body is known to be a JSON object.
 
     Attributes:
@@ -89,7 +89,11 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def usage(self) -> Usage | None:
         """Token counts from the body, whichever names its endpoint uses; None without any."""
-        return parse_usage(self.body)
+        # Kept, since several layers and observers ask; as a cached_property it would take a lock.
+        kept = vars(self)
+        if "usage" not in kept:
+            kept["usage"] = parse_usage(self.body)
+        return kept["usage"]
 
 
 @runtime_checkable

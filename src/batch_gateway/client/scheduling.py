@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import CoroutineType
+from typing import Any
 
 import msgspec
 
@@ -80,15 +82,17 @@ class SchedulingTransport:
         self._inner = inner
         self._hints = hints
         self._clock = clock
+        self._without_deadline = hint_headers(hints, math.inf)
 
-    async def send(self, request: PreparedRequest) -> InferenceResponse:
-        remaining = request.deadline - self._clock.monotonic()
-        own = {name.lower() for name, _ in request.headers}
-        hints = tuple(
-            (name, value) for name, value in hint_headers(self._hints, remaining) if name not in own
-        )
-        headers = (*hints, *request.headers)
-        return await self._inner.send(msgspec.structs.replace(request, headers=headers))
+    def send(self, request: PreparedRequest) -> CoroutineType[Any, Any, InferenceResponse]:
+        # The inner layer's own coroutine: one that only waits for it would lengthen every wake-up.
+        headers = self._without_deadline
+        if request.deadline != math.inf:
+            headers = hint_headers(self._hints, request.deadline - self._clock.monotonic())
+        if request.headers:
+            own = {name.lower() for name, _ in request.headers}
+            headers = (*(pair for pair in headers if pair[0] not in own), *request.headers)
+        return self._inner.send(msgspec.structs.replace(request, headers=headers))
 
     async def aclose(self) -> None:
         await self._inner.aclose()

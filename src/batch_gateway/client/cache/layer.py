@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import CoroutineType
 from typing import Any, Literal
 
 import msgspec
@@ -85,18 +86,21 @@ class CacheTransport:
             )
         return self._thread
 
-    async def send(self, request: PreparedRequest) -> InferenceResponse:
+    def send(self, request: PreparedRequest) -> CoroutineType[Any, Any, InferenceResponse]:
         if request.sink is not None or self._closed:
-            return await self._inner.send(request)
+            return self._inner.send(request)
         key = answer_key(request, self._namespace, self._headers)
         if key is None:
-            return await self._inner.send(request)
-        if key in self._flights:
-            return await self._follow(key, request)
-        self._flights[key] = None
-        return await self._lead(key, request)
+            return self._inner.send(request)
+        return self._lead(key, request)
 
-    async def _lead(self, key: bytes, request: PreparedRequest) -> InferenceResponse:
+    async def _lead(
+        self, key: bytes, request: PreparedRequest, *, inherited: bool = False
+    ) -> InferenceResponse:
+        if not inherited:
+            if key in self._flights:
+                return await self._follow(key, request)
+            self._flights[key] = None
         try:
             response = await self._look_up(key, request)
             if response is None:
@@ -158,7 +162,7 @@ class CacheTransport:
                 raise self._deadline_error(request) from error
             raise
         if left is None:
-            return await self._lead(key, request)
+            return await self._lead(key, request, inherited=True)
         self._tell("joined")
         if isinstance(left, InferenceError):
             raise left.copy_for(request.request_id, attempts=0)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from types import CoroutineType
 from typing import Any
 
 import msgspec
@@ -93,10 +94,15 @@ class CoalescingTransport:
         self._takes_no_lists: set[_Route] = set()
         self._unexplained: Counter[_Route] = Counter()
 
-    async def send(self, request: PreparedRequest) -> InferenceResponse:
+    def send(self, request: PreparedRequest) -> CoroutineType[Any, Any, InferenceResponse]:
         single = self._single(request)
         if single is None:
-            return await self._inner.send(request)
+            return self._inner.send(request)
+        return self._send_with_others(request, single)
+
+    async def _send_with_others(
+        self, request: PreparedRequest, single: Single
+    ) -> InferenceResponse:
         member = _Member(request, single)
         group = self._enter(member)
         remaining = request.deadline - self._clock.monotonic()
