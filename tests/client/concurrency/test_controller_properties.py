@@ -126,9 +126,14 @@ class World:
 TOKENS = st.one_of(st.just(0), st.integers(0, 500), st.just(10**9), st.just(2**63 - 1))
 RETRY_AFTER = st.none() | st.sampled_from([0.0, 0.001, 1.0, 30.0, 3600.0]) | st.floats(0, 1e6)
 ENDED = st.one_of(
-    st.builds(Ended, st.just(Outcome.OK), TOKENS),
+    st.builds(Ended, st.just(Outcome.OK), TOKENS, st.none()),
     st.builds(Ended, st.just(Outcome.REFUSED), st.just(0), RETRY_AFTER),
-    st.builds(Ended, st.sampled_from([Outcome.FAILED, Outcome.UNREACHABLE, Outcome.ABANDONED])),
+    st.builds(
+        Ended,
+        st.sampled_from([Outcome.FAILED, Outcome.UNREACHABLE, Outcome.ABANDONED]),
+        st.just(0),
+        RETRY_AFTER,
+    ),
 )
 SECONDS = st.one_of(
     st.just(0.0),
@@ -194,7 +199,7 @@ ROUGH_DAYS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(policies(), STEPS | ROUGH_DAYS)
 def test_the_limit_stays_in_its_bounds_and_the_count_of_requests_is_right(
     policy: AdaptiveConcurrency, past: list[Step] | RoughDay
