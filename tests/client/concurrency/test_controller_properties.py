@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batch_gateway import AdaptiveConcurrency
@@ -199,8 +199,13 @@ ROUGH_DAYS = st.builds(
 )
 
 
+# First tokens that are said to have taken longer than their answers.
+ODD_CLOCK = RoughDay(seed=0, outcomes=[Outcome.OK], pace=0.01, streamed=True, answers=122)
+
+
 @settings(max_examples=600, deadline=None)
 @given(policies(), STEPS | ROUGH_DAYS)
+@example(AdaptiveConcurrency(initial=1, maximum=1), ODD_CLOCK)
 def test_the_limit_stays_in_its_bounds_and_the_count_of_requests_is_right(
     policy: AdaptiveConcurrency, past: list[Step] | RoughDay
 ) -> None:
