@@ -221,6 +221,7 @@ class GatewayEvents:
         self.limit: int | None = None
         self.breaker_state: str | None = None
         self._observers = tuple(observers)
+        self._known_failures: set[tuple[int, str]] = set()
         self.request_started = self._teller(Observer.request_started)
         self.request_finished = self._teller(Observer.request_finished)
         self._retry = self._teller(Observer.retry_scheduled)
@@ -239,8 +240,11 @@ class GatewayEvents:
     def headers(self, event: RequestStarted) -> list[tuple[str, str]]:
         """What observers want sent with every attempt of a request."""
         wanted: list[tuple[str, str]] = []
-        for listener in self._headers:
-            wanted.extend(listener(event) or ())
+        for observer, listener in self._headers:
+            try:
+                wanted.extend(listener(event) or ())
+            except Exception:  # noqa: BLE001 - whatever it is, the request goes on
+                self._report_failure(observer, "headers")
         return wanted
 
     def retry_scheduled(
@@ -276,46 +280,42 @@ class GatewayEvents:
     def rate_limit_waited(self, seconds: float) -> None:
         self._rate_limit(RateLimitWaited(self.gateway, seconds))
 
-    def _listeners(self, method: Callable[..., Any]) -> list[Callable[[Any], Any]]:
-        """The observers' own versions of a method, each made harmless."""
+    def _listeners(self, method: Callable[..., Any]) -> list[tuple[Observer, Callable[[Any], Any]]]:
+        """The observers' own versions of a method."""
         name = method.__name__
         return [
-            _harmless(getattr(observer, name), observer)
+            (observer, getattr(observer, name))
             for observer in self._observers
             if getattr(type(observer), name) is not method
         ]
 
     def _teller(self, method: Callable[[Any, E], None]) -> Callable[[E], None]:
         listeners = self._listeners(method)
-        if len(listeners) == 1:
-            return listeners[0]
 
         def tell(event: E) -> None:
-            for listener in listeners:
-                listener(event)
+            for observer, listener in listeners:
+                try:
+                    listener(event)
+                except Exception:  # noqa: BLE001 - whatever it is, the request goes on
+                    self._report_failure(observer, method.__name__)
 
-        return tell
+        return tell if listeners else _tell_nobody
+
+    def _report_failure(self, observer: Observer, method: str) -> None:
+        """To be called where what it raised is being handled."""
+        failure = (id(observer), method)
+        if failure not in self._known_failures:
+            self._known_failures.add(failure)
+            _log.warning(
+                "%s.%s failed; further failures of it are not reported",
+                type(observer).__name__,
+                method,
+                exc_info=True,
+            )
 
 
-def _harmless(method: Callable[[E], Any], observer: Observer) -> Callable[[E], Any]:
-    told = False
-
-    def call(event: E) -> Any:
-        try:
-            return method(event)
-        except Exception:  # noqa: BLE001 - whatever it is, the request goes on
-            nonlocal told
-            if not told:
-                told = True
-                _log.warning(
-                    "%s.%s failed; further failures of it are not reported",
-                    type(observer).__name__,
-                    method.__name__,
-                    exc_info=True,
-                )
-            return None
-
-    return call
+def _tell_nobody(event: object) -> None:
+    pass
 
 
 def error_code(error: InferenceError) -> str:
@@ -339,7 +339,10 @@ class InstrumentationTransport:
         events.requests_in_flight += 1
         events.request_started(started)
         try:
-            response = await self._inner.send(_with_headers(request, events.headers(started)))
+            headers = events.headers(started)
+            response = await self._inner.send(
+                _with_headers(request, headers) if headers else request
+            )
         except InferenceError as error:
             self._finished(started, request, error.category.value, error.attempts, error=error)
             raise
@@ -388,8 +391,6 @@ class AttemptCounter:
 
 
 def _with_headers(request: PreparedRequest, headers: list[tuple[str, str]]) -> PreparedRequest:
-    if not headers:
-        return request
     replaced = {name.lower() for name, _ in headers}
     kept = [pair for pair in request.headers if pair[0].lower() not in replaced]
     return msgspec.structs.replace(request, headers=(*kept, *headers))

@@ -79,9 +79,10 @@ class RequestSeries:
         self.first_token: Histogram | None = None
 
     def add(self, event: RequestFinished) -> None:
-        self.outcomes[event.outcome, event.code] += 1
+        error, response = event.error, event.response
+        self.outcomes[event.outcome, "" if error is None else event.code] += 1
         self.duration.add(event.duration)
-        if event.response is None:
+        if response is None:
             return
         usage = event.usage
         if usage is not None:
@@ -89,10 +90,11 @@ class RequestSeries:
             self._output += usage.output_tokens
             self._cached += usage.cached_tokens
             self._reasoning += usage.reasoning_tokens
-        if event.time_to_first_token is not None:
+        first_token = response.time_to_first_token
+        if first_token is not None:
             if self.first_token is None:
                 self.first_token = Histogram(FIRST_TOKEN_BUCKETS)
-            self.first_token.add(event.time_to_first_token)
+            self.first_token.add(first_token)
 
     def tokens(self) -> dict[str, int]:
         """Input and output, and of these cached and reasoning; only kinds that there were."""
