@@ -19,6 +19,9 @@ __all__ = ["GrpcConnection"]
 
 _NEVER = float("inf")
 
+# Everything is said by then. Many servers do not return the farewell of TLS at all.
+_FAREWELL_SECONDS = 0.2
+
 
 class GrpcConnection(Dialled):
     """The protocol of one socket, plain or TLS, and the calls on it.
@@ -30,6 +33,7 @@ class GrpcConnection(Dialled):
     """
 
     __slots__ = (
+        "_farewell",
         "_greeted",
         "_loop",
         "_lost",
@@ -37,7 +41,6 @@ class GrpcConnection(Dialled):
         "_on_change",
         "_peer",
         "_session",
-        "_tls",
         "_transport",
         "idle_since",
     )
@@ -58,7 +61,7 @@ class GrpcConnection(Dialled):
         self._lost: asyncio.Future[None] = loop.create_future()
         self._lost_cause: Exception | None = None
         self._greeted: asyncio.Future[None] = loop.create_future()
-        self._tls = False
+        self._farewell: asyncio.TimerHandle | None = None
         self.idle_since = time.monotonic()
 
     # --- for the channel ---
@@ -114,7 +117,6 @@ class GrpcConnection(Dialled):
 
     async def opened(self, *, tls: bool) -> None:
         """Wait for the peer's settings. Raises InferenceError when it does not speak HTTP/2."""
-        self._tls = tls
         await self._greeted
         if self._session.failure is not None:
             raise self._session.failure
@@ -162,6 +164,8 @@ class GrpcConnection(Dialled):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost_cause = exc
         self._lost.set_result(None)
+        if self._farewell is not None:
+            self._farewell.cancel()
         self._session.lost(self._broken)
         self.settle()
 
@@ -188,11 +192,9 @@ class GrpcConnection(Dialled):
         if transport.is_closing():
             return
         self._flush()
-        if self._tls and not transport.get_write_buffer_size():
-            # Our farewell is said; TLS has another, which many servers never return.
-            transport.abort()
-        else:
-            transport.close()
+        transport.close()
+        # It would wait for ever for a peer that does not read, or does not return TLS's farewell.
+        self._farewell = self._loop.call_later(_FAREWELL_SECONDS, transport.abort)
 
     def _broken(self, state: StreamState) -> InferenceError:
         return broken_error(

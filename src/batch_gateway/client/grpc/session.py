@@ -222,10 +222,8 @@ class Session:
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
         size = len(payload)
-        if not self._window.take(size):
-            raise ProtocolError(
-                ErrorCode.FLOW_CONTROL_ERROR, "more content than the connection was allowed"
-            )
+        # Used as it comes, so that the window is at least half open whenever anything comes.
+        self._window.take(size)
         increment = self._window.use(size)
         if increment:
             self.write(window_update(0, increment))

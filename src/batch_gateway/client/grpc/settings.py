@@ -51,7 +51,8 @@ class SessionLimits:
     """What a server may make the client hold.
 
     A stream holds at most `stream_window` bytes beside one incomplete message. What arrives on
-    the connection is taken off it at once, so that no slow reader holds up the other streams.
+    the connection is taken off it at once, so that no slow reader holds up the other streams;
+    `connection_window`, of at least 65,535 bytes, is how much may be on its way.
     """
 
     max_message: int = 4 * 1024 * 1024
@@ -70,7 +71,8 @@ def greeting(limits: SessionLimits) -> bytes:
     )
     payload = b"".join(_ENTRY.pack(*entry) for entry in settings)
     frame = bytes((0, 0, len(payload), SETTINGS, 0, 0, 0, 0, 0)) + payload
-    return PREFACE + frame + window_update(0, limits.connection_window - FIRST_WINDOW)
+    more = limits.connection_window - FIRST_WINDOW
+    return PREFACE + frame + (window_update(0, more) if more > 0 else b"")
 
 
 def read_settings(payload: bytes) -> Iterator[tuple[int, int]]:

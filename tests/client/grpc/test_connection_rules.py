@@ -1,0 +1,375 @@
+"""The connection itself: settings, pings, farewells, and servers that break the rules."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from batch_gateway.client.grpc.frames import PREFACE
+from batch_gateway.client.grpc.session import Session
+from batch_gateway.client.grpc.settings import SessionLimits
+from batch_gateway.errors import (
+    BadResponseError,
+    GatewayConnectionError,
+    InferenceError,
+    RequestTimeoutError,
+    StaleConnectionError,
+)
+from tests.client.grpc.conftest import Bench, soon
+from tests.client.grpc.raw_http2 import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    Conversation,
+    data,
+    frame,
+    goaway,
+    headers,
+    message,
+    reset,
+    settings,
+    trailers,
+    window_update,
+)
+from tests.client.http.native.raw_server import Peer, wait_until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_client_greets_keeps_no_table_and_wants_no_push(bench: Bench) -> None:
+    seen: list[dict[int, int]] = []
+    acks: list[tuple[int, int, int, bytes]] = []
+
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer)
+        seen.append(conversation.settings)
+        acks.append(await conversation.next(SETTINGS))
+        await conversation.send(frame(SETTINGS, ACK, 0))
+        await conversation.answer_all()
+
+    _, channel = await bench.raw(script)
+    await channel.unary("/s/M", b"", deadline=soon())
+    assert (seen[0][1], seen[0][2]) == (0, 0)
+    assert acks == [(SETTINGS, ACK, 0, b"")]
+
+
+async def test_pings_are_answered_and_their_answers_passed_over(bench: Bench) -> None:
+    answers: list[tuple[int, int, int, bytes]] = []
+
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer)
+        await conversation.send(frame(PING, ACK, 0, b"unasked!"), frame(PING, 0, 0, b"12345678"))
+        answers.append(await conversation.next(PING))
+        await conversation.answer_all()
+
+    _, channel = await bench.raw(script)
+    await channel.unary("/s/M", b"", deadline=soon())
+    assert answers == [(PING, ACK, 0, b"12345678")]
+
+
+async def test_a_server_that_speaks_before_it_is_spoken_to_is_greeted_first(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send(settings() + frame(PING, 0, 0, b"12345678"))
+        assert await peer.reader.readexactly(len(PREFACE)) == PREFACE
+        await Conversation(peer).answer_all()
+
+    _, channel = await bench.raw(script)
+    assert await channel.unary("/s/M", b"", deadline=soon()) == b"1"
+
+
+VIOLATIONS = {
+    "no settings first": (1, lambda: frame(PING, 0, 0, b"12345678")),
+    "a settings frame of a broken length": (6, lambda: frame(SETTINGS, 0, 0, b"12345")),
+    "settings on a stream": (1, lambda: frame(SETTINGS, 0, 1)),
+    "an acknowledgement with content": (6, lambda: frame(SETTINGS, ACK, 0, b"123456")),
+    "settings that allow push": (1, lambda: settings(push=1)),
+    "an impossible window": (3, lambda: settings(window=2**31)),
+    "frames that are too small": (1, lambda: settings(frame=16_383)),
+    "a window that overflows by settings": (
+        3,
+        lambda: settings() + window_update(1, 2**31 - 1 - 65_535) + settings(window=65_600),
+    ),
+    "a window that overflows": (3, lambda: window_update(0, 2**31 - 1)),
+    "a window update of nothing": (1, lambda: window_update(0, 0)),
+    "a window update of a broken length": (6, lambda: frame(WINDOW_UPDATE, 0, 0, b"123")),
+    "a ping on a stream": (1, lambda: frame(PING, 0, 1, b"12345678")),
+    "a ping of a broken length": (6, lambda: frame(PING, 0, 0, b"1234567")),
+    "a farewell on a stream": (1, lambda: frame(GOAWAY, 0, 1, b"12345678")),
+    "a farewell of a broken length": (6, lambda: frame(GOAWAY, 0, 0, b"1234567")),
+    "a push": (1, lambda: frame(PUSH_PROMISE, END_HEADERS, 1, b"\x00\x00\x00\x02")),
+    "a frame that is too large": (6, lambda: b"\x02\x00\x01\x00\x00\x00\x00\x00\x01"),
+    "content on a stream that was never opened": (1, lambda: data(9, b"")),
+    "content on no stream": (1, lambda: data(0, b"")),
+    "headers on a stream of the server's own": (1, lambda: headers(2)),
+    "a reset of a stream that was never opened": (1, lambda: reset(9, 8)),
+    "a reset of a broken length": (6, lambda: frame(RST_STREAM, 0, 1, b"123")),
+    "more padding than frame": (1, lambda: frame(DATA, PADDED, 1, b"\x05abcd")),
+    "padding without its length": (6, lambda: frame(DATA, PADDED, 1)),
+    "headers that do not decode": (9, lambda: frame(HEADERS, END_HEADERS, 1, b"\xbf\xff\xff")),
+    "a table that was not allowed": (9, lambda: frame(HEADERS, END_HEADERS, 1, b"\x3f\xe1\x1f")),
+    "an entry of a table that is not kept": (9, lambda: frame(HEADERS, END_HEADERS, 1, b"\xbe")),
+    "a continuation of nothing": (1, lambda: frame(CONTINUATION, END_HEADERS, 1)),
+    "a continuation of something else": (
+        1,
+        lambda: frame(HEADERS, 0, 1, b"") + frame(CONTINUATION, END_HEADERS, 3),
+    ),
+    "a frame within headers": (1, lambda: frame(HEADERS, 0, 1, b"") + data(1, b"")),
+    "headers without end": (
+        11,
+        lambda: frame(HEADERS, 0, 1) + frame(CONTINUATION, 0, 1, b"\x00" * 40_000) * 2,
+    ),
+    "headers in ever more frames": (
+        11,
+        lambda: frame(HEADERS, 0, 1) + frame(CONTINUATION, 0, 1) * 100,
+    ),
+    "a bomb of headers": (
+        11,
+        lambda: frame(HEADERS, END_HEADERS, 1, b"\x82" * 2000),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", VIOLATIONS)
+async def test_a_server_that_breaks_the_rules_is_told_which_and_left(
+    bench: Bench, what: str
+) -> None:
+    code, frames = VIOLATIONS[what]
+    farewells: list[tuple[int, int, int, bytes]] = []
+
+    async def script(peer: Peer) -> None:
+        if len(server.peers) > 1:
+            await (await Conversation.begin(peer)).answer_all()
+        if what == "no settings first":
+            await peer.send(frames())
+            conversation = Conversation(peer)
+            await peer.reader.readexactly(len(PREFACE))
+        else:
+            conversation = await Conversation.begin(peer)
+            await conversation.request()
+            await conversation.send(frames())
+        farewells.append(await conversation.next(GOAWAY))
+        await peer.gone()
+
+    server, channel = await bench.raw(script)
+    with pytest.raises(InferenceError, match=r"127\.0\.0\.1:\d+ ") as caught:
+        await channel.unary("/s/M", b"x", deadline=soon())
+    assert isinstance(caught.value, BadResponseError | GatewayConnectionError)
+    assert caught.value.is_retryable
+    assert len(caught.value.message) < 200
+    await wait_until(lambda: bool(farewells))
+    assert int.from_bytes(farewells[0][3][4:8]) == code
+    await wait_until(lambda: channel.statistics().connections == 0)
+    assert await channel.unary("/s/M", b"", deadline=soon()) == b"1"  # over another connection
+
+
+async def test_a_server_of_http_1_is_recognised(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+    _, channel = await bench.raw(script)
+    with pytest.raises(GatewayConnectionError, match="it answered as an HTTP/1 server"):
+        await channel.connect(deadline=soon())
+
+
+async def test_a_server_that_hangs_up_at_once_is_a_lost_connection(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        peer.reset()
+
+    _, channel = await bench.raw(script)
+    with pytest.raises(GatewayConnectionError, match="the connection before answering"):
+        await channel.connect(deadline=soon())
+
+
+async def test_a_server_that_asks_and_does_not_read_is_left(bench: Bench) -> None:
+    """Answers that nobody takes must not fill memory."""
+
+    async def script(peer: Peer) -> None:
+        await Conversation.begin(peer)
+        pings = frame(PING, 0, 0, b"12345678") * 10_000
+        peer.transport.pause_reading()
+        while not peer.transport.is_closing():
+            await peer.send(pings)
+
+    _, channel = await bench.raw(script)
+    call = await channel.open("/s/M", deadline=soon(30))
+    with pytest.raises(InferenceError, match="does not read them|reset the connection"):
+        await call.receive()
+
+
+async def test_the_end_of_a_connection_ends_its_calls(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer)
+        first, _ = await conversation.request(), await conversation.request()
+        await conversation.send(headers(first), data(first, message(b"one")))
+
+    _, channel = await bench.raw(script)
+    calls = [await channel.open("/s/M", deadline=soon()) for _ in range(2)]
+    assert await calls[0].receive() == b"one"
+    with pytest.raises(GatewayConnectionError, match="during the response"):
+        await calls[0].receive()
+    for attempt in (calls[1].receive(), calls[1].send(b"x")):
+        with pytest.raises(GatewayConnectionError, match="before answering"):
+            await attempt
+
+
+async def test_an_idle_connection_that_was_closed_under_a_call_is_stale(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer)
+        await conversation.answer(await conversation.request(), b"1")
+        await conversation.next(RST_STREAM, DATA)
+        await conversation.request()
+
+    _, channel = await bench.raw(script)
+    await channel.unary("/s/M", b"", deadline=soon())
+    with pytest.raises(StaleConnectionError):
+        await channel.unary("/s/M", b"", deadline=soon())
+
+
+async def test_a_farewell_lets_calls_finish_fails_the_unseen_and_moves_new_ones(
+    bench: Bench,
+) -> None:
+    leaving = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer)
+        if len(server.peers) > 1:
+            await conversation.answer_all()
+        first, second = await conversation.request(), await conversation.request()
+        await conversation.send(goaway(2**31 - 1))
+        await conversation.send(goaway(first))
+        await leaving.wait()
+        await conversation.answer(first, b"finished")
+        assert second == 3
+        await peer.gone()
+
+    server, channel = await bench.raw(script)
+    seen, unseen = [await channel.open("/s/M", deadline=soon()) for _ in range(2)]
+    with pytest.raises(StaleConnectionError, match="went away before it took the call") as caught:
+        await unseen.receive()
+    assert caught.value.code == "not_processed"
+    assert await channel.unary("/s/M", b"", deadline=soon()) == b"1"
+    assert channel.statistics().connections == 2
+    leaving.set()
+    assert [await seen.receive(), await seen.receive()] == [b"finished", None]
+    await wait_until(lambda: server.open == 1)
+    assert channel.statistics().connections == 1
+
+
+async def test_what_a_farewell_says_is_told(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer)
+        await conversation.request()
+        await conversation.send(goaway(1, 11, b"too_many_pings\x00" + b"!" * 500))
+
+    _, channel = await bench.raw(script)
+    with pytest.raises(
+        GatewayConnectionError, match=r"ENHANCE_YOUR_CALM: too_many_pings\?!+\)$"
+    ) as caught:
+        await channel.unary("/s/M", b"", deadline=soon())
+    assert len(caught.value.message) < 200
+
+
+async def test_a_server_that_always_says_farewell_is_not_dialled_without_end(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send(settings() + goaway(0, 11, b"overloaded"))
+        await peer.gone()
+
+    server, channel = await bench.raw(script)
+    with pytest.raises(GatewayConnectionError, match="ended the connection"):
+        await channel.unary("/s/M", b"", deadline=soon())
+    assert len(server.peers) == 1
+
+
+async def test_an_idle_connection_is_closed_after_its_time_and_made_anew(bench: Bench) -> None:
+    farewells: list[tuple[int, int, int, bytes]] = []
+
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer)
+        await conversation.answer(await conversation.request(), b"1")
+        farewells.append(await conversation.next(GOAWAY))
+        await peer.gone()
+
+    server, channel = await bench.raw(script, idle_timeout=0.05)
+    for times in (1, 2):
+        assert await channel.unary("/s/M", b"", deadline=soon()) == b"1"
+        await wait_until(lambda: server.open == 0)
+        assert len(farewells) == times
+        assert channel.statistics().connections == 0
+
+
+async def test_when_stream_numbers_run_out_no_more_streams_are_opened() -> None:
+    session = Session("peer:1", SessionLimits(), lambda: None, first_stream=2**31 - 3)
+    session.greet()
+    session.feed(settings())
+    last = [session.open(b"", 1.0) for _ in range(2)][-1]
+    assert (last.id, session.room, session.draining) == (2**31 - 1, 0, True)
+    session.feed(headers(last.id) + data(last.id, message(b"1")) + trailers(last.id))
+    assert (last.take(), last.over, last.error) == (b"1", True, None)
+
+
+async def test_calls_beyond_the_servers_limit_wait_or_go_to_another_connection(
+    bench: Bench,
+) -> None:
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer, streams=2)
+        while True:
+            streams = [await conversation.request() for _ in range(2)]
+            await peer.signal.wait()
+            for stream in streams:
+                await conversation.answer(stream, str(len(server.peers)).encode())
+
+    server, channel = await bench.raw(script, max_connections=2)
+    order: list[int] = []
+
+    async def one(number: int) -> None:
+        await channel.unary("/s/M", b"", deadline=soon())
+        order.append(number)
+
+    calls = [asyncio.create_task(one(number)) for number in range(8)]
+    await wait_until(lambda: channel.statistics().calls == 4)
+    await wait_until(lambda: channel.statistics().waiting == 4)
+    assert channel.statistics().connections == 2
+    for peer in server.peers:
+        peer.signal.set()
+    await asyncio.gather(*calls)
+    assert set(order[:4]) == {0, 1, 2, 3}
+    assert len(server.peers) == 2
+
+
+async def test_a_limit_that_is_raised_lets_waiting_calls_begin(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer, streams=0)
+        await peer.signal.wait()
+        await conversation.send(settings(streams=10))
+        await conversation.answer_all()
+
+    server, channel = await bench.raw(script, max_connections=1)
+    with pytest.raises(RequestTimeoutError, match=r"no stream to 127.* became free in time"):
+        await channel.unary("/s/M", b"", deadline=soon(0.1))
+    calls = [asyncio.create_task(channel.unary("/s/M", b"", deadline=soon())) for _ in range(3)]
+    await wait_until(lambda: channel.statistics().waiting == 3)
+    server.peers[0].signal.set()
+    assert await asyncio.gather(*calls) == [b"1", b"3", b"5"]
+
+
+async def test_an_unreachable_server_fails_every_call_that_waits(bench: Bench) -> None:
+    server, channel = await bench.raw(Conversation.begin)
+    await server.stop()
+    results = await asyncio.gather(
+        *(channel.unary("/s/M", b"", deadline=soon()) for _ in range(5)), return_exceptions=True
+    )
+    assert len({id(error) for error in results}) == 5
+    for error in results:
+        assert isinstance(error, GatewayConnectionError)
+        assert "connection refused" in error.message
+    assert channel.statistics().waiting == 0
