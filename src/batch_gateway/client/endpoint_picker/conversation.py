@@ -9,9 +9,8 @@ same way. An immediate response may come at any time until then. Each side may e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from batch_gateway.client.endpoint_picker.echo import Echo
@@ -40,14 +39,11 @@ _DROPPED_REASON = "x-llm-d-request-dropped-reason"
 _CONTINUE_AND_REPLACE = CommonResponse.ResponseStatus.CONTINUE_AND_REPLACE
 
 
-class _Phase(Enum):
-    ASKED = 0
-    CHOSEN = 1
-    REPORTED = 2
+# What has happened last: plain numbers, because they are looked at for every message.
+_ASKED, _CHOSEN, _REPORTED = range(3)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """Where a request goes, and as what.
 
     Attributes:
@@ -100,7 +96,7 @@ class Conversation:
         self._pieces = list(pieces)
         self._body: list[bytes] = []
         self._endpoints: Sequence[str] = ()
-        self._phase = _Phase.ASKED
+        self._phase = _ASKED
         self._headers_done = self._body_done = self._streamed = False
         self._response_mutation: HeaderMutation | None = None
         self.choice: Choice | None = None
@@ -120,9 +116,9 @@ class Conversation:
         kind = response.WhichOneof("response")
         if kind == "immediate_response":
             self._refused(response.immediate_response)
-        elif self._phase is _Phase.ASKED:
+        elif self._phase == _ASKED:
             self._answered(kind, response)
-        elif self._phase is _Phase.REPORTED:
+        elif self._phase == _REPORTED:
             self._echoed(kind, response)
 
     def ended(self) -> None:
@@ -131,7 +127,7 @@ class Conversation:
         Raises BadResponseError when that leaves a request without a choice.
         """
         self.over = True
-        if self.refusal is None and self._phase is _Phase.ASKED:
+        if self.refusal is None and self._phase == _ASKED:
             if not self._headers_done:
                 raise self._problem("closed the stream without choosing a pod")
             if self._streamed:
@@ -144,7 +140,7 @@ class Conversation:
 
     def reporting(self) -> None:
         """The pod's answer is being reported from here on."""
-        self._phase = _Phase.REPORTED
+        self._phase = _REPORTED
         self.head_echoed = False
 
     def head(self, status: int, headers: Headers) -> tuple[int, Headers]:
@@ -223,7 +219,7 @@ class Conversation:
             named = self._headers.get(DESTINATION)
             what = "no pod" if named is None else f"no usable pod: {short_text(named, 60)!r}"
             raise self._problem(f"chose {what}")
-        self._phase = _Phase.CHOSEN
+        self._phase = _CHOSEN
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self.choice = Choice(self._endpoints, self._headers, body)
 

@@ -41,7 +41,9 @@ class Dialogue:
     __slots__ = (
         "_cancelling",
         "_forget",
+        "_inside",
         "_interrupted",
+        "_loop",
         "_on_event",
         "_picker",
         "_stream",
@@ -66,8 +68,12 @@ class Dialogue:
         self.conversation = conversation
         self._picker = picker
         self._forget = forget
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        self._task: asyncio.Task[object] = task
+        self._cancelling = task.cancelling()
+        self._inside = False
         self._interrupted = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_event: Callable[[], None] | None = None
@@ -80,12 +86,9 @@ class Dialogue:
     # --- what the request's task does ---
 
     def __enter__(self) -> None:
-        task = self._task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in a task
-        self._cancelling = task.cancelling()
-        if self._ends_all():
-            self._task = None
+        if self.failure is not None or self.conversation.refusal is not None:
             raise Interrupted
+        self._inside = True
 
     def __exit__(
         self,
@@ -93,12 +96,12 @@ class Dialogue:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        task, self._task = self._task, None
-        if not self._interrupted or task is None:
+        self._inside = False
+        if not self._interrupted:
             return
         self._interrupted = False
         # Another cancellation, of the whole task, wins over ours.
-        if task.uncancel() <= self._cancelling and (
+        if self._task.uncancel() <= self._cancelling and (
             kind is None or issubclass(kind, asyncio.CancelledError)
         ):
             raise Interrupted from error
@@ -144,7 +147,7 @@ class Dialogue:
         with contextlib.suppress(Interrupted), self:
             await self.say(response_head(response.status_code, response.headers.raw, served))
             await self.say_body(response.body, last=True)
-            while not echo.ended and not self._stops_echo():
+            while not echo.ended and not conversation.over:
                 await self._wait()
         if conversation.refusal is not None:
             return conversation.refusal
@@ -211,7 +214,7 @@ class Dialogue:
                 f"the endpoint picker {self._picker} did not choose a pod in time"
             )
             self._notify()
-        elif self._task is not None or self._on_event is not None:
+        elif self._inside or self._on_event is not None:
             # It owes an echo; the stream is of no use without one.
             self.ran_late = True
             self._lost()
@@ -256,26 +259,23 @@ class Dialogue:
         elif self._waiter is not None:
             if not self._waiter.done():
                 self._waiter.set_result(None)
-        elif self._ends_all() and self._task not in (None, asyncio.current_task()):
-            # The task itself, where it is running, looks before it waits.
+        elif self._inside and not self._interrupted and self._ends_all():
             self._interrupt()
 
     def _interrupt(self) -> None:
-        if self._task is not None and not self._interrupted:
+        # The task itself, where it is running, looks before it waits.
+        if self._task is not asyncio.current_task():
             self._interrupted = True
             self._task.cancel()
 
     def _ends_all(self) -> bool:
         return self.failure is not None or self.conversation.refusal is not None
 
-    def _stops_echo(self) -> bool:
-        return self.conversation.over or self._ends_all()
-
     def _is_left(self) -> bool:
-        return self._task is None and self._on_event is None and self.polite
+        return self.polite and not self._inside and self._on_event is None
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:

@@ -36,6 +36,10 @@ _KEY, _RAW_VALUE = b"\x0a", b"\x1a"
 _END_OF_STREAM = b"\x10\x01"
 
 _MAX_SHAPES = 256
+# Most headers of answers say the same every time; ids and dates fill this up, and then it is
+# begun anew.
+_MAX_ANSWER_HEADERS = 1024
+_answer_headers: dict[tuple[bytes, bytes], bytes] = {}
 _SMALL = tuple(bytes([number]) for number in range(128))
 
 Pairs = Sequence[tuple[str, str]]
@@ -84,18 +88,23 @@ class QuestionEncoder:
 
         Only the picker is told the `length` of the body; it may be another when it is sent on.
         """
-        shape = self._shape(path, headers)
-        encoded = [shape.fixed]
-        for key, (_, value) in zip(shape.keys, headers, strict=True):
+        shape = self._shapes.get((path, *[name for name, _ in headers]))
+        if shape is None:
+            shape = self._new_shape(path, headers)
+        encoded = shape.fixed
+        by_name = shape.base.copy()
+        for key, name, (_, value) in zip(shape.keys, shape.names, headers, strict=True):
             # As for HTTP: a line break in a value would let it write headers of its own.
             if not (value.isascii() and value.isprintable()):
                 _check(headers)
-            encoded.append(_header(key, value.encode("latin-1")))
-        by_name = shape.base.copy()
-        by_name.update(zip(shape.names, [value for _, value in headers], strict=True))
-        encoded.append(_header(_LENGTH_KEY, b"%d" % length))
-        header_map = _delimited(_FIRST, b"".join(encoded))
-        message = _delimited(_REQUEST_HEADERS, header_map) + self._subset + _PROTOCOL
+            encoded += _header(key, value.encode("latin-1"))
+            by_name[name] = value
+        encoded += _header(_LENGTH_KEY, b"%d" % length)
+        size = _varint(len(encoded))
+        whole = _varint(1 + len(size) + len(encoded))
+        message = b"%b%b\x0a%b%b%b%b" % (
+            _REQUEST_HEADERS, whole, size, encoded, self._subset, _PROTOCOL,
+        )  # fmt: skip
         return message, by_name
 
     def body(self, pieces: Sequence[bytes]) -> Iterator[bytes]:
@@ -103,16 +112,6 @@ class QuestionEncoder:
         last = len(pieces) - 1
         for index, piece in enumerate(pieces):
             yield _body(_REQUEST_BODY, piece, last=index == last) + self._subset
-
-    def _shape(self, path: str, headers: Pairs) -> Shape:
-        key = (path, *[name for name, _ in headers])
-        shape = self._shapes.get(key)
-        if shape is None:
-            shape = self._new_shape(path, headers)
-            if len(self._shapes) >= _MAX_SHAPES:
-                self._shapes.clear()
-            self._shapes[key] = shape
-        return shape
 
     def _new_shape(self, path: str, headers: Pairs) -> Shape:
         _check(headers)
@@ -122,7 +121,10 @@ class QuestionEncoder:
             lower = name.lower()
             if lower not in names:
                 fixed[lower] = f"{fixed[lower]}, {value}" if lower in fixed else value
-        return Shape(fixed, names)
+        if len(self._shapes) >= _MAX_SHAPES:
+            self._shapes.clear()
+        shape = self._shapes[path, *[name for name, _ in headers]] = Shape(fixed, names)
+        return shape
 
 
 def pieces_of(body: bytes) -> Sequence[bytes]:
@@ -134,8 +136,9 @@ def pieces_of(body: bytes) -> Sequence[bytes]:
 
 def response_head(status: int, headers: Sequence[tuple[bytes, bytes]], served: bytes) -> bytes:
     """The message that reports a status and headers; `served` is of `served_by`."""
+    known = _answer_headers.get
     encoded = [_header(_STATUS_KEY, b"%d" % status)]
-    encoded += [_header(_delimited(_KEY, name.lower()), value) for name, value in headers]
+    encoded += [known(pair) or _answer_header(pair) for pair in headers]
     header_map = _delimited(_FIRST, b"".join(encoded))
     return _delimited(_RESPONSE_HEADERS, header_map) + served
 
@@ -161,13 +164,30 @@ def _subset_hint(subset: Sequence[str]) -> bytes:
 
 
 def _body(field: bytes, piece: bytes, *, last: bool) -> bytes:
-    content = _delimited(_FIRST, piece) if piece else b""
-    return _delimited(field, content + _END_OF_STREAM if last else content)
+    end = _END_OF_STREAM if last else b""
+    if not piece:
+        return _delimited(field, end)
+    size = _varint(len(piece))
+    # In one go, because a piece may be large.
+    whole = _varint(1 + len(size) + len(piece) + len(end))
+    return b"%b%b\x0a%b%b%b" % (field, whole, size, piece, end)
 
 
 def _header(key: bytes, value: bytes) -> bytes:
+    size = len(key) + len(value) + 2
+    if size < 128:
+        return b"\x0a%c%b\x1a%c%b" % (size, key, len(value), value)
     content = b"%b\x1a%b%b" % (key, _varint(len(value)), value)
     return b"\x0a%b%b" % (_varint(len(content)), content)
+
+
+def _answer_header(pair: tuple[bytes, bytes]) -> bytes:
+    name, value = pair
+    encoded = _header(_delimited(_KEY, name.lower()), value)
+    if len(_answer_headers) >= _MAX_ANSWER_HEADERS:
+        _answer_headers.clear()
+    _answer_headers[pair] = encoded
+    return encoded
 
 
 def _delimited(field: bytes, content: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = ["is_endpoint", "parse_endpoints"]
 
@@ -19,6 +20,7 @@ def is_endpoint(text: object) -> bool:
     return found is not None and 0 < int(found.group(1)) <= 65_535
 
 
+@lru_cache(maxsize=1024)
 def parse_endpoints(text: str) -> tuple[str, ...]:
     """The usable addresses in their order of preference, each once; empty when there are none."""
     found = (part.strip() for part in text.split(","))

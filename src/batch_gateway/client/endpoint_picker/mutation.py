@@ -31,7 +31,7 @@ def apply_to_request(mutation: HeaderMutation, headers: dict[str, str]) -> None:
     set like others and never removed.
     """
     for name in mutation.remove_headers:
-        if not name.startswith(":"):
+        if name[:1] != ":":
             headers.pop(name.lower(), None)
     for option in mutation.set_headers:
         header = option.header
@@ -64,11 +64,11 @@ def pairs_set(mutation: HeaderMutation) -> list[tuple[bytes, bytes]]:
 def endpoints_in_metadata(response: ProcessingResponse) -> Sequence[str]:
     """The pods that a response names in its metadata, best first; empty when it names none."""
     if response.HasField("dynamic_metadata"):
-        fields = response.dynamic_metadata.fields
-        if LB_NAMESPACE in fields:
-            within = fields[LB_NAMESPACE].struct_value.fields
-            if DESTINATION in within:
-                return parse_endpoints(within[DESTINATION].string_value)
+        namespace = response.dynamic_metadata.fields.get(LB_NAMESPACE)
+        if namespace is not None:
+            named = namespace.struct_value.fields.get(DESTINATION)
+            if named is not None:
+                return parse_endpoints(named.string_value)
     return ()
 
 
