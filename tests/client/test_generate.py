@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -264,6 +265,17 @@ async def test_the_right_key_lets_requests_in() -> None:
         config = HTTPInferenceClientConfig(gateway.url, api_key="sk-right-key")
         async with HTTPInferenceClient(config) as client:
             assert (await client.generate(chat())).status_code == 200
+
+
+async def test_a_key_that_comes_through_a_pipe_is_read_once() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"sk-from-a-pipe\n")
+    os.close(writing)
+    with simulated_gateway(api_key="sk-from-a-pipe") as gateway:
+        config = HTTPInferenceClientConfig(gateway.url, api_key_file=f"/dev/fd/{reading}")
+        async with HTTPInferenceClient(config) as client:
+            assert (await client.generate(chat())).status_code == 200
+    os.close(reading)
 
 
 async def test_a_gateway_that_is_there_can_be_connected_to(client: HTTPInferenceClient) -> None:

@@ -21,7 +21,7 @@ from batch_gateway.client.config import (
     HTTPInferenceClientConfig,
     RetryPolicy,
     TLSConfig,
-    resolve_api_key,
+    with_resolved_api_key,
 )
 from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
@@ -118,7 +118,7 @@ def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClien
             headers=_headers(given),
             **_chosen(given, {name: name for name in _PLAIN}),
         )
-        resolve_api_key(config)
+        config = with_resolved_api_key(config)
         if config.tls != TLSConfig():
             config.tls.ssl_context()
     return config

@@ -14,7 +14,7 @@ from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.coalesce.layer import CoalescingTransport
 from batch_gateway.client.concurrency.layer import ConcurrencyTransport
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
-from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.config import HTTPInferenceClientConfig, with_resolved_api_key
 from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger
@@ -165,9 +165,10 @@ class HTTPInferenceClient:
         self._config = config or HTTPInferenceClientConfig()
         self._clock = clock
         self._events = GatewayEvents(gateway or gateway_name(self._config), observers)
-        self._exchanger = build_exchanger(self._config)
-        self._metrics = _metrics_watch(self._config, clock)
-        self._stack = build_stack(self._config, self._exchanger, clock, self._events, self._metrics)
+        resolved = with_resolved_api_key(self._config)
+        self._exchanger = build_exchanger(resolved)
+        self._metrics = _metrics_watch(resolved, clock)
+        self._stack = build_stack(resolved, self._exchanger, clock, self._events, self._metrics)
 
     @property
     def config(self) -> HTTPInferenceClientConfig:

@@ -39,6 +39,7 @@ __all__ = [
     "RetryPolicy",
     "TLSConfig",
     "resolve_api_key",
+    "with_resolved_api_key",
 ]
 
 DEFAULT_BASE_URL = "http://localhost:8000"
@@ -232,6 +233,17 @@ def resolve_api_key(config: HTTPInferenceClientConfig) -> str | None:
             raise ConfigError("api_key_env", f"the variable {config.api_key_env} is not set")
         return _require_sendable_key("api_key_env", key)
     return config.api_key or None
+
+
+def with_resolved_api_key(config: HTTPInferenceClientConfig) -> HTTPInferenceClientConfig:
+    """The configuration with the key itself in place of its source, which is read only here.
+
+    A source may be a pipe, which gives the key once. Raises as `resolve_api_key` does.
+    """
+    if config.api_key_file is None and config.api_key_env is None:
+        return config
+    key = resolve_api_key(config)
+    return replace(config, api_key=key, api_key_file=None, api_key_env=None)
 
 
 def _key_from_file(path: PathLike) -> str:
