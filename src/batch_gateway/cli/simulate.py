@@ -107,7 +107,7 @@ def simulate(host: str, port: int, instant: bool, **flags: Any) -> int:
 def _config(instant: bool, flags: dict[str, Any]) -> tuple[SimulatorConfig, PoolShape | None]:
     preset = SimulatorConfig.instant if instant else SimulatorConfig.small_gpu
     try:
-        shape = pool_shape(flags)
+        shape = pool_shape(flags, _faults)
         key = resolve_api_key(
             HTTPInferenceClientConfig(
                 api_key_file=flags.pop("api_key_file"), api_key_env=flags.pop("api_key_env")

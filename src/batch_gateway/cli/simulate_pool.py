@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, get_args
 
 import click
@@ -78,6 +78,14 @@ _OPTIONS = (
     ),
     option(
         PICKER,
+        "--picker-fault",
+        "picker_faults",
+        multiple=True,
+        metavar="NAME=RATE",
+        help="A fault of the picker and its probability; repeatable.",
+    ),
+    option(
+        PICKER,
         "--eviction",
         type=click.Choice(get_args(EvictionReason)),
         help="Break off sheddable work for what is more urgent, for this reason.",
@@ -93,12 +101,16 @@ _FIELDS = {
     "flow_queue_ttl": "queue_ttl",
     "queue_depth_threshold": "queue_depth_threshold",
     "eviction": "eviction",
+    "picker_faults": "faults",
     "health_on_picker_port": "health_on_picker_port",
     "picker_cert": "tls_certificate",
     "picker_key": "tls_key",
     "picker_client_ca": "tls_client_ca",
 }
-_FLAGS = {field: flag for flag, field in _FIELDS.items()} | {"rewrites": "rewrite"}
+_FLAGS = {field: flag for flag, field in _FIELDS.items()} | {
+    "rewrites": "rewrite",
+    "faults": "picker-fault",
+}
 
 
 class PoolShape(NamedTuple):
@@ -117,13 +129,20 @@ def pool_options(command: F) -> F:
     return command
 
 
-def pool_shape(flags: dict[str, Any]) -> PoolShape | None:
+def pool_shape(
+    flags: dict[str, Any], rates: Callable[[Sequence[str]], dict[str, float]]
+) -> PoolShape | None:
     """Take the options of a pool out of `flags`; None when one gateway will do.
+
+    Args:
+        flags: by the name of the option.
+        rates: reads NAME=RATE options.
 
     Raises ConfigError.
     """
     pods, port = flags.pop("pods"), flags.pop("picker_port")
     health_port = flags.pop("picker_health_port")
+    flags["picker_faults"] = rates(flags["picker_faults"]) or None
     settings = {field: flags.pop(flag) for flag, field in _FIELDS.items()}
     if pods == 1 and port is None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.faults import parse_fault
 from batch_gateway.simulator.tls import require_certificates
 
-__all__ = ["OutputDistribution", "RefusalStyle", "SimulatorConfig"]
+__all__ = ["OutputDistribution", "RefusalStyle", "SimulatorConfig", "checked_rates"]
 
 OutputDistribution = Literal["fixed", "uniform", "geometric"]
 RefusalStyle = Literal["llm-d", "openai"]
@@ -126,7 +126,7 @@ class SimulatorConfig:
             require_number("tokens_per_second", ceiling, above_zero=True, finite=True)
         require_choice("output_distribution", self.output_distribution, OutputDistribution)
         require_choice("refusal_style", self.refusal_style, RefusalStyle)
-        object.__setattr__(self, "faults", _checked_faults(self.faults))
+        object.__setattr__(self, "faults", checked_rates(self.faults, parse_fault))
         object.__setattr__(self, "objectives", MappingProxyType(dict(self.objectives)))
         self._check_models()
         self._check_tls()
@@ -166,10 +166,13 @@ _COUNTS = {
 }
 
 
-def _checked_faults(faults: Mapping[str, float]) -> Mapping[str, float]:
+def checked_rates(
+    faults: Mapping[str, float], parse: Callable[[str], object]
+) -> Mapping[str, float]:
+    """A copy of probabilities by fault. Raises ConfigError, also for what `parse` refuses."""
     for spec, rate in faults.items():
         try:
-            parse_fault(spec)
+            parse(spec)
         except ValueError as error:
             raise ConfigError("faults", str(error)) from error
         require_number(f"faults[{spec!r}]", rate, finite=True)

@@ -15,6 +15,7 @@ __all__ = [
     "MODEL_PREFIX",
     "Fault",
     "FaultKind",
+    "drawn_spec",
     "fault_from_model",
     "fault_from_rates",
     "parse_fault",
@@ -203,12 +204,18 @@ def fault_from_rates(rates: Mapping[str, float], seed: int, key: str, attempt: i
 
     Depends on nothing but its arguments, so the order in which requests arrive does not matter.
     """
+    spec = drawn_spec(rates, seed, key, attempt)
+    return None if spec is None else parse_fault(spec)
+
+
+def drawn_spec(rates: Mapping[str, float], seed: int, key: str, attempt: int) -> str | None:
+    """`fault_from_rates` before the fault is read."""
     if not rates:
         return None
     digest = hashlib.blake2b(f"{seed}:{key}:{attempt}".encode(), digest_size=8).digest()
     draw = int.from_bytes(digest, "big") / 2**64
     for spec, rate in rates.items():
         if draw < rate:
-            return parse_fault(spec)
+            return spec
         draw -= rate
     return None

@@ -15,6 +15,8 @@ from batch_gateway.config_checks import (
 )
 from batch_gateway.durations import Duration
 from batch_gateway.errors import ConfigError
+from batch_gateway.simulator.config import checked_rates
+from batch_gateway.simulator.picker.faults import parse_picker_fault
 from batch_gateway.simulator.tls import require_certificates
 
 __all__ = ["Choice", "EvictionReason", "PickerConfig"]
@@ -51,6 +53,7 @@ class PickerConfig:
         health_on_picker_port: answer health checks on the picker's port as well.
         tls_certificate, tls_key: PEM files that make it a grpcs server; both or neither.
         tls_client_ca: PEM file of the authority that client certificates must come from.
+        faults: probability by picker fault, such as {"slow-pick=0.5": 0.1}.
         decisions_limit: how many decisions are remembered, the newest.
     """
 
@@ -73,6 +76,7 @@ class PickerConfig:
     tls_certificate: PathLike | None = None
     tls_key: PathLike | None = None
     tls_client_ca: PathLike | None = None
+    faults: Mapping[str, float] = field(default_factory=dict[str, float])
     decisions_limit: int = 100_000
 
     def __post_init__(self) -> None:
@@ -90,6 +94,7 @@ class PickerConfig:
         if self.max_connection_age is not None:
             normalise_duration(self, "max_connection_age")
         require_certificates(self.tls_certificate, self.tls_key, self.tls_client_ca)
+        object.__setattr__(self, "faults", checked_rates(self.faults, parse_picker_fault))
         object.__setattr__(self, "rewrites", MappingProxyType(dict(self.rewrites)))
 
     def with_changes(self, **changes: Any) -> PickerConfig:

@@ -3,125 +3,115 @@
 from __future__ import annotations
 
 import asyncio
-import time
-import uuid
-from collections.abc import Iterable, Mapping
-from typing import Protocol
 
-from batch_gateway.simulator.picker.admission import Admission, Ticket
-from batch_gateway.simulator.picker.chooser import PodChooser
-from batch_gateway.simulator.picker.config import PickerConfig
-from batch_gateway.simulator.picker.decisions import Decision, Decisions
+from batch_gateway.simulator.picker.faults import (
+    FAULT_HEADER,
+    PickerFault,
+    fault_in_model,
+    parse_picker_fault,
+)
 from batch_gateway.simulator.picker.incoming import (
     IncomingRequest,
-    control_header,
     parse_request,
     rewrite_model,
     rewrite_model_back,
+    without_new_headers,
 )
+from batch_gateway.simulator.picker.lightweight import converse_lightly
 from batch_gateway.simulator.picker.messages import (
     echoed_headers,
-    immediate_response,
     picked_response,
     read_headers,
     request_body_responses,
     response_body_responses,
-    seen_request,
-    seen_response,
-    served_endpoint,
     subset_of,
 )
-from batch_gateway.simulator.picker.token_count import TokenCount
-from batch_gateway.simulator.replies import (
-    DROPPED_REASON,
-    Reply,
-    RequestError,
+from batch_gateway.simulator.picker.misbehaviour import (
+    ConversationOver,
+    Misbehaviour,
+    eviction_reply,
 )
-from batch_gateway.wire.ext_proc.messages_pb2 import (
-    HttpBody,
-    ProcessingRequest,
-    ProcessingResponse,
-)
+from batch_gateway.simulator.picker.talk import Desk, MessageStream, Talk
+from batch_gateway.simulator.replies import PLAIN, Reply, RequestError
+from batch_gateway.wire.ext_proc.messages_pb2 import HttpBody, ProcessingRequest
 
-__all__ = ["Conversation", "Desk", "MessageStream"]
-
-_EVENT_STREAM = "text/event-stream"
+__all__ = ["converse"]
 
 
-class MessageStream(Protocol):
-    """The stream as the conversation needs it."""
+async def converse(desk: Desk, stream: MessageStream) -> None:
+    """Answer a stream until either side ends it. Cancelled when the data plane breaks it off.
 
-    async def read(self) -> ProcessingRequest | None:
-        """The next message, or None when the data plane sends no more."""
-        ...
-
-    async def write(self, message: ProcessingResponse) -> None: ...
-
-
-class Desk(Protocol):
-    """What all conversations of one picker have in common."""
-
-    @property
-    def config(self) -> PickerConfig: ...
-    @property
-    def objectives(self) -> Mapping[str, int]:
-        """Priority by name of an InferenceObjective."""
-        ...
-
-    @property
-    def chooser(self) -> PodChooser: ...
-    @property
-    def admission(self) -> Admission: ...
-    @property
-    def decisions(self) -> Decisions: ...
+    Raises CallError where the call is to end with a status.
+    """
+    talk = Talk(desk, stream)
+    decision = talk.decision
+    try:
+        await _Conversation(talk).run()
+        decision.outcome = decision.outcome or "unreported"
+    except ConversationOver as over:
+        decision.outcome = decision.outcome or over.outcome
+    except Exception:
+        decision.outcome = decision.outcome or "failed"
+        raise
+    finally:
+        decision.outcome = decision.outcome or "abandoned"
+        talk.over()
 
 
-class Conversation:
-    """Answers one stream as llm-d's picker does with FULL_DUPLEX_STREAMED bodies."""
+class _Conversation:
+    """Answers as llm-d's picker does with FULL_DUPLEX_STREAMED bodies, but for its faults."""
 
-    def __init__(self, desk: Desk, stream: MessageStream) -> None:
-        self._desk = desk
-        self._stream = stream
-        self._decision = Decision(request_id="")
-        self._ticket: Ticket | None = None
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+        self._fault: PickerFault | None = None
+        self._odd = Misbehaviour(None)
+        self._held = bytearray()
 
     async def run(self) -> None:
-        """Until either side has ended it. Cancelled when the data plane breaks it off."""
-        decision = self._decision
-        try:
-            await self._converse()
-            decision.outcome = decision.outcome or "unreported"
-        except Exception:
-            decision.outcome = decision.outcome or "failed"
-            raise
-        finally:
-            decision.outcome = decision.outcome or "abandoned"
-            self._over()
-
-    async def _converse(self) -> None:
-        first = await self._read()
+        first = await self._talk.read()
         if first is None or not first.HasField("request_headers"):
             return
-        self._desk.decisions.add(self._decision)
         headers = read_headers(first.request_headers.headers)
-        self._introduce(headers)
+        self._talk.introduce(headers)
         try:
+            self._meet(self._fault_at_start(headers))
+            await self._odd.strike("start", self._talk.stream)
+            if self._odd.lightweight:
+                await converse_lightly(self._talk, first)
+                return
             request = await self._answer(headers, first)
         except RequestError as refusal:
-            await self._refuse(refusal.reply)
+            await self._talk.refuse(refusal.reply)
             return
         if request is not None:
+            await self._odd.strike("picked", self._talk.stream)
             await self._follow(request)
 
-    def _introduce(self, headers: dict[str, str]) -> None:
-        # Plugins keep state by it, so the real picker makes one where there is none.
-        headers.setdefault("x-request-id", str(uuid.uuid4()))
-        decision = self._decision
-        decision.request_id = headers["x-request-id"]
-        decision.path = headers.get(":path", "")
-        decision.objective = control_header(headers, "inference-objective")
-        decision.fairness_id = control_header(headers, "inference-fairness-id")
-        decision.priority = self._desk.objectives.get(decision.objective, 0)
+    # -- faults ----------------------------------------------------------------------------
+
+    def _fault_at_start(self, headers: dict[str, str]) -> PickerFault | None:
+        """The fault that the headers ask for, else the one that chance gives."""
+        talk = self._talk
+        spec = headers.get(FAULT_HEADER)
+        spec = spec or talk.desk.drawn_fault(talk.decision.request_id, talk.attempt)
+        try:
+            return parse_picker_fault(spec) if spec else None
+        except ValueError as error:
+            raise RequestError(_bad_fault(error)) from error
+
+    def _fault_of_model(self, model: str) -> None:
+        try:
+            fault = fault_in_model(model)
+        except ValueError as error:
+            raise RequestError(_bad_fault(error)) from error
+        if fault is not None:
+            self._meet(fault)
+
+    def _meet(self, fault: PickerFault | None) -> None:
+        """It has this fault, unless it met it often enough before."""
+        due = fault is not None and (fault.times is None or self._talk.attempt <= fault.times)
+        self._fault = fault if due else None
+        self._odd = Misbehaviour(self._fault)
 
     # -- the request -----------------------------------------------------------------------
 
@@ -130,34 +120,38 @@ class Conversation:
     ) -> IncomingRequest | None:
         """Say where it goes; None when the data plane gave up. Raises RequestError."""
         if first.request_headers.end_of_stream:
-            self._decision.received_at = time.time()
             return await self._answer_without_body(headers)
         whole = await self._whole_body()
         if whole is None:
             return None
-        body, subset = whole
-        self._decision.received_at = time.time()
-        request = parse_request(headers, body, subset, self._desk.config.rewrites)
-        self._decision.model = request.model
-        self._decision.target_model = request.target_model
-        decision = self._decision
-        self._placed(
-            await self._desk.admission.enter(request, decision.priority, decision.fairness_id)
-        )
-        sent = rewrite_model(request)
-        await self._write(picked_response(self._decision.endpoints, headers, len(sent)))
-        await self._write_all(request_body_responses(sent))
+        talk, desk = self._talk, self._talk.desk
+        heeded = without_new_headers(headers) if self._odd.old_headers_only else headers
+        talk.heed(heeded)
+        request = parse_request(heeded, *whole, desk.config.rewrites)
+        talk.received(request)
+        if self._fault is None:
+            self._fault_of_model(request.model)
+        await self._odd.before_pick()
+        decision = talk.decision
+        ticket = await desk.admission.enter(request, decision.priority, decision.fairness_id)
+        talk.placed(ticket, self._odd.endpoints(ticket.endpoints))
+        body = self._odd.body(rewrite_model(request))
+        answer = picked_response(decision.endpoints, headers, len(body))
+        await talk.write(self._odd.shape(answer))
+        await talk.write_all(request_body_responses(body, self._odd.chunk_bytes))
         return request
 
     async def _answer_without_body(self, headers: dict[str, str]) -> IncomingRequest:
         # Nothing of the headers is looked at: it is taken for a GET.
-        self._placed(self._desk.admission.enter_anywhere())
-        await self._write(picked_response(self._decision.endpoints, {}, None))
+        self._talk.received(None)
+        ticket = self._talk.desk.admission.enter_anywhere()
+        self._talk.placed(ticket, ticket.endpoints)
+        await self._talk.write(picked_response(ticket.endpoints, {}, None))
         return IncomingRequest(headers, b"", "", "", b"", stream=False, subset=None)
 
     async def _whole_body(self) -> tuple[bytes, frozenset[str] | None] | None:
         body = bytearray()
-        while (message := await self._read()) is not None:
+        while (message := await self._talk.read()) is not None:
             if not message.HasField("request_body"):
                 continue
             body += message.request_body.body
@@ -165,86 +159,63 @@ class Conversation:
                 return bytes(body), subset_of(message)
         return None
 
-    def _placed(self, ticket: Ticket) -> None:
-        self._ticket = ticket
-        self._decision.endpoints = ticket.endpoints
-        self._decision.picked_at = time.time()
-
-    async def _refuse(self, reply: Reply) -> None:
-        self._decision.status = reply.status
-        self._decision.dropped_reason = dict(reply.headers).get(DROPPED_REASON, "")
-        self._decision.outcome = "refused"
-        await self._write(immediate_response(reply))
-
     # -- the response ----------------------------------------------------------------------
 
     async def _follow(self, request: IncomingRequest) -> None:
-        headers: dict[str, str] = {}
-        count = TokenCount(events=False)
-        held = bytearray()
-        while (message := await self._read_unless_evicted()) is not None:
+        evicted = self._eviction()
+        while (message := await self._read_unless(evicted)) is not None:
             if message.HasField("response_headers"):
-                headers = read_headers(message.response_headers.headers)
-                self._response_began(headers, served_endpoint(message))
-                count = TokenCount(events=self._decision.streamed)
-                await self._write(echoed_headers(headers, self._own_headers()))
-                if message.response_headers.end_of_stream:
-                    self._response_over(count)
+                own = self._own_headers()
+                self._talk.response_began(message)
+                await self._odd.strike("response", self._talk.stream)
+                if not self._odd.ignores_responses:
+                    own |= self._session()
+                    await self._talk.write(echoed_headers(self._talk.response_headers, own))
             elif message.HasField("response_body"):
-                await self._response_part(request, message.response_body, count, held)
+                await self._response_part(request, message.response_body)
 
-    async def _response_part(
-        self, request: IncomingRequest, part: HttpBody, count: TokenCount, held: bytearray
-    ) -> None:
+    async def _response_part(self, request: IncomingRequest, part: HttpBody) -> None:
         """Events are handed on as they come, anything else when it is there whole."""
-        count.feed(part.body, end=part.end_of_stream)
-        if part.end_of_stream:
-            self._response_over(count)
-        if not self._decision.streamed:
-            held += part.body
-            if not part.end_of_stream:
+        streamed, end = self._talk.decision.streamed, part.end_of_stream
+        self._talk.response_part(part.body, end=end)
+        if self._odd.ignores_responses:
+            return
+        if not streamed:
+            self._held += part.body
+            if not end:
                 return
-        data = part.body if self._decision.streamed else bytes(held)
-        data = rewrite_model_back(request, data)
-        await self._write_all(response_body_responses(data, end=part.end_of_stream))
-
-    def _response_began(self, headers: Mapping[str, str], served: str) -> None:
-        decision = self._decision
-        decision.response_at = time.time()
-        decision.served = served
-        status = headers.get(":status", "")
-        decision.status = int(status) if status.isdigit() else 0
-        decision.streamed = _EVENT_STREAM in headers.get("content-type", "")
+        data = rewrite_model_back(request, part.body if streamed else bytes(self._held))
+        await self._talk.write_all(response_body_responses(data, end=end))
 
     def _own_headers(self) -> dict[str, str]:
-        served = self._decision.served or self._decision.endpoints[0]
-        token = self._desk.chooser.session_token(served)
-        own = {} if token is None else {"x-session-token": token}
-        if self._ticket is not None and self._ticket.queued_seconds is not None:
-            own["x-llm-d-flow-queue-duration-ms"] = str(int(self._ticket.queued_seconds * 1000))
-        return own
+        ticket = self._talk.ticket
+        if ticket is None or ticket.queued_seconds is None:
+            return {}
+        return {"x-llm-d-flow-queue-duration-ms": str(int(ticket.queued_seconds * 1000))}
 
-    def _response_over(self, count: TokenCount) -> None:
-        decision = self._decision
-        if count.usage is not None:
-            decision.prompt_tokens = count.usage.input_tokens
-            decision.completion_tokens = count.usage.output_tokens
-            decision.cached_tokens = count.usage.cached_tokens
-        decision.outcome = "completed"
-        self._over()
+    def _session(self) -> dict[str, str]:
+        decision = self._talk.decision
+        token = self._talk.desk.chooser.session_token(decision.served or decision.endpoints[0])
+        return {} if token is None else {"x-session-token": token}
 
-    def _over(self) -> None:
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            self._desk.admission.leave(ticket)
-        self._decision.ended_at = self._decision.ended_at or time.time()
+    # -- eviction --------------------------------------------------------------------------
 
-    async def _read_unless_evicted(self) -> ProcessingRequest | None:
-        """The next message; None as well when the request has to make room for another."""
-        evicted = None if self._ticket is None else self._ticket.evicted
-        if evicted is None:
-            return await self._read()
-        reading = asyncio.ensure_future(self._read())
+    def _eviction(self) -> asyncio.Future[None] | None:
+        """Done when the request is taken back; None when it never is."""
+        fault = self._fault
+        if fault is None or fault.name != "evict":
+            return None if self._talk.ticket is None else self._talk.ticket.evicted
+        loop = asyncio.get_running_loop()
+        evicted: asyncio.Future[None] = loop.create_future()
+        loop.call_later(fault.after, lambda: None if evicted.done() else evicted.set_result(None))
+        return evicted
+
+    async def _read_unless(self, evicted: asyncio.Future[None] | None) -> ProcessingRequest | None:
+        """The next message; None as well when the request was taken back."""
+        # Whose response is complete is left alone.
+        if evicted is None or self._talk.decision.outcome == "completed":
+            return await self._talk.read()
+        reading = asyncio.ensure_future(self._talk.read())
         try:
             await asyncio.wait({reading, evicted}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -252,29 +223,12 @@ class Conversation:
                 reading.cancel()
         if not evicted.done():
             return await reading
-        await self._evict()
+        reason = self._talk.desk.config.eviction or "evicted"
+        if self._fault is not None and self._fault.name == "evict":
+            reason = self._fault.options.get("reason", "evicted")
+        await self._talk.refuse(eviction_reply(reason), outcome="evicted")
         return None
 
-    async def _evict(self) -> None:
-        reason = self._desk.config.eviction or "evicted"
-        self._decision.status = 429
-        self._decision.dropped_reason = reason
-        self._decision.outcome = "evicted"
-        body = b"request evicted by flow control"
-        await self._write(immediate_response(Reply(429, body, headers=((DROPPED_REASON, reason),))))
 
-    # -- messages --------------------------------------------------------------------------
-
-    async def _read(self) -> ProcessingRequest | None:
-        message = await self._stream.read()
-        if message is not None:
-            self._decision.saw(seen_request(message))
-        return message
-
-    async def _write(self, message: ProcessingResponse) -> None:
-        self._decision.saw(seen_response(message))
-        await self._stream.write(message)
-
-    async def _write_all(self, messages: Iterable[ProcessingResponse]) -> None:
-        for message in messages:
-            await self._write(message)
+def _bad_fault(error: ValueError) -> Reply:
+    return Reply(400, f"inference error: BadRequest - {error}".encode(), PLAIN)

@@ -15,6 +15,7 @@ __all__ = [
     "parse_request",
     "rewrite_model",
     "rewrite_model_back",
+    "without_new_headers",
 ]
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -51,6 +52,11 @@ class IncomingRequest(NamedTuple):
 def control_header(headers: Mapping[str, str], name: str) -> str:
     """A header such as "inference-objective" under its canonical spelling or the old one."""
     return headers.get(_CANONICAL + name) or headers.get(_OLD + name) or ""
+
+
+def without_new_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """What is left for a picker that knows only the old spelling."""
+    return {name: value for name, value in headers.items() if not name.startswith(_CANONICAL)}
 
 
 def parse_request(

@@ -117,9 +117,11 @@ def echoed_headers(headers: Mapping[str, str], extra: Mapping[str, str]) -> Proc
     return response
 
 
-def request_body_responses(body: bytes) -> Iterable[ProcessingResponse]:
+def request_body_responses(
+    body: bytes, chunk_bytes: int = CHUNK_BYTES
+) -> Iterable[ProcessingResponse]:
     """The body to send, in chunks, the last of which says so."""
-    for chunk, last in _chunks(body):
+    for chunk, last in _chunks(body, chunk_bytes):
         response = ProcessingResponse()
         streamed = response.request_body.response.body_mutation.streamed_response
         streamed.body = chunk
@@ -129,7 +131,7 @@ def request_body_responses(body: bytes) -> Iterable[ProcessingResponse]:
 
 def response_body_responses(body: bytes, *, end: bool) -> Iterable[ProcessingResponse]:
     """Part of the response to hand on, in chunks; the last says `end`."""
-    for chunk, last in _chunks(body):
+    for chunk, last in _chunks(body, CHUNK_BYTES):
         response = ProcessingResponse()
         streamed = response.response_body.response.body_mutation.streamed_response
         streamed.body = chunk
@@ -148,9 +150,9 @@ def immediate_response(reply: Reply) -> ProcessingResponse:
     return response
 
 
-def _chunks(body: bytes) -> Iterable[tuple[bytes, bool]]:
-    for start in range(0, max(len(body), 1), CHUNK_BYTES):
-        yield body[start : start + CHUNK_BYTES], start + CHUNK_BYTES >= len(body)
+def _chunks(body: bytes, size: int) -> Iterable[tuple[bytes, bool]]:
+    for start in range(0, max(len(body), 1), size):
+        yield body[start : start + size], start + size >= len(body)
 
 
 def _set(mutation: HeaderMutation, name: str, value: str) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
 from batch_gateway.durations import seconds
+from batch_gateway.simulator.faults import drawn_spec
 from batch_gateway.simulator.picker.admission import Admission
 from batch_gateway.simulator.picker.chooser import Pod, PodChooser
 from batch_gateway.simulator.picker.config import PickerConfig
-from batch_gateway.simulator.picker.conversation import Conversation
+from batch_gateway.simulator.picker.conversation import converse
 from batch_gateway.simulator.picker.decisions import Decisions
 from batch_gateway.simulator.picker.health import health_check
 from batch_gateway.simulator.picker.rpc.call import Call, CallError, StatusCode
@@ -40,6 +42,7 @@ class PickerServer:
         self.objectives = objectives
         self.chooser = PodChooser(config, pods)
         self.admission = Admission(config, self.chooser)
+        self._attempts: OrderedDict[str, int] = OrderedDict()
         self.decisions = Decisions(config.decisions_limit)
         tls = server_context(config.tls_certificate, config.tls_key, config.tls_client_ca)
         if tls is not None:
@@ -110,10 +113,24 @@ class PickerServer:
             None if config.max_connection_age is None else seconds(config.max_connection_age),
         )
 
+    # -- for conversations -----------------------------------------------------------------
+
+    def attempt(self, request_id: str) -> int:
+        """Count a conversation with this id; returns which it is, from 1."""
+        attempt = self._attempts.pop(request_id, 0) + 1
+        self._attempts[request_id] = attempt
+        while len(self._attempts) > self.config.decisions_limit:
+            self._attempts.popitem(last=False)
+        return attempt
+
+    def drawn_fault(self, request_id: str, attempt: int) -> str | None:
+        """The fault that chance gives this attempt."""
+        return drawn_spec(self.config.faults, self.config.seed, request_id, attempt)
+
     # -- calls -----------------------------------------------------------------------------
 
     async def _process(self, call: Call) -> None:
-        await Conversation(self, _Messages(call)).run()
+        await converse(self, _Messages(call))
 
     async def _check(self, call: Call) -> None:
         await health_check(call, lambda: bool(self.chooser.pods) and not self.admission.draining)
@@ -136,3 +153,12 @@ class _Messages:
 
     async def write(self, message: ProcessingResponse) -> None:
         await self._call.write(message.SerializeToString())
+
+    def reset(self, code: int) -> None:
+        self._call.reset(code)
+
+    def reset_connection(self) -> None:
+        self._call.connection.break_off()
+
+    def go_away(self, code: int) -> None:
+        self._call.connection.go_away(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol, cast
@@ -39,6 +40,7 @@ Handler = Callable[[Call], Awaitable[None]]
 
 _STREAM_WINDOW = 4 * 1024 * 1024
 _CONNECTION_WINDOW = 64 * 1024 * 1024
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ConnectionLimits(NamedTuple):
@@ -287,12 +289,12 @@ class RpcConnection(asyncio.Protocol):
         call.ending = code, message
         self._send_data(call)
 
-    def reset_call(self, call: Call, code: ErrorCode) -> None:
+    def reset_call(self, call: Call, code: int) -> None:
         if not call.over:
             self._send(encode_reset(call.stream_id, code))
             self._forget(call)
 
-    def go_away(self, code: ErrorCode = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
+    def go_away(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
         """Take no more calls; the connection closes behind the last one that is under way."""
         if not self._leaving:
             self._leaving = True
@@ -300,10 +302,14 @@ class RpcConnection(asyncio.Protocol):
             self._close_if_done()
 
     def break_off(self) -> None:
-        """Close at once, whatever is under way."""
-        if self._transport is not None:
-            self._outgoing.clear()
-            self._transport.abort()
+        """Close at once with a TCP reset, whatever is under way."""
+        if self._transport is None:
+            return
+        self._outgoing.clear()
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
 
     # -- sending ---------------------------------------------------------------------------
 

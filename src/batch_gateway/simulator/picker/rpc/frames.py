@@ -147,11 +147,11 @@ def encode_window_update(stream_id: int, increment: int) -> bytes:
     return encode_frame(FrameType.WINDOW_UPDATE, 0, stream_id, _UINT32.pack(increment))
 
 
-def encode_reset(stream_id: int, code: ErrorCode) -> bytes:
+def encode_reset(stream_id: int, code: int) -> bytes:
     return encode_frame(FrameType.RST_STREAM, 0, stream_id, _UINT32.pack(code))
 
 
-def encode_goaway(last_stream_id: int, code: ErrorCode, debug: bytes = b"") -> bytes:
+def encode_goaway(last_stream_id: int, code: int, debug: bytes = b"") -> bytes:
     payload = _UINT32.pack(last_stream_id) + _UINT32.pack(code) + debug
     return encode_frame(FrameType.GOAWAY, 0, 0, payload)
 
