@@ -36,11 +36,13 @@ class Bench:
     def __init__(self, stack: contextlib.AsyncExitStack) -> None:
         self._stack = stack
 
-    async def grpcio(self, *options: tuple[str, Any]) -> tuple[GrpcioServer, Http2Channel]:
+    async def grpcio(
+        self, *options: tuple[str, Any], **settings: Any
+    ) -> tuple[GrpcioServer, Http2Channel]:
         server = GrpcioServer(options)
         port = await server.start()
         self._stack.push_async_callback(server.stop)
-        return server, self.channel(port)
+        return server, self.channel(port, **settings)
 
     async def grpcio_tls(self, credentials: grpc.ServerCredentials) -> int:
         """The port of a server that speaks TLS."""

@@ -363,7 +363,10 @@ async def test_a_limit_that_is_raised_lets_waiting_calls_begin(bench: Bench) -> 
 
 
 async def test_an_unreachable_server_fails_every_call_that_waits(bench: Bench) -> None:
-    server, channel = await bench.raw(Conversation.begin)
+    async def script(peer: Peer) -> None:
+        await Conversation.begin(peer)
+
+    server, channel = await bench.raw(script)
     await server.stop()
     results = await asyncio.gather(
         *(channel.unary("/s/M", b"", deadline=soon()) for _ in range(5)), return_exceptions=True

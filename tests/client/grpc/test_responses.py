@@ -39,7 +39,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def received(bench: Bench, *frames: bytes, **settings: object) -> list[bytes]:
+async def received(bench: Bench, *frames: bytes) -> list[bytes]:
     """The messages of a call that a server answers so, on stream 1; raises as the call does."""
 
     async def script(peer: Peer) -> None:
@@ -48,7 +48,7 @@ async def received(bench: Bench, *frames: bytes, **settings: object) -> list[byt
         await conversation.send(*frames)
         await peer.gone()
 
-    _, channel = await bench.raw(script, **settings)
+    _, channel = await bench.raw(script)
     call = await channel.open("/s/M", deadline=soon())
     await call.half_close()
     messages = await all_of(call)
