@@ -42,9 +42,9 @@ class Headroom:
     def cap(self, used: float, now: float) -> float:
         """No limit should be above; infinity when nobody ever waited.
 
-        It gives way only a tenth beyond what is `used`, so that no climb leaps over it.
+        It gives way only a tenth, or one, beyond what is `used`, so that no climb leaps over it.
         """
         if self._fits == math.inf:
             return math.inf
         relaxed = self._fits * math.exp(_RELAX * max(0.0, now - self._at - self._firm))
-        return min(relaxed, max(self._fits, _STRETCH * used))
+        return min(relaxed, max(self._fits, _STRETCH * used, used + 1))
