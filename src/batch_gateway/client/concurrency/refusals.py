@@ -12,6 +12,8 @@ _SHORTEST_HOLD = 1.0
 _LONGEST_HOLD = 5.0
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 2.0
+# As retries cut it unless told otherwise; nobody is to wait for a day that was asked by mistake.
+_LONGEST_ASKED = 300.0
 
 
 class Refusals:
@@ -37,7 +39,7 @@ class Refusals:
         self._tried_at = 0.0
 
     def refused(self, started: Started, ended: Ended, now: float, rate: float) -> None:
-        asked = ended.retry_after or 0.0
+        asked = min(_LONGEST_ASKED, ended.retry_after or 0.0)
         self._quick = 0.8 * self._quick + 0.2 * (now - started.at)
         hold = min(_LONGEST_HOLD, max(_SHORTEST_HOLD, _SENDS_BETWEEN_PROBES / max(rate, 1e-9)))
         self._probe_at = now + max(asked, hold)
