@@ -1,0 +1,252 @@
+"""The picker's own HTTP/2: windows, pings, trailers, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import struct
+from collections.abc import Callable
+
+from hpack import Decoder, Encoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch_gateway.simulator.picker.rpc.call import Call
+from batch_gateway.simulator.picker.rpc.connection import Handler
+from batch_gateway.simulator.picker.rpc.frames import (
+    CONNECTION_PREFACE,
+    Flag,
+    Frame,
+    FrameType,
+    Setting,
+    encode_frame,
+    encode_reset,
+    encode_settings,
+    encode_window_update,
+    payload_of,
+    read_frame,
+)
+from batch_gateway.simulator.picker.rpc.listener import RpcListener
+from batch_gateway.testing import SimulatedPool, SimulatorConfig, simulated_pool
+
+from .data_plane import data_plane
+
+_PREFIX = struct.Struct("!BL")
+
+
+class RawClient:
+    """HTTP/2 by hand, so that windows and frames can be as odd as they like."""
+
+    def __init__(self, port: int, window: int = 65_535) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._received = bytearray()
+        own = encode_settings({Setting.INITIAL_WINDOW_SIZE: window})
+        self.sock.sendall(CONNECTION_PREFACE + own)
+
+    def begin(self, stream_id: int, path: str = "/echo") -> None:
+        block = Encoder().encode([(":path", path)])
+        self.sock.sendall(encode_frame(FrameType.HEADERS, Flag.END_HEADERS, stream_id, block))
+
+    def send(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
+        flags = Flag.END_STREAM if end else 0
+        self.sock.sendall(encode_frame(FrameType.DATA, flags, stream_id, data))
+
+    def receive(self) -> Frame:
+        while (frame := read_frame(self._received)) is None:
+            data = self.sock.recv(65_536)
+            assert data, "the connection was closed"
+            self._received += data
+        return frame
+
+    def receive_data(self) -> Frame:
+        """The next DATA; what is before it is passed over."""
+        while (frame := self.receive()).kind != FrameType.DATA:
+            pass
+        return frame
+
+
+def framed(message: bytes) -> bytes:
+    return _PREFIX.pack(0, len(message)) + message
+
+
+async def echo(call: Call) -> None:
+    while (message := await call.read()) is not None:
+        await call.write(message)
+
+
+def echoed(port: int, message: bytes, window: int, step: int) -> bytes:
+    """What comes back when the client opens its window `step` bytes at a time."""
+    client = RawClient(port, window)
+    with client.sock:
+        client.begin(1)
+        data = framed(message)
+        for start in range(0, len(data), 16_000):
+            client.send(1, data[start : start + 16_000], end=start + 16_000 >= len(data))
+        body = bytearray()
+        allowed = window
+        while True:
+            frame = client.receive()
+            if frame.kind == FrameType.DATA:
+                allowed -= len(frame.payload)
+                assert allowed >= 0
+                body += frame.payload
+            if frame.kind == FrameType.HEADERS and frame.flags & Flag.END_STREAM:
+                return bytes(body)
+            if allowed == 0:
+                client.sock.sendall(encode_window_update(1, step) + encode_window_update(0, step))
+                allowed += step
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 40_000), st.integers(0, 70_000), st.integers(1_000, 70_000))
+def test_a_message_arrives_whole_through_any_window(size: int, window: int, step: int) -> None:
+    message = bytes(n % 251 for n in range(size))
+
+    async def main() -> bytes:
+        listener = RpcListener({"/echo": echo}, host="127.0.0.1", port=0)
+        await listener.start()
+        try:
+            return await asyncio.to_thread(echoed, listener.port, message, window, step)
+        finally:
+            await listener.stop()
+
+    assert asyncio.run(main()) == framed(message)
+
+
+def served(converse: Callable[[int], None], handler: Handler = echo) -> None:
+    """Talk to a listener with this handler, from a thread."""
+
+    async def main() -> None:
+        listener = RpcListener({"/echo": handler}, host="127.0.0.1", port=0)
+        await listener.start()
+        try:
+            await asyncio.to_thread(converse, listener.port)
+        finally:
+            await listener.stop()
+
+    asyncio.run(main())
+
+
+def test_a_ping_is_answered_and_padding_is_no_data() -> None:
+    def converse(port: int) -> None:
+        client = RawClient(port)
+        with client.sock:
+            client.sock.sendall(encode_frame(FrameType.PING, 0, 0, b"12345678"))
+            frame = client.receive()
+            while frame.kind != FrameType.PING:
+                frame = client.receive()
+            assert (frame.flags, frame.payload) == (Flag.ACK, b"12345678")
+            client.begin(1)
+            padded = bytes((3,)) + framed(b"hello") + bytes(3)
+            client.sock.sendall(
+                encode_frame(FrameType.DATA, Flag.PADDED | Flag.END_STREAM, 1, padded)
+            )
+            assert client.receive_data().payload == framed(b"hello")
+
+    served(converse)
+
+
+def test_a_message_may_come_byte_by_byte_and_headers_in_pieces() -> None:
+    def converse(port: int) -> None:
+        client = RawClient(port)
+        with client.sock:
+            block = Encoder().encode([(":path", "/echo"), ("x-long", "y" * 100)])
+            client.sock.sendall(
+                encode_frame(FrameType.HEADERS, 0, 1, block[:5])
+                + encode_frame(FrameType.CONTINUATION, 0, 1, block[5:50])
+                + encode_frame(FrameType.CONTINUATION, Flag.END_HEADERS, 1, block[50:])
+            )
+            data = framed(b"hello")
+            for number in range(len(data)):
+                client.send(1, data[number : number + 1], end=number + 1 == len(data))
+            assert client.receive_data().payload == data
+
+    served(converse)
+
+
+def test_an_unknown_method_has_trailers_only() -> None:
+    def converse(port: int) -> None:
+        client = RawClient(port)
+        with client.sock:
+            client.begin(1, "/nobody/knows")
+            frame = client.receive()
+            while frame.kind != FrameType.HEADERS:
+                frame = client.receive()
+            assert frame.flags & Flag.END_STREAM
+            headers = dict(Decoder().decode(payload_of(frame), raw=True))
+            assert headers[b":status"] == b"200"
+            assert headers[b"grpc-status"] == b"12"
+
+    served(converse)
+
+
+def test_a_reset_ends_its_handler_and_no_other() -> None:
+    ended: list[int] = []
+
+    async def noted(call: Call) -> None:
+        try:
+            await echo(call)
+        finally:
+            ended.append(call.stream_id)
+
+    def converse(port: int) -> None:
+        client = RawClient(port)
+        with client.sock:
+            client.begin(1)
+            client.send(1, framed(b"here"))
+            assert client.receive_data().payload == framed(b"here")
+            client.begin(3)
+            client.sock.sendall(encode_reset(1, 8))
+            client.send(3, framed(b"still here"), end=True)
+            frame = client.receive_data()
+            assert (frame.stream_id, frame.payload) == (3, framed(b"still here"))
+            assert ended == [1, 3]
+
+    served(converse, noted)
+
+
+def test_nothing_is_left_of_hundreds_of_streams() -> None:
+    with simulated_pool(pods=2) as pool, data_plane(pool.url) as plane:
+        pool.configure_picker(decisions_limit=10)
+
+        def some() -> None:
+            for number in range(300):
+                call = plane.call()
+                call.send_request()
+                call.receive_pick()
+                if number % 3 == 0:
+                    call.cancel()
+                else:
+                    call.finish()
+            while not all(decision.outcome for decision in pool.decisions()):
+                pass
+
+        some()
+        gc.collect()
+        before = sum(isinstance(thing, Call) for thing in gc.get_objects())
+        some()
+        gc.collect()
+        assert sum(isinstance(thing, Call) for thing in gc.get_objects()) <= before
+
+
+def test_a_pool_stops_with_requests_under_way_and_leaves_no_task() -> None:
+    async def main() -> None:
+        async with SimulatedPool(1, SimulatorConfig.instant()) as pool:
+            pool.configure_picker(flow_control=True, queue_depth_threshold=1)
+            port = pool.picker.port
+
+            def ask() -> RawClient:
+                client = RawClient(port)
+                client.begin(1, "/envoy.service.ext_proc.v3.ExternalProcessor/Process")
+                client.send(1, framed(b""))
+                return client
+
+            clients = [await asyncio.to_thread(ask) for _ in range(3)]
+            while pool.picker.connections < 3:
+                await asyncio.sleep(0)
+        for client in clients:
+            client.sock.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
