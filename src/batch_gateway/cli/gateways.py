@@ -23,6 +23,7 @@ from batch_gateway.client.config import (
     TLSConfig,
     with_resolved_api_key,
 )
+from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
 from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.errors import ConfigError
@@ -81,10 +82,18 @@ _METRICS = {
     "gateway_metrics_interval": "interval",
     "gateway_metrics_token_file": "token_file",
 }
+_PICKER = {
+    "pick_timeout": "pick_timeout",
+    "endpoint_subset": "endpoint_subset",
+    "picker_health": "health",
+    "picker_authority": "authority",
+}
 METRICS_SETTINGS = frozenset(_METRICS)
 # A key, and headers that may be one, go to the gateway they were written for and to no other, as
 # metrics speak of no other.
-OWN_TO_A_GATEWAY = frozenset({*API_KEY_SETTINGS, "headers", *_SCHEDULING, *_METRICS})
+OWN_TO_A_GATEWAY = frozenset(
+    {*API_KEY_SETTINGS, "headers", *_SCHEDULING, *_METRICS, *_PICKER} - {"pick_timeout"}
+)
 _SETTING_OF_FIELD = {
     "base_url": "gateway",
     **{f"retry.{name}": name for name in _RETRY},
@@ -95,6 +104,7 @@ _SETTING_OF_FIELD = {
     **{f"gateway_metrics.{client_field}": name for name, client_field in _METRICS.items()},
     **{f"rate_limit.{client_field}": name for name, client_field in _RATE_LIMIT.items()},
     **{f"scheduling.{client_field}": name for name, client_field in _SCHEDULING.items()},
+    **{f"endpoint_picker.{client_field}": name for name, client_field in _PICKER.items()},
 }
 
 
@@ -114,6 +124,7 @@ def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClien
             cache=_cache(given),
             coalesce=_coalesce(given),
             tls=TLSConfig(**_chosen(given, _TLS)),
+            endpoint_picker=_endpoint_picker(given),
             **_with_first(given, _STREAMING),
             headers=_headers(given),
             **_chosen(given, {name: name for name in _PLAIN}),
@@ -205,6 +216,14 @@ def _concurrency(given: Mapping[str, Given]) -> AdaptiveConcurrency | None:
     if "concurrency" in given and given["concurrency"].value != AUTO:
         raise ConfigError("gateway_metrics.urls", "does nothing where a number is set; use auto")
     return AdaptiveConcurrency(gateway_metrics=GatewayMetrics(**chosen))
+
+
+def _endpoint_picker(given: Mapping[str, Given]) -> EndpointPickerConfig | None:
+    chosen = _chosen(given, _PICKER)
+    subset = chosen.get("endpoint_subset")
+    if isinstance(subset, str):
+        chosen["endpoint_subset"] = (subset,)
+    return EndpointPickerConfig(**chosen) if chosen else None
 
 
 def _headers(given: Mapping[str, Given]) -> dict[str, str]:

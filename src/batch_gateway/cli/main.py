@@ -12,6 +12,7 @@ import click
 
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.pick import pick
 from batch_gateway.cli.run import run
 from batch_gateway.cli.simulate import simulate
 from batch_gateway.cli.stdout import drop_stdout, prepare_streams
@@ -37,6 +38,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(validate)
 cli.add_command(simulate)
+cli.add_command(pick)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

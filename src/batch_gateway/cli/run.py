@@ -47,6 +47,7 @@ _REUSE = "Fewer requests"
 _ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"
 _WATCH = "Metrics and logs"
 _SCHEDULING = "Scheduling (llm-d and GAIE)"
+_PICKER = "Endpoint picker (grpc:// gateways)"
 
 
 @click.command(cls=GroupedCommand, epilog=_EPILOG)
@@ -55,7 +56,7 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
     _GATEWAY,
     "--gateway",
     metavar="URL|simulator",
-    help="Where requests go; simulator starts a simulated gateway in this process.",
+    help="Where requests go, grpc:// for an endpoint picker; or a simulator in this process.",
 )
 @pairs_option(
     _GATEWAY,
@@ -173,6 +174,12 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
 )
 @option(_SCHEDULING, "--fairness-id", metavar="NAME", help="Whom the gateway shares fairly among.")
 @duration_option(_SCHEDULING, "--inference-ttl", help="Longest wait in the gateway's queue.")
+@duration_option(_PICKER, "--pick-timeout", help="Of the choice, queueing included.  [--timeout]")
+@repeatable_option(
+    _PICKER, "--endpoint-subset", metavar="IP:PORT", help="Choose among these only; repeatable."
+)
+@option(_PICKER, "--picker-health", metavar="URL", help="Its health service, if elsewhere.")
+@option(_PICKER, "--picker-authority", metavar="HOST", help="The host that requests are for.")
 @option(_NETWORK, "--unix-socket", type=_PATH, help="Connect to this socket instead.")
 @option(_NETWORK, "--proxy", metavar="URL|env", help="HTTP proxy, or env for HTTPS_PROXY etc.")
 @option(

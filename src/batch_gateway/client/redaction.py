@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["Redactor"]
+__all__ = ["Redactor", "is_credential"]
 
 _CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
 _MASK = "[redacted]"
 # Shorter values ("1", "batch") are no secrets, and masking them would garble honest text.
 _SHORTEST_SECRET = 8
+
+
+def is_credential(header: str) -> bool:
+    """Whether the value of a header of this name is likely a secret."""
+    return _CREDENTIAL.search(header) is not None
 
 
 class Redactor:
@@ -19,7 +24,7 @@ class Redactor:
     @classmethod
     def of_headers(cls, headers: Iterable[tuple[str, str]]) -> Redactor:
         """For the headers that are sent: the values of those whose names say credential."""
-        values = (value for name, value in headers if _CREDENTIAL.search(name))
+        values = (value for name, value in headers if is_credential(name))
         return cls(value.removeprefix("Bearer ") for value in values)
 
     def __init__(self, secrets: Iterable[str]) -> None:

@@ -153,15 +153,21 @@ class EndpointPickerExchanger:
         finally:
             self._leave(dialogue)
 
-    async def connect(self, *, deadline: float) -> None:
+    def asked(self, path: str, headers: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Every header that the picker is told about such a request, by lower-case name."""
+        return self._encoder.headers(path, headers, 0)[1]
+
+    async def connect(self, *, deadline: float, health: bool = True) -> None:
         """Make sure that the picker can be reached and takes requests.
 
         Raises as `post` does, and ServerError when its health service says that it is not
         serving. A picker without one at that address counts as serving, unless the address is
-        that of its health service.
+        that of its health service. Without `health` it is only reached.
         """
         self._require_usable()
         await self._channel.connect(deadline=deadline)
+        if not health:
+            return
         channel = self._health or self._channel
         name = self._settings.health or self._name
         await check_health(channel, name, deadline=deadline, required=self._health is not None)
