@@ -60,7 +60,7 @@ def aims_of(world: World, result: dict[str, Any]) -> list[Aim]:
         aims.append(Aim(f"{world.name}: longest time to the new level", longest, wanted.settle))
     if wanted.lost is not None:
         aims.append(Aim(f"{world.name}: lines lost", ours["lost"], wanted.lost))
-    for name in ("adaptive, streamed", "adaptive"):
+    for name in ("adaptive, streamed", "adaptive", "adaptive, with metrics"):
         if wanted.ttft is not None and wanted.leftover is not None:
             used, ttft = result["trade_off"][name]
             aims.append(Aim(f"{world.name}, {name}: interactive p99 TTFT", ttft, wanted.ttft))

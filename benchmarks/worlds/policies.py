@@ -5,8 +5,9 @@ from __future__ import annotations
 from batch_gateway.client.concurrency.controller import AdaptiveController
 from batch_gateway.client.concurrency.events import Ended, Outcome, Started
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.client.concurrency.server_load import Load, ServerLoad, Standing
 
-__all__ = ["AIMD", "Fixed", "Ours", "Policy"]
+__all__ = ["AIMD", "Fixed", "Ours", "OursWithMetrics", "Policy"]
 
 
 class Policy:
@@ -16,11 +17,13 @@ class Policy:
         holds_in_backoff: whether a line that waits for its retry occupies a slot, as it does
             where a semaphore is held around a call that retries inside.
         sees_first_token: whether answers are streamed, so that the time to first token is known.
+        looks_every: seconds between looks at the server's metrics; 0 never looks.
     """
 
     name = ""
     holds_in_backoff = True
     sees_first_token = False
+    looks_every = 0.0
     paused_until = 0.0
 
     def __init__(self, limit: int) -> None:
@@ -36,6 +39,9 @@ class Policy:
 
     def first_token(self, started: Started, seconds: float, now: float) -> None:
         """Only called where answers are streamed."""
+
+    def looked(self, load: Load, now: float) -> None:
+        """Only called where the server's metrics are looked at."""
 
 
 class Fixed(Policy):
@@ -106,3 +112,23 @@ class Ours(Policy):
 
     def first_token(self, started: Started, seconds: float, now: float) -> None:
         self.controller.first_token(started, seconds, now)
+
+
+class OursWithMetrics(Ours):
+    """The same, told once a second what runs and waits at the server."""
+
+    name = "adaptive, with metrics"
+    looks_every = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._server = ServerLoad()
+        self._answered = 0
+
+    def finished(self, started: Started, ended: Ended, now: float) -> None:
+        super().finished(started, ended, now)
+        self._answered += ended.outcome is Outcome.OK
+
+    def looked(self, load: Load, now: float) -> None:
+        ours = Standing(self.in_flight, self.limit, self._answered)
+        self.controller.advise(self._server.advice(load, ours, now), now)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from batch_gateway.client.concurrency.events import Ended, Outcome, Started
+from batch_gateway.client.concurrency.server_load import Load
 from batch_gateway.client.retry import retry_delay
 from batch_gateway.errors import (
     GatewayConnectionError,
@@ -100,6 +101,8 @@ class Simulation:
     def _plan_events(self) -> None:
         for change in self.world.changes:
             self._at(change.at, self._change, change.capacity)
+        if self.policy.looks_every:
+            self._at(self.policy.looks_every, self._look)
         people = self.world.interactive
         if people is None:
             return
@@ -112,6 +115,18 @@ class Simulation:
         self._serving = capacity is not None
         if capacity is not None:
             self._server.reconfigure(capacity, self.now)
+
+    # -- looking at the server's metrics ---------------------------------------------------
+
+    def _look(self, _: None) -> None:
+        server = self._server
+        usage = server.kv_usage if server.capacity.kv_cache_tokens is not None else None
+        load = Load(server.running, server.waiting, usage, servers=1)
+        self._at(self.now + self.world.round_trip / 2, self._looked, load)
+        self._at(self.now + self.policy.looks_every, self._look)
+
+    def _looked(self, load: Load) -> None:
+        self.policy.looked(load, self.now)
 
     # -- people ----------------------------------------------------------------------------
 

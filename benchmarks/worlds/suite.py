@@ -11,7 +11,7 @@ from typing import Any
 
 import batch_gateway
 from benchmarks.environment import OUT
-from benchmarks.worlds.policies import AIMD, Fixed, Ours, Policy
+from benchmarks.worlds.policies import AIMD, Fixed, Ours, OursWithMetrics, Policy
 from benchmarks.worlds.record import BIN
 from benchmarks.worlds.simulation import simulate
 from benchmarks.worlds.world import World
@@ -21,6 +21,7 @@ __all__ = ["CONTENDERS", "Run", "best_fixed", "run", "settling_times"]
 CONTENDERS: dict[str, Callable[[], Policy]] = {
     "adaptive": Ours,
     "adaptive, streamed": lambda: Ours(sees_first_token=True),
+    "adaptive, with metrics": OursWithMetrics,
     "AIMD": AIMD,
     "fixed 10": lambda: Fixed(10),
     "fixed 100": lambda: Fixed(100),

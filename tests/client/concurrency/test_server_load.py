@@ -19,6 +19,7 @@ class Story:
         self.load = ServerLoad()
         self.now = 0.0
         self.answered = 0
+        self.look(0)
 
     def look(
         self, ours: int, others: int = 0, *, usage: float = 0.1, seconds: float = 1.0
@@ -28,7 +29,7 @@ class Story:
         load = Load(running, present - running, usage, servers=1)
         self.now += seconds
         self.answered += 1
-        return self.load.advice(load, Standing(ours, ours, self.answered), self.now)
+        return self.load.advice(load, Standing(ours, ours, self.answered), self.now).most
 
 
 def test_nothing_is_advised_while_nothing_waits() -> None:
@@ -79,23 +80,33 @@ def test_more_servers_have_another_capacity() -> None:
     story = Story()
     story.look(90, others=40)
     ours = Standing(50, 50, 9)
-    assert story.load.advice(Load(60, 0, 0.1, servers=1), ours, 2.0) < math.inf
-    assert story.load.advice(Load(60, 0, 0.1, servers=3), ours, 3.0) == math.inf
+    assert story.load.advice(Load(60, 0, 0.1, servers=1), ours, 2.0).most < math.inf
+    assert story.load.advice(Load(60, 0, 0.1, servers=3), ours, 3.0).most == math.inf
 
 
 def test_a_page_of_some_of_the_servers_is_taken_for_all_of_them() -> None:
     load = ServerLoad()
-    assert load.advice(Load(10, 10, servers=1), Standing(200, 200, 0), 1.0) == pytest.approx(110)
+    load.advice(Load(10, 10, servers=1), Standing(200, 200, 0), 0.0)
+    advice = load.advice(Load(10, 10, servers=1), Standing(200, 200, 0), 1.0)
+    assert advice.most == pytest.approx(110)
+    assert not advice.whole
     assert load.capacity == math.inf
+
+
+def test_a_guess_about_others_is_not_needed_where_everything_is_seen() -> None:
+    whole = ServerLoad().advice(Load(50, 0, servers=1), Standing(50, 50, 0), 1.0)
+    part = ServerLoad().advice(Load(5, 0, servers=1), Standing(50, 50, 0), 1.0)
+    assert whole.within(20) == math.inf
+    assert part.within(20) == 20
 
 
 def test_waits_of_milliseconds_are_nobodys_business() -> None:
     load = ServerLoad()
     looks = [
-        load.advice(Load(24, 24, servers=1), Standing(48, 48, 7000 * second), second)
+        load.advice(Load(24, 24, servers=1), Standing(48, 48, 7000 * second), second).most
         for second in range(1, 5)
     ]
-    assert looks[1:] == [math.inf] * 3
+    assert looks == [math.inf] * 4
 
 
 def test_a_nearly_full_cache_holds_the_limit_until_it_is_less_full() -> None:
@@ -109,11 +120,11 @@ def test_a_nearly_full_cache_holds_the_limit_until_it_is_less_full() -> None:
 def test_a_saturated_pool_brings_ours_down_until_it_is_not() -> None:
     load, ours = ServerLoad(), 100
     for saturation in (1.0, 1.5, 1.0):
-        advice = load.advice(Load(saturation=saturation), Standing(ours, ours, 0), 1.0)
+        advice = load.advice(Load(saturation=saturation), Standing(ours, ours, 0), 1.0).most
         assert advice < ours
         ours = int(advice)
-    assert load.advice(Load(saturation=0.93), Standing(ours, ours, 0), 2.0) <= 95
-    assert load.advice(Load(saturation=0.5), Standing(ours, ours, 0), 3.0) == math.inf
+    assert load.advice(Load(saturation=0.93), Standing(ours, ours, 0), 2.0).most <= 95
+    assert load.advice(Load(saturation=0.5), Standing(ours, ours, 0), 3.0).most == math.inf
 
 
 _maybe = st.none() | st.floats(0, 1e6)
@@ -127,7 +138,7 @@ def test_whatever_a_page_says_the_advice_is_a_number_of_requests(
     server, now = ServerLoad(), 0.0
     for load, in_flight, seconds in looks:
         now += seconds
-        advice = server.advice(load, Standing(in_flight, in_flight, 0), now)
+        advice = server.advice(load, Standing(in_flight, in_flight, 0), now).most
         assert advice >= 0
         assert not math.isnan(advice)
 

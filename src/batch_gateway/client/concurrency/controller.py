@@ -13,6 +13,7 @@ from batch_gateway.client.concurrency.knee import elasticity, knee, local_elasti
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.concurrency.readings import Reading, Round
 from batch_gateway.client.concurrency.refusals import Refusals
+from batch_gateway.client.concurrency.server_load import Advice
 
 __all__ = ["AdaptiveController"]
 
@@ -74,7 +75,7 @@ class AdaptiveController:
         self._regained_at = 0.0
         self._first_tokens = FirstTokens()
         self._headroom = Headroom()
-        self._advised = math.inf
+        self._advice = Advice()
         self._rounds = 0
         self._failures = 0
         self.limit = policy.initial
@@ -118,9 +119,9 @@ class AdaptiveController:
             self._headroom.waited(fits, now)
             self._set_limit(now)
 
-    def advise(self, most: float, now: float) -> None:
-        """Keep to `most` until told otherwise, by whoever sees more of the gateway than we do."""
-        self._advised = most
+    def advise(self, advice: Advice, now: float) -> None:
+        """Go by it until told otherwise, by whoever sees more of the gateway than we do."""
+        self._advice = advice
         self._set_limit(now)
 
     def _pass_time(self, now: float) -> None:
@@ -382,16 +383,15 @@ class AdaptiveController:
         return self._reference.in_flight if self._reference else float(self._policy.initial)
 
     def _cap(self, now: float) -> float:
-        return min(self._advised, self._headroom.cap(self._used, now))
+        return self._advice.within(self._headroom.cap(self._used, now))
 
     def _set_limit(self, now: float) -> None:
         wanted = self._base
         cap = self._cap(now)
         if wanted > cap:
-            wanted = cap
+            self._base = wanted = cap
             if self._climbing:
                 self._climbing, self._held = False, []
-            self._base = min(self._base, cap)
         if not self._climbing:
             wanted *= 1 + self._side * _DITHER if self._side else _PROBE
         wanted = min(wanted, self._refusals.allowed(now))

@@ -13,7 +13,7 @@ from batch_gateway.client.concurrency.controller import AdaptiveController
 from batch_gateway.client.concurrency.events import Ended, Outcome, Started
 from batch_gateway.client.concurrency.permits import Controller, FixedController, Permits
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
-from batch_gateway.client.concurrency.server_load import Standing
+from batch_gateway.client.concurrency.server_load import Advice, Standing
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.durations import format_duration
@@ -121,9 +121,9 @@ class ConcurrencyTransport:
         controller = self._controller
         return Standing(controller.in_flight, controller.limit, self._answered)
 
-    def _advise(self, most: float) -> None:
+    def _advise(self, advice: Advice) -> None:
         if isinstance(self._controller, AdaptiveController):
-            self._controller.advise(most, self._clock.monotonic())
+            self._controller.advise(advice, self._clock.monotonic())
             self._permits.grant()
             self._tell()
 

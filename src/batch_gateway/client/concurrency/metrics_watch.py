@@ -12,7 +12,7 @@ from typing import NamedTuple
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.concurrency.load_page import KNOWN_METRICS, Page, combined, read_page
-from batch_gateway.client.concurrency.server_load import ServerLoad, Standing
+from batch_gateway.client.concurrency.server_load import Advice, ServerLoad, Standing
 from batch_gateway.client.config import TLSConfig
 from batch_gateway.client.http.page import WatchedPage
 from batch_gateway.durations import seconds
@@ -59,7 +59,7 @@ class MetricsWatch:
         ]
         self._load = ServerLoad()
         self._standing: Callable[[], Standing] = _nobody
-        self._advise: Callable[[float], None] = _nothing
+        self._advise: Callable[[Advice], None] = _nothing
         self._task: asyncio.Task[None] | None = None
         self._next_look = -math.inf
         self._looks = self._missed = self._lowered = 0
@@ -68,8 +68,8 @@ class MetricsWatch:
     def statistics(self) -> MetricsStatistics:
         return MetricsStatistics(self._looks, self._missed, self._lowered)
 
-    def attach(self, standing: Callable[[], Standing], advise: Callable[[float], None]) -> None:
-        """`standing` says how we stand; `advise` is told the most that should be under way."""
+    def attach(self, standing: Callable[[], Standing], advise: Callable[[Advice], None]) -> None:
+        """`standing` says how we stand; `advise` is told what follows from each look."""
         self._standing = standing
         self._advise = advise
 
@@ -97,16 +97,16 @@ class MetricsWatch:
         now = self._clock.monotonic()
         for source in self._sources:
             if complaint := source.news(now):
-                _log.warning("%s", complaint)
+                _log.warning("gateway metrics: %s", complaint)
         if load is None:
             self._missed += 1
-            self._advise(math.inf)
+            self._advise(Advice())
             return
         self._looks += 1
         ours = self._standing()
-        most = self._load.advice(load, ours, now)
-        self._advise(most)
-        self._lowered += self._standing().limit < ours.limit and most < ours.limit
+        advice = self._load.advice(load, ours, now)
+        self._advise(advice)
+        self._lowered += self._standing().limit < ours.limit and advice.most < ours.limit
 
     async def _read(self) -> list[Page]:
         deadline = time.monotonic() + self._timeout
@@ -152,7 +152,7 @@ class _Source:
         """What is wrong, if that has not been told yet; else empty."""
         if not self.problem and self._told:
             self._told = False
-            _log.info("%s can be read again", self.page.name)
+            _log.info("gateway metrics: %s can be read again", self.page.name)
         if not self.problem or self._told or now - self._told_at < _TOLD_AGAIN:
             return ""
         self._told = True
@@ -164,5 +164,5 @@ def _nobody() -> Standing:
     return Standing(0, 0, 0)
 
 
-def _nothing(_: float) -> None:
+def _nothing(_: Advice) -> None:
     """Nobody wants advice."""

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-__all__ = ["Load", "ServerLoad", "Standing"]
+__all__ = ["Advice", "Load", "ServerLoad", "Standing"]
 
 _FEW = 0.02  # of those running may wait: even an idle server lets a request wait for the next step
 _FEW_OF_OURS = 0.1  # the same where nobody else is there
@@ -55,6 +55,22 @@ class Standing(NamedTuple):
     answered: int
 
 
+class Advice(NamedTuple):
+    """How many should be under way.
+
+    Attributes:
+        most: no more than these; infinity where nothing speaks against more.
+        whole: everything at the gateway was seen, so that there is nothing to guess about others.
+    """
+
+    most: float = math.inf
+    whole: bool = False
+
+    def within(self, guess: float) -> float:
+        """The advice, and a guess from outside where it is needed."""
+        return self.most if self.whole else min(self.most, guess)
+
+
 class ServerLoad:
     """The advice that follows from a gateway's own metrics. No I/O, no clock.
 
@@ -75,35 +91,37 @@ class ServerLoad:
         self._firm = _FIRM / 2
         self._servers = 0
         self._held = math.inf
-        self._answered = (0, -math.inf)
+        self._answered: tuple[int, float] | None = None
 
     @property
     def capacity(self) -> float:
         """What runs at most, as far as it was seen; infinity while nothing ever waited."""
         return self._capacity
 
-    def advice(self, load: Load, ours: Standing, now: float) -> float:
-        """The most that should be under way now; infinity where nothing speaks against more.
-
-        `now` is in monotonic seconds and never goes back.
-        """
+    def advice(self, load: Load, ours: Standing, now: float) -> Advice:
+        """What one look says. `now` is in monotonic seconds and never goes back."""
         self._ours.append(ours.in_flight)
-        return min(
-            self._while_waiting(load, ours, now),
+        whole = False
+        if load.running is not None and load.waiting is not None:
+            whole = load.running + load.waiting >= _SEEN * ours.in_flight
+        most = min(
+            self._while_waiting(load, ours, now, whole=whole),
             self._beside_others(now),
             self._while_full(load, ours.limit),
             _while_saturated(load, ours.in_flight),
         )
+        return Advice(most, whole)
 
     # -- requests that wait ----------------------------------------------------------------
 
-    def _while_waiting(self, load: Load, ours: Standing, now: float) -> float:
+    def _while_waiting(self, load: Load, ours: Standing, now: float, *, whole: bool) -> float:
         if load.running is None or load.waiting is None:
             return math.inf
         running, waiting = load.running, load.waiting
         present = running + waiting
-        waits = waiting > max(1.0, _FEW * running) and self._lasts(present, waiting, ours, now)
-        if present >= _SEEN * ours.in_flight:
+        lasts = self._lasts(present, waiting, ours, now)
+        waits = lasts and waiting > max(1.0, _FEW * running)
+        if whole:
             self._learn(load.servers, running, max(0.0, present - max(self._ours)), now)
             if waits:
                 self._learn_capacity(running, now)
@@ -115,8 +133,10 @@ class ServerLoad:
 
     def _lasts(self, present: float, waiting: float, ours: Standing, now: float) -> bool:
         """Whether those that wait do so for long, by Little's law and the rate of our answers."""
-        answered, since = self._answered
-        self._answered = (ours.answered, now)
+        before, self._answered = self._answered, (ours.answered, now)
+        if before is None:
+            return False  # the next look will tell
+        answered, since = before
         if now <= since or ours.answered <= answered or not ours.in_flight:
             return True
         rate = (ours.answered - answered) / (now - since)
