@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from batch_gateway.testing import PoolHandle, simulated_pool
+from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest
 
 from .data_plane import CHAT, Call, DataPlane, data_plane, request_headers, set_headers
 
@@ -162,6 +163,17 @@ def test_usage_inside_a_response_event_is_found(pool: PoolHandle, plane: DataPla
     event = {"type": "response.completed", "response": {"usage": {"input_tokens": 2}}}
     stream(plane.call(), [b"data: " + json.dumps(event).encode()])
     assert pool.decisions()[0].prompt_tokens == 2
+
+
+def test_trailers_are_answered(plane: DataPlane) -> None:
+    call = plane.call()
+    call.send_request()
+    call.receive_pick()
+    call.send_response(200, {}, [b"{}"], served="x")
+    message = ProcessingRequest()
+    message.response_trailers.SetInParent()
+    call.send(message)
+    assert [m.WhichOneof("response") for m in call.finish()][-1] == "response_trailers"
 
 
 @pytest.mark.parametrize("body", [b"no json", b"[]", b"{}", b'{"model": 3}', b'{"model": ""}'])

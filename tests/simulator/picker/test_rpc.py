@@ -16,6 +16,7 @@ from batch_gateway.simulator.picker.rpc.call import Call
 from batch_gateway.simulator.picker.rpc.connection import Handler
 from batch_gateway.simulator.picker.rpc.frames import (
     CONNECTION_PREFACE,
+    ErrorCode,
     Flag,
     Frame,
     FrameType,
@@ -28,6 +29,7 @@ from batch_gateway.simulator.picker.rpc.frames import (
     read_frame,
 )
 from batch_gateway.simulator.picker.rpc.listener import RpcListener
+from batch_gateway.simulator.picker.rpc.pings import PingPolicy
 from batch_gateway.testing import SimulatedPool, SimulatorConfig, simulated_pool
 
 from .data_plane import data_plane
@@ -143,6 +145,36 @@ def test_a_ping_is_answered_and_padding_is_no_data() -> None:
                 encode_frame(FrameType.DATA, Flag.PADDED | Flag.END_STREAM, 1, padded)
             )
             assert client.receive_data().payload == framed(b"hello")
+
+    served(converse)
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.booleans(), st.booleans()), max_size=30))
+def test_only_pings_that_come_too_often_are_held_against_a_client(
+    pings: list[tuple[int, bool, bool]],
+) -> None:
+    policy = PingPolicy(300.0)
+    now, strikes = 0.0, 0
+    for number, (pause, calls, answered) in enumerate(pings):
+        now += pause
+        if answered:
+            policy.sent()
+            strikes = 0
+        elif number and pause < (300 if calls else 7_200):
+            strikes += 1
+        assert policy.ping(now, calls=calls) == (strikes <= 2)
+
+
+def test_who_pings_too_often_loses_the_connection() -> None:
+    def converse(port: int) -> None:
+        client = RawClient(port)
+        with client.sock:
+            client.sock.sendall(encode_frame(FrameType.PING, 0, 0, bytes(8)) * 4)
+            while (frame := client.receive()).kind != FrameType.GOAWAY:
+                pass
+        assert frame.payload[4:] == bytes((0, 0, 0, ErrorCode.ENHANCE_YOUR_CALM)) + (
+            b"too_many_pings"
+        )
 
     served(converse)
 

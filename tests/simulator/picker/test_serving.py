@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -275,3 +277,35 @@ def test_a_status_message_survives_its_way(message: str) -> None:
     headers = dict(Decoder().decode(block, raw=True))
     assert headers[b"grpc-status"] == b"13"
     assert unquote(headers[b"grpc-message"]) == message
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    script = """
+import sys
+sys.modules["hpack"] = sys.modules["google.protobuf"] = None
+from batch_gateway.testing import simulated_gateway, simulated_pool
+with simulated_gateway():
+    pass
+try:
+    with simulated_pool():
+        pass
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == (
+        "picker: the simulated picker needs hpack and protobuf: pip install 'batch-gateway[grpc]'\n"
+    )
+    assert done.stderr == ""
+
+
+def test_a_health_port_that_is_taken_leaves_nothing_behind() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(OSError, match="in use"),
+            simulated_pool(pods=1, health_port=port),
+        ):
+            pass

@@ -50,6 +50,7 @@ class PickerConfig:
         max_concurrent_streams: streams of one connection at a time; further ones are refused.
         max_connection_streams: streams after which a connection is told to go away.
         max_connection_age: seconds after which it is.
+        ping_interval: how often a connection may be pinged; see grpc-go's enforcement policy.
         health_on_picker_port: answer health checks on the picker's port as well.
         tls_certificate, tls_key: PEM files that make it a grpcs server; both or neither.
         tls_client_ca: PEM file of the authority that client certificates must come from.
@@ -72,6 +73,7 @@ class PickerConfig:
     max_concurrent_streams: int | None = None
     max_connection_streams: int | None = None
     max_connection_age: Duration | None = None
+    ping_interval: Duration = 300.0
     health_on_picker_port: bool = False
     tls_certificate: PathLike | None = None
     tls_key: PathLike | None = None
@@ -91,6 +93,7 @@ class PickerConfig:
         if self.eviction is not None:
             require_choice("eviction", self.eviction, EvictionReason)
         normalise_duration(self, "queue_ttl")
+        normalise_duration(self, "ping_interval")
         if self.max_connection_age is not None:
             normalise_duration(self, "max_connection_age")
         require_certificates(self.tls_certificate, self.tls_key, self.tls_client_ca)

@@ -25,6 +25,7 @@ from batch_gateway.simulator.picker.messages import (
     request_body_responses,
     response_body_responses,
     subset_of,
+    trailers_response,
 )
 from batch_gateway.simulator.picker.misbehaviour import (
     ConversationOver,
@@ -173,6 +174,8 @@ class _Conversation:
                     await self._talk.write(echoed_headers(self._talk.response_headers, own))
             elif message.HasField("response_body"):
                 await self._response_part(request, message.response_body)
+            elif message.HasField("response_trailers") and not self._odd.ignores_responses:
+                await self._talk.write(trailers_response())
 
     async def _response_part(self, request: IncomingRequest, part: HttpBody) -> None:
         """Events are handed on as they come, anything else when it is there whole."""

@@ -35,6 +35,7 @@ __all__ = [
     "seen_response",
     "served_endpoint",
     "subset_of",
+    "trailers_response",
 ]
 
 CHUNK_BYTES = 62_000
@@ -137,6 +138,13 @@ def response_body_responses(body: bytes, *, end: bool) -> Iterable[ProcessingRes
         streamed.body = chunk
         streamed.end_of_stream = last and end
         yield response
+
+
+def trailers_response() -> ProcessingResponse:
+    """The answer to the response trailers: as they are."""
+    response = ProcessingResponse()
+    response.response_trailers.SetInParent()
+    return response
 
 
 def immediate_response(reply: Reply) -> ProcessingResponse:

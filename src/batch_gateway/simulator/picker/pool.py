@@ -114,6 +114,7 @@ class SimulatedPool:
                 await pod.gateway.start()
                 undo.push_async_callback(pod.gateway.stop)
                 pod.gateway.add_page(DECISIONS_PATH, self._picker.decisions.snapshot)
+            undo.push_async_callback(self._picker.stop)
             await self._picker.start()
             undo.pop_all()
 

@@ -111,6 +111,7 @@ class PickerServer:
             config.max_concurrent_streams,
             config.max_connection_streams,
             None if config.max_connection_age is None else seconds(config.max_connection_age),
+            seconds(config.ping_interval),
         )
 
     # -- for conversations -----------------------------------------------------------------

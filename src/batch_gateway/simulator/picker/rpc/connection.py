@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol, cast
 
@@ -33,6 +34,7 @@ from batch_gateway.simulator.picker.rpc.frames import (
     response_headers,
     trailers,
 )
+from batch_gateway.simulator.picker.rpc.pings import PingPolicy
 
 __all__ = ["ConnectionLimits", "Handler", "Listener", "RpcConnection"]
 
@@ -50,11 +52,14 @@ class ConnectionLimits(NamedTuple):
         concurrent_streams: calls at a time; None says nothing.
         streams: calls after which GOAWAY is sent; None never.
         age: seconds after which it is; None never.
+        ping_interval: seconds between two pings; a client that does not keep to it loses its
+            connection.
     """
 
     concurrent_streams: int | None = None
     streams: int | None = None
     age: float | None = None
+    ping_interval: float = 300.0
 
 
 class Listener(Protocol):
@@ -87,6 +92,7 @@ class RpcConnection(asyncio.Protocol):
         self._send_window = DEFAULT_WINDOW
         self._unacknowledged = 0
         self._outgoing: list[bytes] = []
+        self._pings = PingPolicy(listener.limits.ping_interval)
         self._age: asyncio.TimerHandle | None = None
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -249,8 +255,11 @@ class RpcConnection(asyncio.Protocol):
         self._send_pending()
 
     def _on_ping(self, frame: Frame) -> None:
-        if not frame.flags & Flag.ACK:
-            self._send(encode_frame(FrameType.PING, Flag.ACK, 0, frame.payload))
+        if frame.flags & Flag.ACK:
+            return
+        self._send(encode_frame(FrameType.PING, Flag.ACK, 0, frame.payload))
+        if not self._pings.ping(time.monotonic(), calls=bool(self._calls)):
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
 
     def _on_window_update(self, frame: Frame) -> None:
         if len(frame.payload) != 4:
@@ -325,6 +334,7 @@ class RpcConnection(asyncio.Protocol):
                 return
             data = bytes(call.pending[:size])
             del call.pending[:size]
+            self._pings.sent()
             call.send_window -= size
             self._send_window -= size
             self._send(encode_frame(FrameType.DATA, 0, call.stream_id, data))
@@ -338,6 +348,7 @@ class RpcConnection(asyncio.Protocol):
             self._forget(call)
 
     def _send_block(self, call: Call, block: bytes, *, end: bool) -> None:
+        self._pings.sent()
         flags = Flag.END_HEADERS | (Flag.END_STREAM if end else 0)
         self._send(encode_frame(FrameType.HEADERS, flags, call.stream_id, block))
 
