@@ -31,6 +31,10 @@ sglang:token_usage{model_name="b"} 0.28
 sglang:num_running_reqs{model_name="b"} 8
 sglang:num_queue_reqs{model_name="b"} 4
 """
+LLAMA_CPP = b"""\
+llamacpp:requests_processing 8
+llamacpp:requests_deferred 46
+"""
 PICKER = b"""\
 llm_d_epp_average_running_requests{name="pool"} 20
 llm_d_epp_average_queue_size{name="pool"} 1.5
@@ -71,6 +75,10 @@ def test_sglang_is_understood_beside_vllm() -> None:
     both = load_of(VLLM, SGLANG)
     assert both is not None
     assert (both.running, both.waiting, both.servers) == (50, 16, 3)
+
+
+def test_llama_cpp_is_understood_without_a_cache() -> None:
+    assert load_of(LLAMA_CPP) == Load(running=8, waiting=46, servers=1)
 
 
 def test_averages_of_a_picker_count_for_every_endpoint_and_its_own_queue_counts_too() -> None:

@@ -13,9 +13,18 @@ __all__ = ["KNOWN_METRICS", "Page", "combined", "read_page"]
 
 # A model server's own gauges, one series an engine. vLLM docs/usage/metrics and
 # vllm/v1/metrics/loggers.py (gpu_cache_usage_perc until 0.10); SGLang
-# docs/references/production_metrics. Shares are 0 to 1, whatever "perc" says.
-_RUNNING = ("vllm:num_requests_running", "sglang:num_running_reqs")
-_WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs")
+# docs/references/production_metrics; llama.cpp tools/server/README.md. Shares are 0 to 1, whatever
+# "perc" says.
+_RUNNING = (
+    "vllm:num_requests_running",
+    "sglang:num_running_reqs",
+    "llamacpp:requests_processing",
+)
+_WAITING = (
+    "vllm:num_requests_waiting",
+    "sglang:num_queue_reqs",
+    "llamacpp:requests_deferred",
+)
 _USAGE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage")
 
 # Gauges of an endpoint picker, averages over the pool. llm-d/llm-d-router pkg/epp/metrics
@@ -44,7 +53,8 @@ _ALL = (
     *(_AVERAGE_USAGE + _READY + _HELD + _SATURATION),
 )
 # Some collectors write an underscore for the colon.
-_NAMES = "|".join(name.replace(":", "[:_]") for name in _ALL)
+_KNOWN = {written.encode(): name for name in _ALL for written in (name, name.replace(":", "_"))}
+_NAMES = "|".join(name.decode() for name in _KNOWN)
 _SAMPLE = re.compile(
     rf"^({_NAMES})(?:[ \t]*\{{([^\n]*)\}})?[ \t]+([^\s{{}}]+)[^\n]*$".encode(), re.MULTILINE
 )
@@ -76,8 +86,7 @@ def read_page(body: bytes) -> Page:
     for match in _SAMPLE.finditer(body):
         value = _number(match[3])
         if value is not None:
-            name = match[1].decode().replace("vllm_", "vllm:").replace("sglang_", "sglang:")
-            found.setdefault(name, {})[match[2] or b""] = value
+            found.setdefault(_KNOWN[match[1]], {})[match[2] or b""] = value
     return Page(_servers(found), _pool(found), sum(_first(found, _HELD).values()))
 
 
