@@ -90,10 +90,10 @@ async def bench(anyio_backend: object) -> AsyncIterator[Bench]:
 
 
 def leftover_tasks() -> list[str]:
-    """What still runs, apart from the test runner's own and grpcio's."""
+    """What still runs, apart from the test runner's own."""
     mine = asyncio.current_task()
     others = [str(task.get_coro()) for task in asyncio.all_tasks() if task is not mine]
-    return [task for task in others if "TestRunner" not in task and "grpc._cython" not in task]
+    return [task for task in others if "TestRunner" not in task]
 
 
 def soon(seconds: float = 10.0) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from tests.grpcio_loop import in_grpcio_loop
+
 ECHO = "/test.Service/Echo"
 ONCE = "/test.Service/Once"
 SINK = "/test.Service/Sink"
@@ -17,21 +19,31 @@ REFUSE = "/test.Service/Refuse"
 
 
 class GrpcioServer:
-    """Echoes, floods, stays silent or refuses, by method.
+    """Echoes, floods, stays silent or refuses, by method. Lives in grpcio's own event loop.
 
     Attributes:
         running: how many streaming calls are under way.
-        cancelled: how many of them were given up by the client.
+        begun: how many calls there have been.
         metadata: of the last call.
         time_left: of the last call, in seconds.
     """
 
     def __init__(self, options: tuple[tuple[str, Any], ...] = ()) -> None:
-        self._server = grpc.aio.server(options=options)
+        self._options = options
         self.running = 0
         self.begun = 0
         self.metadata: list[tuple[str, str | bytes]] = []
         self.time_left: float | None = None
+
+    async def start(self, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen; the port."""
+        return await in_grpcio_loop(self._start(credentials))
+
+    async def stop(self, grace: float | None = None) -> None:
+        await in_grpcio_loop(self._server.stop(grace))
+
+    async def _start(self, credentials: grpc.ServerCredentials | None) -> int:
+        server = self._server = grpc.aio.server(options=self._options)
         streaming = {
             "Echo": self._echo,
             "Sink": self._sink,
@@ -44,21 +56,15 @@ class GrpcioServer:
             for name, method in streaming.items()
         }
         handlers["Once"] = grpc.unary_unary_rpc_method_handler(self._once)
-        self._server.add_generic_rpc_handlers(
+        server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("test.Service", handlers),)
         )
-
-    async def start(self, credentials: grpc.ServerCredentials | None = None) -> int:
-        """Listen; the port."""
         if credentials is None:
-            port = self._server.add_insecure_port("127.0.0.1:0")
+            port = server.add_insecure_port("127.0.0.1:0")
         else:
-            port = self._server.add_secure_port("127.0.0.1:0", credentials)
-        await self._server.start()
+            port = server.add_secure_port("127.0.0.1:0", credentials)
+        await server.start()
         return port
-
-    async def stop(self, grace: float | None = None) -> None:
-        await self._server.stop(grace)
 
     def _note(self, context: Any) -> None:
         self.begun += 1

@@ -107,8 +107,7 @@ class Links:
             else:
                 connection.close()
         if self._dial_task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([self._dial_task])
+            await asyncio.wait([self._dial_task])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 for connection in remaining:
@@ -146,6 +145,9 @@ class Links:
             connection = await self._dialler.dial(_NEVER)
         except InferenceError as error:
             self.slots.dial_failed(error, time.monotonic())
+        except asyncio.CancelledError:
+            self.slots.dial_failed(closed_error(), time.monotonic())
+            raise
         else:
             self._dialled(connection)
         self._dial_task = None
@@ -153,14 +155,11 @@ class Links:
 
     def _dialled(self, connection: GrpcConnection) -> None:
         now = time.monotonic()
-        if self._closed:
+        if connection.draining or self._closed:
             connection.abort()
-        elif connection.draining:
-            connection.abort()
-            self.slots.dial_failed(
-                GatewayConnectionError(f"{self._peer} ended the connection as soon as it was made"),
-                now,
-            )
+            reason = f"{self._peer} ended the connection as soon as it was made"
+            error = closed_error() if self._closed else GatewayConnectionError(reason)
+            self.slots.dial_failed(error, now)
         else:
             self.slots.dialled(connection, now)
             self._eviction.arm(self.slots.changed(connection, now))

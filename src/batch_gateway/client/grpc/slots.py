@@ -142,6 +142,8 @@ class Slots(Generic[C]):
 
     def serve(self) -> None:
         """Give what room there is to those who wait, in their order."""
+        if not self._waiters:
+            return
         for connection in list(self._open):
             while self._waiters and connection.room > 0:
                 waiter, _ = self._waiters.popitem(last=False)
