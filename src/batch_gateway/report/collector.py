@@ -19,7 +19,7 @@ from batch_gateway.client.instrumentation import (
     RequestStarted,
     RetryScheduled,
 )
-from batch_gateway.report.histogram import DurationHistogram
+from batch_gateway.report.histogram import DurationHistogram, bucket_of
 from batch_gateway.report.timeline import Timeline
 from batch_gateway.wire.usage import Usage
 
@@ -162,10 +162,12 @@ class RunCollector(Observer):
         totals = self._totals_of(event.started)
         output_tokens = 0
         if event.outcome == _OK:
+            duration = event.duration
+            bucket = bucket_of(duration)
             present.succeeded += 1
-            present.latencies.add(event.duration)
+            present.latencies.add_in(bucket, duration)
             totals.succeeded += 1
-            totals.latencies.add(event.duration)
+            totals.latencies.add_in(bucket, duration)
             first_token = event.time_to_first_token
             if first_token is not None:
                 self.first_tokens.add(first_token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 
-__all__ = ["DurationHistogram"]
+__all__ = ["DurationHistogram", "bucket_of"]
 
 _PER_OCTAVE = 8
 _LOWEST = -10  # powers of two in seconds: one millisecond
@@ -33,14 +33,12 @@ class DurationHistogram:
         self.longest = 0.0
 
     def add(self, seconds: float) -> None:
+        self.add_in(bucket_of(seconds), seconds)
+
+    def add_in(self, bucket: int, seconds: float) -> None:
+        """`add`, by who has `bucket_of(seconds)` already."""
         # Called for every request: comparing is cheaper than calling min and max.
-        if seconds < _FROM:
-            index = 0
-        elif seconds >= _TO:
-            index = _SIZE - 1
-        else:
-            index = int((math.log2(seconds) - _LOWEST) * _PER_OCTAVE) + 1
-        self._counts[index] += 1
+        self._counts[bucket] += 1
         self.count += 1
         if seconds < self.shortest:  # noqa: PLR1730
             self.shortest = seconds
@@ -85,6 +83,15 @@ class DurationHistogram:
             )
             for index in range(first, last + 1)
         ]
+
+
+def bucket_of(seconds: float) -> int:
+    """Which bucket of every histogram a duration belongs in."""
+    if seconds < _FROM:
+        return 0
+    if seconds >= _TO:
+        return _SIZE - 1
+    return int((math.log2(seconds) - _LOWEST) * _PER_OCTAVE) + 1
 
 
 def _bounds(index: int) -> tuple[float, float]:

@@ -151,12 +151,14 @@ class AnswerStore:
             (key, a.content_type, a.body, zlib.crc32(a.body), a.created, now)
             for key, a in sorted(answers.items(), key=itemgetter(0))
         ]
-        whole = len(rows) - len(rows) % _ROWS_AT_ONCE
-        statement = _INSERT + ", ".join([_ROW] * _ROWS_AT_ONCE)
-        for start in range(0, whole, _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
-            self._connection.execute(statement, tuple(chain.from_iterable(some)))
-        self._connection.executemany(_INSERT + _ROW, rows[whole:])
+        size, start = _ROWS_AT_ONCE, 0
+        while start < len(rows):
+            # Halved for what is left, so that few statements are prepared.
+            while size > len(rows) - start:
+                size //= 2
+            some = tuple(chain.from_iterable(rows[start : start + size]))
+            self._connection.execute(_INSERT + ", ".join([_ROW] * size), some)
+            start += size
 
     def _make_room(self, incoming: int, now: float) -> None:
         """Drop what is too old and then what was used longest ago, until `incoming` bytes fit."""

@@ -64,7 +64,8 @@ class StoreThread:
         """Keep an answer soon. It is found from now on."""
         if self._unwritten_bytes > _MOST_PENDING_BYTES:
             return
-        self._forget([key])
+        if key in self._unwritten:
+            self._forget([key])
         self._unwritten[key] = answer
         self._unwritten_bytes += len(answer.body)
         self._errands_of_this_turn().answers[key] = answer
