@@ -6,18 +6,25 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from batch_gateway.testing import SimulatorConfig, simulated_gateway
+from batch_gateway.testing import (
+    PickerConfig,
+    SimulatorConfig,
+    simulated_gateway,
+    simulated_pool,
+)
 from tests.documents.blocks import DOCUMENTS, ROOT, Block, blocks
 
 BLOCKS = list(blocks())
 # The documents write gateways as http://NAME:8000; the tests put the simulator in their place.
 _GATEWAY = re.compile(r"http://[a-z][a-z0-9.-]*:8000")
+# And endpoint pickers as grpc://NAME:9002, for which a simulated pool stands in.
+_PICKER = re.compile(r"grpc://[a-z][a-z0-9.-]*:9002")
 _EXIT = re.compile(r"exit (\d+)")
 
 
@@ -29,6 +36,18 @@ def of(language: str, note: str) -> list[Block]:
 def gateway_url() -> Iterator[str]:
     with simulated_gateway(SimulatorConfig.instant()) as gateway:
         yield gateway.url
+
+
+@pytest.fixture(scope="module")
+def picker_url() -> Iterator[str]:
+    with simulated_pool(pods=2, picker=PickerConfig(fallbacks=1)) as pool:
+        yield pool.url
+
+
+@pytest.fixture(scope="module")
+def in_tests(gateway_url: str, picker_url: str) -> Callable[[str], str]:
+    """Puts simulated gateways in the place of those that a document names."""
+    return lambda code: _PICKER.sub(picker_url, _GATEWAY.sub(gateway_url, code))
 
 
 @pytest.fixture
@@ -61,29 +80,35 @@ def expected_exit(block: Block) -> int:
 
 
 @pytest.mark.parametrize("block", of("python", "run"), ids=str)
-def test_a_snippet_runs_as_printed(block: Block, desk: Path, gateway_url: str) -> None:
+def test_a_snippet_runs_as_printed(
+    block: Block, desk: Path, gateway_url: str, in_tests: Callable[[str], str]
+) -> None:
     # Some snippets rely on the default gateway, which no test may assume to be there.
     code = block.code.replace(
         "HTTPInferenceClient()", "HTTPInferenceClient(HTTPInferenceClientConfig())"
     ).replace("HTTPInferenceClientConfig()", 'HTTPInferenceClientConfig("http://localhost:8000")')
     if "import HTTPInferenceClientConfig" not in code:
         code = "from batch_gateway import HTTPInferenceClientConfig\n" + code
-    (desk / "snippet.py").write_text(_GATEWAY.sub(gateway_url, code))
+    (desk / "snippet.py").write_text(in_tests(code))
     done = run([sys.executable, "snippet.py"], desk, gateway_url)
     assert done.returncode == expected_exit(block), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("block", of("sh", "run"), ids=str)
-def test_a_command_runs_as_printed(block: Block, desk: Path, gateway_url: str) -> None:
-    script = _GATEWAY.sub(gateway_url, block.code)
+def test_a_command_runs_as_printed(
+    block: Block, desk: Path, gateway_url: str, in_tests: Callable[[str], str]
+) -> None:
+    script = in_tests(block.code)
     done = run(["bash", "-euo", "pipefail", "-c", script], desk, gateway_url)
     assert done.returncode == expected_exit(block), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("block", of("yaml", "config"), ids=str)
-def test_a_configuration_is_accepted_as_printed(block: Block, desk: Path, gateway_url: str) -> None:
-    (desk / "config.yaml").write_text(_GATEWAY.sub(gateway_url, block.code))
+def test_a_configuration_is_accepted_as_printed(
+    block: Block, desk: Path, gateway_url: str, in_tests: Callable[[str], str]
+) -> None:
+    (desk / "config.yaml").write_text(in_tests(block.code))
     command = [
         "batch-gateway",
         "run",
