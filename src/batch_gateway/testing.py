@@ -1,5 +1,7 @@
 """A gateway to test against: the simulator on a thread of its own, for code of any kind.
 
+`simulated_pool` runs several, behind an endpoint picker as llm-d and GAIE have it.
+
 A pytest fixture, and a test that uses it:
 
     import json
@@ -204,6 +206,10 @@ class PoolHandle:
     def stop(self) -> None:
         """Stop the picker and every pod."""
         _run(self._pool.stop(), self._loop)
+
+    def start(self) -> None:
+        """All of it comes back on the same ports."""
+        _run(self._pool.start(), self._loop)
 
     def _call(self, function: Callable[[], _T]) -> _T:
         return _on_loop(function, self._loop)

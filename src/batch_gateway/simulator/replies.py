@@ -17,6 +17,7 @@ __all__ = [
     "encode_head",
     "json_reply",
     "openai_error",
+    "openai_refusal",
 ]
 
 HeaderPairs = tuple[tuple[str, str], ...]
@@ -100,6 +101,18 @@ LLMD_REFUSALS = {
     "parse-error": _refusal(400, "BadRequest", "error parsing the request body"),
 }
 """llm-d-router v0.10.0's refusals: status, dropped reason (or none), plain-text body."""
+
+_LLMD_TYPES = {400: "invalid_request_error", 429: "rate_limit_error"}
+
+
+def openai_refusal(refusal: Reply) -> Reply:
+    """A refusal of llm-d's as its routers after v0.10 have it: OpenAI's envelope, in JSON."""
+    message = refusal.body.decode().partition(" - ")[2] or refusal.body.decode()
+    kind = _LLMD_TYPES.get(refusal.status, "server_error")
+    error = {"message": message, "type": kind, "code": refusal.status}
+    headers = (*refusal.headers, ("content-type", JSON))
+    return refusal._replace(body=msgspec.json.encode({"error": error}), headers=headers)
+
 
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 

@@ -215,3 +215,12 @@ def test_the_whole_way_works_under_flow_control() -> None:
         for _ in range(3):
             assert json.loads(plane.carry(CHAT))["choices"]
         assert [d.outcome for d in pool.decisions()] == ["completed"] * 3
+
+
+def test_newer_routers_refuse_in_json() -> None:
+    with controlled(queue_limit=0, error_body="json") as (_, plane):
+        status, headers, body = plane.refusal()
+        assert status == 429
+        assert headers == {REASON: "rejected-saturated", "content-type": "application/json"}
+        error = {"message": "request queue is full", "type": "rate_limit_error", "code": 429}
+        assert json.loads(body) == {"error": error}

@@ -49,5 +49,5 @@ def test_the_faults_are_those_that_exist() -> None:
 
 def test_what_a_handle_offers_is_described() -> None:
     table = section("In tests").partition("\nIn asynchronous")[0]
-    offered = {name for name in dir(PoolHandle) if not name.startswith("_")} - {"stop"}
+    offered = {name for name in dir(PoolHandle) if not name.startswith("_")}
     assert names_in(table) - {"PoolHandle", "ip"} == offered | {"url", "health_port", "pods"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import socket
 import struct
 from collections.abc import Callable
 
+import pytest
 from hpack import Decoder, Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -282,3 +284,26 @@ def test_a_pool_stops_with_requests_under_way_and_leaves_no_task() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(main())
+
+
+def test_a_pool_runs_on_uvloop_and_comes_back_after_a_stop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    def carried(url: str) -> bytes:
+        with data_plane(url) as plane:
+            return plane.carry()
+
+    async def main() -> None:
+        async with SimulatedPool(2, SimulatorConfig.instant()) as pool:
+            url = pool.url
+            first = await asyncio.to_thread(carried, url)
+            await pool.stop()
+            await pool.start()
+            assert pool.url == url
+            assert (
+                json.loads(await asyncio.to_thread(carried, url))["choices"]
+                == (json.loads(first)["choices"])
+            )
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -19,9 +19,10 @@ from batch_gateway.simulator.config import checked_rates
 from batch_gateway.simulator.picker.faults import parse_picker_fault
 from batch_gateway.simulator.tls import require_certificates
 
-__all__ = ["Choice", "EvictionReason", "PickerConfig"]
+__all__ = ["Choice", "ErrorBody", "EvictionReason", "PickerConfig"]
 
 Choice = Literal["least-loaded", "prefix", "round-robin", "random"]
+ErrorBody = Literal["text", "json"]
 EvictionReason = Literal["evicted", "evicted-priority", "evicted-queue-pressure"]
 
 
@@ -42,6 +43,7 @@ class PickerConfig:
         queue_limit: how many may queue before a request is refused; None never refuses.
         queue_ttl: the longest wait in the queue, where the request does not say.
         ttl_status: of the refusal after it: 429, or 503 as before llm-d-router v0.10.
+        error_body: of refusals: "text", as of llm-d-router v0.10, or "json", as of newer ones.
         queue_depth_threshold: waiting requests at which a pod counts as full.
         kv_cache_threshold: share of its KV cache in use at which it does.
         eviction: the dropped reason of requests under way with negative priority that must
@@ -66,6 +68,7 @@ class PickerConfig:
     queue_limit: int | None = None
     queue_ttl: Duration = 60.0
     ttl_status: int = 429
+    error_body: ErrorBody = "text"
     queue_depth_threshold: int = 5
     kv_cache_threshold: float = 0.8
     eviction: EvictionReason | None = None
@@ -79,10 +82,11 @@ class PickerConfig:
     tls_key: PathLike | None = None
     tls_client_ca: PathLike | None = None
     faults: Mapping[str, float] = field(default_factory=dict[str, float])
-    decisions_limit: int = 100_000
+    decisions_limit: int = 20_000
 
     def __post_init__(self) -> None:
         require_choice("choice", self.choice, Choice)
+        require_choice("error_body", self.error_body, ErrorBody)
         for name, minimum in _COUNTS.items():
             if name not in _OPTIONAL or getattr(self, name) is not None:
                 require_count(name, getattr(self, name), minimum=minimum)

@@ -12,7 +12,7 @@ __all__ = ["Decision", "Decisions", "SeenMessage"]
 _MOST_MESSAGES = 256
 
 
-class SeenMessage(msgspec.Struct, frozen=True):
+class SeenMessage(msgspec.Struct, frozen=True, gc=False):
     """One message of a conversation.
 
     Attributes:
@@ -28,7 +28,7 @@ class SeenMessage(msgspec.Struct, frozen=True):
     end: bool = False
 
 
-class Decision(msgspec.Struct):
+class Decision(msgspec.Struct, gc=False):
     """What became of one request that was put to the picker. Times in `time.time()` seconds.
 
     Attributes:

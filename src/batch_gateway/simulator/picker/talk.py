@@ -21,7 +21,7 @@ from batch_gateway.simulator.picker.messages import (
 )
 from batch_gateway.simulator.picker.misbehaviour import BreakableStream
 from batch_gateway.simulator.picker.token_count import TokenCount
-from batch_gateway.simulator.replies import DROPPED_REASON, Reply
+from batch_gateway.simulator.replies import DROPPED_REASON, Reply, openai_refusal
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest, ProcessingResponse
 
 __all__ = ["Desk", "MessageStream", "Talk"]
@@ -96,7 +96,8 @@ class Talk:
         self.decision.status = reply.status
         self.decision.dropped_reason = dict(reply.headers).get(DROPPED_REASON, "")
         self.decision.outcome = outcome
-        await self.write(immediate_response(reply))
+        as_json = self.desk.config.error_body == "json"
+        await self.write(immediate_response(openai_refusal(reply) if as_json else reply))
 
     # -- the record ------------------------------------------------------------------------
 
