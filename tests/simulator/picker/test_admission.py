@@ -81,7 +81,7 @@ def test_the_response_says_how_long_it_waited() -> None:
         call = placed(plane)
         call.send_response(200, {}, [b"{}"], served="x")
         echo = call.finish()[0].response_headers.response.header_mutation
-        assert set_headers(echo)["x-llm-d-flow-queue-duration-ms"] == "0"
+        assert set_headers(echo)["x-llm-d-flow-queue-duration-ms"].isdigit()
 
 
 def test_a_full_queue_refuses() -> None:

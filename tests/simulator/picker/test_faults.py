@@ -238,7 +238,7 @@ def test_a_response_may_never_be_answered(pool: PoolHandle, plane: DataPlane) ->
 def test_a_pick_may_take_its_time_or_for_ever(pool: PoolHandle, plane: DataPlane) -> None:
     plane.pick(headers=asked("slow-pick=0.02"))
     slow = pool.decisions()[0]
-    assert slow.picked_at - slow.received_at >= 0.02
+    assert slow.picked_at - slow.received_at > 0.015
     call = begun(plane, "hang")
     while len(pool.decisions()) < 2 or not pool.decisions()[1].received_at:
         pass

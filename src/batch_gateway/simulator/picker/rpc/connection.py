@@ -84,6 +84,7 @@ class RpcConnection(asyncio.Protocol):
         self._decoder = Decoder()
         self._block: tuple[Frame, bytearray] | None = None
         self._calls: dict[int, Call] = {}
+        self._held_up: dict[int, Call] = {}
         self._last_stream_id = 0
         self._opened = 0
         self._leaving = False
@@ -323,14 +324,14 @@ class RpcConnection(asyncio.Protocol):
     # -- sending ---------------------------------------------------------------------------
 
     def _send_pending(self) -> None:
-        for call in list(self._calls.values()):
-            if call.pending or call.ending is not None:
-                self._send_data(call)
+        for call in list(self._held_up.values()):
+            self._send_data(call)
 
     def _send_data(self, call: Call) -> None:
         while call.pending:
             size = min(len(call.pending), self._frame_size, call.send_window, self._send_window)
             if size <= 0:
+                self._held_up[call.stream_id] = call
                 return
             data = bytes(call.pending[:size])
             del call.pending[:size]
@@ -338,6 +339,7 @@ class RpcConnection(asyncio.Protocol):
             call.send_window -= size
             self._send_window -= size
             self._send(encode_frame(FrameType.DATA, 0, call.stream_id, data))
+        self._held_up.pop(call.stream_id, None)
         call.written()
         if call.ending is not None and not call.over:
             code, message = call.ending
@@ -367,6 +369,7 @@ class RpcConnection(asyncio.Protocol):
     def _forget(self, call: Call) -> None:
         call.over = True
         self._calls.pop(call.stream_id, None)
+        self._held_up.pop(call.stream_id, None)
         call.written()
         self._close_if_done()
 
