@@ -8,7 +8,12 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from batch_gateway.client.endpoint_picker.conversation import Choice, Conversation
-from batch_gateway.client.endpoint_picker.encode import pieces_of, response_body, response_head
+from batch_gateway.client.endpoint_picker.encode import (
+    PIECE,
+    pieces_of,
+    response_body,
+    response_head,
+)
 from batch_gateway.client.endpoint_picker.statuses import status_error
 from batch_gateway.client.grpc.contract import GrpcStatusError, GrpcStream
 from batch_gateway.client.http.exchange import HTTPResponse
@@ -144,11 +149,13 @@ class Dialogue:
         if conversation.over:
             return response
         conversation.reporting()
-        with contextlib.suppress(Interrupted), self:
-            await self.say(response_head(response.status_code, response.headers.raw, served))
-            await self.say_body(response.body, last=True)
-            while not echo.ended and not conversation.over:
-                await self._wait()
+        try:
+            with self:
+                await self._tell(response, served)
+                while not echo.ended and not conversation.over:
+                    await self._wait()
+        except Interrupted:
+            pass
         if conversation.refusal is not None:
             return conversation.refusal
         if not echo.give_up():
@@ -156,6 +163,21 @@ class Dialogue:
         self.polite = True
         status, headers = conversation.head(response.status_code, response.headers)
         return HTTPResponse(status, headers, echo.take_all())
+
+    async def _tell(self, response: HTTPResponse, served: bytes) -> None:
+        body = response.body
+        head = response_head(response.status_code, response.headers.raw, served)
+        if len(body) > PIECE:
+            await self.say(head)
+            await self.say_body(body, last=True)
+            return
+        # The usual case, with nothing in between.
+        self.conversation.echo.report(body, last=True)
+        try:
+            await self._stream.send(head)
+            await self._stream.send(response_body(body, last=True), end=True)
+        except InferenceError:
+            self._lost()
 
     async def say(self, message: bytes, *, last: bool = False) -> None:
         """Send one message, unless the picker does not listen any more."""

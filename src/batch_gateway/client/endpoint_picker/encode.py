@@ -18,12 +18,20 @@ from batch_gateway.wire.ext_proc.names import (
     SUBSET_NAMESPACE,
 )
 
-__all__ = ["QuestionEncoder", "Shape", "pieces_of", "response_body", "response_head", "served_by"]
+__all__ = [
+    "PIECE",
+    "QuestionEncoder",
+    "Shape",
+    "pieces_of",
+    "response_body",
+    "response_head",
+    "served_by",
+]
 
 # A picker takes messages of up to 4 MB, gRPC's usual limit, and collects the whole body before it
 # looks. A quarter of that leaves room for a proxy with a smaller limit, and a megabyte prompt is
 # still one message; Envoy's own pieces are as large as its buffers, which we do not have.
-_PIECE = 1024 * 1024
+PIECE = 1024 * 1024
 
 _REQUEST_HEADERS, _RESPONSE_HEADERS = b"\x12", b"\x1a"
 _REQUEST_BODY, _RESPONSE_BODY = b"\x22", b"\x2a"
@@ -129,9 +137,9 @@ class QuestionEncoder:
 
 def pieces_of(body: bytes) -> Sequence[bytes]:
     """`body` cut into what fits into one message; an empty one is one piece."""
-    if len(body) <= _PIECE:
+    if len(body) <= PIECE:
         return (body,)
-    return [body[start : start + _PIECE] for start in range(0, len(body), _PIECE)]
+    return [body[start : start + PIECE] for start in range(0, len(body), PIECE)]
 
 
 def response_head(status: int, headers: Sequence[tuple[bytes, bytes]], served: bytes) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from batch_gateway.client.circuit_breaker import is_connect_failure
 from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
 from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
 from batch_gateway.client.endpoint_picker.conversation import Choice
@@ -17,7 +18,13 @@ from batch_gateway.client.endpoint_picker.pod_table import PodTable
 from batch_gateway.client.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.client.http.native import NativeExchanger
 from batch_gateway.durations import seconds
-from batch_gateway.errors import InferenceError, RequestTimeoutError, ServerError, TLSError
+from batch_gateway.errors import (
+    GatewayConnectionError,
+    InferenceError,
+    RequestTimeoutError,
+    ServerError,
+    TLSError,
+)
 
 __all__ = ["Pod", "Pods"]
 
@@ -71,12 +78,21 @@ class Pods:
 
     async def post(self, choice: Choice, deadline: float) -> tuple[Pod, HTTPResponse]:
         """Who answered, and what. Raises as `HTTPExchanger.post` does."""
-        pod = await self._reach(choice, deadline)
+        if len(choice.endpoints) == 1:
+            # With no other to fall back on, connecting first would only cost time.
+            pod = self._take(choice.endpoints[0])
+        else:
+            pod = await self._reach(choice, deadline)
+        headers = choice.headers
         try:
-            headers = choice.headers
             response = await pod.exchanger.post(
                 headers.get(":path", ""), tuple(headers.items()), choice.body, deadline=deadline
             )
+        except GatewayConnectionError as error:
+            if not is_connect_failure(error):
+                raise
+            self._table.drop(pod.endpoint, pod)
+            raise self._unreachable([error]) from error
         finally:
             self._give_back(pod)
         return pod, response
