@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from batch_gateway.testing import PoolHandle, SimulatorConfig, simulated_pool
+from batch_gateway.simulator.picker.incoming import parse_request
+from batch_gateway.testing import PoolHandle, SimulatedPool, SimulatorConfig, simulated_pool
 
 from .data_plane import CHAT, Call, DataPlane, data_plane, set_headers
 
@@ -224,3 +226,36 @@ def test_newer_routers_refuse_in_json() -> None:
         assert headers == {REASON: "rejected-saturated", "content-type": "application/json"}
         error = {"message": "request queue is full", "type": "rate_limit_error", "code": 429}
         assert json.loads(body) == {"error": error}
+
+
+def test_room_is_not_lost_on_requests_that_leave_as_it_comes() -> None:
+    with controlled() as (pool, plane):
+        for _ in range(10):
+            first = placed(plane)
+            waiting = [queued(pool, plane, {}) for _ in range(4)]
+            for call in [*waiting[:3], first]:
+                call.cancel()
+            waiting[3].receive_pick()
+            waiting[3].finish()
+        plane.pick()
+        assert pool.waiting_in_picker() == 0
+
+
+def test_requests_that_are_cancelled_in_the_turn_of_their_dispatch_leave_no_trace() -> None:
+    async def main() -> None:
+        async with SimulatedPool(1, SimulatorConfig.instant()) as pool:
+            pool.configure_picker(flow_control=True, queue_depth_threshold=1)
+            gate, chooser = pool.picker.admission, pool.picker.chooser
+            request = parse_request({"x-request-id": "r"}, json.dumps(CHAT).encode(), None, {})
+            first = await gate.enter(request, 0, "")
+            waiting = asyncio.create_task(gate.enter(request, 0, ""))
+            await asyncio.sleep(0)
+            assert gate.waiting == 1
+            waiting.cancel()
+            gate.leave(first)
+            await asyncio.wait([waiting])
+            assert waiting.cancelled()
+            assert (gate.waiting, chooser.in_flight(pool.pods[0].address)) == (0, 0)
+            gate.leave(await gate.enter(request, 0, ""))
+
+    asyncio.run(main())

@@ -181,6 +181,44 @@ def test_who_pings_too_often_loses_the_connection() -> None:
     served(converse)
 
 
+any_frame = st.builds(
+    encode_frame,
+    st.sampled_from(FrameType),
+    st.integers(0, 255),
+    st.sampled_from([0, 1, 2, 3, 5, 2**31 - 1]),
+    st.binary(max_size=24)
+    | st.just(framed(b"hello"))
+    | st.just(Encoder().encode([(":path", "/echo")])),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(any_frame, max_size=8), st.binary(max_size=12))
+def test_no_bytes_break_the_server(frames: list[bytes], tail: bytes) -> None:
+    broken: list[str] = []
+
+    def converse(port: int) -> None:
+        client = RawClient(port)
+        with client.sock:
+            client.sock.sendall(b"".join(frames) + tail)
+            client.sock.shutdown(socket.SHUT_WR)
+            while client.sock.recv(65_536):
+                pass
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: broken.append(str(context)))
+        listener = RpcListener({"/echo": echo}, host="127.0.0.1", port=0)
+        await listener.start()
+        try:
+            await asyncio.to_thread(converse, listener.port)
+        finally:
+            await listener.stop()
+
+    asyncio.run(main())
+    assert broken == []
+
+
 def test_a_message_may_come_byte_by_byte_and_headers_in_pieces() -> None:
     def converse(port: int) -> None:
         client = RawClient(port)

@@ -169,6 +169,10 @@ class Admission:
 
     def _dispatch(self, key: int) -> None:
         waiter = self._waiters.pop(key)
+        if waiter.answer.done():
+            # Its data plane has just left, which its task does not know yet.
+            self._flow.over(key)
+            return
         try:
             endpoints = self._place(waiter.request)
         except RequestError as refusal:
