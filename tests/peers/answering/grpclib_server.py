@@ -1,4 +1,4 @@
-"""An echo service on grpclib, whose HTTP/2 is that of hyper's h2. Runs in an environment with it."""
+"""An echo service on grpclib, whose HTTP/2 is that of h2. Runs in an environment that has it."""
 
 # pyright: reportMissingImports=false
 
