@@ -168,6 +168,9 @@ def _finish(span: trace.Span, event: RequestFinished) -> None:
     span.end()
 
 
+_DEFAULT_PORTS = {"https": 443, "grpc": 9002, "grpcs": 9002}
+
+
 def _server(gateway: str) -> Attributes:
     """`server.address` and `server.port` from a gateway's name."""
     if gateway.startswith("unix:"):
@@ -181,7 +184,7 @@ def _server(gateway: str) -> Attributes:
         return {}
     return {
         "server.address": url.hostname,
-        "server.port": port or (443 if url.scheme == "https" else 80),
+        "server.port": port or _DEFAULT_PORTS.get(url.scheme, 80),
     }
 
 
