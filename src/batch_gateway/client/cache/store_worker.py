@@ -18,7 +18,7 @@ __all__ = ["Errands", "StoreWorker"]
 _log = logging.getLogger("batch_gateway.cache")
 
 # Answers of so many seconds, or so many of them, are written together.
-_WRITE_EVERY = 0.05
+_WRITE_EVERY = 0.2
 _MOST_PENDING = 2048
 # Switching a new file to WAL does not wait for others that do the same.
 _OPEN_ATTEMPTS = 40
