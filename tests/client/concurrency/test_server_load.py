@@ -55,7 +55,7 @@ def test_room_for_the_most_that_others_needed_is_kept_for_ten_minutes() -> None:
     story = Story()
     story.look(90, others=40)
     kept = story.look(50, others=5)
-    assert kept == pytest.approx(100 - 1.15 * 40)
+    assert kept == pytest.approx(100 - 1.1 * 40)
     assert story.look(50, others=5, seconds=300) >= kept
     story.look(50, others=5, seconds=400)
     assert story.look(50, others=0, seconds=700) == math.inf

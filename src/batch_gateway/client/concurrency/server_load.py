@@ -11,15 +11,15 @@ __all__ = ["Advice", "Load", "ServerLoad", "Standing"]
 _FEW = 0.02  # of those running may wait: even an idle server lets a request wait for the next step
 _FEW_OF_OURS = 0.1  # the same where nobody else is there
 _SHORT_WAIT = 0.05  # seconds that nobody minds, as where requests last milliseconds
-_ROOM = 1.15  # times the most that others needed of late
+_ROOM = 1.1  # times the most that others needed of late
 _MOST_ROOM = 0.9  # of the capacity is kept for others: two batches must not starve each other
 _MEMORY = 600.0  # seconds that the needs of others are remembered
 _BUCKET = 30.0  # seconds whose highest value is remembered as one
 _FULL, _NOT_FULL = 0.95, 0.90  # of the KV cache, or of what a pool calls saturated
 _LAG = 3  # looks: what a page shows may be older than what we know of ourselves
 _SEEN = 0.9  # of ours in flight must be on the page, or it does not show the whole gateway
-_FIRM = 60.0  # seconds before a capacity that nothing confirms gives way, 0.2 % a second
-_RELAX = 0.002
+_FIRM = 60.0  # seconds before a capacity that nothing confirms gives way, 0.1 % a second
+_RELAX = 0.001
 _DROP = 0.1  # the most that the capacity falls by at one look
 
 
