@@ -201,6 +201,14 @@ async def scripted_picker(
         yield picker
     finally:
         await server.stop(None)
+        await _grpcio_done()
+
+
+async def _grpcio_done() -> None:
+    """Wait until grpcio has nothing under way: what came later would meet a closed event loop."""
+    async with asyncio.timeout(10):
+        while any("cygrpc" in str(task.get_coro()) for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.001)
 
 
 def echoing(endpoints: str, **choice: Any) -> Script:
