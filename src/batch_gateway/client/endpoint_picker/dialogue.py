@@ -227,6 +227,12 @@ class Dialogue:
 
     # --- what happens meanwhile ---
 
+    def abort(self, error: InferenceError) -> None:
+        """The client closes. A dialogue that is only being polite goes on."""
+        if not self.polite:
+            self._failed(error)
+            self._notify()
+
     def expire(self) -> None:
         """The deadline passed."""
         self.deadline = _NEVER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -79,6 +80,7 @@ class EndpointPickerExchanger:
         self._patience = seconds(settings.echo_timeout)
         self._ignored = False
         self._most = config.max_response_bytes
+        self._parting: asyncio.Future[None] | None = None
 
     async def post(
         self,
@@ -175,13 +177,17 @@ class EndpointPickerExchanger:
     async def aclose(self) -> None:
         """Close every connection; requests under way are aborted."""
         self._closed = True
-        self._deadlines.stop()
         if self._loop is not None and self._loop.is_closed():
+            self._deadlines.stop()
             return
+        for dialogue in list(self._dialogues):
+            dialogue.abort(closed_error())
+        await self._pods.aclose()
+        await self._part()
+        self._deadlines.stop()
         await self._channel.aclose()
         if self._health is not None:
             await self._health.aclose()
-        await self._pods.aclose()
 
     @property
     def streams(self) -> int:
@@ -209,7 +215,7 @@ class EndpointPickerExchanger:
             raise RequestTimeoutError("the deadline passed before the request was sent")
         stream = await self._channel.open(PROCESS_METHOD, deadline=deadline)
         conversation = Conversation(self._name, by_name, pieces)
-        dialogue = Dialogue(stream, conversation, self._name, self._dialogues.discard)
+        dialogue = Dialogue(stream, conversation, self._name, self._forget)
         dialogue.question = itertools.chain((head,), self._encoder.body(pieces))
         self._dialogues.add(dialogue)
         return dialogue
@@ -225,6 +231,11 @@ class EndpointPickerExchanger:
         dialogue.leave(farewell)
         if dialogue.deadline == farewell:
             self._deadlines.arm(farewell)
+
+    def _forget(self, dialogue: Dialogue) -> None:
+        self._dialogues.discard(dialogue)
+        if self._parting is not None and not self._dialogues and not self._parting.done():
+            self._parting.set_result(None)
 
     # --- time ---
 
@@ -252,6 +263,15 @@ class EndpointPickerExchanger:
             self._ignored = True
 
     # --- life ---
+
+    async def _part(self) -> None:
+        """Let the picker end the streams of the last answers, so that it counts them as ended."""
+        if not self._dialogues:
+            return
+        self._parting = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._parting
 
     def _require_usable(self) -> None:
         loop = asyncio.get_running_loop()
