@@ -51,7 +51,8 @@ class Http2Channel:
         self._closed = False
         self._target = target
         self._blocks = RequestBlocks(
-            target.host_header,
+            # With its port, which is not the one that the scheme of the request implies.
+            target.name if target.unix_socket is None else target.host_header,
             tls=context is not None,
             user_agent=f"batch-gateway/{__version__}",
         )
