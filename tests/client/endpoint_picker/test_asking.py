@@ -158,6 +158,16 @@ async def test_a_host_can_be_given_to_picker_and_pods() -> None:
     assert pod.received[0].line == "POST /pool/v1/completions HTTP/1.1"
 
 
+async def test_method_and_host_are_the_pickers_to_change() -> None:
+    changes = {":method": "PUT", ":authority": "other.example", ":scheme": "https"}
+    async with running_pod(whole(ANSWER)) as pod:
+        script = echoing(pod.endpoint, set_headers=changes)
+        async with scripted_picker(script) as picker, client(picker.url) as one:
+            await one.generate(request())
+    assert pod.received[0].line == "PUT /v1/completions HTTP/1.1"
+    assert pod.received[0].headers["Host"] == "other.example"
+
+
 async def test_a_refusal_is_told_as_over_http() -> None:
     async def script(talk: Talk) -> None:
         await talk.question()

@@ -284,6 +284,19 @@ async def test_a_status_of_the_picker_is_told_as_the_http_status_that_means_the_
     assert f"127.0.0.1:{picker.port} answered {code.name}: no pods in the pool" in error.message
 
 
+async def test_a_message_that_is_too_large_for_the_picker_is_not_sent_again() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.question()
+        # As grpc-go says it.
+        words = "grpc: received message larger than max (5242880 vs. 4194304)"
+        await talk.context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+
+    async with scripted_picker(script) as picker, client(picker.url, retry=QUICK) as one:
+        with pytest.raises(InvalidRequestError, match="larger than max") as caught:
+            await one.generate(request())
+    assert caught.value.attempts == 1
+
+
 async def test_a_server_that_is_no_picker_is_told_as_a_wrong_address() -> None:
     server = grpc.aio.server()
     port = server.add_insecure_port("127.0.0.1:0")
@@ -306,7 +319,8 @@ async def test_a_picker_that_is_not_there_is_a_gateway_that_is_not_there() -> No
 
 async def test_a_path_or_header_that_cannot_be_sent_is_the_pickers_fault() -> None:
     async with running_pod(whole(ANSWER)) as pod:
-        for name, value in ((":path", "/v1 x"), ("x-a", "b\r\nx-c: d"), ("x a", "b")):
+        wrong = [(":path", "/v1 x"), (":path", "v1"), (":method", "HEAD"), (":authority", "a\nb")]
+        for name, value in (*wrong, ("x-a", "b\r\nx-c: d"), ("x a", "b")):
             script = echoing(pod.endpoint, set_headers={name: value})
             async with scripted_picker(script) as picker, client(picker.url) as one:
                 with pytest.raises(BadResponseError, match="the endpoint picker set"):

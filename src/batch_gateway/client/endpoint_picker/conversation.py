@@ -221,6 +221,8 @@ class Conversation:
             raise self._problem(f"chose {what}")
         self._phase = _CHOSEN
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        # A large body is not to be held more often than must be while a pod works on it.
+        self._body = self._pieces = []
         self.choice = Choice(self._endpoints, self._headers, body)
 
     def _echoed(self, kind: str | None, response: ProcessingResponse) -> None:

@@ -18,14 +18,14 @@ from batch_gateway.client.endpoint_picker.health import check_health
 from batch_gateway.client.endpoint_picker.pods import Pods
 from batch_gateway.client.endpoint_picker.relay import Refusal, Relay
 from batch_gateway.client.grpc.channel import Http2Channel
-from batch_gateway.client.grpc.contract import GrpcChannel
+from batch_gateway.client.grpc.contract import GrpcChannel, GrpcStream
 from batch_gateway.client.http.connection_errors import closed_error
 from batch_gateway.client.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
 from batch_gateway.client.http.sweeper import Sweeper
 from batch_gateway.client.http.target import Target
 from batch_gateway.durations import seconds
-from batch_gateway.errors import InvalidRequestError, RequestTimeoutError
+from batch_gateway.errors import InferenceError, InvalidRequestError, RequestTimeoutError
 from batch_gateway.wire.ext_proc.names import PROCESS_METHOD
 
 __all__ = ["EndpointPickerExchanger"]
@@ -213,12 +213,26 @@ class EndpointPickerExchanger:
         pieces = pieces_of(body)
         if min(deadline, begin_by) <= time.monotonic():
             raise RequestTimeoutError("the deadline passed before the request was sent")
-        stream = await self._channel.open(PROCESS_METHOD, deadline=deadline)
+        stream = await self._open(deadline, begin_by)
         conversation = Conversation(self._name, by_name, pieces)
         dialogue = Dialogue(stream, conversation, self._name, self._forget)
         dialogue.question = itertools.chain((head,), self._encoder.body(pieces))
         self._dialogues.add(dialogue)
         return dialogue
+
+    async def _open(self, deadline: float, begin_by: float) -> GrpcStream:
+        if begin_by >= deadline:
+            return await self._channel.open(PROCESS_METHOD, deadline=deadline)
+        # The call may last longer than its beginning.
+        try:
+            async with asyncio.timeout(begin_by - time.monotonic()):
+                return await self._channel.open(PROCESS_METHOD, deadline=deadline)
+        except InferenceError:  # which may be a TimeoutError too
+            raise
+        except TimeoutError as error:
+            raise RequestTimeoutError(
+                f"the endpoint picker {self._name} could not be asked in time", cause=error
+            ) from error
 
     async def _choice(self, dialogue: Dialogue, deadline: float) -> Choice | HTTPResponse:
         self._arm(dialogue, min(deadline, time.monotonic() + self._pick_timeout))

@@ -13,6 +13,8 @@ __all__ = ["PodHeads"]
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
 # Everything that may stand in a line; what is left of a head without it are its line breaks.
 _IN_A_LINE = bytes(code for code in range(256) if code == 9 or 32 <= code < 127 or code > 127)
+# What a request with a body may be; the answer to any other has another framing.
+_METHODS = frozenset({"PATCH", "PUT", "QUERY"})
 # Names come in their hundreds at most; a picker that makes them up must not fill memory.
 _MAX_NAMES = 4096
 
@@ -35,8 +37,8 @@ class PodHeads:
 
     def build(self, path: str, headers: Sequence[tuple[str, str]], length: int) -> bytes:
         """The bytes before the body. Pseudo headers are passed over, but for ":authority"."""
-        known, host = self._known, self._host
-        lines = [f"POST {path} HTTP/1.1", ""]
+        known, host, method = self._known, self._host, "POST"
+        lines = ["", ""]
         for name, value in headers:
             if name in known:
                 lines.append(f"{name}: {value}")
@@ -45,6 +47,11 @@ class PodHeads:
                 lines.append(f"{name}: {value}")
             elif name == ":authority" and value != self._told:
                 host = value
+            elif name == ":method":
+                method = value
+        if method != "POST" and method not in _METHODS:
+            raise BadResponseError(f"the endpoint picker set a method that is not sent: {method!r}")
+        lines[0] = f"{method} {path} HTTP/1.1"
         lines[1] = f"Host: {host}"
         breaks = len(lines) + 2
         lines.append(f"Content-Length: {length}\r\n\r\n")
