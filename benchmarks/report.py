@@ -1,40 +1,69 @@
 """Put the figures of `out/` into the documentation: `python -m benchmarks.report`.
 
-Replaces what stands between the two marks in docs/benchmarks.md. Run the four benchmarks on a
-quiet machine first.
+Replaces what stands between the marks in docs/benchmarks.md: the figures of the four benchmarks,
+and those of the layers. Run them on a quiet machine first; `--only layers` leaves the others be.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from benchmarks.contenders.layered import DEFAULT
 from benchmarks.contenders.roster import BASELINE
 from benchmarks.environment import OUT, REPOSITORY
 
 _PAGE = REPOSITORY / "docs" / "benchmarks.md"
-_START, _END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--only", choices=("figures", "layers"), help="one of the two parts")
+    only = parser.parse_args().only
     text = _PAGE.read_text("utf-8")
-    before, found_start, rest = text.partition(_START)
-    _, found_end, after = rest.partition(_END)
+    for mark, sections in (("figures", _figures), ("layers", _layers)):
+        if only in (None, mark):
+            text = _with_part(text, mark, sections())
+    _PAGE.write_text(text, "utf-8")
+    print(f"written: {_PAGE.relative_to(REPOSITORY)}")
+
+
+def _with_part(text: str, mark: str, sections: Sequence[str]) -> str:
+    start, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    before, found_start, rest = text.partition(start)
+    _, found_end, after = rest.partition(end)
     if not found_start or not found_end:
-        raise SystemExit(f"{_PAGE} has lost its marks {_START} and {_END}")
-    sections = [
+        raise SystemExit(f"{_PAGE} has lost its marks {start} and {end}")
+    written = "\n\n".join(section.strip() for section in sections)
+    return f"{before}{start}\n{written}\n{end}{after}"
+
+
+def _figures() -> list[str]:
+    return [
         _machine(),
         *_clients(_read("client_overhead")),
         _runs(_read("run_end_to_end")),
         _memory(_read("memory")),
         _first_pass(_read("first_pass")),
-        _aims(),
+        _aims("client_overhead", "run_end_to_end", "memory", "first_pass"),
     ]
-    figures = "\n\n".join(section.strip() for section in sections)
-    _PAGE.write_text(f"{before}{_START}\n{figures}\n{_END}{after}", "utf-8")
-    print(f"written: {_PAGE.relative_to(REPOSITORY)}")
+
+
+def _layers() -> list[str]:
+    found = _read("layers")
+    measured: dict[str, list[dict[str, float]]] = found["layers"]
+    bases = [_median(measured[base], "cpu_us") for base in (DEFAULT, BASELINE)]
+    rows: list[list[str]] = []
+    for name, results in measured.items():
+        cpu = _median(results, "cpu_us")
+        rows.append([name, _us(cpu), *(f"{cpu / base:.2f}" for base in bases)])
+    columns = ["what is on", "CPU a request", "of the default's", "of aiohttp's"]
+    # `describe` is asked after the measuring, so that the load is that of its end, itself included.
+    load = f"load average {found['machine']['load_before']}, of which the benchmark is 1"
+    return [f"{_where(found)}; {load}.", _table(columns, rows), _aims("layers")]
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -46,12 +75,15 @@ def _read(name: str) -> dict[str, Any]:
 
 def _machine() -> str:
     found = _read("client_overhead")
-    machine, versions = found["machine"], found["versions"]
-    with_versions = ", ".join(f"{name} {version}" for name, version in versions.items())
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return f"{_where(found)}, loopback; {versions}."
+
+
+def _where(found: dict[str, Any]) -> str:
+    machine = found["machine"]
     return (
         f"Measured on {machine['cores']} cores of an {machine['cpu']}, "
-        f"{machine['memory_gib']} GiB, {machine['system'].partition('-')[0]}, loopback; "
-        f"{with_versions}."
+        f"{machine['memory_gib']} GiB, {machine['system'].partition('-')[0]}"
     )
 
 
@@ -152,9 +184,9 @@ def _first_pass(found: dict[str, Any]) -> str:
     return f"**The first pass on one core**\n\n{_table(['line length', *readers], rows)}"
 
 
-def _aims() -> str:
+def _aims(*names: str) -> str:
     lines: list[str] = []
-    for name in ("client_overhead", "run_end_to_end", "memory", "first_pass"):
+    for name in names:
         for aim in _read(name)["aims"]:
             relation = "at least" if aim["at_least"] else "at most"
             verdict = "met" if aim["met"] else "**missed**"

@@ -20,6 +20,7 @@ from batch_gateway import (
     InferenceRequest,
 )
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
+from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.config import TLSConfig
 from batch_gateway.client.instrumentation import Observer, RequestFinished
 from batch_gateway.client.rate_limit import RateLimit
@@ -30,6 +31,7 @@ from benchmarks.payload import EVENT_COUNT, REQUEST
 __all__ = ["ALL", "DEFAULT", "LAYERS", "layered"]
 
 DEFAULT = "default"
+OBSERVER = "an observer"
 STREAMED = f"streamed answers of {EVENT_COUNT} events"
 CACHE_HITS = "cache, every answer in it"
 ALL = "all of them"
@@ -74,17 +76,23 @@ def _new_cache() -> CacheConfig:
     return CacheConfig(folder / "answers")
 
 
+def _held() -> AdaptiveConcurrency:
+    # It counts and measures and decides, but all find the same number in flight.
+    return AdaptiveConcurrency(initial=1_000, minimum=1_000, maximum=1_000)
+
+
 def _no_limit_reached() -> RateLimit:
     return RateLimit(requests_per_minute=1_000_000_000, tokens_per_minute=1_000_000_000_000)
 
 
 LAYERS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     # What it adds: settings of HTTPInferenceClientConfig, or observers.
-    "an observer": lambda: {"observers": [_Counting()]},
+    OBSERVER: lambda: {"observers": [_Counting()]},
     "Prometheus": lambda: {"observers": [_prometheus()]},
     "request log at warning": lambda: {"observers": [_request_log()]},
     "collecting for a report": lambda: {"observers": [_report()]},
     "circuit breaker": lambda: {"circuit_breaker": CircuitBreakerPolicy()},
+    "adaptive concurrency, held at 1,000": lambda: {"concurrency": _held()},
     "rate limit, not reached": lambda: {"rate_limit": _no_limit_reached()},
     "scheduling hints": lambda: {"scheduling": SchedulingHints(objective="batch")},
     "coalescing, nothing to join": lambda: {"coalesce": CoalescePolicy(32)},
@@ -96,9 +104,9 @@ LAYERS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
 
 def layered(name: str) -> Open:
     """Opens a client with the layer `name` of LAYERS, with none, or with ALL of them."""
-    # Another answer, and more of it: no part of what one request costs with everything on.
+    # The first is there three times over, in real ones; the others are another answer, and none.
     names = (
-        [one for one in LAYERS if one not in (STREAMED, CACHE_HITS)]
+        [one for one in LAYERS if one not in (OBSERVER, STREAMED, CACHE_HITS)]
         if name == ALL
         else []
         if name == DEFAULT
