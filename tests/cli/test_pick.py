@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,8 +124,11 @@ def test_a_batch_runs_through_a_picker_from_flags_and_from_a_file(
     (tmp_path / "config.yaml").write_text(
         f"gateway: {pool.url}\npick_timeout: 30s\nendpoint_subset: [{only!r}]\n"
     )
-    done = batch_gateway("run", batch, "--config", "config.yaml", "-o", "b.jsonl", cwd=tmp_path)
+    shown = ("-o", "b.jsonl", "--report", "page.html")
+    done = batch_gateway("run", batch, "--config", "config.yaml", *shown, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert re.search(rf"endpoint subset(<[^>]*>|\s)*{re.escape(only)}<", page)
     answers = read_lines(tmp_path / "b.jsonl")
     assert len(answers) == 20
     assert pool.pods[1].journal()["received"] >= 20
@@ -139,6 +143,19 @@ def test_one_model_may_go_through_a_picker(pool: PoolHandle, tmp_path: Path) -> 
 
 
 def test_a_run_does_not_begin_with_a_picker_that_is_not_serving(tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "in.jsonl", 1)
+    with simulated_pool(pods=1, health_port=0) as pool:
+        arguments = ("run", batch, "--gateway", pool.url)
+        elsewhere = ("--picker-health", f"grpc://127.0.0.1:{pool.health_port}")
+        pool.drain_picker()
+        done = batch_gateway(*arguments, *elsewhere, cwd=tmp_path)
+        assert done.returncode == 3
+        assert f"127.0.0.1:{pool.health_port} says that it is not serving" in done.stderr
+        pool.start_picker()
+        assert batch_gateway(*arguments, *elsewhere, cwd=tmp_path).returncode == 0
+
+
+def test_a_run_does_not_begin_without_its_picker(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     batch = write_batch(tmp_path / "in.jsonl", 1)

@@ -112,6 +112,9 @@ def _text(value: Any, kind: str) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, tuple):
+        parts: tuple[object, ...] = value
+        return ", ".join(map(str, parts))
     if "Duration" in kind and isinstance(value, int | float):
         return _duration(value)
     return f"{value:,.15g}" if isinstance(value, int | float) else str(value)
