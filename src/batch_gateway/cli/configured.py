@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from batch_gateway.cli.settings import RunSettings
@@ -113,8 +113,7 @@ def _text(value: Any, kind: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        parts: tuple[object, ...] = value
-        return ", ".join(map(str, parts))
+        return ", ".join(map(str, cast("tuple[object, ...]", value)))
     if "Duration" in kind and isinstance(value, int | float):
         return _duration(value)
     return f"{value:,.15g}" if isinstance(value, int | float) else str(value)
