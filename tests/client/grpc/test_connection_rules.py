@@ -290,6 +290,43 @@ async def test_a_server_that_always_says_farewell_is_not_dialled_without_end(ben
     assert len(server.peers) == 1
 
 
+async def test_a_connection_on_which_nothing_comes_is_given_no_more_calls(bench: Bench) -> None:
+    """A host that is gone says nothing, and would swallow call after call."""
+
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer)
+        if len(server.peers) > 1:
+            await conversation.answer_all()
+        await peer.gone()
+
+    server, channel = await bench.raw(script)
+    waiting = await channel.open("/s/M", deadline=soon())
+    with pytest.raises(RequestTimeoutError):
+        await channel.unary("/s/M", b"", deadline=soon(0.05))
+    assert await channel.unary("/s/M", b"", deadline=soon()) == b"1"
+    assert server.open == 2
+    waiting.cancel()
+    await wait_until(lambda: server.open == 1)
+    assert channel.statistics().connections == 1
+
+
+async def test_a_connection_on_which_other_calls_are_answered_is_kept(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer)
+        slow, quick = await conversation.request(), await conversation.request()
+        await conversation.answer(quick, b"quick")
+        assert slow == 1
+        await conversation.answer_all()
+
+    server, channel = await bench.raw(script)
+    slow = await channel.open("/s/M", deadline=soon(0.2))
+    assert await channel.unary("/s/M", b"", deadline=soon()) == b"quick"
+    with pytest.raises(RequestTimeoutError):
+        await slow.receive()
+    assert await channel.unary("/s/M", b"", deadline=soon()) == b"5"
+    assert len(server.peers) == 1
+
+
 async def test_an_idle_connection_is_closed_after_its_time_and_made_anew(bench: Bench) -> None:
     farewells: list[tuple[int, int, int, bytes]] = []
 

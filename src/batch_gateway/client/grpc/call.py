@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 from batch_gateway.client.grpc.contract import GrpcStatusError
-from batch_gateway.client.grpc.outcomes import Status
+from batch_gateway.client.grpc.outcomes import Status, timed_out
 from batch_gateway.client.grpc.stream_state import StreamState
-from batch_gateway.errors import InferenceError, RequestTimeoutError
+from batch_gateway.errors import InferenceError
 
-__all__ = ["Call", "timed_out"]
+__all__ = ["Call"]
 
 # What a server says whose own clock for the call ran out a moment before ours.
 _ENDED_BY_TIME = (Status.CANCELLED, Status.DEADLINE_EXCEEDED)
@@ -103,7 +103,7 @@ class Call:
             return
         by_time = isinstance(error, GrpcStatusError) and error.code in _ENDED_BY_TIME
         if by_time and time.monotonic() >= self._state.deadline:
-            raise timed_out(self._peer, self._state) from error
+            raise timed_out(self._state, self._peer) from error
         raise error
 
     def _changed(self) -> None:
@@ -117,12 +117,3 @@ class Call:
             self._senders.clear()
         if self._listener is not None and (state.messages or state.over):
             self._listener()
-
-
-def timed_out(peer: str, state: StreamState) -> RequestTimeoutError:
-    """The error of a call whose deadline passed."""
-    if state.held_back:
-        progress = "its messages had not been sent completely"
-    else:
-        progress = "its answer had begun" if state.received else "it had said nothing"
-    return RequestTimeoutError(f"{peer} did not end the call in time: {progress}")

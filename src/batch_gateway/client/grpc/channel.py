@@ -117,7 +117,7 @@ class Http2Channel:
         """See `GrpcChannel.connect`. The connection stays for the calls to come."""
         self._require_usable()
         links = self._links
-        if links.slots.find() is None:
+        if not links.slots.connected:
             links.deadlines.arm(deadline)
             await links.wait(CallInLine(None, deadline))
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from batch_gateway.client.grpc.call import Call, timed_out
+from batch_gateway.client.grpc.call import Call
 from batch_gateway.client.grpc.session import Session
 from batch_gateway.client.grpc.settings import SessionLimits
 from batch_gateway.client.grpc.stream_state import StreamState
@@ -93,12 +93,7 @@ class GrpcConnection(Dialled):
 
     def expire(self, now: float) -> float:
         """Fail the calls whose deadline has passed. Returns the earliest of the others."""
-        earliest = _NEVER
-        for state in list(self._session.streams.values()):
-            if state.deadline <= now:
-                state.cancel(timed_out(self._peer, state))
-            elif state.deadline < earliest:
-                earliest = state.deadline
+        earliest = self._session.expire(now)
         self.settle()
         return earliest
 

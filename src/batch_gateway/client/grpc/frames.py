@@ -30,6 +30,7 @@ __all__ = [
     "goaway_frame",
     "header_frames",
     "message_frame",
+    "out_of_order",
     "ping_ack",
     "read_goaway",
     "require_size",
@@ -149,6 +150,11 @@ def content(kind: int, flags: int, payload: bytes) -> bytes:
     if end < start:
         raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "more padding than frame")
     return payload[start:end]
+
+
+def out_of_order(problem: str) -> ProtocolError:
+    """The error for a frame that may not come here or now."""
+    return ProtocolError(ErrorCode.PROTOCOL_ERROR, problem)
 
 
 def require_size(what: str, payload: bytes, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Protocol
 
 from batch_gateway.client.grpc.contract import GrpcStatusError
 from batch_gateway.client.grpc.frames import ErrorCode, code_name
@@ -11,11 +12,13 @@ from batch_gateway.errors import (
     BadResponseError,
     GatewayConnectionError,
     InferenceError,
+    RequestTimeoutError,
     StaleConnectionError,
 )
 
 __all__ = [
     "NOT_PROCESSED",
+    "Progress",
     "Status",
     "broken_rule",
     "no_http2",
@@ -23,6 +26,7 @@ __all__ = [
     "reset_error",
     "response_problem",
     "status_outcome",
+    "timed_out",
 ]
 
 NOT_PROCESSED = "not_processed"
@@ -109,6 +113,24 @@ def not_processed(peer: str, reason: str) -> InferenceError:
 
 def broken_rule(problem: str, peer: str) -> InferenceError:
     return BadResponseError(f"{peer} broke the rules of HTTP/2: {problem}")
+
+
+class Progress(Protocol):
+    """How far a call has come."""
+
+    @property
+    def held_back(self) -> bool: ...
+    @property
+    def received(self) -> bool: ...
+
+
+def timed_out(call: Progress, peer: str) -> RequestTimeoutError:
+    """The error of a call whose deadline passed."""
+    if call.held_back:
+        progress = "its messages had not been sent completely"
+    else:
+        progress = "its answer had begun" if call.received else "it had said nothing"
+    return RequestTimeoutError(f"{peer} did not end the call in time: {progress}")
 
 
 def no_http2(first_bytes: bytes, problem: str, peer: str) -> InferenceError:

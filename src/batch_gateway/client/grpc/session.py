@@ -24,14 +24,16 @@ from batch_gateway.client.grpc.frames import (
     content,
     goaway_frame,
     header_frames,
+    out_of_order,
     ping_ack,
     read_goaway,
     require_size,
     window_update,
 )
 from batch_gateway.client.grpc.header_blocks import OpenBlock, ResponseBlocks
-from batch_gateway.client.grpc.outcomes import broken_rule, no_http2, not_processed
+from batch_gateway.client.grpc.outcomes import broken_rule, no_http2, not_processed, timed_out
 from batch_gateway.client.grpc.settings import (
+    FIRST_FRAME_SIZE,
     FIRST_WINDOW,
     INITIAL_WINDOW_SIZE,
     LARGEST_FRAME,
@@ -49,13 +51,9 @@ from batch_gateway.errors import GatewayConnectionError, InferenceError
 
 __all__ = ["Session"]
 
-# Until the server says otherwise (RFC 9113 §6.5.2, §6.9.2).
-_FIRST_FRAME_SIZE = 16_384
 _UNLIMITED = 2**31
-
-# What is sent in one frame even if the server would take more: other streams want their turn.
+# Sent in one frame even if the server would take more: other streams want their turn.
 _LARGEST_SENT = 64 * 1024
-
 # A peer that makes us answer but does not read must not fill memory with answers.
 _MOST_UNREAD_ANSWERS = 1_000
 
@@ -93,7 +91,7 @@ class Session:
         self.over = False
         self.failure: InferenceError | None = None
         self.send_window = FIRST_WINDOW
-        self.largest_frame = _FIRST_FRAME_SIZE
+        self.largest_frame = FIRST_FRAME_SIZE
         self.congested = False
         self._next_stream = first_stream
         self._stream_window = FIRST_WINDOW
@@ -105,6 +103,7 @@ class Session:
         self._open_block: OpenBlock | None = None
         self._unread_answers = 0
         self._farewell = ""
+        self._heard = 0
         self._first_bytes = b""
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             DATA: self._on_data,
@@ -147,6 +146,7 @@ class Session:
         )
         stream.deadline = deadline
         stream.reused = not self.streams and number > 1
+        stream.heard_before = self._heard
         self.streams[number] = stream
         self.write(header_frames(number, block, self.largest_frame))
         return stream
@@ -155,6 +155,7 @@ class Session:
         """Bytes arrived."""
         if self.over:
             return
+        self._heard += len(data)
         try:
             if not self.ready:
                 self._check_beginning(data)
@@ -175,6 +176,21 @@ class Session:
         if not self.over:
             self.draining = True
             self.write(goaway_frame(ErrorCode.NO_ERROR, ""))
+
+    def expire(self, now: float) -> float:
+        """Give up the streams past their deadline. Returns the earliest of the others.
+
+        One in whose whole time nothing has come, on any stream, may have been said to nobody: a
+        host that is gone says no more. Streams to come are then better opened elsewhere.
+        """
+        earliest = float("inf")
+        for stream in list(self.streams.values()):
+            if stream.deadline > now:
+                earliest = min(earliest, stream.deadline)
+                continue
+            self.draining |= stream.heard_before == self._heard
+            stream.cancel(timed_out(stream, self.peer))
+        return earliest
 
     def lost(self, error_of: Callable[[StreamState], InferenceError]) -> None:
         """The connection is gone, and with it the streams that are open."""
@@ -206,9 +222,9 @@ class Session:
 
     def _take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if not self.ready and (kind != SETTINGS or flags & ACK):
-            raise _wrong("it does not begin with SETTINGS")
+            raise out_of_order("it does not begin with SETTINGS")
         if self._open_block is not None and kind != CONTINUATION:
-            raise _wrong("a frame within a block of headers")
+            raise out_of_order("a frame within a block of headers")
         handler = self._handlers.get(kind)
         if handler is None:
             return  # PRIORITY, and what is not defined yet
@@ -244,7 +260,7 @@ class Session:
     def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
         block = self._open_block
         if block is None or block.number != number:
-            raise _wrong("CONTINUATION without a beginning")
+            raise out_of_order("CONTINUATION without a beginning")
         block.append(payload)
         if flags & END_HEADERS:
             self._open_block = None
@@ -265,7 +281,7 @@ class Session:
 
     def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
         if number:
-            raise _wrong("SETTINGS on a stream")
+            raise out_of_order("SETTINGS on a stream")
         if flags & ACK:
             require_size("an acknowledgement of SETTINGS", payload, 0)
             return
@@ -283,18 +299,18 @@ class Session:
         self._send_held_back()
 
     def _on_push(self, _flags: int, _number: int, _payload: bytes) -> None:
-        raise _wrong("a push, which it was told not to make")
+        raise out_of_order("a push, which it was told not to make")
 
     def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
         if number:
-            raise _wrong("PING on a stream")
+            raise out_of_order("PING on a stream")
         require_size("PING", payload, 8)
         if not flags & ACK:
             self._answer(ping_ack(payload))
 
     def _on_goaway(self, _flags: int, number: int, payload: bytes) -> None:
         if number:
-            raise _wrong("GOAWAY on a stream")
+            raise out_of_order("GOAWAY on a stream")
         last, code, said = read_goaway(payload)
         self.draining = self.changed = True
         reason = "went away"
@@ -307,7 +323,7 @@ class Session:
     def _on_window_update(self, _flags: int, number: int, payload: bytes) -> None:
         require_size("WINDOW_UPDATE", payload, 4)
         increment = int.from_bytes(payload) & LARGEST_WINDOW
-        stream = None if number == 0 else self._known(number)
+        stream = self._known(number) if number else None
         if number and stream is None:
             return
         if not increment:
@@ -328,7 +344,7 @@ class Session:
         """Anything but SETTINGS of less than 64 KiB is no HTTP/2, and may never fill a frame."""
         self._first_bytes = (self._first_bytes + data)[:16]
         if self._first_bytes[:1] > b"\x00":
-            raise _wrong("it does not begin with SETTINGS")
+            raise out_of_order("it does not begin with SETTINGS")
 
     def _known(self, number: int) -> StreamState | None:
         """An open stream; None for one that was open once.
@@ -337,7 +353,7 @@ class Session:
         """
         stream = self.streams.get(number)
         if stream is None and (not number & 1 or number >= self._next_stream):
-            raise _wrong("a frame on a stream that was never opened")
+            raise out_of_order("a frame on a stream that was never opened")
         return stream
 
     def _change_windows(self, size: int) -> None:
@@ -347,7 +363,8 @@ class Session:
             for stream in list(self.streams.values()):
                 stream.window_grown(change)
         except ProtocolError as violation:
-            raise ProtocolError(violation.code, violation.problem) from violation
+            violation.stream = None  # it is not one stream's fault
+            raise
 
     def _send_held_back(self) -> None:
         """One frame for each stream in turn, as long as any may send."""
@@ -370,8 +387,9 @@ class Session:
 
     def _broken(self, violation: ProtocolError) -> None:
         self.write(goaway_frame(violation.code, violation.problem))
-        error = broken_rule(violation.problem, self.peer)
-        if not self.ready:
+        if self.ready:
+            error = broken_rule(violation.problem, self.peer)
+        else:
             error = no_http2(self._first_bytes, violation.problem, self.peer)
         self.failure = error
         self.lost(lambda _: error.copy_for("", attempts=0))
@@ -380,7 +398,3 @@ class Session:
         if self.failure is not None or not self._farewell:
             return None
         return GatewayConnectionError(f"{self.peer} ended the connection ({self._farewell})")
-
-
-def _wrong(problem: str) -> ProtocolError:
-    return ProtocolError(ErrorCode.PROTOCOL_ERROR, problem)

@@ -16,6 +16,7 @@ from batch_gateway.client.grpc.frames import (
 from batch_gateway.client.grpc.header_blocks import MAX_HEADER_LIST
 
 __all__ = [
+    "FIRST_FRAME_SIZE",
     "FIRST_WINDOW",
     "INITIAL_WINDOW_SIZE",
     "LARGEST_FRAME",
@@ -33,8 +34,9 @@ INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 4, 5, 6
 
 LARGEST_WINDOW = 2**31 - 1
 
-# The windows until somebody says otherwise (RFC 9113 §6.9.2).
+# Until somebody says otherwise (RFC 9113 §6.5.2, §6.9.2).
 FIRST_WINDOW = 65_535
+FIRST_FRAME_SIZE = 16_384
 
 # What the server may put into one frame: a picker's chunk of 62,000 bytes fits.
 LARGEST_FRAME = 128 * 1024

@@ -88,6 +88,11 @@ class Slots(Generic[C]):
                 return connection
         return None
 
+    @property
+    def connected(self) -> bool:
+        """Whether calls can begin, perhaps after others have ended."""
+        return self._usable() > 0
+
     def enqueue(self, waiter: CallWaiter[C]) -> None:
         self._waiters[waiter] = None
 

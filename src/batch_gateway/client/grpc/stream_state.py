@@ -72,6 +72,7 @@ class StreamState:
         over: whether the call has ended; `error` then says how, None being OK.
         received: whether anything of a response has arrived.
         reused: whether its connection had been idle, so that the server may have closed it unseen.
+        heard_before: how much had come on its connection when it was opened.
         deadline: in monotonic seconds; past it somebody must call `cancel`.
         touched: whether `on_change` is due.
         on_change: told when something can be received, when all is sent, and at the end.
@@ -88,6 +89,7 @@ class StreamState:
         "_window",
         "deadline",
         "error",
+        "heard_before",
         "id",
         "messages",
         "on_change",
@@ -114,6 +116,7 @@ class StreamState:
         self.error: Exception | None = None
         self.received = False
         self.reused = False
+        self.heard_before = 0
         self.deadline = _NEVER
         self.touched = False
         self.on_change = _nobody
