@@ -40,12 +40,20 @@ class Load:
 
     in_flight: int
     rate: int = 0
+    shared_core: bool = False
 
     def __str__(self) -> str:
-        return f"{self.rate:,} requests/s" if self.rate else f"{self.in_flight:,} in flight"
+        load = f"{self.rate:,} requests/s" if self.rate else f"{self.in_flight:,} in flight"
+        return f"{load}, all on one core" if self.shared_core else load
 
 
-LOADS = (Load(1), Load(16), Load(256), Load(64, rate=1_000))
+LOADS = (
+    Load(1),
+    Load(16),
+    Load(64, rate=1_000),
+    Load(16, shared_core=True),
+    Load(256, shared_core=True),
+)
 
 
 def main() -> None:
@@ -105,7 +113,12 @@ def _measure(pool: BenchmarkPool, url: str, load: Load, window: float) -> Picker
 def _command(pool: BenchmarkPool, url: str, load: Load, window: float) -> list[str]:
     pids = {"pod": pool.pod_pids, "picker": [pool.picker_pid], "envoy": [pool.envoy_pid]}
     spec = PickerLoadSpec(
-        url=url, in_flight=load.in_flight, rate=load.rate, window=window, pids=pids
+        url=url,
+        in_flight=load.in_flight,
+        rate=load.rate,
+        shared_core=load.shared_core,
+        window=window,
+        pids=pids,
     )
     return [sys.executable, "-m", "benchmarks.picker_load", msgspec.json.encode(spec).decode()]
 

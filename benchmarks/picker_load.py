@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
-from benchmarks.machine import CLIENT_CORE, cpu_seconds_of, pin
+from benchmarks.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds_of, pin
 from benchmarks.payload import ANSWER_TEXT, REQUEST
 
 __all__ = ["PickerLoadResult", "PickerLoadSpec"]
@@ -32,6 +32,7 @@ class PickerLoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure: `pids` by name are the processes whose CPU is counted beside our own.
 
     `rate` is requests/s of all workers together, evenly spread; 0 is as fast as answers come.
+    `shared_core` puts the client on the core of the others, so that all take turns.
     """
 
     url: str
@@ -39,6 +40,7 @@ class PickerLoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     window: float
     pids: dict[str, list[int]]
     rate: float = 0.0
+    shared_core: bool = False
 
 
 class PickerLoadResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,8 +141,9 @@ def _own_cpu_s() -> float:
 
 
 def main() -> None:
-    pin(CLIENT_CORE)
-    uvloop.run(_measure(msgspec.json.decode(sys.argv[1], type=PickerLoadSpec)))
+    spec = msgspec.json.decode(sys.argv[1], type=PickerLoadSpec)
+    pin(SERVER_CORE if spec.shared_core else CLIENT_CORE)
+    uvloop.run(_measure(spec))
 
 
 if __name__ == "__main__":

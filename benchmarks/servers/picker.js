@@ -130,5 +130,9 @@ const settings = { maxConcurrentStreams: 1000000, initialWindowSize: 1 << 20 };
 // Envoy resets every stream at its end, which Node.js would take for an attack.
 const server = http2.createServer({ settings, streamResetBurst: 1e9, streamResetRate: 1e9 });
 server.on('stream', serve);
-server.on('session', (session) => session.on('error', () => {}));
+server.on('session', (session) => {
+  session.on('error', () => {});
+  // As servers do that watch how much comes: 64 KB for all streams together would be the limit.
+  session.setLocalWindowSize(1 << 24);
+});
 server.listen(Number(port), '127.0.0.1');
