@@ -67,18 +67,16 @@ class Http2Channel:
 
     @classmethod
     def of(cls, config: HTTPInferenceClientConfig) -> Http2Channel:
-        """For the gateway of a configuration. Raises ConfigError for certificate files."""
+        """To the host of a configuration, with its TLS and its connect timeout.
+
+        The limits of connections are for those that carry one request at a time. Raises
+        ConfigError when a certificate cannot be used.
+        """
         target = Target.of(config)
         context = config.tls.ssl_context() if target.tls else None
         if context is not None:
             context.set_alpn_protocols(["h2"])
-        return cls(
-            target,
-            context=context,
-            connect_timeout=seconds(config.connect_timeout),
-            idle_timeout=seconds(config.idle_timeout),
-            max_connections=config.max_connections or _MAX_CONNECTIONS,
-        )
+        return cls(target, context=context, connect_timeout=seconds(config.connect_timeout))
 
     async def open(
         self, method: str, *, metadata: Sequence[tuple[str, str]] = (), deadline: float
