@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from batch_gateway import (
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
     InferenceRequest,
+    LimitChanged,
+    Observer,
     TLSConfig,
 )
 from batch_gateway.simulator.config import SimulatorConfig
@@ -36,12 +38,14 @@ def client_of(
     *urls: str,
     initial: int = 40,
     tls: TLSConfig | None = None,
+    observers: Sequence[Observer] = (),
     **more: Any,
 ) -> HTTPInferenceClient:
     metrics = GatewayMetrics(urls, interval=0.03, **more)
     policy = AdaptiveConcurrency(initial=initial, gateway_metrics=metrics)
     return HTTPInferenceClient(
-        HTTPInferenceClientConfig(gateway.url, concurrency=policy, tls=tls or TLSConfig())
+        HTTPInferenceClientConfig(gateway.url, concurrency=policy, tls=tls or TLSConfig()),
+        observers=observers,
     )
 
 
@@ -64,6 +68,21 @@ async def sending(client: HTTPInferenceClient, callers: int) -> AsyncGenerator[N
         assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
 
 
+class Limits(Observer):
+    """Every limit since the client was made."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def limit_changed(self, event: LimitChanged) -> None:
+        self.seen.append(event.limit)
+
+    async def until_one_is(self, low: int, high: int) -> None:
+        async with asyncio.timeout(20):
+            while not any(low <= limit <= high for limit in self.seen):
+                await asyncio.sleep(0.005)
+
+
 async def until_limit(client: HTTPInferenceClient, low: float, high: float) -> None:
     async with asyncio.timeout(20):
         while not low <= (client.concurrency_limit or 0) <= high:
@@ -74,11 +93,11 @@ async def test_ours_come_down_by_their_share_of_those_that_wait() -> None:
     async with (
         SimulatedGateway(_ROOMY) as gateway,
         MetricsServer(vllm_page(running=20, waiting=20)) as server,
-        client_of(gateway, server.url) as client,
+        client_of(gateway, server.url, observers=[limits := Limits()]) as client,
         sending(client, callers=80),
     ):
         # Forty at first; half of all that is there waits, and a tenth may.
-        await until_limit(client, 20, 24)
+        await limits.until_one_is(20, 24)
 
 
 async def test_servers_with_a_page_each_are_counted_together() -> None:
@@ -86,10 +105,10 @@ async def test_servers_with_a_page_each_are_counted_together() -> None:
         SimulatedGateway(_ROOMY) as gateway,
         MetricsServer(vllm_page(running=10, waiting=20)) as first,
         MetricsServer(vllm_page(running=10, waiting=0)) as second,
-        client_of(gateway, first.url, second.url) as client,
+        client_of(gateway, first.url, second.url, observers=[limits := Limits()]) as client,
         sending(client, callers=80),
     ):
-        await until_limit(client, 20, 24)
+        await limits.until_one_is(20, 24)
 
 
 async def test_a_nearly_full_cache_stops_every_raise_until_there_is_room_again() -> None:

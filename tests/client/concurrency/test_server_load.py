@@ -100,6 +100,27 @@ def test_a_guess_about_others_is_not_needed_where_everything_is_seen() -> None:
     assert part.within(20) == 20
 
 
+def test_room_beside_others_may_be_used_without_a_doubt() -> None:
+    story = Story()
+    story.look(90, others=40)
+    advice = story.load.advice(Load(55, 0, servers=1), Standing(50, 50, 9), 3.0)
+    assert 0.85 * advice.most < advice.least < advice.most
+
+
+def test_after_a_deep_cut_half_of_what_was_before_is_regained_in_a_few_looks() -> None:
+    server = ServerLoad()
+    server.advice(Load(10, 0, servers=1), Standing(10, 100, 0), 0.0)
+    cut = server.advice(Load(10, 90, servers=1), Standing(100, 100, 0), 1.0)
+    assert cut.most < 20
+    limit, looks = 5, 0
+    while limit < 50:
+        looks += 1
+        limit = max(limit, round(server.lost(limit).least))
+        assert limit <= 50
+    assert looks < 10
+    assert server.lost(limit).least == 0
+
+
 def test_waits_of_milliseconds_are_nobodys_business() -> None:
     load = ServerLoad()
     looks = [

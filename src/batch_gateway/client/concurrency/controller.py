@@ -394,7 +394,7 @@ class AdaptiveController:
                 self._climbing, self._held = False, []
         if not self._climbing:
             wanted *= 1 + self._side * _DITHER if self._side else _PROBE
-        wanted = min(wanted, self._refusals.allowed(now))
+        wanted = min(max(wanted, self._advice.least), self._refusals.allowed(now))
         self._base = min(self._base, float(self._policy.maximum))
         limit = min(self._policy.maximum, max(self._policy.minimum, round(wanted)))
         self.limit = limit

@@ -100,7 +100,7 @@ class MetricsWatch:
                 _log.warning("gateway metrics: %s", complaint)
         if load is None:
             self._missed += 1
-            self._advise(Advice())
+            self._advise(self._load.lost(self._standing().limit))
             return
         self._looks += 1
         ours = self._standing()

@@ -74,7 +74,8 @@ class WatchedPage:
             expiry.cancel()
             await connection.wait_lost()
         if response.status_code != 200:
-            raise BadResponseError(f"the answer was HTTP {response.status_code}")
+            hint = "; it asks for a token" if response.status_code in (401, 403) else ""
+            raise BadResponseError(f"the answer was HTTP {response.status_code}{hint}")
         return response.body
 
     def _token(self) -> tuple[tuple[str, str], ...]:
