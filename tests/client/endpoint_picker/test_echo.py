@@ -39,6 +39,7 @@ def test_an_echo_may_be_cut_otherwise(pieces: list[bytes], at: list[int]) -> Non
     assert echo.ended
     assert not echo.rewritten
     assert not echo.waits
+    assert echo.awaited == 0
 
 
 @given(bodies, st.lists(st.integers(0, 1000)), st.integers(0, 20))
@@ -121,6 +122,8 @@ def test_no_order_of_events_counts_wrongly(events: list[tuple[str, bytes, bool]]
         else:
             taken += len(echo.take())
         assert echo.buffered >= 0
+        assert echo.awaited >= 0
+        assert not (echo.rewritten and echo.awaited)
         assert not (echo.ended and echo.waits)
     left = echo.buffered
     assert len(echo.take_all()) == left

@@ -308,3 +308,25 @@ async def test_a_reader_that_is_behind_holds_up_the_pod() -> None:
         # What sockets and windows on three connections hold, and then no more.
         for _ in range(50):
             await anext(stream)
+
+
+async def test_a_long_stream_loses_nothing_to_a_picker_that_does_not_hand_it_back() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.question()
+        await talk.choose(pod.endpoint)
+        await talk.send_body(talk.body)
+        await talk.read()
+        await talk.say(response_headers={})
+        while await talk.read():
+            pass
+
+    pod_says = Dictation()
+    pod_says.say(*[event("y" * 40_000)] * 100, DONE, b"")
+    async with (
+        running_pod(pod_says) as pod,
+        scripted_picker(script) as picker,
+        client(picker.url, endpoint_picker=EndpointPickerConfig(echo_timeout=0.2)) as one,
+        asyncio.timeout(LIMIT_S),
+    ):
+        assert len([chunk async for chunk in one.stream(request())]) >= 100
+        await picker.all_ended()

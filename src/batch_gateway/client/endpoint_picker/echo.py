@@ -19,6 +19,7 @@ class Echo:
         ended: everything that there will be has been put out.
         answered: the picker has said something about the body.
         buffered: how many bytes are put out and not taken.
+        awaited: how many are kept because they have not come back.
     """
 
     __slots__ = (
@@ -28,6 +29,7 @@ class Echo:
         "_rewritten",
         "_whole",
         "answered",
+        "awaited",
         "buffered",
         "ended",
     )
@@ -41,6 +43,7 @@ class Echo:
         self._given_up = False
         self.answered = False
         self.buffered = 0
+        self.awaited = 0
         self.ended = False
 
     @property
@@ -66,12 +69,13 @@ class Echo:
             self.ended = last
         elif not self._rewritten:
             self._expected.append(piece)
+            self.awaited += len(piece)
 
     def unchanged(self) -> None:
         """The picker answers a message with nothing: its piece stays as it is."""
         self.answered = True
         if self._expected and not self.ended:
-            self._put(self._expected.popleft())
+            self._put(self._struck_off())
             self._end_if_all()
 
     def replaced(self, piece: bytes) -> None:
@@ -81,7 +85,7 @@ class Echo:
             return
         self._put(piece)
         if self._expected:
-            self._expected.popleft()
+            self._struck_off()
             self._end_if_all()
 
     def streamed(self, piece: bytes, *, last: bool) -> None:
@@ -105,7 +109,7 @@ class Echo:
             return False
         self._given_up = True
         while self._expected:
-            self._put(self._expected.popleft())
+            self._put(self._struck_off())
         self.ended = self._whole
         return True
 
@@ -134,23 +138,26 @@ class Echo:
     def _end_if_all(self) -> None:
         self.ended = self._whole and not self._expected
 
+    def _struck_off(self) -> bytes:
+        piece = self._expected.popleft()
+        self.awaited -= len(piece)
+        return piece
+
     def _match(self, piece: bytes) -> None:
         """Strike off what came back; or find that it is something else."""
-        expected = self._expected
-        while piece:
-            if not expected:
-                self._rewritten = True
+        while piece and self._expected:
+            reported = self._struck_off()
+            if piece.startswith(reported):
+                piece = piece[len(reported) :]
+            elif reported.startswith(piece):
+                rest = reported[len(piece) :]
+                self._expected.appendleft(rest)
+                self.awaited += len(rest)
                 return
-            reported = expected.popleft()
-            if len(reported) > len(piece):
-                if not reported.startswith(piece):
-                    self._rewritten = True
-                    expected.clear()
-                    return
-                expected.appendleft(reported[len(piece) :])
-                return
-            if not piece.startswith(reported):
-                self._rewritten = True
-                expected.clear()
-                return
-            piece = piece[len(reported) :]
+            else:
+                break
+        if piece:
+            # The rest cannot be compared, nor be used in its place.
+            self._rewritten = True
+            self._expected.clear()
+            self.awaited = 0

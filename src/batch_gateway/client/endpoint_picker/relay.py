@@ -28,6 +28,9 @@ _NEVER = float("inf")
 # Past this the pod is not read any more, until half of it has been taken.
 _HIGH_WATER = 64 * 1024
 
+# And so much of an event stream may be at the picker, which echoes each piece as it comes.
+_MOST_AWAITED = 1024 * 1024
+
 PodStream = AbstractAsyncContextManager[tuple[Pod, HTTPStream]]
 
 
@@ -99,7 +102,7 @@ class Relay:
         while True:
             piece = echo.take()
             if piece:
-                if self._room is not None and echo.buffered <= _HIGH_WATER // 2:
+                if echo.buffered <= _HIGH_WATER // 2:
                     _wake(self._room)
                 return piece
             self._raise_failure()
@@ -133,6 +136,9 @@ class Relay:
             while piece:
                 self._set_patience(dialogue.deadline)
                 _wake(self._reader)
+                while self._is_full():
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
                 piece = await upstream.read()
                 size += 0 if self._is_events else len(piece)
                 if size > self._most:
@@ -140,10 +146,12 @@ class Relay:
                         f"the response is larger than max_response_bytes ({self._most} bytes)"
                     )
                 await dialogue.say_body(piece, last=not piece)
-                while echo.buffered > _HIGH_WATER:
-                    self._room = asyncio.get_running_loop().create_future()
-                    await self._room
             self._set_patience(dialogue.deadline)
+
+    def _is_full(self) -> bool:
+        """Whether the pod has to wait: for the reader, or for a picker that is to echo at once."""
+        echo = self._echo
+        return echo.buffered > _HIGH_WATER or (self._is_events and echo.awaited > _MOST_AWAITED)
 
     def _forwarded(self, pump: asyncio.Task[None]) -> None:
         if not pump.cancelled():
@@ -167,6 +175,7 @@ class Relay:
         else:
             self._set_patience(_NEVER)
         _wake(self._reader)
+        _wake(self._room)
 
     def _set_patience(self, since: float) -> None:
         """Until when the picker may keep what it was told; `since` stays if it is set."""
