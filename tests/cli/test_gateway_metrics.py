@@ -50,7 +50,7 @@ def test_metrics_are_used_without_asking_for_auto_as_well(tmp_path: Path) -> Non
         done = batch_gateway(*arguments, "--gateway-metrics", page, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "as many at a time as prove best" in done.stderr
-    assert "metrics   of the gateway read " in done.stderr + done.stdout
+    assert " looks at the gateway's own, " in done.stderr + done.stdout
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
@@ -77,7 +77,7 @@ def test_a_page_that_nobody_serves_is_told_of_and_the_run_goes_on(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(page) == 1
     assert "cannot be read" in done.stderr
-    assert "times there was nothing to read" in done.stderr + done.stdout
+    assert "found nothing to read" in done.stderr + done.stdout
 
 
 def resolve(folder: Path, flags: dict[str, Any], config: str = "") -> RunSettings:

@@ -237,8 +237,8 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
 
 def _looked(found: Sequence[MetricsStatistics]) -> str:
     looks, missed, lowered = (sum(counts) for counts in zip(*found, strict=True))
-    text = f"of the gateway read {looks:,} times, which lowered the pace {lowered:,} times"
-    return text + (f"; {missed:,} times there was nothing to read" if missed else "")
+    text = f"{looks:,} looks at the gateway's own, {lowered:,} of which lowered the pace"
+    return text + (f"; {missed:,} found nothing to read" if missed else "")
 
 
 def _causes(report: RunReport) -> StyledText:
