@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -181,19 +182,16 @@ def _by_custom_id(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _row_of_free_ports(count: int) -> int:
-    """The first of as many ports in a row that nobody listens on."""
-    with contextlib.ExitStack() as bound:
-        while True:
-            first = _bound_port(bound, 0)
+    """The first of as many ports in a row that nobody listens on.
+
+    Below those that outgoing connections get, which could take one between two runs.
+    """
+    while True:
+        first = random.randrange(20_000, 30_000)
+        with contextlib.ExitStack() as bound:
             try:
-                for port in range(first + 1, first + count):
-                    _bound_port(bound, port)
+                for port in range(first, first + count):
+                    bound.enter_context(socket.socket()).bind(("127.0.0.1", port))
             except OSError:
                 continue
             return first
-
-
-def _bound_port(bound: contextlib.ExitStack, port: int) -> int:
-    probe = bound.enter_context(socket.socket())
-    probe.bind(("127.0.0.1", port))
-    return int(probe.getsockname()[1])
