@@ -40,8 +40,6 @@ class Best:
             if once or share > more**_CLEARLY / _AS_GOOD:
                 self.reading = reading
             self._better_once = True
-        elif share >= _AS_GOOD:
-            self.reading = best._replace(at=now)
         elif now - best.at > _MEMORY:
             self.reading = best._replace(
                 at=now, mean_latency=best.mean_latency * _FADE, pace=best.pace * _FADE

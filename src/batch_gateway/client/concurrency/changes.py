@@ -6,7 +6,7 @@ import math
 
 from batch_gateway.client.concurrency.readings import Reading
 
-__all__ = ["Watch", "unexplained"]
+__all__ = ["Watch", "as_quick_as", "outdoes", "quicker_than", "unexplained"]
 
 _SHIFT = 0.12  # logarithmic change between two rounds
 _SLOWER, _FASTER = 0.2, 0.15  # the same within a round, from fewer answers
@@ -29,13 +29,45 @@ def unexplained(before: Reading, after: Reading, tokens: float) -> float:
     return 0.0
 
 
+def as_quick_as(best: Reading, reading: Reading, tokens: float) -> bool:
+    """Whether latency is what it was at the best, with so many fewer in flight.
+
+    An idle server would be as quick with fewer, a saturated one quicker in proportion; halfway
+    between tells a server that recovered from one that lost half of what it could do.
+    """
+    fewer = min(1.0, reading.in_flight / best.in_flight)
+    return reading.latency(tokens) < 1.1 * math.sqrt(fewer) * best.latency(tokens)
+
+
+def quicker_than(best: Reading, reading: Reading, tokens: float) -> bool:
+    """Whether it is better than the best ever was, and so another server."""
+    share = reading.in_flight / best.in_flight
+    latency = reading.latency(tokens) / best.latency(tokens)
+    return latency < max(share / 1.1, 0.9 * math.sqrt(min(1.0, share)))
+
+
+def outdoes(best: Reading, reading: Reading, tokens: float) -> bool:
+    """Whether it brings far more than the best with about as many in flight."""
+    more = abs(math.log(reading.in_flight / best.in_flight))
+    return more < 0.05 and reading.rate(tokens) > 1.15 * best.rate(tokens)
+
+
 class Watch:
     """Looks at answers in small blocks, whenever they were sent, so as to see a change at once."""
 
     def __init__(self, began: float) -> None:
         self._began = began
         self._count = 0
-        self._latency = self._low = self._high = 0.0
+        self._latency = self._expected = self._low = self._high = self._in_flight = 0.0
+
+    @property
+    def slowdown(self) -> float:
+        """Latency as a multiple of that of the reference."""
+        return self._latency / self._expected
+
+    @property
+    def in_flight(self) -> float:
+        return self._in_flight / self._count
 
     def add(
         self, latency: float, tokens: int, in_flight: float, reference: Reading, typical: float
@@ -48,6 +80,8 @@ class Watch:
         grown = in_flight / reference.in_flight
         self._count += 1
         self._latency += weight * latency
+        self._expected += expected
+        self._in_flight += in_flight
         self._low += expected * min(1.0, grown)
         self._high += expected * max(1.0, grown)
 

@@ -5,28 +5,26 @@ from __future__ import annotations
 import math
 
 from batch_gateway.client.concurrency.best import Best
-from batch_gateway.client.concurrency.changes import Watch, unexplained
+from batch_gateway.client.concurrency.changes import Watch, as_quick_as, outdoes, quicker_than
+from batch_gateway.client.concurrency.climbing import Climb
+from batch_gateway.client.concurrency.crowd import Crowd
 from batch_gateway.client.concurrency.events import Ended, Outcome, Started
-from batch_gateway.client.concurrency.first_tokens import FirstTokens
-from batch_gateway.client.concurrency.headroom import Headroom
-from batch_gateway.client.concurrency.knee import elasticity, knee, local_elasticity
+from batch_gateway.client.concurrency.failures import Failures
+from batch_gateway.client.concurrency.holding import Hold
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.concurrency.readings import Reading, Round
 from batch_gateway.client.concurrency.refusals import Refusals
 from batch_gateway.client.concurrency.server_load import Advice
+from batch_gateway.client.concurrency.slump import Slump
+from batch_gateway.client.concurrency.waits import MANY, Waits
 
 __all__ = ["AdaptiveController"]
 
 _SHORTEST_ROUND = 0.1  # seconds; below that, millisecond requests would give a thousand rounds
-_DITHER = 0.04  # rounds alternate this share below and above the limit
-_WINDOW = 12  # rounds that the local regression looks at
-_GAIN = 0.2  # logarithmic step for each unit of elasticity above or below the worthwhile
 _MEMORY = 1000  # answers over which the mean length is taken
-_BURST = 15.0  # seconds; slower for longer is no burst of others but another server
+_FROM_BELOW = 0.85  # after a queue was seen, let it drain and come from there
+_FAR_BELOW = 0.25  # the first raise of a climb from there
 _BEYOND_BEST = 1.25  # no limit is further above the smallest that brought the best throughput
-_GENTLE, _GENTLE_FROM = 0.35, 32  # raises where first tokens show that others may be disturbed
-_PROBE, _ROUNDS_BETWEEN_PROBES = 0.7, 14
-_FAILURES = 10  # in a row: not noise any more
 
 
 class AdaptiveController:
@@ -34,17 +32,11 @@ class AdaptiveController:
     the caller says what time it is, in seconds that never go back.
 
     It measures in rounds. A round ends when enough requests were both sent and answered in it,
-    and gives a `Reading`: how long a typical answer took at so many in flight.
-
-    - Climbing, each round raises the limit by the share that the last raise brought (slow start
-      of TCP, RFC 5681, with the measured gain for its factor), until throughput stops growing.
-    - Holding, rounds alternate a little below and above the limit, which moves to where a raise
-      just pays (`worthwhile`), as BBR probes for bandwidth. Now and then a round at 70 % shows
-      whether it is far past the knee after all.
-    - A sudden change of latency that no change of ours explains ends a round early: slower cuts
-      the limit by as much at once, faster returns to the best known or climbs.
-    - Refusals, waits for first tokens, and the best throughput of late bound the limit; each has
-      a module of its own.
+    and gives a `Reading`: how long a typical answer took at so many in flight. A `Climb` looks
+    for the knee, a `Hold` follows it. A sudden change of latency that no change of ours explains
+    ends a round early: slower cuts the limit by as much at once, faster returns to the best known
+    or climbs. Refusals, failures, waits, others on the server, and the best throughput of late
+    bound the limit; each has a module of its own.
 
     Attributes:
         limit: how many may be under way.
@@ -58,26 +50,22 @@ class AdaptiveController:
         self._area = 0.0
         self.in_flight = 0
         self._base = float(policy.initial)
-        self._climbing = True
-        self._first_gain = 1.0
-        self._side = 1
-        self._below: list[Reading] = []
-        self._held: list[Reading] = []
+        self._climb: Climb | None = Climb(policy.worthwhile, first_gain=1.0)
+        self._hold = Hold(policy.worthwhile)
         self._tokens = 0.0
         self._answers = 0
         self._refusals = Refusals(policy)
+        self._failures = Failures()
         self._round = Round(0.0, 0.0, 0.0, None)
         self._reference: Reading | None = None
         self._watch = Watch(0.0)
         self._best = Best()
-        self._slump_began: float | None = None
-        self._lasting_since: float | None = None
+        self._slumps = Slump()
         self._regained_at = 0.0
-        self._first_tokens = FirstTokens()
-        self._headroom = Headroom()
+        self._held_since = 0.0
+        self._crowd = Crowd()
+        self._waits = Waits()
         self._advice = Advice()
-        self._rounds = 0
-        self._failures = 0
         self.limit = policy.initial
 
     @property
@@ -96,14 +84,14 @@ class AdaptiveController:
         self._pass_time(now)
         self.in_flight -= 1
         if ended.outcome is Outcome.OK:
-            self._failures = 0
+            self._gave_back(self._failures.answered(started.at, now), now)
             if self._refusals.answered(now):
                 self._restart(now)
             self._answered(started, ended, now)
         elif ended.outcome is Outcome.REFUSED:
             self._refused(started, ended, now)
         elif ended.outcome is not Outcome.ABANDONED:
-            self._failed(now)
+            self._failed(started, now)
         self._set_limit(now)
 
     def first_token(self, started: Started, seconds: float, now: float) -> None:
@@ -114,9 +102,9 @@ class AdaptiveController:
         if started.at < self._round.counts_from:
             # Prompts that were sent together wait for each other, not for others.
             return
-        fits = self._first_tokens.learn(seconds, started.rank, self._rate(), now)
+        fits = self._waits.first_token(seconds, started.rank, self._rate(), now)
         if fits is not None:
-            self._headroom.waited(fits, now)
+            self._crowd.waited(fits, now)
             self._set_limit(now)
 
     def advise(self, advice: Advice, now: float) -> None:
@@ -128,26 +116,30 @@ class AdaptiveController:
         self._area += self.in_flight * (now - self._now)
         self._now = now
 
-    # -- refusals --------------------------------------------------------------------------
+    # -- refusals and failures -------------------------------------------------------------
 
     def _refused(self, started: Started, ended: Ended, now: float) -> None:
         self._refusals.refused(started, ended, now, self._rate())
         ceiling = self._refusals.ceiling
         if self._base > ceiling:
             self._base = max(float(self._policy.minimum), ceiling)
-            self._hold(now)
+            self._hold_on(now)
 
     def _rate(self) -> float:
         return self._reference.rate(self._tokens) if self._reference else 1.0
 
-    def _failed(self, now: float) -> None:
-        self._failures += 1
-        if self._failures >= _FAILURES:
-            self._failures = 0
+    def _failed(self, started: Started, now: float) -> None:
+        latency = self._reference.mean_latency if self._reference else 0.0
+        if self._failures.failed(started.at, self._base, latency, now):
             self._base = max(float(self._policy.minimum), self._base / 2)
-            self._hold(now)
+            self._hold_on(now)
 
-    # -- answers ---------------------------------------------------------------------------
+    def _gave_back(self, allowed: float | None, now: float) -> None:
+        if allowed is not None:
+            self._base = max(self._base, allowed)
+            self._start_climb(None, now, first_gain=1.0)
+
+    # -- rounds ----------------------------------------------------------------------------
 
     def _answered(self, started: Started, ended: Ended, now: float) -> None:
         latency = max(1e-6, now - started.at)
@@ -163,18 +155,21 @@ class AdaptiveController:
             self._end_round(now)
 
     def _needed(self) -> int:
-        share = 4 if self._climbing else 2
+        share = 4 if self._climb else 2
         return int(min(64, max(4, self.limit / share)))
 
     def _end_round(self, now: float) -> None:
-        done = self._round
-        reading = done.reading(now)
+        reading = self._round.reading(now)
+        before = self._best.reading
         self._best.learn(reading, self._tokens, now)
-        if self._climbing:
-            self._climb(reading, now)
+        if self._climb:
+            self._go_on_climbing(self._climb, reading)
+        elif before and outdoes(before, reading, self._tokens) and not self._crowd.known(now):
+            self._start_climb(reading, now)
         else:
             self._adjust(reading, now)
         self._reference = reading
+        self._crowd.look(self._best.reading, now)
         self._begin_round(now)
 
     def _begin_round(self, now: float) -> None:
@@ -190,147 +185,149 @@ class AdaptiveController:
     def _restart(self, now: float) -> None:
         self._base = float(self._policy.initial)
         self._best = Best()
-        self._start_climb(None, now)
-        self._first_gain = 1.0
+        self._start_climb(None, now, first_gain=1.0)
 
-    def _start_climb(self, reading: Reading | None, now: float) -> None:
-        self._climbing = True
-        self._below = []
-        self._held = []
-        self._first_gain = 0.5
+    def _start_climb(
+        self,
+        reading: Reading | None,
+        now: float,
+        *,
+        first_gain: float = 0.5,
+        most: float = math.inf,
+    ) -> None:
+        self._climb = Climb(self._policy.worthwhile, first_gain=first_gain, first_most=most)
         if reading is not None:
-            self._climb(reading, now)
+            self._go_on_climbing(self._climb, reading)
         self._begin_round(now)
 
-    def _hold(self, now: float) -> None:
-        self._climbing = False
-        self._held = []
-        self._begin_round(now)
-
-    # -- climbing --------------------------------------------------------------------------
-
-    def _climb(self, reading: Reading, now: float) -> None:
-        gain = self._first_gain
+    def _go_on_climbing(self, climb: Climb, reading: Reading) -> None:
+        told = self._waits.share(reading, self._tokens)
+        waiting = told or 0.0
         best = self._best.reading
-        if best is not None and reading.in_flight > 1.05 * best.in_flight:
-            # More in flight than at the best, and no better.
-            self._base = knee(self._below, reading, self._tokens) if self._below else best.in_flight
-            self._base = min(self._base, _BEYOND_BEST * best.in_flight)
-            self._climbing = False
-            self._held = []
+        step = climb.step(reading, self._base, self._tokens, best=best, waiting=waiting)
+        if told is not None:
+            self._crowd.fitted(reading.in_flight * (1 - told))
+        self._base = step.base
+        if not step.goes_on:
+            self._end_climb()
+            if waiting > MANY or told is None:
+                self._crowd.saturated()
+            if waiting > MANY:
+                self._best.replace(reading.without(waiting))
+                self._base *= _FROM_BELOW
             self._best.correct(reading, self._tokens)
-            return
-        if self._below:
-            gain = 0.5
-            if reading.in_flight > 1.02 * self._below[-1].in_flight:
-                seen = elasticity(self._below[-1], reading, self._tokens)
-                if seen < self._policy.worthwhile + 0.1:
-                    self._base = knee(self._below, reading, self._tokens)
-                    self._climbing = False
-                    self._held = []
-                    self._best.correct(reading, self._tokens)
-                    return
-                gain = min(1.0, max(0.25, seen))
-        if self._first_tokens.known and reading.in_flight > _GENTLE_FROM:
-            gain = min(gain, _GENTLE)
-        # A climb that never ends, because not all permits are used, remembers no more for it.
-        self._below = [*self._below[-1:], reading]
-        # Unused permits are no evidence: grow from what was in flight.
-        reached = min(self._base, 1.25 * reading.in_flight + 1)
-        self._base = max(reached * (1 + gain), reached + 1)
+
+    def _end_climb(self) -> None:
+        if self._climb:
+            self._held_since = self._now
+        self._climb = None
+        self._hold.restart()
+
+    def _hold_on(self, now: float) -> None:
+        self._end_climb()
+        self._begin_round(now)
 
     # -- holding ---------------------------------------------------------------------------
 
     def _adjust(self, reading: Reading, now: float) -> None:
-        held = self._held
-        self._accept_slump(reading, now)
-        if held:
-            shift = unexplained(held[-1], reading, self._tokens)
-            if shift < 0:
-                self._held = [reading]
-                if self._best.reading is reading:
-                    self._start_climb(reading, now)
-                return
-            if shift > 0 and self._side and not self._first_tokens.known:
-                self._base = max(1.0, self._base * math.exp(-shift))
-                self._held = []
-                return
-        if self._side == 0:
-            self._side = 1
-            if self._probed(held[-1] if held else None, reading, now):
-                return
-        else:
-            self._side = -self._side
+        best = self._best.reading
+        if best and self._slumps.has_lasted(best, reading, self._tokens, now):
+            self._best.replace(reading)
+        crowded = self._crowd.known(now)
+        if self._queued(reading, crowded, now) or self._shifted(reading, crowded, now):
+            return
+        hold = self._hold
+        if not hold.probes:
+            hold.turn()
+        elif hold.probed(reading, self._tokens):
+            self._base = max(1.0, reading.in_flight)
+            return
+        elif hold.doubts:
+            return
         if self._may_regain(reading, now):
             self._regained_at = now
-            self._start_climb(reading, now)
+            self._base = max(self._base, self._best_fit(now))
+            hold.begin_with(reading)
             return
-        held.append(reading)
-        self._rounds += 1
+        self._follow(reading, crowded, now)
+
+    def _queued(self, reading: Reading, crowded: bool, now: float) -> bool:
+        """Come down by those that only waited, if they were many."""
+        told = self._waits.share(reading, self._tokens)
+        if told is not None:
+            self._crowd.fitted(reading.in_flight * (1 - told))
+        # A burst looks like a queue for a moment; room for it is left already.
+        waiting = self._waits.lasting() if crowded else told or 0.0
+        if waiting <= MANY:
+            return False
+        self._waits.restart()
+        found = reading.without(waiting)
+        self._best.replace(found)
+        self._crowd.saturated()
+        self._crowd.only(found.in_flight, now)
+        self._base = min(self._base, found.in_flight)
+        self._hold.restart()
+        return True
+
+    def _shifted(self, reading: Reading, crowded: bool, now: float) -> bool:
+        """Go by a change since the last round that nothing of ours explains."""
+        shift = self._hold.shift(reading, self._tokens)
+        if shift < 0:
+            self._hold.begin_with(reading)
+            if self._best.reading is reading and not crowded:
+                self._start_climb(reading, now, first_gain=math.exp(-shift) - 1)
+            return True
+        if shift > 0 and not self._hold.probes and not self._waits.seen:
+            if not crowded:
+                self._base = max(1.0, self._base * math.exp(-shift))
+            self._hold.restart()
+            return True
+        return False
+
+    def _follow(self, reading: Reading, crowded: bool, now: float) -> None:
+        """Towards where a raise just pays."""
+        hold = self._hold
         room = min(self._cap(now), self._refusals.ceiling)
-        if self._rounds >= _ROUNDS_BETWEEN_PROBES and self._base < 0.95 * room:
-            held[:-1] = []
-            self._rounds = self._side = 0
-        if len(held) < 3:
+        factor = hold.factor(reading, self._tokens, may_probe=self._base < 0.95 * room)
+        self._base = max(1.0, self._base * factor)
+        if hold.far_below and self._base < 0.8 * room and not crowded:
+            self._start_climb(reading, now, first_gain=_FAR_BELOW)
             return
-        del held[:-_WINDOW]
-        seen = local_elasticity(held, self._tokens, self._policy.worthwhile)
-        worth = seen.value - self._policy.worthwhile
-        sure = math.copysign(max(0.0, abs(worth) - 0.5 * seen.error), worth)
-        step = max(-0.06, min(0.08, _GAIN * sure))
-        self._base = max(1.0, self._base * math.exp(step))
         best = self._best.reading
         if best is not None:
             self._base = min(self._base, max(_BEYOND_BEST * best.in_flight, best.in_flight + 1))
 
-    def _burst_seconds(self, reading: Reading) -> float:
-        return max(_BURST, 3 * reading.mean_latency)
-
-    def _accept_slump(self, reading: Reading, now: float) -> None:
-        """What lasts is no burst: the best of before is not to be had any more."""
-        began, best = self._slump_began, self._best.reading
-        if began is None or best is None or now - began < self._burst_seconds(reading):
-            return
-        self._slump_began = None
-        share = min(1.0, reading.in_flight / best.in_flight)
-        if reading.rate(self._tokens) < 0.9 * share * best.rate(self._tokens):
-            self._lasting_since = began
-            self._best.replace(reading)
-
     def _may_regain(self, reading: Reading, now: float) -> bool:
         """Whether far less is sent than once went well, with answers no slower than then."""
         best = self._best.reading
-        if best is None or now - self._regained_at < max(5.0, 3 * best.mean_latency):
+        since = max(self._regained_at, self._held_since)
+        if best is None or now - since < max(5.0, 4 * best.mean_latency):
             return False
-        room = min(best.in_flight, self._cap(now), self._refusals.ceiling)
-        if self._base > 0.9 * room:
+        if self._base > 0.9 * self._best_fit(now):
             return False
-        return reading.latency(self._tokens) < 1.1 * best.latency(self._tokens)
+        return as_quick_as(best, reading, self._tokens)
 
-    def _probed(self, full: Reading | None, probe: Reading, now: float) -> bool:
-        """After a round at much less: whether the limit was far past the knee."""
-        if full is None or probe.in_flight > 0.95 * full.in_flight:
-            return False
-        seen = elasticity(probe, full, self._tokens)
-        if seen > 0.5 * self._policy.worthwhile:
-            return False
-        # As many answers with fewer in flight: go on down until it costs something.
-        self._base = max(1.0, probe.in_flight)
-        self._held = [probe]
-        self._side = 0
-        return True
+    def _best_fit(self, now: float) -> float:
+        best = self._best.reading
+        room = min(self._cap(now), self._refusals.ceiling)
+        return min(best.in_flight, room) if best else room
 
     # -- sudden changes --------------------------------------------------------------------
 
     def _watch_for_changes(self, latency: float, tokens: int, in_flight: float, now: float) -> None:
         reference = self._reference
-        if reference is None or self._climbing:
+        if reference is None or self._climb:
             return
-        self._watch.add(latency, tokens, in_flight, reference, self._tokens)
+        watch = self._watch
+        watch.add(latency, tokens, in_flight, reference, self._tokens)
         shortest = max(_SHORTEST_ROUND, 0.2 * reference.mean_latency)
-        shift = self._watch.verdict(self.limit, shortest, now)
+        shift = watch.verdict(self.limit, shortest, now)
         if shift is None:
             return
+        if now - self._held_since > 1.5 * reference.mean_latency:
+            found = watch.slowdown * reference.latency(self._tokens)
+            self._crowd.block(found, watch.in_flight, now)
+            self._crowd.look(self._best.reading, now)
         self._watch = Watch(now)
         if shift:
             self._sudden(shift, in_flight, now)
@@ -343,36 +340,41 @@ class AdaptiveController:
             in_flight=in_flight,
             mean_latency=self._reference.mean_latency * factor,
             pace=self._reference.pace * factor,
+            wait=0.0,
+            wait_error=math.inf,
         )
         if shift > 0:
             self._slump(shift, now)
         elif not self._recovered(now):
-            self._start_climb(self._reference, now)
+            self._start_climb(self._reference, now, first_gain=1 / factor - 1)
 
     def _slump(self, shift: float, now: float) -> None:
         """It became slower by itself: send less at once."""
-        if self._slump_began is None:
-            self._slump_began = now
-        if self._first_tokens.known:
-            # Then a queue is seen as such; a slower pace alone is no reason to send less.
+        self._slumps.begins(now)
+        if self._waits.seen or self._crowd.known(now):
+            # A queue is seen as such, or room is left free already; a slower pace alone is no
+            # reason to send less.
             return
         self._base = max(float(self._policy.minimum), self._base * math.exp(-shift))
-        self._hold(now)
+        self._hold_on(now)
 
     def _recovered(self, now: float) -> bool:
         """Whether it only became what it was; then the limit is, too."""
         best, reference = self._best.reading, self._reference
         assert reference is not None  # noqa: S101 - set by the caller
-        self._slump_began = None
-        if self._lasting_since is not None:
-            self._headroom.forget()
-            self._lasting_since = None
-        if best is None or reference.rate(self._tokens) > 1.1 * best.rate(self._tokens):
+        slow = best and not as_quick_as(best, reference, self._tokens)
+        if self._slumps.under_way and slow:
+            return True
+        if self._slumps.is_over():
+            self._crowd.forget()
+        if best is None or quicker_than(best, reference, self._tokens):
             self._best.replace(reference)
-            self._headroom.forget()
-            return False
-        self._base = max(self._base, best.in_flight)
-        self._hold(now)
+            if not self._crowd.known(now):
+                self._crowd.forget()
+                return False
+        best = self._best.reading
+        self._base = max(self._base, best.in_flight if best else 1.0)
+        self._hold_on(now)
         return True
 
     # -- the limit -------------------------------------------------------------------------
@@ -383,18 +385,16 @@ class AdaptiveController:
         return self._reference.in_flight if self._reference else float(self._policy.initial)
 
     def _cap(self, now: float) -> float:
-        return self._advice.within(self._headroom.cap(self._used, now))
+        """What others on the server leave."""
+        return self._advice.within(self._crowd.cap(self._used, now))
 
     def _set_limit(self, now: float) -> None:
-        wanted = self._base
         cap = self._cap(now)
-        if wanted > cap:
-            self._base = wanted = cap
-            if self._climbing:
-                self._climbing, self._held = False, []
-        if not self._climbing:
-            wanted *= 1 + self._side * _DITHER if self._side else _PROBE
+        if self._base > cap:
+            self._base = cap
+            if self._climb:
+                self._end_climb()
+        wanted = self._base if self._climb else self._hold.wanted(self._base)
         wanted = min(max(wanted, self._advice.least), self._refusals.allowed(now))
         self._base = min(self._base, float(self._policy.maximum))
-        limit = min(self._policy.maximum, max(self._policy.minimum, round(wanted)))
-        self.limit = limit
+        self.limit = min(self._policy.maximum, max(self._policy.minimum, round(wanted)))

@@ -12,6 +12,7 @@ _RISES = 0.01
 _FEW = 0.08
 _MARGIN = 1.25
 _FULL = 0.95
+_MOST = 0.9  # of those in flight may seem to wait
 
 
 class FirstTokens:
@@ -24,6 +25,8 @@ class FirstTokens:
         self._seconds = 0.0
         self._rank = 0
         self._began = 0.0
+        self._round_count = 0
+        self._round_seconds = 0.0
 
     @property
     def known(self) -> bool:
@@ -36,6 +39,8 @@ class FirstTokens:
         `rank` is how many were in flight when the request was sent, `rate` answers a second; by
         Little's law rate * wait of them had no place.
         """
+        self._round_count += 1
+        self._round_seconds += seconds
         self._count += 1
         self._seconds += seconds
         self._rank += rank
@@ -53,3 +58,12 @@ class FirstTokens:
         risen = mean > _RISE * self.baseline and waiting > max(2.0, _FEW * rank_mean)
         self.baseline += _RISES * (min(mean, _RISE * self.baseline) - self.baseline)
         return _FULL * max(rank_mean / 2, rank_mean - _MARGIN * waiting) if risen else None
+
+    def share(self, rate: float, in_flight: float) -> float:
+        """The share of those in flight that waited, on the mean since the last call."""
+        count, seconds = self._round_count, self._round_seconds
+        self._round_count, self._round_seconds = 0, 0.0
+        if self.baseline is None or count < _FEWEST:
+            return 0.0
+        longer = seconds / count - self.baseline
+        return min(_MOST, max(0.0, longer) * rate / in_flight)

@@ -9,6 +9,7 @@ __all__ = ["Reading", "Round"]
 
 # As if lengths differed by a tenth of their mean where they do not.
 _BALLAST = 0.01
+_LEAST_SPREAD = 0.01
 
 
 class Reading(NamedTuple):
@@ -21,6 +22,8 @@ class Reading(NamedTuple):
         mean_tokens: output tokens of an answer.
         pace: seconds that one more token takes.
         error: standard error of the latency, as a share of it.
+        wait: seconds that do not grow with the length of an answer; 0 where that is not known.
+        wait_error: its standard error in seconds; infinity where lengths hardly differ.
     """
 
     at: float
@@ -29,6 +32,8 @@ class Reading(NamedTuple):
     mean_tokens: float
     pace: float
     error: float
+    wait: float = 0.0
+    wait_error: float = math.inf
 
     def latency(self, tokens: float) -> float:
         """Seconds that an answer of so many tokens takes.
@@ -42,6 +47,15 @@ class Reading(NamedTuple):
     def rate(self, tokens: float) -> float:
         """Answers of such a length a second, by Little's law (1961)."""
         return self.in_flight / self.latency(tokens)
+
+    def without(self, waiting: float) -> Reading:
+        """What it would have been without the share that only waited: as many answers, sooner."""
+        share = 1 - waiting
+        return self._replace(
+            in_flight=self.in_flight * share,
+            mean_latency=self.mean_latency * share,
+            pace=self.pace * share,
+        )
 
 
 class Round:
@@ -98,7 +112,17 @@ class Round:
         spread = self.ll / self.weight - latency * latency
         residual = max(0.0, spread - 2 * pace * covariance + pace * pace * variance)
         error = math.sqrt(residual / self.count) / latency
-        return Reading(now, self.nn / self.weight, latency, tokens, pace, error)
+        wait, wait_error = _wait(latency, tokens, covariance, variance, residual / self.count)
+        return Reading(now, self.nn / self.weight, latency, tokens, pace, error, wait, wait_error)
+
+
+def _wait(
+    latency: float, tokens: float, covariance: float, variance: float, noise: float
+) -> tuple[float, float]:
+    """The latency of an answer of no tokens, by regression, and its standard error."""
+    if variance <= _LEAST_SPREAD * tokens * tokens or tokens <= 0:
+        return 0.0, math.inf
+    return latency - tokens * covariance / variance, tokens * math.sqrt(noise / variance)
 
 
 def _pace(

@@ -1,0 +1,73 @@
+"""From a small limit to where throughput stops growing, without being told how far that is."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from batch_gateway.client.concurrency.hidden_waits import MANY
+from batch_gateway.client.concurrency.knee import elasticity, knee
+from batch_gateway.client.concurrency.readings import Reading
+
+__all__ = ["Climb", "Step"]
+
+_MORE = 0.1  # elasticity above the worthwhile that a doubling must show
+_LEAST_GAIN, _AGAIN_GAIN = 0.25, 0.5
+_BEYOND_BEST = 1.25
+_SHORTEST_STRIDE = 0.15  # what is less shows nothing but noise
+
+
+class Step(NamedTuple):
+    """The next limit, and whether the climb goes on after it."""
+
+    base: float
+    goes_on: bool
+
+
+class Climb:
+    """Raises the limit round by round by the share that the last raise brought: slow start of
+    TCP (RFC 5681) with the measured gain for its factor."""
+
+    def __init__(
+        self, worthwhile: float, *, first_gain: float, first_most: float = math.inf
+    ) -> None:
+        self._worthwhile = worthwhile
+        self._gain = first_gain
+        self._first_most = first_most
+        self._most_gain = 1.0
+        self._below: list[Reading] = []
+
+    def step(
+        self,
+        reading: Reading,
+        base: float,
+        tokens: float,
+        *,
+        best: Reading | None,
+        waiting: float,
+    ) -> Step:
+        """After a round at `base`, of which a share `waiting` had no place on the server."""
+        below = self._below
+        if waiting > MANY:
+            return Step(reading.in_flight * (1 - waiting), False)
+        if best is not None and reading.in_flight > 1.05 * best.in_flight:
+            # More in flight than at the best, and no better.
+            found = knee(below, reading, tokens) if below else best.in_flight
+            return Step(min(found, _BEYOND_BEST * best.in_flight), False)
+        gain = self._gain
+        if below:
+            gain = _AGAIN_GAIN
+            if reading.in_flight > 1.05 * below[-1].in_flight:
+                seen = elasticity(below[-1], reading, tokens)
+                if seen < self._worthwhile + _MORE:
+                    return Step(knee(below, reading, tokens), False)
+                gain = min(self._most_gain, max(_LEAST_GAIN, seen))
+                # Nearer the knee a raise pays less; where it seems to pay more, that is noise.
+                self._most_gain = max(_AGAIN_GAIN, gain)
+        gain = max(_SHORTEST_STRIDE, gain * min(1.0, 2 * (1 - waiting / MANY)))
+        # A climb that never ends, because not all permits are used, remembers no more for it.
+        self._below = [*below[-1:], reading]
+        # Unused permits are no evidence: grow from what was in flight.
+        reached = min(base, 1.25 * reading.in_flight + 1)
+        most, self._first_most = self._first_most, math.inf
+        return Step(min(most, max(reached * (1 + gain), reached + 1)), True)
