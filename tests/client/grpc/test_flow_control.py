@@ -177,6 +177,30 @@ async def test_the_sizes_of_frames_follow_the_settings(bench: Bench) -> None:
     assert max(sizes) == 2**15
 
 
+async def test_while_the_server_does_not_read_a_call_begins_all_the_same(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer, window=2**24)
+        await conversation.send(window_update(0, 2**24))
+        first = await conversation.request()
+        peer.transport.pause_reading()
+        await peer.signal.wait()
+        peer.transport.resume_reading()
+        await conversation.answer(first, b"1")
+        await conversation.answer_all()
+
+    server, channel = await bench.raw(script)
+    large = await channel.open("/s/M", deadline=soon())
+    sending = asyncio.create_task(large.send(b"x" * 16_000_000))
+    for _ in range(3):
+        call = await channel.open("/s/M", deadline=soon())
+    assert (channel.statistics().connections, channel.statistics().calls) == (1, 4)
+    assert not sending.done()
+    server.peers[0].signal.set()
+    await sending
+    assert await call.receive() == b"7"
+    large.cancel()
+
+
 async def test_a_sender_that_may_not_send_is_freed_by_the_deadline(bench: Bench) -> None:
     async def script(peer: Peer) -> None:
         await Conversation.begin(peer, window=0)

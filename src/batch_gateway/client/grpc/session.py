@@ -122,7 +122,7 @@ class Session:
     @property
     def room(self) -> int:
         """How many streams may be opened now."""
-        if self.draining or self.congested or not self.ready:
+        if self.draining or not self.ready:
             return 0
         return self._max_streams - len(self.streams)
 
@@ -167,7 +167,6 @@ class Session:
     def relieved(self) -> None:
         """What had piled up is written."""
         self.congested = False
-        self.changed = True
         self._unread_answers = 0
         self._send_held_back()
 
