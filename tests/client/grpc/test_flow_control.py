@@ -191,13 +191,12 @@ async def test_while_the_server_does_not_read_a_call_begins_all_the_same(bench: 
     server, channel = await bench.raw(script)
     large = await channel.open("/s/M", deadline=soon())
     sending = asyncio.create_task(large.send(b"x" * 16_000_000))
-    for _ in range(3):
-        call = await channel.open("/s/M", deadline=soon())
+    calls = [await channel.open("/s/M", deadline=soon()) for _ in range(3)]
     assert (channel.statistics().connections, channel.statistics().calls) == (1, 4)
     assert not sending.done()
     server.peers[0].signal.set()
     await sending
-    assert await call.receive() == b"7"
+    assert await calls[-1].receive() == b"7"
     large.cancel()
 
 
