@@ -214,6 +214,38 @@ async def test_a_probe_that_succeeds_closes_it() -> None:
     assert states == [BreakerState.OPEN, BreakerState.CLOSED]
 
 
+class InFlight:
+    """Each attempt ends as the test says."""
+
+    def __init__(self) -> None:
+        self.ends: list[asyncio.Future[InferenceResponse]] = []
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        self.ends.append(asyncio.get_running_loop().create_future())
+        return await self.ends[-1]
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_each_change_is_told_once_however_many_requests_bring_it_about() -> None:
+    gateway, states = InFlight(), list[BreakerState]()
+    transport = CircuitBreakerTransport(gateway, POLICY, ManualClock(0), states.append)
+    sending = asyncio.gather(
+        *(transport.send(request()) for _ in range(10)), return_exceptions=True
+    )
+    await asyncio.sleep(0)
+    for end in gateway.ends[:-1]:
+        end.set_exception(REFUSED)
+    await asyncio.sleep(0)
+    assert states == [BreakerState.OPEN]
+    # Sent before the outage, answered during it.
+    gateway.ends[-1].set_result(InferenceResponse(request_id="r", status_code=200, body=b"{}"))
+    await sending
+    assert states == [BreakerState.OPEN, BreakerState.CLOSED]
+    assert transport.state is BreakerState.CLOSED
+
+
 @pytest.mark.parametrize(
     "error", [RateLimitError("429", status_code=429), AuthenticationError("401", status_code=401)]
 )

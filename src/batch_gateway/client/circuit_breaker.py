@@ -241,6 +241,7 @@ class CircuitBreakerTransport:
         self._clock = clock
         self._on_change = on_change
         self._breaker = CircuitBreaker(policy)
+        self._told = self._breaker.state
         self._last_error: InferenceError | None = None
         # Held by whoever waits for the next probe and sends it; the others queue up behind, in
         # order of arrival, and a cancelled one leaves its place to the next.
@@ -254,15 +255,22 @@ class CircuitBreakerTransport:
         while True:
             wait = self._breaker.wait(self._clock.monotonic())
             if wait is None:
-                response = await self._attempt(request, probe=False)
-            elif self._policy.when_open == "wait":
-                response = await self._in_turn(request)
+                try:
+                    response = await self._inner.send(request)
+                except InferenceError as error:
+                    if not self._failed(error, probe=False):
+                        raise
+                    continue
+                self._succeeded()
+                return response
+            if self._policy.when_open == "wait":
+                probed = await self._in_turn(request)
             elif wait > 0:
                 raise self._open_error(request, retry_after=None if isinf(wait) else wait)
             else:
-                response = await self._attempt(request, probe=True)
-            if response is not None:
-                return response
+                probed = await self._probe(request)
+            if probed is not None:
+                return probed
 
     async def _in_turn(self, request: PreparedRequest) -> InferenceResponse | None:
         """Wait for the gateway to come back, or for the turn to probe it."""
@@ -291,31 +299,40 @@ class CircuitBreakerTransport:
         # A request that was sent before the outage may have been answered meanwhile.
         if self._breaker.wait(self._clock.monotonic()) is None:
             return None
-        return await self._attempt(request, probe=True)
+        return await self._probe(request)
 
-    async def _attempt(self, request: PreparedRequest, *, probe: bool) -> InferenceResponse | None:
-        """One sending. None when it failed, the breaker is open and requests are to wait."""
-        before = self._breaker.state
-        if probe:
-            self._breaker.begin_probe()
+    async def _probe(self, request: PreparedRequest) -> InferenceResponse | None:
+        """None when it failed and requests are to wait."""
+        self._breaker.begin_probe()
         try:
             response = await self._inner.send(request)
         except InferenceError as error:
-            self._note(error, probe=probe)
-            held = self._policy.when_open == "wait" and is_outage(error)
-            if held and self._breaker.state is not BreakerState.CLOSED:
+            if self._failed(error, probe=True):
                 return None
             raise
         except BaseException:
-            if probe:
-                self._breaker.abandoned()
+            self._breaker.abandoned()
             raise
-        else:
-            self._breaker.succeeded(self._clock.monotonic())
-            return response
-        finally:
-            if self._on_change is not None and self._breaker.state is not before:
-                self._on_change(self._breaker.state)
+        self._succeeded()
+        return response
+
+    def _succeeded(self) -> None:
+        self._breaker.succeeded(self._clock.monotonic())
+        self._tell()
+
+    def _failed(self, error: InferenceError, *, probe: bool) -> bool:
+        """Whether the breaker is open and the request is to wait for another turn."""
+        self._note(error, probe=probe)
+        self._tell()
+        held = self._policy.when_open == "wait" and is_outage(error)
+        return held and self._breaker.state is not BreakerState.CLOSED
+
+    def _tell(self) -> None:
+        state = self._breaker.state
+        if state is not self._told:
+            self._told = state
+            if self._on_change is not None:
+                self._on_change(state)
 
     def _note(self, error: InferenceError, *, probe: bool) -> None:
         now = self._clock.monotonic()

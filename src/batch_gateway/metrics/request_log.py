@@ -81,7 +81,9 @@ class RequestLog(Observer):
         )
 
     def cache_looked_up(self, event: CacheLookedUp) -> None:
-        self._log(logging.DEBUG, "cache looked up", gateway=event.gateway, result=event.result)
+        # For every request, and seldom wanted.
+        if self._logger.isEnabledFor(logging.DEBUG):
+            self._log(logging.DEBUG, "cache looked up", gateway=event.gateway, result=event.result)
 
     def coalesced(self, event: Coalesced) -> None:
         self._log(logging.DEBUG, "requests coalesced", gateway=event.gateway, size=event.size)

@@ -67,7 +67,7 @@ class CacheTransport:
         self._clock = clock
         self._namespace = namespace if config.namespace is None else config.namespace
         self._headers = tuple(headers)
-        self._on_look_up = on_look_up
+        self._on_look_up = on_look_up or _tell_nobody
         # Who is being sent; None as long as nobody else waits for it.
         self._flights: dict[bytes, _Flight | None] = {}
         self._thread: StoreThread | None = None
@@ -127,9 +127,9 @@ class CacheTransport:
             else:
                 kept = await self._look_up_within(remaining, key)
         if kept is None:
-            self._tell("miss")
+            self._on_look_up("miss")
             return None
-        self._tell("hit")
+        self._on_look_up("hit")
         return self._answer(request, kept.body, kept.content_type)
 
     async def _look_up_within(self, limit: float, key: bytes) -> StoredAnswer | None:
@@ -163,7 +163,7 @@ class CacheTransport:
             raise
         if left is None:
             return await self._lead(key, request, inherited=True)
-        self._tell("joined")
+        self._on_look_up("joined")
         if isinstance(left, InferenceError):
             raise left.copy_for(request.request_id, attempts=0)
         return self._answer(request, left.body, _content_type(left), left.status_code)
@@ -205,10 +205,6 @@ class CacheTransport:
             request_id=request.request_id,
         )
 
-    def _tell(self, result: Literal["hit", "miss", "joined"]) -> None:
-        if self._on_look_up is not None:
-            self._on_look_up(result)
-
     async def aclose(self) -> None:
         """Close what is inside, and have what was answered written to disk."""
         try:
@@ -218,6 +214,10 @@ class CacheTransport:
             if self._thread is not None:
                 thread, self._thread = self._thread, None
                 await thread.close()
+
+
+def _tell_nobody(result: str) -> None:
+    pass
 
 
 def _content_type(response: InferenceResponse) -> str:
