@@ -76,7 +76,7 @@ class Dialogue:
         self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
-        self._task: asyncio.Task[object] = task
+        self._task: asyncio.Task[object] | None = task
         self._cancelling = task.cancelling()
         self._inside = False
         self._interrupted = False
@@ -102,11 +102,12 @@ class Dialogue:
         traceback: TracebackType | None,
     ) -> None:
         self._inside = False
-        if not self._interrupted:
+        task = self._task
+        if not self._interrupted or task is None:
             return
         self._interrupted = False
         # Another cancellation, of the whole task, wins over ours.
-        if self._task.uncancel() <= self._cancelling and (
+        if task.uncancel() <= self._cancelling and (
             kind is None or issubclass(kind, asyncio.CancelledError)
         ):
             raise Interrupted from error
@@ -207,6 +208,9 @@ class Dialogue:
         Until then a picker to which one was `polite` may end it in good order.
         """
         self._on_event = None
+        # An error that is raised holds on to its frames, and they to this object and the bodies
+        # in it: without these in the circle all of it goes at once.
+        self._task = self.failure = None
         if self.conversation.over or not self.polite:
             self._close()
         else:
@@ -292,7 +296,7 @@ class Dialogue:
 
     def _interrupt(self) -> None:
         # The task itself, where it is running, looks before it waits.
-        if self._task is not asyncio.current_task():
+        if self._task is not None and self._task is not asyncio.current_task():
             self._interrupted = True
             self._task.cancel()
 

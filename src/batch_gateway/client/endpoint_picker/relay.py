@@ -118,6 +118,8 @@ class Relay:
                 pump.cancel()
             await asyncio.wait([pump])
         self._dialogue.polite = self._echo.ended and self._echo.reported_all
+        # As in `Dialogue.leave`: these would close a circle with the frames of an error.
+        self._pump = self._failure = None
 
     # --- the task ---
 
