@@ -57,7 +57,7 @@ class Crowd:
         if not self.known(now):
             self._fits = None
         elif self._fits is None and best is not None:
-            self._fits = max(best.in_flight, *self._fitted)
+            self._fits = max(best.in_flight, *self._fitted, 0.0)
 
     def forget(self) -> None:
         """The server is another one now."""
