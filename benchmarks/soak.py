@@ -145,6 +145,7 @@ class Soak:
         config = HTTPInferenceClientConfig(
             self.url,
             timeout=5.0,
+            idle_timeout=5.0,
             # Bodies that never end are one of the faults; they should not be all there is.
             max_response_bytes=256 * 1024,
             max_idle_connections=course.in_flight,
