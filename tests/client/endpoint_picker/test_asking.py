@@ -247,6 +247,24 @@ async def test_a_picker_that_never_hands_back_is_waited_for_only_so_long() -> No
             await picker.all_ended()
 
 
+async def test_a_picker_that_does_not_listen_is_told_a_long_answer_only_so_long() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.question()
+        await talk.choose(pod.endpoint)
+        await talk.send_body(talk.body)
+        await asyncio.Event().wait()
+
+    body = b'{"answer":"%s"}' % (b"z" * 5_000_000)
+    settings = EndpointPickerConfig(echo_timeout=0.1)
+    async with (
+        running_pod(whole(body)) as pod,
+        scripted_picker(script) as picker,
+        client(picker.url, endpoint_picker=settings) as one,
+    ):
+        assert (await one.generate(request())).body == body
+        await picker.all_ended()
+
+
 async def test_a_picker_that_is_lost_while_a_pod_answers_does_not_lose_the_answer() -> None:
     async def script(talk: Talk) -> None:
         await talk.question()

@@ -310,15 +310,20 @@ async def test_a_reader_that_is_behind_holds_up_the_pod() -> None:
             await anext(stream)
 
 
-async def test_a_long_stream_loses_nothing_to_a_picker_that_does_not_hand_it_back() -> None:
+@pytest.mark.parametrize("listens", [True, False], ids=["listening", "deaf"])
+async def test_a_long_stream_loses_nothing_to_a_picker_that_does_not_hand_it_back(
+    listens: bool,
+) -> None:
     async def script(talk: Talk) -> None:
         await talk.question()
         await talk.choose(pod.endpoint)
         await talk.send_body(talk.body)
         await talk.read()
         await talk.say(response_headers={})
-        while await talk.read():
+        while listens and await talk.read():
             pass
+        if not listens:
+            await asyncio.Event().wait()
 
     pod_says = Dictation()
     pod_says.say(*[event("y" * 40_000)] * 100, DONE, b"")

@@ -75,6 +75,7 @@ class Relay:
         self._most = most
         self._head: tuple[int, Headers] | None = None
         self._is_events = False
+        self._telling = False
         self._failure: InferenceError | None = None
         self._pump: asyncio.Task[None] | None = None
         self._reader: asyncio.Future[None] | None = None
@@ -132,11 +133,11 @@ class Relay:
             if self._gone:
                 echo.give_up()
             head = response_head(upstream.status_code, upstream.headers.raw, served_by.served)
-            await dialogue.say(head)
             self._head = (upstream.status_code, upstream.headers)
+            self._set_patience(dialogue.deadline)
+            await dialogue.say(head)
             size, piece = 0, b"first"
             while piece:
-                self._set_patience(dialogue.deadline)
                 _wake(self._reader)
                 while self._is_full():
                     self._room = asyncio.get_running_loop().create_future()
@@ -147,8 +148,11 @@ class Relay:
                     raise BadResponseError(
                         f"the response is larger than max_response_bytes ({self._most} bytes)"
                     )
+                self._telling = True
+                self._set_patience(dialogue.deadline)
                 await dialogue.say_body(piece, last=not piece)
-            self._set_patience(dialogue.deadline)
+                self._telling = False
+                self._set_patience(dialogue.deadline)
 
     def _is_full(self) -> bool:
         """Whether the pod has to wait: for the reader, or for a picker that is to echo at once."""
@@ -180,10 +184,11 @@ class Relay:
         _wake(self._room)
 
     def _set_patience(self, since: float) -> None:
-        """Until when the picker may keep what it was told; `since` stays if it is set."""
+        """Until when the picker may keep what it was told, or not listen; `since` stays if set."""
         echo = self._echo
         owes_body = echo.waits and (self._is_events or echo.reported_all)
-        if self._gone or self._head is None or (self._conversation.head_echoed and not owes_body):
+        owes = self._telling or owes_body or not self._conversation.head_echoed
+        if self._gone or self._head is None or not owes:
             self._dialogue.deadline = _NEVER
         elif since == _NEVER:
             self._arm(self._dialogue, time.monotonic() + self._patience)
