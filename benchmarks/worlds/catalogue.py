@@ -1,4 +1,4 @@
-"""The nine worlds and their aims."""
+"""The worlds and their aims."""
 
 from __future__ import annotations
 
@@ -141,6 +141,27 @@ _ALL = (
         duration=600,
         errors=0.01,
         aims=Aims(goodput=0.95),
+        oracle=(64, 128, 192, 230, 256, 270, 300, 400),
+    ),
+    World(
+        name="outage",
+        title="ten seconds in which everything is cut off and nobody answers, 1 % random errors",
+        capacity=GPU,
+        changes=tuple(
+            change
+            for minute in (1, 3)
+            for change in (
+                Change(60.0 * minute, None, resets=True),
+                Change(60.0 * minute + 10, GPU),
+            )
+        ),
+        lengths=ANSWERS,
+        duration=300,
+        errors=0.01,
+        # `run` waits out an outage with its circuit breaker; here more retries stand for that.
+        retry=RetryPolicy(max_retries=12),
+        window=2_000,
+        aims=Aims(goodput=0.90, lost=0, settle=10),
         oracle=(64, 128, 192, 230, 256, 270, 300, 400),
     ),
 )

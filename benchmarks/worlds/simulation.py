@@ -24,7 +24,7 @@ from batch_gateway.simulator.batching import Admission, ContinuousBatch, EventKi
 from batch_gateway.simulator.capacity import Capacity
 from benchmarks.worlds.policies import Policy
 from benchmarks.worlds.record import Record
-from benchmarks.worlds.world import World
+from benchmarks.worlds.world import Change, World
 
 __all__ = ["Simulation", "simulate"]
 
@@ -55,6 +55,7 @@ class Simulation:
         self.now = 0.0
         self.record = Record(world)
         self._serving = world.capacity is not None
+        self._reachable = True
         self._server = ContinuousBatch(world.capacity or _NOBODY)
         self._heap: list[tuple[float, int, Callable[..., None], Any]] = []
         self._order = 0
@@ -100,7 +101,7 @@ class Simulation:
 
     def _plan_events(self) -> None:
         for change in self.world.changes:
-            self._at(change.at, self._change, change.capacity)
+            self._at(change.at, self._change, change)
         if self.policy.looks_every:
             self._at(self.policy.looks_every, self._look)
         people = self.world.interactive
@@ -111,10 +112,16 @@ class Simulation:
         if people.burst is not None:
             self._at(people.burst.first, self._burst)
 
-    def _change(self, capacity: Capacity | None) -> None:
-        self._serving = capacity is not None
-        if capacity is not None:
-            self._server.reconfigure(capacity, self.now)
+    def _change(self, change: Change) -> None:
+        self._serving = change.capacity is not None
+        self._reachable = not change.resets
+        if change.resets:
+            for number, line in list(self.record.running.items()):
+                self._server.cancel(number, self.now)
+                del self.record.running[number]
+                self._answer(line, GatewayConnectionError("reset"))
+        if change.capacity is not None:
+            self._server.reconfigure(change.capacity, self.now)
 
     # -- looking at the server's metrics ---------------------------------------------------
 
@@ -160,12 +167,18 @@ class Simulation:
             held = self._backing_off if policy.holds_in_backoff else 0
             if policy.in_flight + held >= policy.limit and not (held and self._ready):
                 return
-            if policy.in_flight >= policy.limit:
+            if policy.in_flight >= policy.limit or self._has_enough_lines():
                 return
             if policy.paused_until > self.now:
                 self._wake_later(policy.paused_until)
                 return
             self._send(self._ready.pop(0) if self._ready else self._next_line())
+
+    def _has_enough_lines(self) -> bool:
+        window = self.world.window
+        if window is None or self._ready:
+            return False
+        return self.policy.in_flight + self._backing_off >= window
 
     def _wake_later(self, when: float) -> None:
         if self._wake_at <= self.now or when < self._wake_at:
@@ -182,6 +195,9 @@ class Simulation:
         line.sent = self.now
         line.started = self.policy.started(self.now)
         self.record.sent += 1
+        if not self._reachable:
+            self._answer(line, GatewayConnectionError("refused"))
+            return
         if not self._serving:
             self._answer(line, _no_endpoints(self.world), _REFUSAL_SECONDS)
             return

@@ -41,10 +41,14 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Change:
-    """From `at` seconds on the server is this; None is a gateway without an endpoint."""
+    """From `at` seconds on the server is this; None is a gateway without an endpoint.
+
+    With `resets` it is no gateway at all: what is in flight is cut off, and nobody can connect.
+    """
 
     at: float
     capacity: Capacity | None
+    resets: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class World:
         round_trip: of the network.
         retry_after: what refusals carry.
         oracle: the fixed limits that the sweep tries.
+        window: lines that may be in flight or wait for their retry; None for any number.
     """
 
     name: str
@@ -116,5 +121,6 @@ class World:
     errors: float = 0.0
     round_trip: float = 0.004
     retry_after: float | None = None
+    window: int | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     seed: int = 1

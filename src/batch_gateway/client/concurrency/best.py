@@ -6,7 +6,7 @@ from batch_gateway.client.concurrency.readings import Reading
 
 __all__ = ["Best"]
 
-_MEMORY = 180.0
+_MEMORY = 60.0
 _AS_GOOD = 0.97
 _WORTHWHILE = 0.2
 _CLEARLY = 0.3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from batch_gateway.client.concurrency.hidden_waits import MANY
@@ -26,15 +25,18 @@ class Step(NamedTuple):
 
 class Climb:
     """Raises the limit round by round by the share that the last raise brought: slow start of
-    TCP (RFC 5681) with the measured gain for its factor."""
+    TCP (RFC 5681) with the measured gain for its factor.
 
-    def __init__(
-        self, worthwhile: float, *, first_gain: float, first_most: float = math.inf
-    ) -> None:
+    Attributes:
+        bunched: whether its requests all went at once, and so wait for each other and not for a
+            place; true for the first round at most.
+    """
+
+    def __init__(self, worthwhile: float, *, first_gain: float, bunched: bool = False) -> None:
         self._worthwhile = worthwhile
         self._gain = first_gain
-        self._first_most = first_most
         self._most_gain = 1.0
+        self.bunched = bunched
         self._below: list[Reading] = []
 
     def step(
@@ -48,6 +50,7 @@ class Climb:
     ) -> Step:
         """After a round at `base`, of which a share `waiting` had no place on the server."""
         below = self._below
+        self.bunched = False
         if waiting > MANY:
             return Step(reading.in_flight * (1 - waiting), False)
         if best is not None and reading.in_flight > 1.05 * best.in_flight:
@@ -69,5 +72,4 @@ class Climb:
         self._below = [*below[-1:], reading]
         # Unused permits are no evidence: grow from what was in flight.
         reached = min(base, 1.25 * reading.in_flight + 1)
-        most, self._first_most = self._first_most, math.inf
-        return Step(min(most, max(reached * (1 + gain), reached + 1)), True)
+        return Step(max(reached * (1 + gain), reached + 1), True)

@@ -137,7 +137,7 @@ class AdaptiveController:
     def _gave_back(self, allowed: float | None, now: float) -> None:
         if allowed is not None:
             self._base = max(self._base, allowed)
-            self._start_climb(None, now, first_gain=1.0)
+            self._start_climb(None, now, first_gain=1.0, bunched=True)
 
     # -- rounds ----------------------------------------------------------------------------
 
@@ -193,16 +193,16 @@ class AdaptiveController:
         now: float,
         *,
         first_gain: float = 0.5,
-        most: float = math.inf,
+        bunched: bool = False,
     ) -> None:
-        self._climb = Climb(self._policy.worthwhile, first_gain=first_gain, first_most=most)
+        self._climb = Climb(self._policy.worthwhile, first_gain=first_gain, bunched=bunched)
         if reading is not None:
             self._go_on_climbing(self._climb, reading)
         self._begin_round(now)
 
     def _go_on_climbing(self, climb: Climb, reading: Reading) -> None:
         told = self._waits.share(reading, self._tokens)
-        waiting = told or 0.0
+        waiting = 0.0 if climb.bunched else told or 0.0
         best = self._best.reading
         step = climb.step(reading, self._base, self._tokens, best=best, waiting=waiting)
         if told is not None:
