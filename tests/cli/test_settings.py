@@ -64,8 +64,14 @@ def test_an_empty_variable_is_no_variable(tmp_path: Path) -> None:
 
 def test_without_flags_the_defaults_hold(tmp_path: Path) -> None:
     settings = resolve(tmp_path, {"gateway": "http://g"})
-    assert gateway(settings) == HTTPInferenceClientConfig("http://g", circuit_breaker=PATIENT)
-    assert (settings.concurrency, settings.order, settings.deadline) == (64, "prefix", None)
+    found = gateway(settings)
+    assert found == HTTPInferenceClientConfig(
+        "http://g",
+        circuit_breaker=PATIENT,
+        concurrency=AdaptiveConcurrency(),
+        max_idle_connections=found.max_idle_connections,
+    )
+    assert (settings.concurrency, settings.order, settings.deadline) == (None, "prefix", None)
     assert not any((settings.ordered, settings.fresh, settings.json, settings.quiet))
 
 
@@ -194,10 +200,10 @@ def test_gateways_for_models_alone_need_no_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "flag", "expected"),
     [
-        ("max_job_concurrency: 10", None, 5),
         ("concurrency: {global: 100, per_endpoint: 30}", None, 30),
         ("concurrency: {global: 40, per_endpoint: 30}", None, 20),
-        ("max_job_concurrency: 1", None, 1),
+        ("{concurrency: 64, max_job_concurrency: 10}", None, 5),
+        ("{concurrency: 64, max_job_concurrency: 1}", None, 1),
         ("concurrency: 7", None, 7),
         ("concurrency: {global: 40}", 200, 200),
     ],
@@ -215,7 +221,9 @@ def test_gateways_share_the_total_concurrency(
     [
         ("{concurrency: auto, max_job_concurrency: 10}", 5),
         ("{concurrency: auto, max_job_concurrency: 1}", 1),
+        ("max_job_concurrency: 10", 5),
         ("concurrency: auto", 1000),
+        ("order: file", 1000),
     ],
 )
 def test_what_is_found_by_measuring_stays_within_the_total_and_the_open_files(

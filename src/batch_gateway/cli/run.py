@@ -74,7 +74,7 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
 @concurrency_option(
     _PACE,
     "--concurrency",
-    help="In flight to each gateway; auto finds it by measuring.  [64]",
+    help="In flight to each gateway; auto finds it by measuring.  [auto]",
 )
 @repeatable_option(
     _PACE,

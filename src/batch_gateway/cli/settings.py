@@ -5,7 +5,7 @@ A flag wins over the environment, the environment over the config file, and that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,9 +31,7 @@ URL_VARIABLE = "BATCH_GATEWAY_URL"
 API_KEY_VARIABLE = "BATCH_GATEWAY_API_KEY"
 
 SIMULATOR = "simulator"
-# Enough for a small server, and a burden to none. Measuring is there for whoever asks for it: by
-# itself it does not leave room enough for others where answers are not streamed.
-_DEFAULT_CONCURRENCY = 64
+_DEFAULT_CONCURRENCY = AUTO
 # More is found by no controller on one machine's network, and needs as many open files.
 _MOST_CONCURRENCY = 10_000
 # The simulator is reached directly and needs no key, whatever the real gateway needs.
@@ -108,7 +106,7 @@ def resolve_settings(
     gateways = len(configs)
     if not gateways:
         raise _no_gateway()
-    concurrency = value("concurrency", _default_concurrency(configs))
+    concurrency = value("concurrency", _DEFAULT_CONCURRENCY)
     bounds = [_MOST_CONCURRENCY if concurrency == AUTO else concurrency]
     if flags.get("concurrency") in (None, AUTO):
         bounds.append(value(TOTAL_CONCURRENCY, _MOST_CONCURRENCY * gateways) // gateways)
@@ -140,12 +138,6 @@ def resolve_settings(
         log_level=value("log_level"),
         report=value("report"),
     )
-
-
-def _default_concurrency(configs: Iterable[HTTPInferenceClientConfig]) -> int | str:
-    """Metrics are there to be heeded, which a number of requests would not do."""
-    heeds = any(config.concurrency is not None for config in configs)
-    return AUTO if heeds else _DEFAULT_CONCURRENCY
 
 
 def _merged(
