@@ -111,6 +111,25 @@ async def test_a_server_that_expects_tls_is_recognised(bench: Bench) -> None:
         await channel.connect(deadline=soon())
 
 
+async def test_a_server_that_hangs_up_without_a_word_may_want_another_kind_of_connection(
+    bench: Bench, certificates: Certificates
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reader.read(10)
+        peer.writer.close()
+
+    _, plain = await bench.raw(script)
+    with pytest.raises(GatewayConnectionError, match="perhaps it expects TLS: grpcs://"):
+        await plain.connect(deadline=soon())
+    context = certificates.server()
+    context.set_alpn_protocols(["h2"])
+    server, _ = await bench.raw(script, ssl=context)
+    tls = TLSConfig(ca_file=certificates.ca_file)
+    channel = bench.channel_of(f"grpcs://127.0.0.1:{server.port}", tls=tls)
+    with pytest.raises(GatewayConnectionError, match="perhaps it asks for a client certificate"):
+        await channel.connect(deadline=soon())
+
+
 async def test_a_server_that_says_nothing_runs_into_the_connect_timeout(
     bench: Bench, certificates: Certificates
 ) -> None:

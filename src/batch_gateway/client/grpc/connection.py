@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from batch_gateway.client.grpc.call import Call
+from batch_gateway.client.grpc.outcomes import hung_up
 from batch_gateway.client.grpc.session import Session
 from batch_gateway.client.grpc.settings import SessionLimits
 from batch_gateway.client.grpc.stream_state import StreamState
@@ -116,9 +117,7 @@ class GrpcConnection(Dialled):
         if self._session.failure is not None:
             raise self._session.failure
         if self._lost.done():
-            raise self._session.failure or broken_error(
-                self._lost_cause, self._peer, reused=False, received=0, progress=""
-            )
+            raise self._session.failure or hung_up(self._lost_cause, self._peer, tls=tls)
 
     async def wait_lost(self) -> None:
         """Return once the socket is closed."""

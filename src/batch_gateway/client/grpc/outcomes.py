@@ -8,12 +8,14 @@ from typing import Protocol
 from batch_gateway.client.grpc.contract import GrpcStatusError
 from batch_gateway.client.grpc.frames import ErrorCode, code_name
 from batch_gateway.client.grpc.header_blocks import ResponseHeaders
+from batch_gateway.client.http.connection_errors import broken_error
 from batch_gateway.errors import (
     BadResponseError,
     GatewayConnectionError,
     InferenceError,
     RequestTimeoutError,
     StaleConnectionError,
+    TLSError,
 )
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Progress",
     "Status",
     "broken_rule",
+    "hung_up",
     "no_http2",
     "not_processed",
     "reset_error",
@@ -140,6 +143,15 @@ def no_http2(first_bytes: bytes, problem: str, peer: str) -> InferenceError:
     elif first_bytes[:1] == b"\x15":  # a TLS alert
         problem = "it expects TLS; use grpcs://"
     return GatewayConnectionError(f"{peer} does not speak HTTP/2: {problem}")
+
+
+def hung_up(cause: Exception | None, peer: str, *, tls: bool) -> InferenceError:
+    """The server ended the connection before its first word. Go's does so where TLS is missing."""
+    error = broken_error(cause, peer, reused=False, received=0, progress="")
+    if isinstance(error, TLSError):
+        return error
+    hint = "perhaps it asks for a client certificate" if tls else "perhaps it expects TLS: grpcs://"
+    return GatewayConnectionError(f"{error.message}; {hint}", cause=cause)
 
 
 def _status_of_reset(code: ErrorCode) -> Status:

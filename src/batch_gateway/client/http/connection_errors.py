@@ -86,7 +86,7 @@ def closed_error() -> GatewayConnectionError:
 
 def _refusal(error: ssl.SSLCertVerificationError) -> str:
     """Why, and what can be done about it."""
-    why = error.verify_message
+    why = error.verify_message.rstrip(".")
     if not isinstance(error, RefusedCertificateError):
         return why
     seen = f"its SHA-256 fingerprint is {error.seen}" if error.seen else ""
@@ -112,7 +112,9 @@ def _is_tls_failure(error: BaseException) -> bool:
 
 def _tls_reason(error: BaseException) -> str:
     reason = error.reason if isinstance(error, ssl.SSLError) else None
-    return (reason or str(error)).replace("_", " ").lower()
+    told = (reason or str(error)).replace("_", " ").lower()
+    # OpenSSL's words for bytes that are no TLS at all.
+    return f"{told}; it seems to speak no TLS here" if told == "wrong version number" else told
 
 
 def _reason(error: BaseException) -> str:

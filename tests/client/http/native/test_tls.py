@@ -163,7 +163,7 @@ async def test_tls_to_a_plain_port(bench: Bench) -> None:
 
     server = await bench.server(script)
     exchanger = bench.exchanger(f"https://127.0.0.1:{server.port}")
-    with pytest.raises(TLSError, match="wrong version number"):
+    with pytest.raises(TLSError, match="wrong version number; it seems to speak no TLS here"):
         await exchanger.post("/v1", (), b"{}", deadline=soon())
 
 
