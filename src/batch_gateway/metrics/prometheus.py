@@ -1,7 +1,7 @@
 """Prometheus metrics of clients and of a run, on a registry that the caller chooses.
 
 Counting is done in plain Python as events arrive; Prometheus' own objects are made only when
-somebody scrapes, which keeps the cost of a request at two or three microseconds.
+somebody scrapes, which keeps the cost of a request at a few microseconds.
 """
 
 from __future__ import annotations
