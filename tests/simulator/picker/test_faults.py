@@ -10,23 +10,17 @@ from contextlib import contextmanager
 
 import grpc
 import pytest
-from hpack import Encoder
 
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.picker.faults import PICKER_FAULTS, parse_picker_fault
-from batch_gateway.simulator.picker.rpc.frames import (
-    CONNECTION_PREFACE,
-    ErrorCode,
-    Frame,
-    FrameType,
-    encode_frame,
-    read_frame,
-)
 from batch_gateway.testing import PoolHandle, simulated_pool
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingResponse
 from batch_gateway.wire.ext_proc.names import DESTINATION, LB_NAMESPACE, PROCESS_METHOD
+from batch_gateway.wire.http2.errors import ErrorCode
+from batch_gateway.wire.http2.frames import GOAWAY, HEADERS, RST_STREAM
 
 from .data_plane import CHAT, Call, DataPlane, data_plane, request_headers, set_headers
+from .raw_client import RawClient
 
 REASON = "x-llm-d-request-dropped-reason"
 
@@ -277,47 +271,30 @@ def test_a_call_ends_early_at_the_moment_that_was_asked_for(
 
 
 @contextmanager
-def raw_stream(pool: PoolHandle, fault: str) -> Iterator[socket.socket]:
+def raw_stream(pool: PoolHandle, fault: str) -> Iterator[RawClient]:
     """A connection with one stream that asks for the fault."""
     headers = request_headers(asked(fault)).SerializeToString()
-    block = Encoder().encode([(":path", PROCESS_METHOD)])
-    with socket.create_connection(("127.0.0.1", int(pool.url.rpartition(":")[2])), 10) as sock:
-        sock.sendall(
-            CONNECTION_PREFACE
-            + encode_frame(FrameType.SETTINGS, 0, 0, b"")
-            + encode_frame(FrameType.HEADERS, 4, 1, block)
-            + encode_frame(FrameType.DATA, 0, 1, struct.pack("!BL", 0, len(headers)) + headers)
-        )
-        yield sock
-
-
-def frames_until(sock: socket.socket, kind: FrameType) -> list[Frame]:
-    received = bytearray()
-    frames: list[Frame] = []
-    while not frames or frames[-1].kind != kind:
-        data = sock.recv(1_000)
-        assert data
-        received += data
-        while (frame := read_frame(received)) is not None:
-            frames.append(frame)
-    return frames
+    with RawClient.to(int(pool.url.rpartition(":")[2])) as client:
+        client.begin(1, PROCESS_METHOD)
+        client.send(1, struct.pack("!BL", 0, len(headers)) + headers)
+        yield client
 
 
 def test_a_reset_stream_has_no_status(pool: PoolHandle) -> None:
-    with raw_stream(pool, "reset-stream=7") as sock:
-        frames = frames_until(sock, FrameType.RST_STREAM)
+    with raw_stream(pool, "reset-stream=7") as client:
+        frames = client.receive_until(RST_STREAM)
     assert frames[-1].payload == bytes((0, 0, 0, ErrorCode.REFUSED_STREAM))
-    assert not [frame for frame in frames if frame.kind == FrameType.HEADERS]
+    assert not [frame for frame in frames if frame.kind == HEADERS]
 
 
 def test_a_connection_is_reset_at_once(pool: PoolHandle) -> None:
-    with raw_stream(pool, "reset-connection") as sock, pytest.raises(ConnectionResetError):
-        frames_until(sock, FrameType.GOAWAY)
+    with raw_stream(pool, "reset-connection") as client, pytest.raises(ConnectionResetError):
+        client.receive_until(GOAWAY)
 
 
 def test_goaway_lets_the_call_go_on(pool: PoolHandle, plane: DataPlane) -> None:
-    with raw_stream(pool, "goaway=11") as sock:
-        frames = frames_until(sock, FrameType.GOAWAY)
+    with raw_stream(pool, "goaway=11") as client:
+        frames = client.receive_until(GOAWAY)
     assert frames[-1].payload == bytes((0, 0, 0, 1, 0, 0, 0, ErrorCode.ENHANCE_YOUR_CALM))
     call = begun(plane, "goaway;at=picked")
     call.receive_pick()

@@ -16,58 +16,30 @@ from hypothesis import strategies as st
 
 from batch_gateway.simulator.picker.rpc.call import Call
 from batch_gateway.simulator.picker.rpc.connection import Handler
-from batch_gateway.simulator.picker.rpc.frames import (
-    CONNECTION_PREFACE,
-    ErrorCode,
-    Flag,
-    Frame,
-    FrameType,
-    Setting,
-    encode_frame,
-    encode_reset,
-    encode_settings,
-    encode_window_update,
-    payload_of,
-    read_frame,
-)
 from batch_gateway.simulator.picker.rpc.listener import RpcListener
 from batch_gateway.simulator.picker.rpc.pings import PingPolicy
 from batch_gateway.testing import SimulatedPool, SimulatorConfig, simulated_pool
+from batch_gateway.wire.http2.errors import ErrorCode
+from batch_gateway.wire.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    content,
+    reset_frame,
+    window_update,
+)
+from batch_gateway.wire.http2.frames import frame as encode_frame
 
 from .data_plane import data_plane
+from .raw_client import RawClient
 
 _PREFIX = struct.Struct("!BL")
-
-
-class RawClient:
-    """HTTP/2 by hand, so that windows and frames can be as odd as they like."""
-
-    def __init__(self, port: int, window: int = 65_535) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self._received = bytearray()
-        own = encode_settings({Setting.INITIAL_WINDOW_SIZE: window})
-        self.sock.sendall(CONNECTION_PREFACE + own)
-
-    def begin(self, stream_id: int, path: str = "/echo") -> None:
-        block = Encoder().encode([(":path", path)])
-        self.sock.sendall(encode_frame(FrameType.HEADERS, Flag.END_HEADERS, stream_id, block))
-
-    def send(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
-        flags = Flag.END_STREAM if end else 0
-        self.sock.sendall(encode_frame(FrameType.DATA, flags, stream_id, data))
-
-    def receive(self) -> Frame:
-        while (frame := read_frame(self._received)) is None:
-            data = self.sock.recv(65_536)
-            assert data, "the connection was closed"
-            self._received += data
-        return frame
-
-    def receive_data(self) -> Frame:
-        """The next DATA; what is before it is passed over."""
-        while (frame := self.receive()).kind != FrameType.DATA:
-            pass
-        return frame
 
 
 def framed(message: bytes) -> bytes:
@@ -81,8 +53,7 @@ async def echo(call: Call) -> None:
 
 def echoed(port: int, message: bytes, window: int, step: int) -> bytes:
     """What comes back when the client opens its window `step` bytes at a time."""
-    client = RawClient(port, window)
-    with client.sock:
+    with RawClient.to(port, window) as client:
         client.begin(1)
         data = framed(message)
         for start in range(0, len(data), 16_000):
@@ -91,14 +62,14 @@ def echoed(port: int, message: bytes, window: int, step: int) -> bytes:
         allowed = window
         while True:
             frame = client.receive()
-            if frame.kind == FrameType.DATA:
+            if frame.kind == DATA:
                 allowed -= len(frame.payload)
                 assert allowed >= 0
                 body += frame.payload
-            if frame.kind == FrameType.HEADERS and frame.flags & Flag.END_STREAM:
+            if frame.kind == HEADERS and frame.flags & END_STREAM:
                 return bytes(body)
             if allowed == 0:
-                client.sock.sendall(encode_window_update(1, step) + encode_window_update(0, step))
+                client.sock.sendall(window_update(1, step) + window_update(0, step))
                 allowed += step
 
 
@@ -134,18 +105,13 @@ def served(converse: Callable[[int], None], handler: Handler = echo) -> None:
 
 def test_a_ping_is_answered_and_padding_is_no_data() -> None:
     def converse(port: int) -> None:
-        client = RawClient(port)
-        with client.sock:
-            client.sock.sendall(encode_frame(FrameType.PING, 0, 0, b"12345678"))
-            frame = client.receive()
-            while frame.kind != FrameType.PING:
-                frame = client.receive()
-            assert (frame.flags, frame.payload) == (Flag.ACK, b"12345678")
+        with RawClient.to(port) as client:
+            client.sock.sendall(encode_frame(PING, 0, 0, b"12345678"))
+            frame = client.receive_until(PING)[-1]
+            assert (frame.flags, frame.payload) == (ACK, b"12345678")
             client.begin(1)
             padded = bytes((3,)) + framed(b"hello") + bytes(3)
-            client.sock.sendall(
-                encode_frame(FrameType.DATA, Flag.PADDED | Flag.END_STREAM, 1, padded)
-            )
+            client.sock.sendall(encode_frame(DATA, PADDED | END_STREAM, 1, padded))
             assert client.receive_data().payload == framed(b"hello")
 
     served(converse)
@@ -169,11 +135,9 @@ def test_only_pings_that_come_too_often_are_held_against_a_client(
 
 def test_who_pings_too_often_loses_the_connection() -> None:
     def converse(port: int) -> None:
-        client = RawClient(port)
-        with client.sock:
-            client.sock.sendall(encode_frame(FrameType.PING, 0, 0, bytes(8)) * 4)
-            while (frame := client.receive()).kind != FrameType.GOAWAY:
-                pass
+        with RawClient.to(port) as client:
+            client.sock.sendall(encode_frame(PING, 0, 0, bytes(8)) * 4)
+            frame = client.receive_until(GOAWAY)[-1]
         assert frame.payload[4:] == bytes((0, 0, 0, ErrorCode.ENHANCE_YOUR_CALM)) + (
             b"too_many_pings"
         )
@@ -183,7 +147,7 @@ def test_who_pings_too_often_loses_the_connection() -> None:
 
 any_frame = st.builds(
     encode_frame,
-    st.sampled_from(FrameType),
+    st.integers(0, 9),
     st.integers(0, 255),
     st.sampled_from([0, 1, 2, 3, 5, 2**31 - 1]),
     st.binary(max_size=24)
@@ -198,8 +162,7 @@ def test_no_bytes_break_the_server(frames: list[bytes], tail: bytes) -> None:
     broken: list[str] = []
 
     def converse(port: int) -> None:
-        client = RawClient(port)
-        with client.sock:
+        with RawClient.to(port) as client:
             client.sock.sendall(b"".join(frames) + tail)
             client.sock.shutdown(socket.SHUT_WR)
             while client.sock.recv(65_536):
@@ -221,13 +184,12 @@ def test_no_bytes_break_the_server(frames: list[bytes], tail: bytes) -> None:
 
 def test_a_message_may_come_byte_by_byte_and_headers_in_pieces() -> None:
     def converse(port: int) -> None:
-        client = RawClient(port)
-        with client.sock:
+        with RawClient.to(port) as client:
             block = Encoder().encode([(":path", "/echo"), ("x-long", "y" * 100)])
             client.sock.sendall(
-                encode_frame(FrameType.HEADERS, 0, 1, block[:5])
-                + encode_frame(FrameType.CONTINUATION, 0, 1, block[5:50])
-                + encode_frame(FrameType.CONTINUATION, Flag.END_HEADERS, 1, block[50:])
+                encode_frame(HEADERS, 0, 1, block[:5])
+                + encode_frame(CONTINUATION, 0, 1, block[5:50])
+                + encode_frame(CONTINUATION, END_HEADERS, 1, block[50:])
             )
             data = framed(b"hello")
             for number in range(len(data)):
@@ -239,14 +201,12 @@ def test_a_message_may_come_byte_by_byte_and_headers_in_pieces() -> None:
 
 def test_an_unknown_method_has_trailers_only() -> None:
     def converse(port: int) -> None:
-        client = RawClient(port)
-        with client.sock:
+        with RawClient.to(port) as client:
             client.begin(1, "/nobody/knows")
-            frame = client.receive()
-            while frame.kind != FrameType.HEADERS:
-                frame = client.receive()
-            assert frame.flags & Flag.END_STREAM
-            headers = dict(Decoder().decode(payload_of(frame), raw=True))
+            frame = client.receive_until(HEADERS)[-1]
+            assert frame.flags & END_STREAM
+            block = content(frame.kind, frame.flags, frame.payload)
+            headers = dict(Decoder().decode(block, raw=True))
             assert headers[b":status"] == b"200"
             assert headers[b"grpc-status"] == b"12"
 
@@ -263,13 +223,12 @@ def test_a_reset_ends_its_handler_and_no_other() -> None:
             ended.append(call.stream_id)
 
     def converse(port: int) -> None:
-        client = RawClient(port)
-        with client.sock:
+        with RawClient.to(port) as client:
             client.begin(1)
             client.send(1, framed(b"here"))
             assert client.receive_data().payload == framed(b"here")
             client.begin(3)
-            client.sock.sendall(encode_reset(1, 8))
+            client.sock.sendall(reset_frame(1, 8))
             client.send(3, framed(b"still here"), end=True)
             frame = client.receive_data()
             assert (frame.stream_id, frame.payload) == (3, framed(b"still here"))
@@ -309,7 +268,7 @@ def test_a_pool_stops_with_requests_under_way_and_leaves_no_task() -> None:
             port = pool.picker.port
 
             def ask() -> RawClient:
-                client = RawClient(port)
+                client = RawClient.to(port)
                 client.begin(1, "/envoy.service.ext_proc.v3.ExternalProcessor/Process")
                 client.send(1, framed(b""))
                 return client

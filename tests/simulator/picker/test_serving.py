@@ -15,27 +15,37 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from hpack import Decoder, Encoder
+from hpack import Decoder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_gateway.errors import ConfigError
-from batch_gateway.simulator.picker.rpc.frames import (
-    CONNECTION_PREFACE,
-    ErrorCode,
-    Frame,
-    FrameType,
-    Setting,
-    encode_frame,
-    read_frame,
-    read_settings,
-    trailers,
-)
+from batch_gateway.simulator.picker.rpc.header_blocks import trailers
 from batch_gateway.testing import PickerConfig, PoolHandle, simulated_pool
 from batch_gateway.wire.ext_proc.messages_pb2 import HealthCheckRequest, HealthCheckResponse
 from batch_gateway.wire.ext_proc.names import HEALTH_METHOD, PROCESS_METHOD
+from batch_gateway.wire.http2.errors import ErrorCode
+from batch_gateway.wire.http2.frames import (
+    CONTINUATION,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+)
+from batch_gateway.wire.http2.settings import (
+    INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS,
+    MAX_FRAME_SIZE,
+    read_settings,
+    settings_frame,
+)
 
 from .data_plane import CHAT, DataPlane, data_plane
+from .raw_client import RawClient, frames_in
 
 STATUS = HealthCheckResponse.ServingStatus
 
@@ -126,10 +136,7 @@ def test_a_certificate_without_a_name_serves_http2_over_tls(tmp_path: Path) -> N
             context.wrap_socket(plain) as secured,
         ):
             assert secured.selected_alpn_protocol() == "h2"
-            secured.sendall(CONNECTION_PREFACE + encode_frame(FrameType.SETTINGS, 0, 0, b""))
-            frame = read_frame(bytearray(secured.recv(100)))
-            assert frame is not None
-            assert frame.kind == FrameType.SETTINGS
+            assert RawClient(secured).receive().kind == SETTINGS
         # As in the real one, the port of the health stays in the clear.
         assert check(pool.health_port or 0, "") == "SERVING"
 
@@ -162,17 +169,11 @@ def test_a_wrong_setting_is_named(settings: dict[str, object], problem: str) -> 
 
 def test_streams_beyond_the_limit_are_refused(pool: PoolHandle) -> None:
     pool.configure_picker(max_concurrent_streams=2)
-    block = Encoder().encode([(":path", PROCESS_METHOD)])
-    with socket.create_connection(("127.0.0.1", int(port_of(pool))), timeout=10) as sock:
-        begun = [encode_frame(FrameType.HEADERS, 4, stream, block) for stream in (1, 3, 5)]
-        sock.sendall(CONNECTION_PREFACE + b"".join(begun))
-        received = bytearray()
-        frames: list[Frame] = []
-        while not frames or frames[-1].kind != FrameType.RST_STREAM:
-            received += sock.recv(1_000)
-            while (frame := read_frame(received)) is not None:
-                frames.append(frame)
-    assert read_settings(frames[0])[Setting.MAX_CONCURRENT_STREAMS] == 2
+    with RawClient.to(int(port_of(pool))) as client:
+        for stream in (1, 3, 5):
+            client.begin(stream, PROCESS_METHOD)
+        frames = client.receive_until(RST_STREAM)
+    assert dict(read_settings(frames[0].payload))[MAX_CONCURRENT_STREAMS] == 2
     assert frames[-1].stream_id == 5
     assert frames[-1].payload == bytes((0, 0, 0, ErrorCode.REFUSED_STREAM))
 
@@ -247,28 +248,27 @@ def test_a_message_over_4_mib_is_refused(pool: PoolHandle, plane: DataPlane) -> 
     "sent",
     [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        CONNECTION_PREFACE + b"\xff" * 9,
-        CONNECTION_PREFACE + encode_frame(FrameType.SETTINGS, 0, 0, b"abc"),
-        CONNECTION_PREFACE + encode_frame(FrameType.CONTINUATION, 0, 1, b""),
-        CONNECTION_PREFACE + encode_frame(FrameType.HEADERS, 4, 2, b"\x88"),
-        CONNECTION_PREFACE + encode_frame(FrameType.HEADERS, 4, 1, b"\xff\xff\xff\xff\xff"),
-        CONNECTION_PREFACE + encode_frame(FrameType.HEADERS, 8, 1, b""),
-        CONNECTION_PREFACE + encode_frame(FrameType.WINDOW_UPDATE, 0, 0, b""),
-        CONNECTION_PREFACE
-        + encode_frame(FrameType.HEADERS, 0, 1, b"")
-        + encode_frame(FrameType.PING, 0, 0, b"12345678"),
+        PREFACE + b"\xff" * 9,
+        PREFACE + frame(SETTINGS, 0, 0, b"abc"),
+        PREFACE + frame(CONTINUATION, 0, 1, b""),
+        PREFACE + frame(HEADERS, 4, 2, b"\x88"),
+        PREFACE + frame(HEADERS, 4, 1, b"\xff\xff\xff\xff\xff"),
+        PREFACE + frame(HEADERS, 8, 1, b""),
+        PREFACE + frame(WINDOW_UPDATE, 0, 0, b""),
+        PREFACE + frame(RST_STREAM, 0, 1, b"123"),
+        PREFACE + frame(HEADERS, 0x20, 1, b"1234"),
+        PREFACE + settings_frame([(MAX_FRAME_SIZE, 0)]),
+        PREFACE + settings_frame([(INITIAL_WINDOW_SIZE, 2**31)]),
+        PREFACE + frame(HEADERS, 0, 1, b"") + frame(PING, 0, 0, b"12345678"),
     ],
 )
 def test_what_is_not_http2_ends_in_goaway(pool: PoolHandle, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", int(port_of(pool))), timeout=10) as sock:
         sock.sendall(sent)
-        received = bytearray()
+        received = b""
         while data := sock.recv(1_000):
             received += data
-    kinds: list[int] = []
-    while (frame := read_frame(received)) is not None:
-        kinds.append(frame.kind)
-    assert kinds[-1] == FrameType.GOAWAY
+    assert frames_in(received)[-1].kind == GOAWAY
 
 
 @given(st.text(max_size=300))

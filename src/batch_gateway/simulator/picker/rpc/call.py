@@ -7,7 +7,7 @@ import struct
 from collections import deque
 from typing import Protocol
 
-from batch_gateway.simulator.picker.rpc.frames import ErrorCode
+from batch_gateway.wire.http2.errors import ErrorCode
 
 __all__ = ["MAX_MESSAGE_BYTES", "Call", "CallError", "StatusCode"]
 

@@ -13,28 +13,42 @@ from hpack import Decoder
 from hpack.exceptions import HPACKError
 
 from batch_gateway.simulator.picker.rpc.call import Call, CallError, StatusCode
-from batch_gateway.simulator.picker.rpc.frames import (
-    CONNECTION_PREFACE,
-    DEFAULT_WINDOW,
-    MAX_FRAME_SIZE,
-    ErrorCode,
-    Flag,
-    Frame,
-    FrameType,
-    ProtocolError,
-    Setting,
-    encode_frame,
-    encode_goaway,
-    encode_reset,
-    encode_settings,
-    encode_window_update,
-    payload_of,
-    read_frame,
-    read_settings,
-    response_headers,
-    trailers,
-)
+from batch_gateway.simulator.picker.rpc.header_blocks import response_headers, trailers
 from batch_gateway.simulator.picker.rpc.pings import PingPolicy
+from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError, out_of_order
+from batch_gateway.wire.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    FrameReader,
+    content,
+    data_frame,
+    goaway_frame,
+    header_frames,
+    ping_ack,
+    read_reset,
+    read_window_update,
+    reset_frame,
+    window_update,
+)
+from batch_gateway.wire.http2.settings import (
+    FIRST_FRAME_SIZE,
+    FIRST_WINDOW,
+    INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS,
+    MAX_FRAME_SIZE,
+    SETTINGS_ACK,
+    read_settings,
+    settings_frame,
+)
 
 __all__ = ["ConnectionLimits", "Handler", "Listener", "RpcConnection"]
 
@@ -79,18 +93,19 @@ class RpcConnection(asyncio.Protocol):
         self._listener = listener
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
+        self._greeting = b""
         self._greeted = False
+        self._frames = FrameReader(FIRST_FRAME_SIZE)
         self._decoder = Decoder()
-        self._block: tuple[Frame, bytearray] | None = None
+        self._block: tuple[int, bytearray, bool] | None = None
         self._calls: dict[int, Call] = {}
         self._held_up: dict[int, Call] = {}
         self._last_stream_id = 0
         self._opened = 0
         self._leaving = False
-        self._initial_window = DEFAULT_WINDOW
-        self._frame_size = MAX_FRAME_SIZE
-        self._send_window = DEFAULT_WINDOW
+        self._initial_window = FIRST_WINDOW
+        self._frame_size = FIRST_FRAME_SIZE
+        self._send_window = FIRST_WINDOW
         self._unacknowledged = 0
         self._outgoing: list[bytes] = []
         self._pings = PingPolicy(listener.limits.ping_interval)
@@ -103,11 +118,11 @@ class RpcConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._listener.opened(self)
         limits = self._listener.limits
-        settings = {Setting.INITIAL_WINDOW_SIZE: _STREAM_WINDOW}
+        settings = [(INITIAL_WINDOW_SIZE, _STREAM_WINDOW)]
         if limits.concurrent_streams is not None:
-            settings[Setting.MAX_CONCURRENT_STREAMS] = limits.concurrent_streams
-        self._send(encode_settings(settings))
-        self._send(encode_window_update(0, _CONNECTION_WINDOW - DEFAULT_WINDOW))
+            settings.append((MAX_CONCURRENT_STREAMS, limits.concurrent_streams))
+        self._send(settings_frame(settings))
+        self._send(window_update(0, _CONNECTION_WINDOW - FIRST_WINDOW))
         if limits.age is not None:
             self._age = self._loop.call_later(limits.age, self.go_away)
 
@@ -122,92 +137,94 @@ class RpcConnection(asyncio.Protocol):
         self._listener.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
         try:
-            self._read()
+            if not self._greeted:
+                data = self._greet(data)
+            for frame in self._frames.feed(data):
+                if self._transport is None:
+                    return
+                self._take(*frame)
         except ProtocolError as error:
-            self._send(encode_goaway(self._last_stream_id, error.code, str(error).encode()))
+            self._send(goaway_frame(self._last_stream_id, error.code, error.problem.encode()))
             self._flush()
             if self._transport is not None:
                 self._transport.close()
 
-    def _read(self) -> None:
-        if not self._greeted:
-            if len(self._received) < len(CONNECTION_PREFACE):
-                return
-            if not self._received.startswith(CONNECTION_PREFACE):
-                raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2")
-            del self._received[: len(CONNECTION_PREFACE)]
-            self._greeted = True
-        while self._transport is not None and (frame := read_frame(self._received)) is not None:
-            self._frame(frame)
+    def _greet(self, data: bytes) -> bytes:
+        """What follows the client's preface, which may come in pieces."""
+        self._greeting += data
+        if len(self._greeting) < len(PREFACE):
+            return b""
+        if not self._greeting.startswith(PREFACE):
+            raise out_of_order("this port speaks HTTP/2")
+        self._greeted = True
+        return self._greeting.removeprefix(PREFACE)
 
     # -- frames ----------------------------------------------------------------------------
 
-    def _frame(self, frame: Frame) -> None:
-        if self._block is not None and frame.kind != FrameType.CONTINUATION:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
-        handler = self._FRAMES.get(frame.kind)
+    def _take(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._block is not None and kind != CONTINUATION:
+            raise out_of_order("a header block was interrupted")
+        handler = self._HANDLERS.get(kind)
         if handler is not None:
-            handler(self, frame)
+            handler(self, flags, stream_id, payload)
 
-    def _on_data(self, frame: Frame) -> None:
-        self._acknowledge(frame)
-        call = self._calls.get(frame.stream_id)
+    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        end = bool(flags & END_STREAM)
+        self._acknowledge(stream_id, len(payload), end=end)
+        call = self._calls.get(stream_id)
         if call is not None and not call.half_closed:
-            end = bool(frame.flags & Flag.END_STREAM)
-            call.data_received(payload_of(frame), end=end)
+            call.data_received(content(DATA, flags, payload), end=end)
 
-    def _acknowledge(self, frame: Frame) -> None:
+    def _acknowledge(self, stream_id: int, size: int, *, end: bool) -> None:
         """Give the client its window back, half a window at a time."""
-        size = len(frame.payload)
         self._unacknowledged += size
         if self._unacknowledged >= _CONNECTION_WINDOW // 2:
-            self._send(encode_window_update(0, self._unacknowledged))
+            self._send(window_update(0, self._unacknowledged))
             self._unacknowledged = 0
-        call = self._calls.get(frame.stream_id)
+        call = self._calls.get(stream_id)
         if call is None:
             return
         call.unacknowledged += size
-        if call.unacknowledged >= _STREAM_WINDOW // 2 and not frame.flags & Flag.END_STREAM:
-            self._send(encode_window_update(frame.stream_id, call.unacknowledged))
+        if call.unacknowledged >= _STREAM_WINDOW // 2 and not end:
+            self._send(window_update(stream_id, call.unacknowledged))
             call.unacknowledged = 0
 
-    def _on_headers(self, frame: Frame) -> None:
-        self._block = frame, bytearray(payload_of(frame))
-        if frame.flags & Flag.END_HEADERS:
+    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        block = bytearray(content(HEADERS, flags, payload))
+        self._block = stream_id, block, bool(flags & END_STREAM)
+        if flags & END_HEADERS:
             self._block_complete()
 
-    def _on_continuation(self, frame: Frame) -> None:
-        if self._block is None or self._block[0].stream_id != frame.stream_id:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "a CONTINUATION of nothing")
-        self._block[1].extend(frame.payload)
-        if frame.flags & Flag.END_HEADERS:
+    def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._block is None or self._block[0] != stream_id:
+            raise out_of_order("a CONTINUATION of nothing")
+        self._block[1].extend(payload)
+        if flags & END_HEADERS:
             self._block_complete()
 
     def _block_complete(self) -> None:
         assert self._block is not None  # noqa: S101 - called with one
-        (frame, block), self._block = self._block, None
+        (stream_id, block, end), self._block = self._block, None
         try:
             headers = self._decoder.decode(bytes(block), raw=True)
         except HPACKError as error:
             raise ProtocolError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
-        end = bool(frame.flags & Flag.END_STREAM)
-        call = self._calls.get(frame.stream_id)
+        call = self._calls.get(stream_id)
         if call is not None:
             # Trailers: a client of gRPC sends none, but it may.
             call.data_received(b"", end=end)
             return
         method = next((value for name, value in headers if name == b":path"), b"")
-        self._begin(frame.stream_id, bytes(method).decode("latin-1"), end=end)
+        self._begin(stream_id, bytes(method).decode("latin-1"), end=end)
 
     def _begin(self, stream_id: int, method: str, *, end: bool) -> None:
         if stream_id <= self._last_stream_id or not stream_id % 2:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, f"stream {stream_id} cannot begin")
+            raise out_of_order(f"stream {stream_id} cannot begin")
         limits = self._listener.limits
         most = limits.concurrent_streams
         if self._leaving or (most is not None and len(self._calls) >= most):
-            self._send(encode_reset(stream_id, ErrorCode.REFUSED_STREAM))
+            self._send(reset_frame(stream_id, ErrorCode.REFUSED_STREAM))
             return
         self._last_stream_id = stream_id
         self._opened += 1
@@ -236,50 +253,49 @@ class RpcConnection(asyncio.Protocol):
         else:
             self.end_call(call, StatusCode.OK, "")
 
-    def _on_reset(self, frame: Frame) -> None:
-        call = self._calls.get(frame.stream_id)
+    def _on_reset(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        read_reset(payload)
+        call = self._calls.get(stream_id)
         if call is not None:
             self._forget(call)
             if call.task is not None:
                 call.task.cancel()
 
-    def _on_settings(self, frame: Frame) -> None:
-        if frame.flags & Flag.ACK:
+    def _on_settings(self, flags: int, _stream_id: int, payload: bytes) -> None:
+        if flags & ACK:
             return
-        settings = read_settings(frame)
-        window = settings.get(Setting.INITIAL_WINDOW_SIZE, self._initial_window)
-        self._frame_size = settings.get(Setting.MAX_FRAME_SIZE, self._frame_size)
+        settings = dict(read_settings(payload))
+        window = settings.get(INITIAL_WINDOW_SIZE, self._initial_window)
+        self._frame_size = settings.get(MAX_FRAME_SIZE, self._frame_size)
         for call in self._calls.values():
             call.send_window += window - self._initial_window
         self._initial_window = window
-        self._send(encode_frame(FrameType.SETTINGS, Flag.ACK, 0, b""))
+        self._send(SETTINGS_ACK)
         self._send_pending()
 
-    def _on_ping(self, frame: Frame) -> None:
-        if frame.flags & Flag.ACK:
+    def _on_ping(self, flags: int, _stream_id: int, payload: bytes) -> None:
+        if flags & ACK:
             return
-        self._send(encode_frame(FrameType.PING, Flag.ACK, 0, frame.payload))
+        self._send(ping_ack(payload))
         if not self._pings.ping(time.monotonic(), calls=bool(self._calls)):
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
 
-    def _on_window_update(self, frame: Frame) -> None:
-        if len(frame.payload) != 4:
-            raise ProtocolError(ErrorCode.FRAME_SIZE_ERROR, "a WINDOW_UPDATE without its number")
-        (increment,) = struct.unpack("!L", frame.payload)
-        if frame.stream_id == 0:
+    def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        increment = read_window_update(payload)
+        if stream_id == 0:
             self._send_window += increment
-        elif frame.stream_id in self._calls:
-            self._calls[frame.stream_id].send_window += increment
+        elif stream_id in self._calls:
+            self._calls[stream_id].send_window += increment
         self._send_pending()
 
-    _FRAMES: dict[int, Callable[[RpcConnection, Frame], None]] = {  # noqa: RUF012 - never changed
-        FrameType.DATA: _on_data,
-        FrameType.HEADERS: _on_headers,
-        FrameType.CONTINUATION: _on_continuation,
-        FrameType.RST_STREAM: _on_reset,
-        FrameType.SETTINGS: _on_settings,
-        FrameType.PING: _on_ping,
-        FrameType.WINDOW_UPDATE: _on_window_update,
+    _HANDLERS: dict[int, Callable[[RpcConnection, int, int, bytes], None]] = {  # noqa: RUF012 - never changed
+        DATA: _on_data,
+        HEADERS: _on_headers,
+        CONTINUATION: _on_continuation,
+        RST_STREAM: _on_reset,
+        SETTINGS: _on_settings,
+        PING: _on_ping,
+        WINDOW_UPDATE: _on_window_update,
     }
 
     # -- for calls -------------------------------------------------------------------------
@@ -301,14 +317,14 @@ class RpcConnection(asyncio.Protocol):
 
     def reset_call(self, call: Call, code: int) -> None:
         if not call.over:
-            self._send(encode_reset(call.stream_id, code))
+            self._send(reset_frame(call.stream_id, code))
             self._forget(call)
 
     def go_away(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
         """Take no more calls; the connection closes behind the last one that is under way."""
         if not self._leaving:
             self._leaving = True
-            self._send(encode_goaway(self._last_stream_id, code, debug))
+            self._send(goaway_frame(self._last_stream_id, code, debug))
             self._close_if_done()
 
     def break_off(self) -> None:
@@ -338,7 +354,7 @@ class RpcConnection(asyncio.Protocol):
             self._pings.sent()
             call.send_window -= size
             self._send_window -= size
-            self._send(encode_frame(FrameType.DATA, 0, call.stream_id, data))
+            self._send(data_frame(call.stream_id, data, end=False))
         self._held_up.pop(call.stream_id, None)
         call.written()
         if call.ending is not None and not call.over:
@@ -346,13 +362,12 @@ class RpcConnection(asyncio.Protocol):
             self._send_block(call, trailers(code, message, alone=not call.headers_sent), end=True)
             if not call.half_closed:
                 # The client need not send what nobody reads.
-                self._send(encode_reset(call.stream_id, ErrorCode.NO_ERROR))
+                self._send(reset_frame(call.stream_id, ErrorCode.NO_ERROR))
             self._forget(call)
 
     def _send_block(self, call: Call, block: bytes, *, end: bool) -> None:
         self._pings.sent()
-        flags = Flag.END_HEADERS | (Flag.END_STREAM if end else 0)
-        self._send(encode_frame(FrameType.HEADERS, flags, call.stream_id, block))
+        self._send(header_frames(call.stream_id, block, self._frame_size, end=end))
 
     def _send(self, data: bytes) -> None:
         # What is sent within one turn of the loop goes out in one write.
