@@ -287,3 +287,20 @@ def test_a_wrong_value_is_named_by_where_it_was_given(
     tmp_path: Path, flags: dict[str, Any], config: str, expected: str
 ) -> None:
     assert refusal(tmp_path, flags, config).startswith(expected)
+
+
+def test_settings_of_a_picker_are_refused_where_there_is_none(tmp_path: Path) -> None:
+    nothing = "does nothing without an endpoint picker, whose URL begins with grpc://"
+    flags = {"gateway": "http://g", "pick_timeout": 3.0}
+    assert refusal(tmp_path, flags) == f"--pick-timeout: {nothing}"
+    config = "gateway: http://g\npicker_health: grpc://p:9003\n"
+    assert refusal(tmp_path, {}, config) == f"gateway.yaml:2: picker_health: {nothing}"
+
+
+def test_a_file_for_a_picker_serves_another_gateway_too(tmp_path: Path) -> None:
+    config = "gateway: grpc://p:9002\npick_timeout: 3s\n"
+    assert gateway(resolve(tmp_path, {"gateway": "http://g"}, {}, config)).base_url == "http://g"
+    assert resolve(tmp_path, {"gateway": "simulator"}, {}, config).uses_simulator
+    routes = {"gateway": "http://g", "model_gateways": {"m": "grpc://p"}, "pick_timeout": 3.0}
+    settings = resolve(tmp_path, routes)
+    assert settings.model_gateways["m"].endpoint_picker is not None

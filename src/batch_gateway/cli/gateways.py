@@ -32,6 +32,7 @@ __all__ = [
     "API_KEY_SETTINGS",
     "METRICS_SETTINGS",
     "OWN_TO_A_GATEWAY",
+    "PICKER_SETTINGS",
     "gateway_config",
     "naming_the_setting",
     "paced",
@@ -89,6 +90,7 @@ _PICKER = {
     "picker_authority": "authority",
 }
 METRICS_SETTINGS = frozenset(_METRICS)
+PICKER_SETTINGS = tuple(_PICKER)
 # A key, and headers that may be one, go to the gateway they were written for and to no other, as
 # metrics speak of no other.
 OWN_TO_A_GATEWAY = frozenset(

@@ -18,6 +18,7 @@ from batch_gateway.cli.gateways import (
     API_KEY_SETTINGS,
     METRICS_SETTINGS,
     OWN_TO_A_GATEWAY,
+    PICKER_SETTINGS,
     gateway_config,
     paced,
 )
@@ -106,6 +107,8 @@ def resolve_settings(
     gateways = len(configs)
     if not gateways:
         raise _no_gateway()
+    if not any(config.uses_endpoint_picker for config in configs):
+        _refuse_picker_settings(flags, given, file)
     concurrency = value("concurrency", _DEFAULT_CONCURRENCY)
     bounds = [_MOST_CONCURRENCY if concurrency == AUTO else concurrency]
     if flags.get("concurrency") in (None, AUTO):
@@ -227,6 +230,20 @@ def _for_entry(
         return {name: value for name, value in given.items() if name not in left_out}
     inherited = {name: value for name, value in given.items() if name not in OWN_TO_A_GATEWAY}
     return {**inherited, **entry.own, **flags}
+
+
+def _refuse_picker_settings(
+    flags: Mapping[str, Any], given: Mapping[str, Given], file: ConfigFile
+) -> None:
+    """Without a picker they do nothing. A file's may stay where its gateway is not the one used."""
+    url = given.get("gateway")
+    other = url is not None and (url.value == SIMULATOR or url is not file.values.get("gateway"))
+    for name in PICKER_SETTINGS:
+        if name in given and not (other and flags.get(name) is None):
+            raise CommandFailure(
+                f"{given[name].place}: does nothing without an endpoint picker, whose URL begins"
+                " with grpc://"
+            )
 
 
 def _no_gateway() -> CommandFailure:
