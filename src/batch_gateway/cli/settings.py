@@ -103,12 +103,7 @@ def resolve_settings(
 
     default = _default_gateway(given)
     routes = _model_gateways(flags, given, file)
-    configs = {config for config in (default, *routes.values()) if config is not None}
-    gateways = len(configs)
-    if not gateways:
-        raise _no_gateway()
-    if not any(config.uses_endpoint_picker for config in configs):
-        _refuse_picker_settings(flags, given, file)
+    gateways = _count(default, routes, flags, given, file)
     concurrency = value("concurrency", _DEFAULT_CONCURRENCY)
     bounds = [_MOST_CONCURRENCY if concurrency == AUTO else concurrency]
     if flags.get("concurrency") in (None, AUTO):
@@ -230,6 +225,22 @@ def _for_entry(
         return {name: value for name, value in given.items() if name not in left_out}
     inherited = {name: value for name, value in given.items() if name not in OWN_TO_A_GATEWAY}
     return {**inherited, **entry.own, **flags}
+
+
+def _count(
+    default: HTTPInferenceClientConfig | None,
+    routes: Mapping[str, HTTPInferenceClientConfig],
+    flags: Mapping[str, Any],
+    given: Mapping[str, Given],
+    file: ConfigFile,
+) -> int:
+    """How many gateways there are: at least one, and one that picks where a setting is for it."""
+    configs = {config for config in (default, *routes.values()) if config is not None}
+    if not configs:
+        raise _no_gateway()
+    if not any(config.uses_endpoint_picker for config in configs):
+        _refuse_picker_settings(flags, given, file)
+    return len(configs)
 
 
 def _refuse_picker_settings(
