@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batch_gateway.client.grpc.contract import GrpcStatusError
-from batch_gateway.client.grpc.frames import DATA, PREFACE, FrameReader
 from batch_gateway.client.grpc.session import Session
-from batch_gateway.client.grpc.settings import LARGEST_FRAME, LARGEST_WINDOW, SessionLimits
+from batch_gateway.client.grpc.settings import LARGEST_FRAME, SessionLimits
 from batch_gateway.client.grpc.stream_state import StreamState
 from batch_gateway.errors import InferenceError
+from batch_gateway.wire.http2.frames import DATA, PREFACE, FrameReader
+from batch_gateway.wire.http2.settings import LARGEST_WINDOW
 from fuzz.engine import run
 
 SEEDS = Path(__file__).parent / "seeds" / "http2_session"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import hpack
 
-from batch_gateway.client.grpc.frames import PREFACE
+from batch_gateway.wire.http2.frames import PREFACE
 from tests.client.http.native.raw_server import LIMIT, Peer
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = range(5)

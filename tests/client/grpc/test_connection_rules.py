@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from batch_gateway.client.grpc.frames import PREFACE
 from batch_gateway.client.grpc.session import Session
 from batch_gateway.client.grpc.settings import SessionLimits
 from batch_gateway.errors import (
@@ -15,6 +14,7 @@ from batch_gateway.errors import (
     RequestTimeoutError,
     StaleConnectionError,
 )
+from batch_gateway.wire.http2.frames import PREFACE
 from tests.client.grpc.conftest import Bench, soon
 from tests.client.grpc.raw_http2 import (
     ACK,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_gateway.client.grpc.frames import DATA, END_STREAM, PREFACE, WINDOW_UPDATE, FrameReader
 from batch_gateway.client.grpc.session import Session
 from batch_gateway.client.grpc.settings import LARGEST_FRAME, SessionLimits
+from batch_gateway.wire.http2.frames import DATA, END_STREAM, PREFACE, WINDOW_UPDATE, FrameReader
 from fuzz.http2_session import check
 from tests.client.grpc import raw_http2 as raw
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batch_gateway.client.grpc.frames import PREFACE
 from batch_gateway.errors import BadResponseError, GatewayConnectionError, InferenceError
+from batch_gateway.wire.http2.frames import PREFACE
 from tests.client.grpc.conftest import Bench, soon
 from tests.client.grpc.raw_http2 import (
     ACK,

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 
-from batch_gateway.client.grpc.frames import ErrorCode, ProtocolError
 from batch_gateway.errors import InvalidRequestError
+from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError
 
 __all__ = ["MAX_HEADER_LIST", "OpenBlock", "RequestBlocks", "ResponseBlocks", "ResponseHeaders"]
 

@@ -6,7 +6,6 @@ from enum import IntEnum
 from typing import Protocol
 
 from batch_gateway.client.grpc.contract import GrpcStatusError
-from batch_gateway.client.grpc.frames import ErrorCode, code_name
 from batch_gateway.client.grpc.header_blocks import ResponseHeaders
 from batch_gateway.client.http.connection_errors import broken_error
 from batch_gateway.errors import (
@@ -17,6 +16,7 @@ from batch_gateway.errors import (
     StaleConnectionError,
     TLSError,
 )
+from batch_gateway.wire.http2.errors import ErrorCode, code_name
 
 __all__ = [
     "NOT_PROCESSED",

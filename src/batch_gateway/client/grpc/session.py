@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from batch_gateway.client.grpc.frames import (
+from batch_gateway.client.grpc.header_blocks import OpenBlock, ResponseBlocks
+from batch_gateway.client.grpc.outcomes import broken_rule, no_http2, not_processed, timed_out
+from batch_gateway.client.grpc.settings import LARGEST_FRAME, SessionLimits, greeting, read_theirs
+from batch_gateway.client.grpc.stream_state import StreamState
+from batch_gateway.client.grpc.windows import ReceiveWindow
+from batch_gateway.errors import GatewayConnectionError, InferenceError
+from batch_gateway.wire.http2.errors import (
+    ErrorCode,
+    ProtocolError,
+    code_name,
+    out_of_order,
+    require_size,
+)
+from batch_gateway.wire.http2.frames import (
     ACK,
     CONTINUATION,
     DATA,
@@ -17,37 +30,25 @@ from batch_gateway.client.grpc.frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    ErrorCode,
     FrameReader,
-    ProtocolError,
-    code_name,
     content,
     goaway_frame,
     header_frames,
-    out_of_order,
     ping_ack,
     read_goaway,
-    require_size,
+    read_reset,
+    read_window_update,
     window_update,
 )
-from batch_gateway.client.grpc.header_blocks import OpenBlock, ResponseBlocks
-from batch_gateway.client.grpc.outcomes import broken_rule, no_http2, not_processed, timed_out
-from batch_gateway.client.grpc.settings import (
+from batch_gateway.wire.http2.settings import (
     FIRST_FRAME_SIZE,
     FIRST_WINDOW,
     INITIAL_WINDOW_SIZE,
-    LARGEST_FRAME,
     LARGEST_WINDOW,
     MAX_CONCURRENT_STREAMS,
     MAX_FRAME_SIZE,
     SETTINGS_ACK,
-    SessionLimits,
-    greeting,
-    read_settings,
 )
-from batch_gateway.client.grpc.stream_state import StreamState
-from batch_gateway.client.grpc.windows import ReceiveWindow
-from batch_gateway.errors import GatewayConnectionError, InferenceError
 
 __all__ = ["Session"]
 
@@ -174,7 +175,7 @@ class Session:
         """Take leave in good order. What streams there are go on."""
         if not self.over:
             self.draining = True
-            self.write(goaway_frame(ErrorCode.NO_ERROR, ""))
+            self.write(goaway_frame(0, ErrorCode.NO_ERROR))
 
     def expire(self, now: float) -> float:
         """Give up the streams past their deadline. Returns the earliest of the others.
@@ -273,10 +274,10 @@ class Session:
             stream.headers_received(headers, end=end)
 
     def _on_reset(self, _flags: int, number: int, payload: bytes) -> None:
-        require_size("RST_STREAM", payload, 4)
+        code = read_reset(payload)
         stream = self._known(number)
         if stream is not None:
-            stream.reset_received(int.from_bytes(payload))
+            stream.reset_received(code)
 
     def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
         if number:
@@ -284,7 +285,7 @@ class Session:
         if flags & ACK:
             require_size("an acknowledgement of SETTINGS", payload, 0)
             return
-        settings = list(read_settings(payload))
+        settings = read_theirs(payload)
         # Before anything that they allow: some servers apply them when this arrives.
         self._answer(SETTINGS_ACK)
         for name, value in settings:
@@ -320,15 +321,12 @@ class Session:
             stream.fail(not_processed(self.peer, reason))
 
     def _on_window_update(self, _flags: int, number: int, payload: bytes) -> None:
-        require_size("WINDOW_UPDATE", payload, 4)
-        increment = int.from_bytes(payload) & LARGEST_WINDOW
+        increment = read_window_update(payload)
         stream = self._known(number) if number else None
         if number and stream is None:
             return
         if not increment:
-            raise ProtocolError(
-                ErrorCode.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing", number or None
-            )
+            raise out_of_order("a WINDOW_UPDATE of nothing", number or None)
         if stream is not None:
             stream.window_grown(increment)
             return
@@ -385,7 +383,7 @@ class Session:
         self.write(frame)
 
     def _broken(self, violation: ProtocolError) -> None:
-        self.write(goaway_frame(violation.code, violation.problem))
+        self.write(goaway_frame(0, violation.code, violation.problem.encode()))
         if self.ready:
             error = broken_rule(violation.problem, self.peer)
         else:

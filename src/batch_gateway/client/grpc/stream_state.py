@@ -5,16 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from batch_gateway.client.grpc.contract import GrpcStatusError
-from batch_gateway.client.grpc.frames import (
-    ErrorCode,
-    ProtocolError,
-    data_frame,
-    message_frame,
-    reset_frame,
-    window_update,
-)
 from batch_gateway.client.grpc.header_blocks import ResponseHeaders
-from batch_gateway.client.grpc.message_reader import MessageError, MessageReader
 from batch_gateway.client.grpc.outcomes import (
     Status,
     broken_rule,
@@ -22,9 +13,18 @@ from batch_gateway.client.grpc.outcomes import (
     response_problem,
     status_outcome,
 )
-from batch_gateway.client.grpc.settings import LARGEST_WINDOW
 from batch_gateway.client.grpc.windows import ReceiveWindow
 from batch_gateway.errors import BadResponseError
+from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError, out_of_order
+from batch_gateway.wire.http2.frames import data_frame, reset_frame, window_update
+from batch_gateway.wire.http2.grpc_messages import (
+    PREFIX_SIZE,
+    MessageError,
+    MessageReader,
+    message_frame,
+    prefixed,
+)
+from batch_gateway.wire.http2.settings import LARGEST_WINDOW
 
 __all__ = ["Outlet", "StreamState"]
 
@@ -135,7 +135,7 @@ class StreamState:
                 raise RuntimeError("a message after the call was half-closed")
             return
         outlet = self._outlet
-        size = len(message) + 5
+        size = len(message) + PREFIX_SIZE
         if (
             size <= self._send_window
             and size <= outlet.send_window
@@ -148,7 +148,7 @@ class StreamState:
             self._half_closed = end
             outlet.write(message_frame(self.id, message, end=end))
             return
-        self._unsent += b"\x00" + len(message).to_bytes(4, "big") + message
+        self._unsent += prefixed(message)
         self._unsent_end = end
         self._send_more()
 
@@ -166,7 +166,7 @@ class StreamState:
         """The next of `messages`, which makes room for more."""
         message = self.messages.popleft()
         if not self.over:
-            self._allow_more(len(message) + 5)
+            self._allow_more(len(message) + PREFIX_SIZE)
         return message
 
     def cancel(self, error: Exception | None = None) -> None:
@@ -296,4 +296,4 @@ class StreamState:
             self.fail(error)
 
     def _violation(self, problem: str) -> ProtocolError:
-        return ProtocolError(ErrorCode.PROTOCOL_ERROR, problem, self.id)
+        return out_of_order(problem, self.id)

@@ -36,9 +36,9 @@ class ProtocolError(Exception):
         self.stream = stream
 
 
-def out_of_order(problem: str) -> ProtocolError:
+def out_of_order(problem: str, stream: int | None = None) -> ProtocolError:
     """The error for a frame that may not come here or now."""
-    return ProtocolError(ErrorCode.PROTOCOL_ERROR, problem)
+    return ProtocolError(ErrorCode.PROTOCOL_ERROR, problem, stream)
 
 
 def require_size(what: str, payload: bytes, size: int) -> None:

@@ -1,0 +1,103 @@
+"""gRPC messages as the bytes of a stream: five before each one say how long it is."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+
+from batch_gateway.wire.http2.frames import DATA, END_STREAM
+
+__all__ = [
+    "PREFIX_SIZE",
+    "CompressedMessageError",
+    "MessageError",
+    "MessageReader",
+    "MessageTooLargeError",
+    "message_frame",
+    "prefixed",
+]
+
+PREFIX_SIZE = 5
+
+# Whether it is compressed, and its length.
+_PREFIX = struct.Struct(">BI")
+# The same behind the head of a frame: length in two parts, type, flags, stream.
+_FRAME_HEAD = struct.Struct(">HBBBIBI")
+
+
+class MessageError(Exception):
+    """What arrived cannot be taken for messages. The text completes "host:port sent …"."""
+
+
+class CompressedMessageError(MessageError):
+    def __init__(self) -> None:
+        super().__init__("a compressed message, which it was not asked for")
+
+
+class MessageTooLargeError(MessageError):
+    """A message of `length` bytes, where at most `limit` were to come."""
+
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__(f"a message of {length} bytes, where {limit} are the most")
+        self.length = length
+        self.limit = limit
+
+
+class MessageReader:
+    """Cuts what arrives into messages, which it appends to `messages`."""
+
+    __slots__ = ("_held", "_limit", "_needed", "messages")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = bytearray()
+        self._needed = PREFIX_SIZE
+        self.messages: deque[bytes] = deque()
+
+    @property
+    def held(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._held)
+
+    def feed(self, data: bytes) -> None:
+        """Raises MessageError for a message that is compressed or larger than the limit.
+
+        Those before it are among `messages`; nothing may be fed after it.
+        """
+        if self._held:
+            self._held += data
+            if len(self._held) < self._needed:
+                return
+            data = bytes(self._held)
+            self._held.clear()
+        at, size = 0, len(data)
+        self._needed = PREFIX_SIZE
+        while size - at >= PREFIX_SIZE:
+            compressed, length = _PREFIX.unpack_from(data, at)
+            if compressed:
+                raise CompressedMessageError
+            if length > self._limit:
+                raise MessageTooLargeError(length, self._limit)
+            end = at + PREFIX_SIZE + length
+            if end > size:
+                self._needed = end - at
+                break
+            self.messages.append(data[at + PREFIX_SIZE : end])
+            at = end
+        if at < size:
+            self._held += data[at:]
+
+
+def prefixed(message: bytes) -> bytes:
+    """A message, not compressed, as it goes into a stream."""
+    return _PREFIX.pack(0, len(message)) + message
+
+
+def message_frame(stream: int, message: bytes, *, end: bool) -> bytes:
+    """A whole message in one DATA frame, put together at once: most are sent so."""
+    size = len(message)
+    length = size + PREFIX_SIZE
+    head = _FRAME_HEAD.pack(
+        length >> 8, length & 0xFF, DATA, END_STREAM if end else 0, stream, 0, size
+    )
+    return head + message
