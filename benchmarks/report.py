@@ -1,14 +1,15 @@
 """Put the figures of `out/` into the documentation: `python -m benchmarks.report`.
 
 Replaces what stands between the marks in docs/benchmarks.md: the figures of the four benchmarks,
-and those of the layers. Run them on a quiet machine first; `--only layers` leaves the others be.
+those of the layers, and those of the endpoint picker. Run them on a quiet machine first; `--only
+layers` leaves the others be.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -21,10 +22,10 @@ _PAGE = REPOSITORY / "docs" / "benchmarks.md"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--only", choices=("figures", "layers"), help="one of the two parts")
+    parser.add_argument("--only", choices=tuple(_PARTS), help="one of the parts")
     only = parser.parse_args().only
     text = _PAGE.read_text("utf-8")
-    for mark, sections in (("figures", _figures), ("layers", _layers)):
+    for mark, sections in _PARTS.items():
         if only in (None, mark):
             text = _with_part(text, mark, sections())
     _PAGE.write_text(text, "utf-8")
@@ -64,6 +65,53 @@ def _layers() -> list[str]:
     # `describe` is asked after the measuring, so that the load is that of its end, itself included.
     load = f"load average {found['machine']['load_before']}, of which the benchmark is 1"
     return [f"{_where(found)}; {load}.", _table(columns, rows), _aims("layers")]
+
+
+def _picker() -> list[str]:
+    found = _read("endpoint_picker")
+    loads: dict[str, dict[str, list[dict[str, Any]]]] = found["loads"]
+    tables = [_ways(load, results) for load, results in loads.items()]
+    shares: dict[str, float] = found["shares"]
+    rows = [[part, f"{share:.0%}"] for part, share in shares.items()]
+    where = f"**Where the CPU of native gRPC goes**\n\n{_table(['part', 'share'], rows)}"
+    return [*tables, where, _aims("endpoint_picker")]
+
+
+def _ways(load: str, results: dict[str, list[dict[str, Any]]]) -> str:
+    direct = next(iter(results.values()))
+    cpu, middle = (_median(direct, field) for field in ("cpu_us", "median_us"))
+    rows = [
+        [
+            way,
+            f"{_median(found, 'requests_per_s'):,.0f}",
+            _us(_median(found, "cpu_us")),
+            f"{_median(found, 'cpu_us') / cpu:.1f}",
+            _us(_median(found, "median_us")),
+            _us(_median(found, "median_us") - middle) if found is not direct else "",
+            _us(_with_envoy(found)),
+        ]
+        for way, found in results.items()
+    ]
+    columns = ["way", "requests/s", "client's CPU a request", "of the direct way's"]
+    columns += ["median latency", "added", "client's and Envoy's CPU"]
+    return f"**{load}**\n\n{_table(columns, rows)}"
+
+
+def _with_envoy(found: list[dict[str, Any]]) -> float:
+    return median(one["cpu_us"] + one["others_us"]["envoy"] for one in found)
+
+
+def _prefixes() -> list[str]:
+    found = _read("prefix_affinity")
+    runs: dict[str, list[dict[str, float]]] = found["runs"]
+    base = _median(next(iter(runs.values())), "requests_per_s")
+    rows: list[list[str]] = []
+    for name, results in runs.items():
+        speed = _median(results, "requests_per_s")
+        hits = _median(results, "hit_rate")
+        rows.append([name, f"{hits:.0%}", f"{speed:,.1f}", f"{speed / base:.2f}"])
+    columns = ["choice", "prompt tokens from a cache", "requests/s", "gain"]
+    return [_table(columns, rows)]
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -204,6 +252,13 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
+
+_PARTS: dict[str, Callable[[], list[str]]] = {
+    "figures": _figures,
+    "layers": _layers,
+    "picker": _picker,
+    "prefixes": _prefixes,
+}
 
 if __name__ == "__main__":
     main()
