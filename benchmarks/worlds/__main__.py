@@ -1,4 +1,4 @@
-"""`python -m benchmarks.worlds [--world NAME] [--quick] [--no-plots]`."""
+"""`python -m benchmarks.worlds [--world NAME] [--quick] [--no-plots] [--seeds N]`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from benchmarks.worlds.catalogue import WORLDS
 from benchmarks.worlds.judgement import aims_of, judge
 from benchmarks.worlds.plots import plot_trade_off, plot_world
 from benchmarks.worlds.suite import run
+from benchmarks.worlds.variations import print_variations
 from benchmarks.worlds.world import World
 
 _PICTURES = REPOSITORY / "docs" / "worlds"
@@ -20,6 +21,9 @@ _COLUMNS = ("goodput", "refused_share", "wait_share", "lost", "settle_longest", 
 
 def main() -> None:
     options = _parse_options()
+    if options.seeds:
+        print_variations(options.seeds)
+        return
     names = [options.world] if options.world else list(WORLDS)
     results: dict[str, Any] = {}
     aims: list[Aim] = []
@@ -62,6 +66,11 @@ def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worlds", description=__doc__)
     parser.add_argument("--world", choices=list(WORLDS))
     parser.add_argument("--quick", action="store_true", help="a third of the time of each world")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        help="instead: the worst of so many, in every variation",
+    )
     parser.add_argument("--no-plots", dest="plots", action="store_false")
     return parser.parse_args()
 

@@ -8,7 +8,7 @@ from benchmarks.tables import Aim
 from benchmarks.worlds.suite import CONTENDERS, best_fixed, run, settling_times
 from benchmarks.worlds.world import World
 
-__all__ = ["aims_of", "judge", "trade_off"]
+__all__ = ["aims_of", "judge", "trade_off", "trade_off_of"]
 
 
 def judge(world: World) -> dict[str, Any]:
@@ -33,15 +33,17 @@ def judge(world: World) -> dict[str, Any]:
 def trade_off(world: World) -> dict[str, tuple[float, float]]:
     """For each contender: share of the leftover capacity, and the interactive p99 time to first
     token as a multiple of that without a batch."""
+    names = [*CONTENDERS, *(f"fixed {limit:,}" for limit in world.oracle)]
+    return {name: trade_off_of(world, name) for name in names}
+
+
+def trade_off_of(world: World, contender: str) -> tuple[float, float]:
+    """The two figures of `trade_off` for one contender."""
     alone = run(world, "fixed 0").figures["first_token_p99"]
     most = run(world, "fixed 1,000").figures["tokens_per_second"]
-    names = [*CONTENDERS, *(f"fixed {limit:,}" for limit in world.oracle)]
-    points: dict[str, tuple[float, float]] = {}
-    for name in names:
-        figures = run(world, name).figures
-        used = figures["tokens_per_second"] / most
-        points[name] = (round(used, 4), round(figures["first_token_p99"] / alone, 3))
-    return points
+    figures = run(world, contender).figures
+    used = figures["tokens_per_second"] / most
+    return round(used, 4), round(figures["first_token_p99"] / alone, 3)
 
 
 def aims_of(world: World, result: dict[str, Any]) -> list[Aim]:

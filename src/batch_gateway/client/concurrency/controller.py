@@ -22,7 +22,7 @@ __all__ = ["AdaptiveController"]
 
 _SHORTEST_ROUND = 0.1  # seconds; below that, millisecond requests would give a thousand rounds
 _MEMORY = 1000  # answers over which the mean length is taken
-_FROM_BELOW = 0.85  # after a queue was seen, let it drain and come from there
+_FROM_BELOW = 0.8  # after a queue was seen, let it drain and come from there
 _FAR_BELOW = 0.25  # the first raise of a climb from there
 _BEYOND_BEST = 1.25  # no limit is further above the smallest that brought the best throughput
 
@@ -301,7 +301,7 @@ class AdaptiveController:
         """Whether far less is sent than once went well, with answers no slower than then."""
         best = self._best.reading
         since = max(self._regained_at, self._held_since)
-        if best is None or now - since < max(5.0, 4 * best.mean_latency):
+        if best is None or now - since < max(5.0, 8 * best.mean_latency):
             return False
         if self._base > 0.9 * self._best_fit(now):
             return False
