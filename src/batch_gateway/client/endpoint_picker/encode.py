@@ -205,6 +205,8 @@ def _delimited(field: bytes, content: bytes) -> bytes:
 def _varint(number: int) -> bytes:
     if number < 128:
         return _SMALL[number]
+    if number < 16_384:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     found = bytearray()
     while number > 127:
         found.append(number & 0x7F | 0x80)
