@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -116,6 +117,8 @@ def _run(batch: Path, choice: str, order: str, lines: int) -> Found:
 @contextmanager
 def _simulated_pool(choice: str) -> Iterator[tuple[str, str, int]]:
     """A fresh pool: the picker's URL, that of a pod, and the process."""
+    # Whoever ends this command ends the simulator with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     command = [sys.executable, "-m", "batch_gateway", "simulate", "--port", "0"]
     command += ["--pods", str(PODS), "--picker-port", "0", "--choice", choice]
     command += ["--prefix-cache-tokens", str(CACHE_TOKENS)]

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import gc
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def pool_flags(rate: float) -> list[str]:
 @contextmanager
 def simulator(rate: float, flags: Sequence[str]) -> Iterator[str]:
     """A simulated gateway in a process of its own, with every fault of plain answers."""
+    # Whoever ends this command ends the simulator with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     faults = [name for name, fault in FAULTS.items() if fault.kind is not FaultKind.STREAM]
     command = [sys.executable, "-m", "batch_gateway", "simulate", "--port", "0", *flags]
     command += [part for name in faults for part in ("--fault", f"{name}={rate}")]
