@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable
 
 from batch_gateway.client.grpc.contract import GrpcStatusError
-from batch_gateway.client.grpc.outcomes import Status, timed_out
+from batch_gateway.client.grpc.outcomes import timed_out
 from batch_gateway.client.grpc.stream_state import StreamState
 from batch_gateway.errors import InferenceError
+from batch_gateway.wire.http2.grpc_status import StatusCode
 
 __all__ = ["Call"]
 
 # What a server says whose own clock for the call ran out a moment before ours.
-_ENDED_BY_TIME = (Status.CANCELLED, Status.DEADLINE_EXCEEDED)
+_ENDED_BY_TIME = (StatusCode.CANCELLED, StatusCode.DEADLINE_EXCEEDED)
 
 
 class Call:

@@ -9,20 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote
 
-from hpack import Decoder, HPACKError, OversizedHeaderListError
+from hpack import Decoder
 
 from batch_gateway.errors import InvalidRequestError
-from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError
+from batch_gateway.wire.http2.grpc_status import decode_status_message
+from batch_gateway.wire.http2.header_blocks import (
+    ANY_NAME,
+    MAX_HEADER_LIST,
+    decode_block,
+    field,
+    string,
+)
 
-__all__ = ["MAX_HEADER_LIST", "OpenBlock", "RequestBlocks", "ResponseBlocks", "ResponseHeaders"]
-
-# As many bytes of headers as curl, Go and Envoy take or fewer; announced in SETTINGS.
-MAX_HEADER_LIST = 64 * 1024
-
-# A block in ever more frames that add nothing costs time and never ends.
-_MOST_CONTINUATIONS = 32
+__all__ = ["RequestBlocks", "ResponseBlocks", "ResponseHeaders"]
 
 # Callers use a handful of methods, and servers of answers. More must not fill memory.
 _MAX_REMEMBERED = 256
@@ -34,7 +34,6 @@ _POST = b"\x83"
 _SCHEMES = {False: b"\x86", True: b"\x87"}
 # Literals without indexing whose names are in the static table.
 _AUTHORITY, _PATH, _CONTENT_TYPE, _USER_AGENT = b"\x01", b"\x04", b"\x0f\x10", b"\x0f\x2b"
-_ANY_NAME = b"\x00"
 
 _NAME = re.compile(r"[0-9a-z_.-]+")
 _METHOD = re.compile(r"/[!-~]+")
@@ -80,14 +79,14 @@ class RequestBlocks:
                 _NO_TABLE,
                 _POST,
                 _SCHEMES[self._tls],
-                _PATH + _string(method),
-                _AUTHORITY + _string(self._authority),
-                _field("te", "trailers"),
-                _CONTENT_TYPE + _string("application/grpc"),
-                _USER_AGENT + _string(self._user_agent),
-                _field("grpc-accept-encoding", "identity"),
-                *(_field(name, value) for name, value in metadata),
-                _ANY_NAME + _string("grpc-timeout"),
+                _PATH + string(method),
+                _AUTHORITY + string(self._authority),
+                field("te", "trailers"),
+                _CONTENT_TYPE + string("application/grpc"),
+                _USER_AGENT + string(self._user_agent),
+                field("grpc-accept-encoding", "identity"),
+                *(field(name, value) for name, value in metadata),
+                ANY_NAME + string("grpc-timeout"),
             )
         )
 
@@ -113,27 +112,6 @@ class ResponseHeaders:
     problem: str = ""
 
 
-class OpenBlock:
-    """A block of headers whose end has not come."""
-
-    __slots__ = ("_continuations", "data", "end", "number")
-
-    def __init__(self, number: int, data: bytes, *, end: bool) -> None:
-        self.number = number
-        self.data = bytearray(data)
-        self.end = end
-        self._continuations = 0
-
-    def append(self, data: bytes) -> None:
-        """Raises ProtocolError when it becomes too much."""
-        self.data += data
-        self._continuations += 1
-        if len(self.data) > MAX_HEADER_LIST or self._continuations > _MOST_CONTINUATIONS:
-            raise ProtocolError(
-                ErrorCode.ENHANCE_YOUR_CALM, f"more than {MAX_HEADER_LIST} bytes of headers"
-            )
-
-
 class ResponseBlocks:
     """Reads the header blocks of one connection."""
 
@@ -150,25 +128,12 @@ class ResponseBlocks:
         known = self._remembered.get(block)
         if known is not None:
             return known
-        headers = _interpreted(self._decode(block))
+        headers = _interpreted(decode_block(self._decoder, block))
         if len(block) <= _LONGEST_REMEMBERED:
             if len(self._remembered) >= _MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[block] = headers
         return headers
-
-    def _decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
-        try:
-            fields = self._decoder.decode(block, raw=True)
-        except OversizedHeaderListError as error:
-            raise ProtocolError(
-                ErrorCode.ENHANCE_YOUR_CALM, f"more than {MAX_HEADER_LIST} bytes of headers"
-            ) from error
-        except (HPACKError, IndexError, ValueError) as error:
-            raise ProtocolError(
-                ErrorCode.COMPRESSION_ERROR, "headers that do not decode"
-            ) from error
-        return [(bytes(name), bytes(value)) for name, value in fields]
 
 
 def _interpreted(fields: Sequence[tuple[bytes, bytes]]) -> ResponseHeaders:
@@ -191,7 +156,7 @@ def _interpreted(fields: Sequence[tuple[bytes, bytes]]) -> ResponseHeaders:
         content_type=values.get("content-type", ""),
         encoding=values.get("grpc-encoding", "identity"),
         grpc_status=_grpc_status(values.get("grpc-status")),
-        grpc_message=unquote(values.get("grpc-message", ""), errors="replace"),
+        grpc_message=decode_status_message(values.get("grpc-message", "")),
     )
 
 
@@ -216,22 +181,3 @@ def _timeout(seconds: float) -> bytes:
     if seconds < _LARGEST_NUMBER / 1000:
         return b"%dm" % max(1, int(seconds * 1000) + 1)
     return b"%dS" % (int(min(seconds, _LARGEST_NUMBER - 1)) + 1)
-
-
-def _field(name: str, value: str) -> bytes:
-    return _ANY_NAME + _string(name) + _string(value)
-
-
-def _string(text: str) -> bytes:
-    """A string literal without Huffman coding (RFC 7541 §5.2)."""
-    raw = text.encode("latin-1")
-    length = len(raw)
-    if length < 0x7F:
-        return bytes((length,)) + raw
-    prefix = bytearray((0x7F,))
-    rest = length - 0x7F
-    while rest >= 0x80:
-        prefix.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    prefix.append(rest)
-    return bytes(prefix) + raw

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Protocol
 
 from batch_gateway.client.grpc.contract import GrpcStatusError
@@ -17,11 +16,11 @@ from batch_gateway.errors import (
     TLSError,
 )
 from batch_gateway.wire.http2.errors import ErrorCode, code_name
+from batch_gateway.wire.http2.grpc_status import StatusCode
 
 __all__ = [
     "NOT_PROCESSED",
     "Progress",
-    "Status",
     "broken_rule",
     "hung_up",
     "no_http2",
@@ -36,45 +35,30 @@ NOT_PROCESSED = "not_processed"
 """The `code` of an error after which the server is known not to have looked at the call."""
 
 
-class Status(IntEnum):
-    """google.rpc.Code."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    DEADLINE_EXCEEDED = 4
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    UNAUTHENTICATED = 16
-
-
 # gRPC's "HTTP to gRPC Status Code Mapping", for answers that something in between gave.
 _STATUS_OF_HTTP = {
-    400: Status.INTERNAL,
-    401: Status.UNAUTHENTICATED,
-    403: Status.PERMISSION_DENIED,
-    404: Status.UNIMPLEMENTED,
-    429: Status.UNAVAILABLE,
-    502: Status.UNAVAILABLE,
-    503: Status.UNAVAILABLE,
-    504: Status.UNAVAILABLE,
+    400: StatusCode.INTERNAL,
+    401: StatusCode.UNAUTHENTICATED,
+    403: StatusCode.PERMISSION_DENIED,
+    404: StatusCode.UNIMPLEMENTED,
+    429: StatusCode.UNAVAILABLE,
+    502: StatusCode.UNAVAILABLE,
+    503: StatusCode.UNAVAILABLE,
+    504: StatusCode.UNAVAILABLE,
 }
 
 # "gRPC over HTTP2", Errors; all others are INTERNAL.
 _STATUS_OF_RESET = {
-    ErrorCode.CANCEL: Status.CANCELLED,
-    ErrorCode.ENHANCE_YOUR_CALM: Status.RESOURCE_EXHAUSTED,
-    ErrorCode.INADEQUATE_SECURITY: Status.PERMISSION_DENIED,
+    ErrorCode.CANCEL: StatusCode.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: StatusCode.RESOURCE_EXHAUSTED,
+    ErrorCode.INADEQUATE_SECURITY: StatusCode.PERMISSION_DENIED,
 }
 
 
 def response_problem(headers: ResponseHeaders, peer: str) -> Exception | None:
     """Why the headers of a response cannot lead to messages, or None."""
     if headers.http_status != 200:
-        code = _STATUS_OF_HTTP.get(headers.http_status or 0, Status.UNKNOWN)
+        code = _STATUS_OF_HTTP.get(headers.http_status or 0, StatusCode.UNKNOWN)
         return GrpcStatusError(code, f"{peer} answered HTTP {headers.http_status}")
     if not headers.content_type.startswith("application/grpc"):
         said = headers.content_type[:80] or "none"
@@ -94,18 +78,18 @@ def status_outcome(trailers: ResponseHeaders, peer: str, *, incomplete: bool) ->
     code = trailers.grpc_status
     if code is None:
         return BadResponseError(f"{peer} ended the call without a status")
-    if code == Status.OK and incomplete:
+    if code == StatusCode.OK and incomplete:
         return BadResponseError(f"{peer} ended the call in the middle of a message")
-    if code == Status.OK:
+    if code == StatusCode.OK:
         return None
-    return GrpcStatusError(Status.UNKNOWN if code < 0 else code, trailers.grpc_message)
+    return GrpcStatusError(StatusCode.UNKNOWN if code < 0 else code, trailers.grpc_message)
 
 
 def reset_error(code: int, peer: str) -> Exception:
     """What RST_STREAM means to the call."""
     if code == ErrorCode.REFUSED_STREAM:
         return GatewayConnectionError(f"{peer} refused the call unseen", code=NOT_PROCESSED)
-    status = Status.INTERNAL if code > max(ErrorCode) else _status_of_reset(ErrorCode(code))
+    status = StatusCode.INTERNAL if code > max(ErrorCode) else _status_of_reset(ErrorCode(code))
     return GrpcStatusError(status, f"{peer} reset the call ({code_name(code)})")
 
 
@@ -154,5 +138,5 @@ def hung_up(cause: Exception | None, peer: str, *, tls: bool) -> InferenceError:
     return GatewayConnectionError(f"{error.message}; {hint}", cause=cause)
 
 
-def _status_of_reset(code: ErrorCode) -> Status:
-    return _STATUS_OF_RESET.get(code, Status.INTERNAL)
+def _status_of_reset(code: ErrorCode) -> StatusCode:
+    return _STATUS_OF_RESET.get(code, StatusCode.INTERNAL)

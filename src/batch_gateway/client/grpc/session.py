@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from batch_gateway.client.grpc.header_blocks import OpenBlock, ResponseBlocks
+from batch_gateway.client.grpc.header_blocks import ResponseBlocks
 from batch_gateway.client.grpc.outcomes import broken_rule, no_http2, not_processed, timed_out
 from batch_gateway.client.grpc.settings import LARGEST_FRAME, SessionLimits, greeting, read_theirs
 from batch_gateway.client.grpc.stream_state import StreamState
-from batch_gateway.client.grpc.windows import ReceiveWindow
 from batch_gateway.errors import GatewayConnectionError, InferenceError
 from batch_gateway.wire.http2.errors import (
     ErrorCode,
@@ -40,6 +39,7 @@ from batch_gateway.wire.http2.frames import (
     read_window_update,
     window_update,
 )
+from batch_gateway.wire.http2.header_blocks import OpenBlock
 from batch_gateway.wire.http2.settings import (
     FIRST_FRAME_SIZE,
     FIRST_WINDOW,
@@ -49,6 +49,7 @@ from batch_gateway.wire.http2.settings import (
     MAX_FRAME_SIZE,
     SETTINGS_ACK,
 )
+from batch_gateway.wire.http2.windows import ReceiveWindow
 
 __all__ = ["Session"]
 

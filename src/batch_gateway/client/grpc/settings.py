@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batch_gateway.client.grpc.header_blocks import MAX_HEADER_LIST
 from batch_gateway.wire.http2.errors import out_of_order
 from batch_gateway.wire.http2.frames import PREFACE, window_update
+from batch_gateway.wire.http2.header_blocks import MAX_HEADER_LIST
 from batch_gateway.wire.http2.settings import (
     ENABLE_PUSH,
     FIRST_WINDOW,

@@ -7,13 +7,11 @@ from typing import Protocol
 from batch_gateway.client.grpc.contract import GrpcStatusError
 from batch_gateway.client.grpc.header_blocks import ResponseHeaders
 from batch_gateway.client.grpc.outcomes import (
-    Status,
     broken_rule,
     reset_error,
     response_problem,
     status_outcome,
 )
-from batch_gateway.client.grpc.windows import ReceiveWindow
 from batch_gateway.errors import BadResponseError
 from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError, out_of_order
 from batch_gateway.wire.http2.frames import data_frame, reset_frame, window_update
@@ -24,7 +22,9 @@ from batch_gateway.wire.http2.grpc_messages import (
     message_frame,
     prefixed,
 )
+from batch_gateway.wire.http2.grpc_status import StatusCode
 from batch_gateway.wire.http2.settings import LARGEST_WINDOW
+from batch_gateway.wire.http2.windows import ReceiveWindow
 
 __all__ = ["Outlet", "StreamState"]
 
@@ -173,7 +173,7 @@ class StreamState:
         """Give the call up."""
         if not self.over:
             self._outlet.write(reset_frame(self.id, ErrorCode.CANCEL))
-            self.fail(error or GrpcStatusError(Status.CANCELLED, "the call was given up"))
+            self.fail(error or GrpcStatusError(StatusCode.CANCELLED, "the call was given up"))
 
     def fail(self, error: Exception | None) -> None:
         """The call is over: on its own account, or with its connection."""

@@ -15,12 +15,13 @@ from batch_gateway.simulator.picker.config import PickerConfig
 from batch_gateway.simulator.picker.conversation import converse
 from batch_gateway.simulator.picker.decisions import Decisions
 from batch_gateway.simulator.picker.health import health_check
-from batch_gateway.simulator.picker.rpc.call import Call, CallError, StatusCode
+from batch_gateway.simulator.picker.rpc.call import Call, CallError
 from batch_gateway.simulator.picker.rpc.connection import ConnectionLimits, Handler
 from batch_gateway.simulator.picker.rpc.listener import RpcListener
 from batch_gateway.simulator.tls import server_context
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest, ProcessingResponse
 from batch_gateway.wire.ext_proc.names import HEALTH_METHOD, PROCESS_METHOD
+from batch_gateway.wire.http2.grpc_status import StatusCode
 
 __all__ = ["PickerServer"]
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import struct
-from collections import deque
 from typing import Protocol
 
 from batch_gateway.wire.http2.errors import ErrorCode
+from batch_gateway.wire.http2.grpc_messages import (
+    CompressedMessageError,
+    MessageReader,
+    MessageTooLargeError,
+    prefixed,
+)
+from batch_gateway.wire.http2.grpc_status import StatusCode
+from batch_gateway.wire.http2.windows import ReceiveWindow
 
-__all__ = ["MAX_MESSAGE_BYTES", "Call", "CallError", "StatusCode"]
+__all__ = ["MAX_MESSAGE_BYTES", "STREAM_WINDOW", "Call", "CallError"]
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """gRPC's limit for a message that is received, in every implementation's defaults."""
 
-_PREFIX = struct.Struct("!BL")
+STREAM_WINDOW = 4 * 1024 * 1024
+"""How much a client may send on a call, of which everything is taken off it as it comes."""
+
 _HELD_BACK_BYTES = 256 * 1024
-
-
-class StatusCode:
-    """The numbers of the statuses in use (google.rpc.Code)."""
-
-    OK = 0
-    UNKNOWN = 2
-    RESOURCE_EXHAUSTED = 8
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
 
 
 class CallError(Exception):
@@ -66,15 +63,14 @@ class Call:
         self.headers_sent = False
         self.half_closed = False
         self.send_window = 0
-        self.unacknowledged = 0
+        self.window = ReceiveWindow(STREAM_WINDOW)
         self.pending = bytearray()
         self.ending: tuple[int, str] | None = None
         self.task: asyncio.Task[None] | None = None
-        self._received = bytearray()
-        self._messages: deque[bytes] = deque()
+        self._reader = MessageReader(MAX_MESSAGE_BYTES)
         self._failure: CallError | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._reading: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[None] | None = None
 
     # -- for the handler -------------------------------------------------------------------
 
@@ -83,23 +79,23 @@ class Call:
 
         Raises CallError for a message that is too large or compressed.
         """
-        while not self._messages:
+        while not self._reader.messages:
             if self._failure is not None:
                 raise self._failure
             if self.half_closed:
                 return None
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        return self._messages.popleft()
+            self._reading = asyncio.get_running_loop().create_future()
+            await self._reading
+        return self._reader.messages.popleft()
 
     async def write(self, message: bytes) -> None:
         """Send a message; waits while the client takes no more."""
         if self.over:
             return
-        self.connection.send_message(self, _PREFIX.pack(0, len(message)) + message)
+        self.connection.send_message(self, prefixed(message))
         while len(self.pending) > _HELD_BACK_BYTES and not self.over:
-            self._writer = asyncio.get_running_loop().create_future()
-            await self._writer
+            self._writing = asyncio.get_running_loop().create_future()
+            await self._writing
 
     def reset(self, code: int = ErrorCode.CANCEL) -> None:
         """End the call with RST_STREAM, without a status."""
@@ -108,28 +104,23 @@ class Call:
     # -- for the connection ----------------------------------------------------------------
 
     def data_received(self, data: bytes, *, end: bool) -> None:
-        self._received += data
         self.half_closed = self.half_closed or end
-        while len(self._received) >= 5 and self._failure is None:
-            compressed, length = _PREFIX.unpack_from(self._received)
-            if compressed:
+        if self._failure is None:
+            try:
+                self._reader.feed(data)
+            except CompressedMessageError:
                 self._failure = CallError(StatusCode.UNIMPLEMENTED, "compressed messages")
-            elif length > MAX_MESSAGE_BYTES:
+            except MessageTooLargeError as error:
                 self._failure = CallError(
                     StatusCode.RESOURCE_EXHAUSTED,
-                    f"grpc: received message larger than max ({length} vs. {MAX_MESSAGE_BYTES})",
+                    f"grpc: received message larger than max ({error.length} vs. {error.limit})",
                 )
-            elif len(self._received) < 5 + length:
-                break
-            else:
-                self._messages.append(bytes(self._received[5 : 5 + length]))
-                del self._received[: 5 + length]
-        _wake(self._reader)
+        _wake(self._reading)
 
     def written(self) -> None:
         """Some of what was pending is on its way, or the call is over."""
         if self.over or len(self.pending) <= _HELD_BACK_BYTES:
-            _wake(self._writer)
+            _wake(self._writing)
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol, cast
 
 from hpack import Decoder
-from hpack.exceptions import HPACKError
 
-from batch_gateway.simulator.picker.rpc.call import Call, CallError, StatusCode
+from batch_gateway.simulator.picker.rpc.call import STREAM_WINDOW, Call, CallError
 from batch_gateway.simulator.picker.rpc.header_blocks import response_headers, trailers
 from batch_gateway.simulator.picker.rpc.pings import PingPolicy
 from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError, out_of_order
@@ -39,6 +38,8 @@ from batch_gateway.wire.http2.frames import (
     reset_frame,
     window_update,
 )
+from batch_gateway.wire.http2.grpc_status import StatusCode
+from batch_gateway.wire.http2.header_blocks import MAX_HEADER_LIST, OpenBlock, decode_block
 from batch_gateway.wire.http2.settings import (
     FIRST_FRAME_SIZE,
     FIRST_WINDOW,
@@ -49,12 +50,12 @@ from batch_gateway.wire.http2.settings import (
     read_settings,
     settings_frame,
 )
+from batch_gateway.wire.http2.windows import ReceiveWindow
 
 __all__ = ["ConnectionLimits", "Handler", "Listener", "RpcConnection"]
 
 Handler = Callable[[Call], Awaitable[None]]
 
-_STREAM_WINDOW = 4 * 1024 * 1024
 _CONNECTION_WINDOW = 64 * 1024 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -96,8 +97,8 @@ class RpcConnection(asyncio.Protocol):
         self._greeting = b""
         self._greeted = False
         self._frames = FrameReader(FIRST_FRAME_SIZE)
-        self._decoder = Decoder()
-        self._block: tuple[int, bytearray, bool] | None = None
+        self._decoder = Decoder(MAX_HEADER_LIST)
+        self._open_block: OpenBlock | None = None
         self._calls: dict[int, Call] = {}
         self._held_up: dict[int, Call] = {}
         self._last_stream_id = 0
@@ -106,7 +107,7 @@ class RpcConnection(asyncio.Protocol):
         self._initial_window = FIRST_WINDOW
         self._frame_size = FIRST_FRAME_SIZE
         self._send_window = FIRST_WINDOW
-        self._unacknowledged = 0
+        self._window = ReceiveWindow(_CONNECTION_WINDOW)
         self._outgoing: list[bytes] = []
         self._pings = PingPolicy(listener.limits.ping_interval)
         self._age: asyncio.TimerHandle | None = None
@@ -118,7 +119,7 @@ class RpcConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._listener.opened(self)
         limits = self._listener.limits
-        settings = [(INITIAL_WINDOW_SIZE, _STREAM_WINDOW)]
+        settings = [(INITIAL_WINDOW_SIZE, STREAM_WINDOW)]
         if limits.concurrent_streams is not None:
             settings.append((MAX_CONCURRENT_STREAMS, limits.concurrent_streams))
         self._send(settings_frame(settings))
@@ -163,7 +164,7 @@ class RpcConnection(asyncio.Protocol):
     # -- frames ----------------------------------------------------------------------------
 
     def _take(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block is not None and kind != CONTINUATION:
+        if self._open_block is not None and kind != CONTINUATION:
             raise out_of_order("a header block was interrupted")
         handler = self._HANDLERS.get(kind)
         if handler is not None:
@@ -171,52 +172,48 @@ class RpcConnection(asyncio.Protocol):
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         end = bool(flags & END_STREAM)
-        self._acknowledge(stream_id, len(payload), end=end)
         call = self._calls.get(stream_id)
+        self._acknowledge(len(payload), None if end else call)
         if call is not None and not call.half_closed:
             call.data_received(content(DATA, flags, payload), end=end)
 
-    def _acknowledge(self, stream_id: int, size: int, *, end: bool) -> None:
+    def _acknowledge(self, size: int, call: Call | None) -> None:
         """Give the client its window back, half a window at a time."""
-        self._unacknowledged += size
-        if self._unacknowledged >= _CONNECTION_WINDOW // 2:
-            self._send(window_update(0, self._unacknowledged))
-            self._unacknowledged = 0
-        call = self._calls.get(stream_id)
+        self._window.take(size)
+        if increment := self._window.use(size):
+            self._send(window_update(0, increment))
         if call is None:
             return
-        call.unacknowledged += size
-        if call.unacknowledged >= _STREAM_WINDOW // 2 and not end:
-            self._send(window_update(stream_id, call.unacknowledged))
-            call.unacknowledged = 0
+        call.window.take(size)
+        if increment := call.window.use(size):
+            self._send(window_update(call.stream_id, increment))
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
-        block = bytearray(content(HEADERS, flags, payload))
-        self._block = stream_id, block, bool(flags & END_STREAM)
+        block = content(HEADERS, flags, payload)
+        end = bool(flags & END_STREAM)
         if flags & END_HEADERS:
-            self._block_complete()
+            self._headers_complete(stream_id, block, end=end)
+        else:
+            self._open_block = OpenBlock(stream_id, block, end=end)
 
     def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block is None or self._block[0] != stream_id:
+        block = self._open_block
+        if block is None or block.number != stream_id:
             raise out_of_order("a CONTINUATION of nothing")
-        self._block[1].extend(payload)
+        block.append(payload)
         if flags & END_HEADERS:
-            self._block_complete()
+            self._open_block = None
+            self._headers_complete(stream_id, bytes(block.data), end=block.end)
 
-    def _block_complete(self) -> None:
-        assert self._block is not None  # noqa: S101 - called with one
-        (stream_id, block, end), self._block = self._block, None
-        try:
-            headers = self._decoder.decode(bytes(block), raw=True)
-        except HPACKError as error:
-            raise ProtocolError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
+    def _headers_complete(self, stream_id: int, block: bytes, *, end: bool) -> None:
+        headers = decode_block(self._decoder, block)
         call = self._calls.get(stream_id)
         if call is not None:
             # Trailers: a client of gRPC sends none, but it may.
             call.data_received(b"", end=end)
             return
         method = next((value for name, value in headers if name == b":path"), b"")
-        self._begin(stream_id, bytes(method).decode("latin-1"), end=end)
+        self._begin(stream_id, method.decode("latin-1"), end=end)
 
     def _begin(self, stream_id: int, method: str, *, end: bool) -> None:
         if stream_id <= self._last_stream_id or not stream_id % 2:
