@@ -22,7 +22,10 @@ _SAMPLES_PER_S = 400
 # The innermost frame that one of these names decides; C code counts for the line that called it.
 _PARTS = (
     ("event loop and sockets", ("/asyncio/", "/uvloop/")),
-    ("HTTP/2 and header compression", ("batch_gateway/client/grpc/", "/hpack/")),
+    (
+        "HTTP/2 and header compression",
+        ("batch_gateway/client/grpc/", "batch_gateway/wire/http2/", "/hpack/"),
+    ),
     ("encoding the messages", ("batch_gateway/client/endpoint_picker/encode.py",)),
     ("the conversation with the picker", ("batch_gateway/client/endpoint_picker/",)),
     ("the request to the pod", ("batch_gateway/client/http/", "httptools")),
