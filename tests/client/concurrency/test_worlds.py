@@ -52,8 +52,9 @@ def test_long_and_short_answers_are_not_taken_for_changes_of_load() -> None:
     assert ours.wait_share < 0.15
 
 
-def test_millisecond_requests_go_at_thousands_a_second() -> None:
-    ours, best = lived("tiny", Ours(), 4), lived("tiny", Fixed(48), 4)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_millisecond_requests_go_at_thousands_a_second(streamed: bool) -> None:
+    ours, best = lived("tiny", Ours(sees_first_token=streamed), 4), lived("tiny", Fixed(48), 4)
     assert ours.tokens_per_second > 0.93 * best.tokens_per_second
 
 

@@ -12,6 +12,7 @@ _RISES = 0.01
 _FEW = 0.08
 _MARGIN = 1.25
 _FULL = 0.95
+_SHORT = 0.02  # seconds that nobody minds, as where requests last milliseconds
 _MOST = 0.9  # of those in flight may seem to wait
 
 
@@ -66,4 +67,4 @@ class FirstTokens:
         if self.baseline is None or count < _FEWEST:
             return 0.0
         longer = seconds / count - self.baseline
-        return min(_MOST, max(0.0, longer) * rate / in_flight)
+        return min(_MOST, longer * rate / in_flight) if longer > _SHORT else 0.0
