@@ -225,6 +225,8 @@ def report(soak: Soak, summary: RunSummary, name_of_figures: str) -> None:
     lines, in_flight = soak.course.lines, soak.course.in_flight
     samples = [one for one in soak.samples if not lines or one.done < lines - in_flight]
     third = len(samples) // 3
+    if not third:
+        raise SystemExit("over too soon to compare anything: give it more lines or minutes")
     middle, last = samples[third : 2 * third], samples[2 * third :]
     rows: list[list[str]] = []
     aims: list[Aim] = []
