@@ -304,3 +304,25 @@ async def test_an_answer_half_rewritten_is_an_error_that_may_be_retried() -> Non
         with pytest.raises(ServerError, match="in the middle of the answer") as caught:
             await one.generate(request())
     assert caught.value.is_retryable
+
+
+async def test_an_answer_that_is_handed_back_without_end_is_an_error() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.question()
+        await talk.choose(pod.endpoint)
+        await talk.send_body(talk.body)
+        await talk.read()
+        await talk.say(response_headers={})
+        more = {"body": b"x" * 50_000, "end_of_stream": False}
+        while True:
+            await talk.say(
+                response_body={"response": {"body_mutation": {"streamed_response": more}}}
+            )
+
+    async with (
+        running_pod(whole(ANSWER)) as pod,
+        scripted_picker(script) as picker,
+        client(picker.url, max_response_bytes=100_000) as one,
+    ):
+        with pytest.raises(ServerError, match="handed back more of an answer than max_response"):
+            await one.generate(request())

@@ -133,6 +133,32 @@ def test_headers_are_set_and_removed_as_the_picker_says() -> None:
     }
 
 
+def test_a_host_that_is_set_is_the_authority_and_there_once() -> None:
+    one = talk(**{":authority": "picker:9002"})
+    one.received(chosen(set_headers={"Host": "model.example", "Expect": "100-continue"}))
+    one.received(UNCHANGED)
+    assert one.choice is not None
+    assert one.choice.headers[":authority"] == "model.example"
+    assert not {"host", "expect"} & one.choice.headers.keys()
+
+
+def test_a_choice_that_is_shown_does_not_show_the_headers() -> None:
+    one = talk(authorization="Bearer sk-1")
+    one.received(chosen("10.0.0.1:80,10.0.0.2:80"))
+    one.received(UNCHANGED)
+    assert repr(one.choice) == "Choice(10.0.0.1:80, 10.0.0.2:80, 4 bytes)"
+
+
+def test_a_body_to_send_that_never_ends_is_an_error() -> None:
+    one = talk()
+    one.received(chosen())
+    piece = body(bytes(4 * 1024 * 1024 - 64), last=False)
+    for _ in range(16):
+        one.received(piece)
+    with pytest.raises(BadResponseError, match=r"picker:9002 .* it sent on and on"):
+        one.received(piece)
+
+
 def test_a_value_in_the_older_field_counts_where_the_other_is_empty() -> None:
     one = talk()
     both = {"key": "x-both", "value": "text", "raw_value": b"raw"}

@@ -38,6 +38,9 @@ __all__ = ["Choice", "Conversation"]
 _DROPPED_REASON = "x-llm-d-request-dropped-reason"
 _CONTINUE_AND_REPLACE = CommonResponse.ResponseStatus.CONTINUE_AND_REPLACE
 
+# Beyond twice what was asked about; a picker that goes on and on must not fill memory.
+_MOST_ADDED = 64 * 1024 * 1024
+
 
 # What has happened last: plain numbers, because they are looked at for every message.
 _ASKED, _CHOSEN, _REPORTED = range(3)
@@ -56,6 +59,10 @@ class Choice(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
 
+    def __repr__(self) -> str:
+        # The headers have the API key among them.
+        return f"Choice({', '.join(self.endpoints)}, {len(self.body)} bytes)"
+
 
 class Conversation:
     """One stream as seen from the data plane.
@@ -64,6 +71,7 @@ class Conversation:
         picker: how messages name it.
         headers: as asked about, by lower-case name. Changed in place.
         pieces: the body as it was cut into messages; at least one.
+        most: bytes of an answer that are held for whoever takes it.
 
     Attributes:
         choice: set as soon as nothing is missing to send the request.
@@ -78,6 +86,8 @@ class Conversation:
         "_endpoints",
         "_headers",
         "_headers_done",
+        "_most",
+        "_most_body",
         "_phase",
         "_picker",
         "_pieces",
@@ -90,8 +100,17 @@ class Conversation:
         "refusal",
     )
 
-    def __init__(self, picker: str, headers: dict[str, str], pieces: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        picker: str,
+        headers: dict[str, str],
+        pieces: Sequence[bytes],
+        *,
+        most: int = _MOST_ADDED,
+    ) -> None:
         self._picker = picker
+        self._most = most
+        self._most_body = _MOST_ADDED + 2 * sum(map(len, pieces))
         self._headers = headers
         self._pieces = list(pieces)
         self._body: list[bytes] = []
@@ -157,6 +176,11 @@ class Conversation:
             headers = Headers([pair for pair in pairs if pair[0].lower() != b"content-length"])
         return status, headers
 
+    @property
+    def excessive(self) -> bool:
+        """Whether it has handed back more of an answer than may be held."""
+        return self.echo.buffered > self._most
+
     # --- in detail ---
 
     def _refused(self, immediate: ImmediateResponse) -> None:
@@ -199,6 +223,9 @@ class Conversation:
             piece = common.body_mutation.streamed_response
             self._streamed = True
             self._body.append(piece.body)
+            self._most_body -= len(piece.body)
+            if self._most_body < 0:
+                raise self._problem("made the body to send too large: it sent on and on")
             self._body_done = piece.end_of_stream
             return
         if self._streamed:
@@ -237,6 +264,8 @@ class Conversation:
             if which == "streamed_response":
                 piece = mutation.streamed_response
                 self.echo.streamed(piece.body, last=piece.end_of_stream)
+                if self.excessive:
+                    raise self._problem("handed back more of an answer than max_response_bytes")
             elif which == "body":
                 self.echo.replaced(mutation.body)
             elif which == "clear_body" and mutation.clear_body:

@@ -224,10 +224,10 @@ class Dialogue:
                 await self._stream.half_close()
 
     def broken_off(self) -> BadResponseError:
-        return BadResponseError(
-            f"the endpoint picker {self._picker} stopped in the middle of the answer"
-            " that it was rewriting"
-        )
+        what = "stopped in the middle of the answer that it was rewriting"
+        if self.conversation.excessive:
+            what = "handed back more of an answer than max_response_bytes"
+        return BadResponseError(f"the endpoint picker {self._picker} {what}")
 
     # --- what happens meanwhile ---
 

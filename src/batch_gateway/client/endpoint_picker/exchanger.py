@@ -214,7 +214,7 @@ class EndpointPickerExchanger:
         if min(deadline, begin_by) <= time.monotonic():
             raise RequestTimeoutError("the deadline passed before the request was sent")
         stream = await self._open(deadline, begin_by)
-        conversation = Conversation(self._name, by_name, pieces)
+        conversation = Conversation(self._name, by_name, pieces, most=self._most)
         dialogue = Dialogue(stream, conversation, self._name, self._forget)
         dialogue.question = itertools.chain((head,), self._encoder.body(pieces))
         self._dialogues.add(dialogue)

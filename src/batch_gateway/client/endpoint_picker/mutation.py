@@ -19,7 +19,17 @@ __all__ = [
 
 # The body may be another than the one that was asked about; the transport counts its own.
 _FRAMING = frozenset(
-    {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 
 
@@ -36,6 +46,9 @@ def apply_to_request(mutation: HeaderMutation, headers: dict[str, str]) -> None:
     for option in mutation.set_headers:
         header = option.header
         name = header.key.lower()
+        if name == "host":
+            # HTTP/1's name of the same thing, which must not be there twice.
+            name = ":authority"
         if name not in _FRAMING:
             headers[name] = header.raw_value.decode("latin-1") or header.value
 

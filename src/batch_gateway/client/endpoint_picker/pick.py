@@ -45,6 +45,11 @@ class Picked(msgspec.Struct, frozen=True, kw_only=True):
     refusal: HTTPResponse | None = None
     seconds: float
 
+    def __repr__(self) -> str:
+        # Headers and body may hold what is nobody's business.
+        what = "refused" if self.refusal is not None else ", ".join(self.endpoints)
+        return f"Picked({what}, {len(self.body)} bytes)"
+
 
 async def pick(
     config: HTTPInferenceClientConfig, request: InferenceRequest, *, clock: Clock = SYSTEM_CLOCK
