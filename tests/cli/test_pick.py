@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
 
 from batch_gateway.testing import PickerConfig, PoolHandle, SimulatorConfig, simulated_pool
 from tests.cli.commands import Finished, batch_gateway, read_lines, write_batch
+from tests.client.endpoint_picker.scripted_picker import Talk, scripted_picker
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +167,18 @@ def test_a_run_does_not_begin_without_its_picker(tmp_path: Path) -> None:
     done = batch_gateway("run", batch, "--gateway", url, cwd=tmp_path)
     assert done.returncode == 3
     assert f"{url}: cannot connect to 127.0.0.1:{port}: connection refused" in done.stderr
+
+
+@pytest.mark.anyio
+async def test_a_key_that_the_picker_quotes_is_not_shown(tmp_path: Path) -> None:
+    async def script(talk: Talk) -> None:
+        headers = await talk.question()
+        said = f"unknown token {headers['authorization']}"
+        await talk.context.abort(grpc.StatusCode.UNAUTHENTICATED, said)
+
+    (tmp_path / "key").write_text("sk-0123456789")
+    async with scripted_picker(script) as picker:
+        arguments = ("pick", "--gateway", picker.url, "--model", "m", "--api-key-file", "key")
+        done = await asyncio.to_thread(batch_gateway, *arguments, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "UNAUTHENTICATED: unknown token Bearer [redacted]" in done.stderr
