@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
+from batch_gateway.client.grpc.call import Call
 from batch_gateway.client.grpc.contract import GrpcStatusError
+from batch_gateway.client.grpc.stream_state import StreamState
 from batch_gateway.errors import (
     GatewayConnectionError,
     InvalidRequestError,
@@ -30,6 +33,43 @@ async def test_messages_go_both_ways_while_the_call_lasts(bench: Bench) -> None:
     assert await call.receive() is None
     await wait_until(lambda: server.running == 0)
     assert channel.statistics().calls == 0
+
+
+async def test_messages_sent_together_arrive_one_by_one(bench: Bench) -> None:
+    _, channel = await bench.grpcio()
+    call = await channel.open(ECHO, deadline=soon())
+    assert call.send_nowait((b"one", b"", b"three"))
+    assert call.send_nowait((b"last",), end=True)
+    assert not call.send_nowait((b"after the end",))
+    assert [await call.receive() for _ in range(5)] == [b"one", b"", b"three", b"last", None]
+    assert call.readable
+
+
+async def test_what_may_not_go_at_once_is_not_sent_in_part(bench: Bench) -> None:
+    _, channel = await bench.grpcio()
+    call = await channel.open(ECHO, deadline=soon())
+    large = b"x" * (5 * 1024 * 1024)
+    assert not call.send_nowait((b"small", large))
+    await call.send(b"alone", end=True)
+    assert [await call.receive(), await call.receive()] == [b"alone", None]
+
+
+async def test_nothing_of_a_call_is_left_for_the_garbage_collector(bench: Bench) -> None:
+    _, channel = await bench.grpcio()
+
+    gc.collect()
+    gc.disable()
+    try:
+        call = await channel.open(ECHO, deadline=soon())
+        call.listen(lambda: None)
+        await call.send(b"abc", end=True)
+        while await call.receive() is not None:
+            pass
+        del call
+        left = [type(it) for it in gc.get_objects() if isinstance(it, Call | StreamState)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 async def test_half_closing_alone_ends_what_is_sent(bench: Bench) -> None:

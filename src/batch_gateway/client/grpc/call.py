@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from batch_gateway.client.grpc.contract import GrpcStatusError
 from batch_gateway.client.grpc.outcomes import timed_out
@@ -49,6 +49,10 @@ class Call:
         if isinstance(state.error, InferenceError):
             raise state.error
 
+    def send_nowait(self, messages: Sequence[bytes], *, end: bool = False) -> bool:
+        """See `GrpcStream.send_nowait`."""
+        return not self._state.over and self._state.send_at_once(messages, end=end)
+
     async def half_close(self) -> None:
         """See `GrpcStream.half_close`."""
         if not self._state.over:
@@ -74,6 +78,11 @@ class Call:
         self._listener = callback
         if callback is not None and (self._state.messages or self._state.over):
             callback()
+
+    @property
+    def readable(self) -> bool:
+        """See `GrpcStream.readable`."""
+        return bool(self._state.messages) or self._state.over
 
     def receive_nowait(self) -> bytes | None:
         """See `GrpcStream.receive_nowait`."""
@@ -116,5 +125,14 @@ class Call:
                 if not turn.done():
                     turn.set_result(None)
             self._senders.clear()
-        if self._listener is not None and (state.messages or state.over):
-            self._listener()
+        listener = self._listener
+        if state.over:
+            # The last time; without a circle of references all of it goes at once.
+            state.on_change = _nobody
+            self._listener = None
+        if listener is not None and (state.messages or state.over):
+            listener()
+
+
+def _nobody() -> None:
+    """Nothing more happens to a call that has ended."""

@@ -37,6 +37,14 @@ class GrpcStream(Protocol):
         """
         ...
 
+    def send_nowait(self, messages: Sequence[bytes], *, end: bool = False) -> bool:
+        """Send all of `messages` now, as `send` would one after another; `end` half-closes.
+
+        False when that cannot be, because of flow control or because the call is over: then
+        nothing was sent, and `send` does what is to be done.
+        """
+        ...
+
     async def half_close(self) -> None:
         """Say that no more is sent."""
         ...
@@ -54,6 +62,11 @@ class GrpcStream(Protocol):
 
         For who has something else to wait for. Called at once when something is there already.
         """
+        ...
+
+    @property
+    def readable(self) -> bool:
+        """Whether `receive` would not wait."""
         ...
 
     def receive_nowait(self) -> bytes | None:

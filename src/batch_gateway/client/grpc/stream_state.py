@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from batch_gateway.client.grpc.contract import GrpcStatusError
@@ -151,6 +152,26 @@ class StreamState:
         self._unsent += prefixed(message)
         self._unsent_end = end
         self._send_more()
+
+    def send_at_once(self, messages: Sequence[bytes], *, end: bool) -> bool:
+        """Send messages in one frame; False, and nothing sent, where they may not go so."""
+        outlet = self._outlet
+        size = sum(map(len, messages)) + PREFIX_SIZE * len(messages)
+        if (
+            size > self._send_window
+            or size > outlet.send_window
+            or size > outlet.largest_frame
+            or self._half_closed
+            or self._unsent
+            or outlet.congested
+        ):
+            return False
+        self._send_window -= size
+        outlet.send_window -= size
+        self._half_closed = end
+        content = b"".join([prefixed(message) for message in messages])
+        outlet.write(data_frame(self.id, content, end=end))
+        return True
 
     def half_close(self) -> None:
         """Say that no more is sent, once all is."""
