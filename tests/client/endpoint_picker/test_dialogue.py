@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -59,6 +59,12 @@ class ScriptedStream:
         self.heard.append(message)
         self.half_closed = end
 
+    def send_nowait(self, messages: Sequence[bytes], *, end: bool = False) -> bool:
+        assert not self.half_closed
+        self.heard += messages
+        self.half_closed = end
+        return True
+
     async def half_close(self) -> None:
         self.half_closed = True
 
@@ -70,9 +76,11 @@ class ScriptedStream:
         if callback is not None and self._waiting:
             callback()
 
+    @property
+    def readable(self) -> bool:
+        return bool(self._waiting)
+
     def receive_nowait(self) -> bytes | None:
-        if not self._waiting:
-            raise asyncio.QueueEmpty
         first = self._waiting[0]
         if isinstance(first, Exception):
             raise first

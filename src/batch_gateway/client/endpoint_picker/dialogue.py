@@ -39,7 +39,7 @@ class Dialogue:
         deadline: monotonic seconds past which somebody must call `expire`.
         failure: why there can be no choice.
         polite: both sides have said all, so that the picker is left to end the stream.
-        question: the messages to ask with.
+        question: the messages to ask with; those of a tuple go out together.
         ran_late: the picker was waited for to hand back the answer, in vain.
     """
 
@@ -128,8 +128,9 @@ class Dialogue:
         try:
             with self:
                 self._stream.listen(self._readable)
-                for message in self.question:
-                    await self._stream.send(message)
+                if not self._ask_at_once():
+                    for message in self.question:
+                        await self._stream.send(message)
                 self.question = ()
                 while conversation.choice is None and not self._ends_all():
                     await self._wait()
@@ -140,6 +141,10 @@ class Dialogue:
         if conversation.choice is not None and self.failure is None:
             return conversation.choice
         raise self.failure or BadResponseError(f"the endpoint picker {self._picker} fell silent")
+
+    def _ask_at_once(self) -> bool:
+        question = self.question
+        return isinstance(question, tuple) and self._stream.send_nowait(question)
 
     async def report(self, response: HTTPResponse, served: bytes) -> HTTPResponse:
         """Report the pod's whole answer; returns what the picker makes of it.
@@ -174,9 +179,12 @@ class Dialogue:
             return
         # The usual case, with nothing in between.
         self.conversation.echo.report(body, last=True)
+        report = (head, response_body(body, last=True))
+        if self._stream.send_nowait(report, end=True):
+            return
         try:
-            await self._stream.send(head)
-            await self._stream.send(response_body(body, last=True), end=True)
+            await self._stream.send(report[0])
+            await self._stream.send(report[1], end=True)
         except InferenceError:
             self._lost()
 
@@ -255,18 +263,16 @@ class Dialogue:
             self._close()
 
     def _readable(self) -> None:
-        conversation = self.conversation
+        conversation, stream = self.conversation, self._stream
         if conversation.over:
             return
         try:
-            while True:
-                message = self._stream.receive_nowait()
+            while stream.readable:
+                message = stream.receive_nowait()
                 if message is None:
                     conversation.ended()
                     break
                 conversation.received(message)
-        except asyncio.QueueEmpty:
-            pass
         except GrpcStatusError as error:
             self._failed(status_error(error, self._picker))
         except InferenceError as error:

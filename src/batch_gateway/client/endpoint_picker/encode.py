@@ -119,7 +119,12 @@ class QuestionEncoder:
         """A message for each piece, the last of which ends the body."""
         last = len(pieces) - 1
         for index, piece in enumerate(pieces):
-            yield _body(_REQUEST_BODY, piece, last=index == last) + self._subset
+            yield self.body_message(piece, last=index == last)
+
+    def body_message(self, piece: bytes, *, last: bool) -> bytes:
+        """The message for one piece of the body."""
+        message = _body(_REQUEST_BODY, piece, last=last)
+        return message + self._subset if self._subset else message
 
     def _new_shape(self, path: str, headers: Pairs) -> Shape:
         _check(headers)

@@ -216,7 +216,10 @@ class EndpointPickerExchanger:
         stream = await self._open(deadline, begin_by)
         conversation = Conversation(self._name, by_name, pieces, most=self._most)
         dialogue = Dialogue(stream, conversation, self._name, self._forget)
-        dialogue.question = itertools.chain((head,), self._encoder.body(pieces))
+        if len(pieces) == 1:
+            dialogue.question = (head, self._encoder.body_message(body, last=True))
+        else:
+            dialogue.question = itertools.chain((head,), self._encoder.body(pieces))
         self._dialogues.add(dialogue)
         return dialogue
 
