@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hpack import Decoder, Encoder
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError
@@ -37,6 +37,7 @@ def test_a_table_is_kept_for_who_uses_one() -> None:
     assert decode_block(decoder, first) == decode_block(decoder, second) == fields
 
 
+@example(b"\xff" * 3000 + b"\x01")  # a number without end
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_block_or_a_broken_rule(block: bytes) -> None:
     try:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from google.protobuf.message import DecodeError
 
-from batch_gateway.client.endpoint_picker.statuses import UNIMPLEMENTED, status_error
+from batch_gateway.client.endpoint_picker.statuses import status_error
 from batch_gateway.client.grpc.contract import GrpcChannel, GrpcStatusError
 from batch_gateway.errors import ServerError
 from batch_gateway.wire.ext_proc.messages_pb2 import HealthCheckRequest, HealthCheckResponse
 from batch_gateway.wire.ext_proc.names import HEALTH_METHOD
+from batch_gateway.wire.http2.grpc_status import StatusCode
 
 __all__ = ["check_health"]
 
-_NOT_FOUND = 5
 # Readiness, as GAIE's pickers call it, then the server as a whole, which others have.
 _SERVICES = ("readiness", "")
 _Status = HealthCheckResponse.ServingStatus
@@ -33,9 +33,9 @@ async def check_health(
                 deadline=deadline,
             )
         except GrpcStatusError as error:
-            if error.code == _NOT_FOUND:
+            if error.code == StatusCode.NOT_FOUND:
                 continue
-            if error.code == UNIMPLEMENTED and not required:
+            if error.code == StatusCode.UNIMPLEMENTED and not required:
                 return
             raise _refused(error, picker) from error
         status = _status(answer)
@@ -58,7 +58,7 @@ def _status(answer: bytes) -> int:
 
 def _refused(error: GrpcStatusError, picker: str) -> ServerError:
     told = status_error(error, picker)
-    if error.code == UNIMPLEMENTED:
+    if error.code == StatusCode.UNIMPLEMENTED:
         message = f"{picker} has no health service, at which it was to be asked"
         return ServerError(message, code="not_serving", is_retryable=False, cause=error)
     return ServerError(told.message, code="not_serving", cause=error)
