@@ -47,9 +47,21 @@ def test_a_line_of_a_batch_may_be_asked_about_and_all_of_it_printed_as_json(
     pool: PoolHandle, tmp_path: Path
 ) -> None:
     batch = write_batch(tmp_path / "in.jsonl", ["tiny", "other"])
-    done = pick(pool, tmp_path, "--request-file", str(batch), "--line", "2", "--json")
+    more = (
+        "--header",
+        "x-tenant=me",
+        "--header",
+        "x-api-key=k3y",
+        "--inference-objective",
+        "batch",
+    )
+    done = pick(pool, tmp_path, "--request-file", str(batch), "--line", "2", "--json", *more)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
+    assert found["headers"]["x-tenant"] == "me"
+    assert found["headers"]["x-gateway-inference-objective"] == "batch"
+    assert found["headers_set"].items() <= found["headers"].items()
+    assert "k3y" not in done.stdout
     assert found["endpoint"] in pool.addresses
     assert len(found["fallbacks"]) == 1
     assert found["path"] == "/v1/chat/completions"

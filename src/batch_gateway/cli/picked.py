@@ -65,6 +65,7 @@ def as_object(gateway: HTTPInferenceClientConfig, picked: Picked) -> dict[str, A
         "endpoint": picked.endpoints[0],
         "fallbacks": list(picked.endpoints[1:]),
         "path": picked.path,
+        "headers": _shown_headers(picked.headers, redact),
         "headers_set": _shown_headers(picked.headers_set, redact),
         "headers_removed": list(picked.headers_removed),
         "body_rewritten": picked.body_rewritten,

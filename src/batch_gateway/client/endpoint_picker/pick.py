@@ -28,6 +28,7 @@ class Picked(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         endpoints: the pods, best first; empty when it refused.
         path: where the request would be posted.
+        headers: all that would be sent, by lower-case name, credentials among them.
         headers_set: the headers that the picker set or changed, by name.
         headers_removed: those that it removed.
         body: what would be sent.
@@ -38,6 +39,7 @@ class Picked(msgspec.Struct, frozen=True, kw_only=True):
 
     endpoints: Sequence[str] = ()
     path: str = ""
+    headers: dict[str, str] = {}
     headers_set: dict[str, str] = {}
     headers_removed: Sequence[str] = ()
     body: bytes = b""
@@ -85,6 +87,7 @@ async def pick(
     return Picked(
         endpoints=choice.endpoints,
         path=choice.headers.get(":path", ""),
+        headers={n: v for n, v in choice.headers.items() if n[:1] != ":"},
         headers_set={n: v for n, v in choice.headers.items() if asked.get(n) != v and n != ":path"},
         headers_removed=[name for name in asked if name not in choice.headers],
         body=choice.body,
