@@ -18,10 +18,10 @@ from batch_gateway.errors import (
 from batch_gateway.wire.error_body import parse_error_body, short_text
 from batch_gateway.wire.json_check import json_object_problem
 from batch_gateway.wire.retry_after import parse_retry_after
+from batch_gateway.wire.scheduling_headers import DROPPED_REASON
 
 __all__ = ["interpret", "refusal_error"]
 
-_DROPPED_REASON = "x-llm-d-request-dropped-reason"
 # The request waited in the router's queue until nobody wanted the answer (llm-d-router).
 _NEVER_RETRIED = frozenset({"rejected-ttl-expired"})
 
@@ -79,7 +79,7 @@ def refusal_error(response: HTTPResponse, wall_time: float, redact: Redactor) ->
     status, headers = response.status_code, response.headers
     body = redact.in_bytes(response.body)
     detail = parse_error_body(status, body)
-    reason = headers.get(_DROPPED_REASON)
+    reason = headers.get(DROPPED_REASON)
     message = f"HTTP {status}: {detail.message}"
     if 300 <= status <= 399:
         target = short_text(redact.in_text(headers.get("location", "nowhere")), 100)

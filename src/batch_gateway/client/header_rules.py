@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from batch_gateway.errors import ConfigError
+from batch_gateway.wire.ext_proc.names import DESTINATION
+from batch_gateway.wire.scheduling_headers import DROPPED_REASON
 
 __all__ = ["check_headers"]
 
@@ -28,7 +30,7 @@ _RESERVED = frozenset(
     }
 )
 # A router decides these; sent by a client they would bypass or fake its decisions (llm-d).
-_ROUTER_ONLY_PREFIXES = ("x-gateway-destination-endpoint", "x-llm-d-request-dropped-reason")
+_ROUTER_ONLY_PREFIXES = (DESTINATION, DROPPED_REASON)
 
 
 def check_headers(

@@ -15,17 +15,16 @@ from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import normalise_duration, require_positive
 from batch_gateway.durations import Duration, seconds
+from batch_gateway.wire.scheduling_headers import (
+    FAIRNESS_ID,
+    OBJECTIVE,
+    QUEUE_TTL,
+    TIME_TO_FIRST_TOKEN,
+)
 
 __all__ = ["SchedulingHints", "SchedulingTransport", "hint_headers"]
 
 Pairs = tuple[tuple[str, str], ...]
-
-# Names since llm-d-router 0.9 and before; GAIE up to 1.5 knows only the older ones, so that both
-# are sent.
-_OBJECTIVE = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
-_FAIRNESS_ID = ("x-llm-d-inference-fairness-id", "x-gateway-inference-fairness-id")
-_TIME_TO_FIRST_TOKEN = ("x-llm-d-slo-ttft-ms", "x-slo-ttft-ms")
-_TTL = "x-llm-d-inference-ttl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,8 @@ class SchedulingHints:
 
     def fixed_headers(self) -> Pairs:
         """Those that are the same for every attempt."""
-        values = ((_OBJECTIVE, self.objective), (_FAIRNESS_ID, self.fairness_id))
+        # Under every name that a gateway may know.
+        values = ((OBJECTIVE, self.objective), (FAIRNESS_ID, self.fairness_id))
         return tuple((name, value) for names, value in values if value for name in names)
 
 
@@ -66,9 +66,9 @@ def hint_headers(hints: SchedulingHints, remaining: float) -> Pairs:
     if hints.send_deadline and remaining != math.inf:
         # Never 0: a scheduler would take expired work for the most urgent of all.
         left = str(max(1, int(remaining * 1000)))
-        headers += [(name, left) for name in _TIME_TO_FIRST_TOKEN]
+        headers += [(name, left) for name in TIME_TO_FIRST_TOKEN]
     if ttl != math.inf:
-        headers.append((_TTL, f"{max(1, int(min(ttl, remaining) * 1000))}ms"))
+        headers.append((QUEUE_TTL, f"{max(1, int(min(ttl, remaining) * 1000))}ms"))
     return tuple(headers)
 
 

@@ -14,6 +14,7 @@ from batch_gateway.simulator.fault_replies import spoiled_reply
 from batch_gateway.simulator.faults import Fault, FaultKind
 from batch_gateway.simulator.replies import LLMD_REFUSALS, Reply, openai_error
 from batch_gateway.simulator.wire_faults import send_with_fault
+from batch_gateway.wire.scheduling_headers import OBJECTIVE
 
 if TYPE_CHECKING:
     from batch_gateway.simulator.config import RefusalStyle
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Inference"]
 
-_OBJECTIVE_HEADERS = (b"x-llm-d-inference-objective", b"x-gateway-inference-objective")
+_OBJECTIVE_HEADERS = tuple(name.encode() for name in OBJECTIVE)
 _RETRY_AFTER = (("retry-after", "1"),)
 
 

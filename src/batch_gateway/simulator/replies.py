@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from batch_gateway.wire.scheduling_headers import DROPPED_REASON
+
 __all__ = [
     "JSON",
     "LLMD_REFUSALS",
@@ -24,8 +26,6 @@ HeaderPairs = tuple[tuple[str, str], ...]
 
 JSON = "application/json"
 PLAIN = "text/plain; charset=utf-8"
-
-DROPPED_REASON = "x-llm-d-request-dropped-reason"
 
 
 class Reply(NamedTuple):

@@ -32,10 +32,10 @@ from batch_gateway.wire.ext_proc.messages_pb2 import (
 )
 from batch_gateway.wire.ext_proc.names import DESTINATION
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.scheduling_headers import DROPPED_REASON
 
 __all__ = ["Choice", "Conversation"]
 
-_DROPPED_REASON = "x-llm-d-request-dropped-reason"
 _CONTINUE_AND_REPLACE = CommonResponse.ResponseStatus.CONTINUE_AND_REPLACE
 
 # Beyond twice what was asked about; a picker that goes on and on must not fill memory.
@@ -278,4 +278,4 @@ class Conversation:
 
 
 def _is_eviction(headers: Headers) -> bool:
-    return headers.get(_DROPPED_REASON, "").startswith("evicted")
+    return headers.get(DROPPED_REASON, "").startswith("evicted")

@@ -18,6 +18,7 @@ from batch_gateway.simulator.picker.flow_control import (
 )
 from batch_gateway.simulator.picker.incoming import IncomingRequest
 from batch_gateway.simulator.replies import LLMD_REFUSALS, RequestError
+from batch_gateway.wire.scheduling_headers import QUEUE_TTL
 
 __all__ = ["Admission", "Ticket"]
 
@@ -141,7 +142,7 @@ class Admission:
 
     def _ttl(self, request: IncomingRequest) -> float:
         try:
-            given = parse_duration(request.headers.get("x-llm-d-inference-ttl", ""))
+            given = parse_duration(request.headers.get(QUEUE_TTL, ""))
         except ConfigError:
             given = 0.0
         return given or seconds(self._config.queue_ttl)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from batch_gateway.simulator.replies import LLMD_REFUSALS, RequestError
+from batch_gateway.wire.scheduling_headers import MODEL_REWRITE
 
 __all__ = [
     "IncomingRequest",
@@ -20,7 +21,7 @@ __all__ = [
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PROMPT_FIELDS = ("messages", "prompt", "input")
-_CANONICAL, _OLD = "x-llm-d-", "x-gateway-"
+_CANONICAL = "x-llm-d-"
 
 
 class IncomingRequest(NamedTuple):
@@ -49,9 +50,9 @@ class IncomingRequest(NamedTuple):
         return self.headers["x-request-id"]
 
 
-def control_header(headers: Mapping[str, str], name: str) -> str:
-    """A header such as "inference-objective" under its canonical spelling or the old one."""
-    return headers.get(_CANONICAL + name) or headers.get(_OLD + name) or ""
+def control_header(headers: Mapping[str, str], names: Iterable[str]) -> str:
+    """What the first of these headers that says anything says."""
+    return next((value for name in names if (value := headers.get(name))), "")
 
 
 def without_new_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -74,7 +75,7 @@ def parse_request(
         raise RequestError(LLMD_REFUSALS["parse-error"]) from error
     if not model:
         raise RequestError(LLMD_REFUSALS["parse-error"])
-    wanted = control_header(headers, "model-name-rewrite") or rewrites.get(model, model)
+    wanted = control_header(headers, MODEL_REWRITE) or rewrites.get(model, model)
     prompt = next((bytes(fields[name]) for name in _PROMPT_FIELDS if name in fields), b"")
     return IncomingRequest(headers, body, model, wanted, prompt, bool(stream), subset)
 

@@ -22,6 +22,14 @@ from batch_gateway.wire.ext_proc.names import (
     LB_NAMESPACE,
     SUBSET_NAMESPACE,
 )
+from batch_gateway.wire.scheduling_headers import (
+    DROPPED_REASON,
+    FAIRNESS_ID,
+    MODEL_REWRITE,
+    OBJECTIVE,
+    TIME_PER_TOKEN,
+    TIME_TO_FIRST_TOKEN,
+)
 
 __all__ = [
     "CHUNK_BYTES",
@@ -42,16 +50,17 @@ CHUNK_BYTES = 62_000
 """Of a body in one message: some data planes take no more than 64 KB."""
 
 # The headers of one request that a picker reads or owns, and which it does not pass on.
-_CONTROL = ("inference-objective", "inference-fairness-id", "model-name-rewrite")
-_OBJECTIVES = ("slo-ttft-ms", "slo-tpot-ms")
 _OWNED = frozenset(
     {
-        *(spelling + name for name in _CONTROL for spelling in ("x-llm-d-", "x-gateway-")),
-        *(spelling + name for name in _OBJECTIVES for spelling in ("x-llm-d-", "x-")),
+        *OBJECTIVE,
+        *FAIRNESS_ID,
+        *MODEL_REWRITE,
+        *TIME_TO_FIRST_TOKEN,
+        *TIME_PER_TOKEN,
         DESTINATION,
         DESTINATION_SERVED,
         DESTINATION_SUBSET,
-        "x-llm-d-request-dropped-reason",
+        DROPPED_REASON,
         "content-length",
     }
 )

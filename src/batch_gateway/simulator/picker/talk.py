@@ -21,8 +21,9 @@ from batch_gateway.simulator.picker.messages import (
 )
 from batch_gateway.simulator.picker.misbehaviour import BreakableStream
 from batch_gateway.simulator.picker.token_count import TokenCount
-from batch_gateway.simulator.replies import DROPPED_REASON, Reply, openai_refusal
+from batch_gateway.simulator.replies import Reply, openai_refusal
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest, ProcessingResponse
+from batch_gateway.wire.scheduling_headers import DROPPED_REASON, FAIRNESS_ID, OBJECTIVE
 
 __all__ = ["Desk", "MessageStream", "Talk"]
 
@@ -113,8 +114,8 @@ class Talk:
     def heed(self, headers: Mapping[str, str]) -> None:
         """Take who asks, and how urgently, from the headers."""
         decision = self.decision
-        decision.objective = control_header(headers, "inference-objective")
-        decision.fairness_id = control_header(headers, "inference-fairness-id")
+        decision.objective = control_header(headers, OBJECTIVE)
+        decision.fairness_id = control_header(headers, FAIRNESS_ID)
         decision.priority = self.desk.objectives.get(decision.objective, 0)
 
     def received(self, request: IncomingRequest | None) -> None:
