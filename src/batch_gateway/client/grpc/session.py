@@ -49,7 +49,6 @@ from batch_gateway.wire.http2.settings import (
     MAX_FRAME_SIZE,
     SETTINGS_ACK,
 )
-from batch_gateway.wire.http2.windows import ReceiveWindow
 
 __all__ = ["Session"]
 
@@ -98,7 +97,8 @@ class Session:
         self._next_stream = first_stream
         self._stream_window = FIRST_WINDOW
         self._max_streams = _UNLIMITED
-        self._window = ReceiveWindow(limits.connection_window)
+        self._used = 0
+        self._portion = max(1, limits.connection_window // 2)
         self._frames = FrameReader(LARGEST_FRAME)
         self._blocks = ResponseBlocks()
         self._held_back: dict[StreamState, None] = {}
@@ -240,10 +240,10 @@ class Session:
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
         size = len(payload)
         # Used as it comes, so that the window is at least half open whenever anything comes.
-        self._window.take(size)
-        increment = self._window.use(size)
-        if increment:
-            self.write(window_update(0, increment))
+        self._used += size
+        if self._used >= self._portion:
+            self.write(window_update(0, self._used))
+            self._used = 0
         data = payload if flags <= END_STREAM else content(DATA, flags, payload)
         stream = self._known(number)
         if stream is not None:

@@ -85,6 +85,7 @@ class StreamState:
         "_outlet",
         "_reader",
         "_send_window",
+        "_taken",
         "_unsent",
         "_unsent_end",
         "_window",
@@ -107,6 +108,8 @@ class StreamState:
         self._outlet = outlet
         self._send_window = send_window
         self._window = ReceiveWindow(window)
+        # Most calls are over before the window needs to know of it.
+        self._taken = 0
         self._reader = MessageReader(max_message)
         self.messages = self._reader.messages
         self._head: ResponseHeaders | None = None
@@ -186,8 +189,9 @@ class StreamState:
     def take(self) -> bytes:
         """The next of `messages`, which makes room for more."""
         message = self.messages.popleft()
-        if not self.over:
-            self._allow_more(len(message) + PREFIX_SIZE)
+        self._taken += len(message) + PREFIX_SIZE
+        if self._window.worn and not self.over:
+            self._allow_more(self._taken)
         return message
 
     def cancel(self, error: Exception | None = None) -> None:
@@ -301,6 +305,7 @@ class StreamState:
             increment = self._window.use_all()
         else:
             increment = self._window.use(size)
+        self._taken = 0
         if increment:
             self._outlet.write(window_update(self.id, increment))
 

@@ -11,10 +11,11 @@ class ReceiveWindow:
     More is allowed in portions of half the window, so that small exchanges cost no frame.
     """
 
-    __slots__ = ("_left", "_portion", "_unread", "_used")
+    __slots__ = ("_kept", "_left", "_portion", "_unread", "_used")
 
     def __init__(self, size: int) -> None:
         self._left = size
+        self._kept = size - max(1, size // 2)
         self._portion = max(1, size // 2)
         self._unread: int = 0
         self._used: int = 0
@@ -35,6 +36,11 @@ class ReceiveWindow:
         increment, self._used = self._used, 0
         self._left += increment
         return increment
+
+    @property
+    def worn(self) -> bool:
+        """Whether so much has arrived that `use` may allow more; until then it can be put off."""
+        return self._left <= self._kept
 
     def use_all(self) -> int:
         """As `use`, for all that arrived."""
