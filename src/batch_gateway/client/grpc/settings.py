@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from batch_gateway.wire.http2.errors import out_of_order
 from batch_gateway.wire.http2.frames import PREFACE, window_update
+from batch_gateway.wire.http2.grpc_messages import MAX_MESSAGE
 from batch_gateway.wire.http2.header_blocks import MAX_HEADER_LIST
 from batch_gateway.wire.http2.settings import (
     ENABLE_PUSH,
@@ -33,7 +34,7 @@ class SessionLimits:
     `connection_window`, of at least 65,535 bytes, is how much may be on its way.
     """
 
-    max_message: int = 4 * 1024 * 1024
+    max_message: int = MAX_MESSAGE
     stream_window: int = 256 * 1024
     connection_window: int = 16 * 1024 * 1024
 

@@ -8,6 +8,7 @@ from collections import deque
 from batch_gateway.wire.http2.frames import DATA, END_STREAM
 
 __all__ = [
+    "MAX_MESSAGE",
     "PREFIX_SIZE",
     "CompressedMessageError",
     "MessageError",
@@ -18,6 +19,9 @@ __all__ = [
 ]
 
 PREFIX_SIZE = 5
+
+MAX_MESSAGE = 4 * 1024 * 1024
+"""What a message that is received may measure, in every implementation's defaults."""
 
 # Whether it is compressed, and its length.
 _PREFIX = struct.Struct(">BI")

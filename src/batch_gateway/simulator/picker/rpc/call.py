@@ -7,6 +7,7 @@ from typing import Protocol
 
 from batch_gateway.wire.http2.errors import ErrorCode
 from batch_gateway.wire.http2.grpc_messages import (
+    MAX_MESSAGE,
     CompressedMessageError,
     MessageReader,
     MessageTooLargeError,
@@ -15,10 +16,7 @@ from batch_gateway.wire.http2.grpc_messages import (
 from batch_gateway.wire.http2.grpc_status import StatusCode
 from batch_gateway.wire.http2.windows import ReceiveWindow
 
-__all__ = ["MAX_MESSAGE_BYTES", "STREAM_WINDOW", "Call", "CallError"]
-
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""gRPC's limit for a message that is received, in every implementation's defaults."""
+__all__ = ["STREAM_WINDOW", "Call", "CallError"]
 
 STREAM_WINDOW = 4 * 1024 * 1024
 """How much a client may send on a call, of which everything is taken off it as it comes."""
@@ -67,7 +65,7 @@ class Call:
         self.pending = bytearray()
         self.ending: tuple[int, str] | None = None
         self.task: asyncio.Task[None] | None = None
-        self._reader = MessageReader(MAX_MESSAGE_BYTES)
+        self._reader = MessageReader(MAX_MESSAGE)
         self._failure: CallError | None = None
         self._reading: asyncio.Future[None] | None = None
         self._writing: asyncio.Future[None] | None = None
