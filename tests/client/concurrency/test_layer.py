@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -217,7 +218,7 @@ def test_closing_ends_every_wait() -> None:
         ("concurrency.worthwhile", {"worthwhile": 1.0}),
     ],
 )
-def test_impossible_settings_are_refused_by_name(field: str, settings: dict[str, int]) -> None:
+def test_impossible_settings_are_refused_by_name(field: str, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         AdaptiveConcurrency(**settings)
     assert caught.value.field == field
