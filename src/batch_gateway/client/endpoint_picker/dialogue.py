@@ -133,9 +133,13 @@ class Dialogue:
                         await self._stream.send(message)
                 self.question = ()
                 while conversation.choice is None and not self._ends_all():
-                    await self._wait()
+                    # Here and below, not in a method: one coroutine less for each request.
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
         except Interrupted:
             pass
+        finally:
+            self._waiter = None
         if conversation.refusal is not None:
             return None
         if conversation.choice is not None and self.failure is None:
@@ -157,11 +161,15 @@ class Dialogue:
         conversation.reporting()
         try:
             with self:
-                await self._tell(response, served)
+                if not self._tell_at_once(response, served):
+                    await self._tell(response, served)
                 while not echo.ended and not conversation.over:
-                    await self._wait()
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
         except Interrupted:
             pass
+        finally:
+            self._waiter = None
         if conversation.refusal is not None:
             return conversation.refusal
         if not echo.give_up():
@@ -170,23 +178,20 @@ class Dialogue:
         status, headers = conversation.head(response.status_code, response.headers)
         return HTTPResponse(status, headers, echo.take_all())
 
-    async def _tell(self, response: HTTPResponse, served: bytes) -> None:
+    def _tell_at_once(self, response: HTTPResponse, served: bytes) -> bool:
+        """Report the whole answer in one go, as is usual; whether that was possible."""
         body = response.body
-        head = response_head(response.status_code, response.headers.raw, served)
         if len(body) > PIECE:
-            await self.say(head)
-            await self.say_body(body, last=True)
-            return
-        # The usual case, with nothing in between.
+            return False
+        head = response_head(response.status_code, response.headers.raw, served)
+        if not self._stream.send_nowait((head, response_body(body, last=True)), end=True):
+            return False
         self.conversation.echo.report(body, last=True)
-        report = (head, response_body(body, last=True))
-        if self._stream.send_nowait(report, end=True):
-            return
-        try:
-            await self._stream.send(report[0])
-            await self._stream.send(report[1], end=True)
-        except InferenceError:
-            self._lost()
+        return True
+
+    async def _tell(self, response: HTTPResponse, served: bytes) -> None:
+        await self.say(response_head(response.status_code, response.headers.raw, served))
+        await self.say_body(response.body, last=True)
 
     async def say(self, message: bytes, *, last: bool = False) -> None:
         """Send one message, unless the picker does not listen any more."""
@@ -311,13 +316,6 @@ class Dialogue:
 
     def _is_left(self) -> bool:
         return self.polite and not self._inside and self._on_event is None
-
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
 
     def _close(self) -> None:
         self._stream.listen(None)

@@ -213,7 +213,10 @@ class EndpointPickerExchanger:
         pieces = pieces_of(body)
         if min(deadline, begin_by) <= time.monotonic():
             raise RequestTimeoutError("the deadline passed before the request was sent")
-        stream = await self._open(deadline, begin_by)
+        if begin_by >= deadline:
+            stream = await self._channel.open(PROCESS_METHOD, deadline=deadline)
+        else:
+            stream = await self._open(deadline, begin_by)
         conversation = Conversation(self._name, by_name, pieces, most=self._most)
         dialogue = Dialogue(stream, conversation, self._name, self._forget)
         if len(pieces) == 1:
@@ -224,8 +227,6 @@ class EndpointPickerExchanger:
         return dialogue
 
     async def _open(self, deadline: float, begin_by: float) -> GrpcStream:
-        if begin_by >= deadline:
-            return await self._channel.open(PROCESS_METHOD, deadline=deadline)
         # The call may last longer than its beginning.
         try:
             async with asyncio.timeout(begin_by - time.monotonic()):
