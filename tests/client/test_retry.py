@@ -71,6 +71,11 @@ def test_refusals_for_load_that_are_no_429_wait_as_long_as_one() -> None:
     assert retry_delay(policy, admission, 1, longest) == 4
 
 
+def test_a_dead_pod_is_given_the_time_that_a_picker_takes_to_notice() -> None:
+    policy = RetryPolicy(initial_backoff=1, rate_limit_backoff=4)
+    assert retry_delay(policy, ServerError("x", code="pod_unreachable"), 1, longest) == 4
+
+
 def test_the_wait_that_a_gateway_asks_for_is_obeyed_up_to_the_limit() -> None:
     policy = RetryPolicy(max_retry_after=30)
     assert retry_delay(policy, RateLimitError("x", retry_after=7), 1, lambda low, _: low) == 7

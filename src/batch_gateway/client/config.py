@@ -56,7 +56,8 @@ class RetryPolicy:
     Attributes:
         max_retries: sendings after the first.
         initial_backoff: ceiling of the first random wait after a 5xx or a connection error.
-        rate_limit_backoff: the same after a 429, where the gateway asked for room.
+        rate_limit_backoff: the same after a 429, where the gateway asked for room, and where an
+            endpoint picker named a pod that cannot be reached.
         max_backoff: no computed wait is longer; it doubles up to here.
         max_retry_after: a longer Retry-After is cut to this.
         budget_ratio: retries allowed per first sending, over the whole client.
@@ -277,7 +278,9 @@ def _checked_base_url(url: object) -> str:
     if "@" in parts.netloc:
         raise ConfigError("base_url", "holds credentials; give the key as api_key instead")
     if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
-        raise ConfigError("base_url", f"{url!r} is not a URL such as {DEFAULT_BASE_URL}")
+        raise ConfigError(
+            "base_url", f"{url!r} is not a URL such as {DEFAULT_BASE_URL} or grpc://picker:9002"
+        )
     if parts.query or parts.fragment:
         raise ConfigError("base_url", f"{url!r} must end before any '?' or '#'")
     if not all("!" <= character <= "~" for character in url):

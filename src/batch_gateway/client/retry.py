@@ -30,6 +30,8 @@ __all__ = ["RetryBudget", "RetryTransport", "retry_delay"]
 # Refusals for want of room that do not come as a 429 (llm-d-router).
 _WANTS_ROOM_REASONS = frozenset({"rejected-no-endpoints"})
 _ADMISSION_REFUSED = b"request cannot be admitted"
+# An endpoint picker names a pod that died until it is told so, which takes seconds.
+_POD_UNREACHABLE = "pod_unreachable"
 
 Random = Callable[[float, float], float]
 OnRetry = Callable[[PreparedRequest, InferenceError, float], None]
@@ -55,7 +57,8 @@ def retry_delay(
     if error.retry_after is not None:
         asked = min(error.retry_after, seconds(policy.max_retry_after))
         return asked + uniform(0, asked / 10)
-    base = policy.rate_limit_backoff if wants_room(error) else policy.initial_backoff
+    takes_longer = wants_room(error) or error.code == _POD_UNREACHABLE
+    base = policy.rate_limit_backoff if takes_longer else policy.initial_backoff
     # 2**60 is beyond any ceiling; without the bound a huge attempt number would overflow.
     ceiling = seconds(base) * 2 ** min(attempt - 1, 60)
     return uniform(0, min(seconds(policy.max_backoff), ceiling))
