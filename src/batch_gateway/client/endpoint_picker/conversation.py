@@ -218,12 +218,14 @@ class Conversation:
     def _take_body(self, common: CommonResponse) -> None:
         if self._body_done:
             return
-        which = common.body_mutation.WhichOneof("mutation")
+        mutation = common.body_mutation
+        which = mutation.WhichOneof("mutation")
         if which == "streamed_response":
-            piece = common.body_mutation.streamed_response
+            piece = mutation.streamed_response
+            body = piece.body
             self._streamed = True
-            self._body.append(piece.body)
-            self._most_body -= len(piece.body)
+            self._body.append(body)
+            self._most_body -= len(body)
             if self._most_body < 0:
                 raise self._problem("made the body to send too large: it sent on and on")
             self._body_done = piece.end_of_stream
@@ -232,8 +234,8 @@ class Conversation:
             raise self._problem("mixed two ways of answering a body")
         original = self._pieces.pop(0)
         if which == "body":
-            self._body.append(common.body_mutation.body)
-        elif which is None or not common.body_mutation.clear_body:
+            self._body.append(mutation.body)
+        elif which is None or not mutation.clear_body:
             self._body.append(original)
         self._body_done = not self._pieces
 

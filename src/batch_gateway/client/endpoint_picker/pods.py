@@ -153,7 +153,9 @@ class Pods:
 
     def _take(self, endpoint: str) -> Pod:
         now = time.monotonic()
-        self._close(self._table.expire(now))
+        expired = self._table.expire(now)
+        if expired:
+            self._close(expired)
         pod = self._table.take(endpoint, now)
         if pod is None:
             config = self._config.with_base_url(f"http://{endpoint}")
@@ -163,7 +165,9 @@ class Pods:
         return pod
 
     def _give_back(self, pod: Pod) -> None:
-        self._close(self._table.give_back(pod.endpoint, pod))
+        unwanted = self._table.give_back(pod.endpoint, pod)
+        if unwanted:
+            self._close(unwanted)
 
     def _unreachable(self, problems: Sequence[InferenceError]) -> InferenceError:
         """What a choice of pods that cannot be connected to means.

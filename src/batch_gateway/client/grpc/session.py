@@ -245,7 +245,7 @@ class Session:
             self.write(window_update(0, self._used))
             self._used = 0
         data = payload if flags <= END_STREAM else content(DATA, flags, payload)
-        stream = self._known(number)
+        stream = self.streams.get(number) or self._known(number)
         if stream is not None:
             stream.data_received(data, size, end=bool(flags & END_STREAM))
 
@@ -268,7 +268,7 @@ class Session:
             self._headers_complete(number, bytes(block.data), end=block.end)
 
     def _headers_complete(self, number: int, block: bytes, *, end: bool) -> None:
-        stream = self._known(number)
+        stream = self.streams.get(number) or self._known(number)
         # Read though nobody may want it: an invalid one is the connection's failure.
         headers = self._blocks.read(block)
         if stream is not None:
