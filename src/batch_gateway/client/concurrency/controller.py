@@ -303,9 +303,8 @@ class AdaptiveController:
         since = max(self._regained_at, self._held_since)
         if best is None or now - since < max(5.0, 8 * best.mean_latency):
             return False
-        if self._base > 0.9 * self._best_fit(now):
-            return False
-        return as_quick_as(best, reading, self._tokens)
+        fits = self._base <= 0.9 * self._best_fit(now)
+        return fits and as_quick_as(best, reading, self._tokens)
 
     def _best_fit(self, now: float) -> float:
         best = self._best.reading
@@ -396,5 +395,6 @@ class AdaptiveController:
                 self._end_climb()
         wanted = self._base if self._climb else self._hold.wanted(self._base)
         wanted = min(max(wanted, self._advice.least), self._refusals.allowed(now))
-        self._base = min(self._base, float(self._policy.maximum))
-        self.limit = min(self._policy.maximum, max(self._policy.minimum, round(wanted)))
+        lowest, highest = self._policy.minimum, self._policy.maximum
+        self._base = min(float(highest), max(float(lowest), self._base))
+        self.limit = min(highest, max(lowest, round(wanted)))
