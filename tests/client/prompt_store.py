@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from batch_gateway.client.cache.store import StoredAnswer
@@ -26,9 +27,12 @@ class PromptStore(StoreThread):
         # Asked by the thread, where no loop runs.
         super().__init__(path, max_bytes, max_age, lambda: began + loop.time())
 
-    async def get(self, key: bytes) -> StoredAnswer | None:
-        with self._virtual_time.standing_still():
-            return await super().get(key)
+    def get(self, key: bytes) -> asyncio.Future[StoredAnswer | None]:
+        found = super().get(key)
+        still = ExitStack()
+        still.enter_context(self._virtual_time.standing_still())
+        found.add_done_callback(lambda _: still.close())
+        return found
 
     async def close(self) -> None:
         with self._virtual_time.standing_still():
