@@ -105,7 +105,10 @@ def test_failures_are_of_the_same_categories_either_way(failing: tuple[Ran, Ran]
 
 def test_an_empty_pool_stops_a_run_with_the_same_words_either_way(tmp_path: Path) -> None:
     world = World(tmp_path, batch_lines(20), FAILING)
-    envoy, native = (world.run(way, withdrawn=True) for way in ("envoy", "native"))
+    # A number, because the adaptive limit gives an empty pool time between its refusals.
+    envoy, native = (
+        world.run(way, "--concurrency", "8", withdrawn=True) for way in ("envoy", "native")
+    )
     assert native.exit_code == envoy.exit_code == 3
     assert native.summary["outcome"] == "gateway_unusable"
     assert native.summary["reason"] == envoy.summary["reason"]
