@@ -82,12 +82,12 @@ class Watch:
         self._latency += weight * latency
         self._expected += expected
         self._in_flight += in_flight
-        self._low += expected * min(1.0, grown)
-        self._high += expected * max(1.0, grown)
+        self._low += expected * grown if grown < 1.0 else expected
+        self._high += expected * grown if grown > 1.0 else expected
 
     def verdict(self, limit: int, shortest: float, now: float) -> float | None:
         """How much slower (+) or faster (-), 0 for neither; None while it is too early."""
-        if self._count < max(_FEWEST, min(_MOST, limit // 6)) or now - self._began < shortest:
+        if now - self._began < shortest or self._count < max(_FEWEST, min(_MOST, limit // 6)):
             return None
         slower = math.log(self._latency / self._high)
         faster = math.log(self._latency / self._low)

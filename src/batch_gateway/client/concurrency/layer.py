@@ -76,7 +76,7 @@ class ConcurrencyTransport:
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         """Raises DeadlineExceededError when the deadline passes before there is a permit."""
-        started = await self._permit(request)
+        started = self._permits.acquire_nowait() or await self._permit(request)
         if self._metrics is not None:
             self._metrics.wake()
         ended = Ended(Outcome.ABANDONED)

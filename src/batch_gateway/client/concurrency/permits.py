@@ -66,11 +66,18 @@ class Permits:
     def waiting(self) -> int:
         return sum(not waiter.done() for waiter in self._queue)
 
+    def acquire_nowait(self) -> Started | None:
+        """A permit, when there is one for who comes last."""
+        if self._queue:
+            return None
+        now = self._clock.monotonic()
+        return self._controller.started(now) if self._is_free(now) else None
+
     async def acquire(self) -> Started:
         """Wait for a permit. Cancelling the wait gives its place, or its permit, to the next."""
-        now = self._clock.monotonic()
-        if not self._queue and self._is_free(now):
-            return self._controller.started(now)
+        started = self.acquire_nowait()
+        if started is not None:
+            return started
         waiter: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         self._queue.append(waiter)
         self.grant()
@@ -83,7 +90,8 @@ class Permits:
 
     def release(self, started: Started, ended: Ended) -> None:
         self._controller.finished(started, ended, self._clock.monotonic())
-        self.grant()
+        if self._queue:
+            self.grant()
 
     def grant(self) -> None:
         """Give permits to those who wait, as far as the limit goes."""
