@@ -22,10 +22,11 @@ from batch_gateway.client.grpc.contract import GrpcChannel, GrpcStream
 from batch_gateway.client.http.connection_errors import closed_error
 from batch_gateway.client.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
+from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.http.sweeper import Sweeper
 from batch_gateway.client.http.target import Target
 from batch_gateway.durations import seconds
-from batch_gateway.errors import InferenceError, InvalidRequestError, RequestTimeoutError
+from batch_gateway.errors import InferenceError, RequestTimeoutError
 from batch_gateway.wire.ext_proc.names import PROCESS_METHOD
 
 __all__ = ["EndpointPickerExchanger"]
@@ -292,14 +293,4 @@ class EndpointPickerExchanger:
                 await self._parting
 
     def _require_usable(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop is self._loop and not self._closed:
-            return
-        if self._closed:
-            raise closed_error()
-        if self._loop is not None:
-            raise InvalidRequestError(
-                "this client was used in another event loop, to which its connections belong;"
-                " make a client in each loop"
-            )
-        self._loop = loop
+        self._loop = own_loop(self._loop, closed=self._closed)

@@ -14,12 +14,11 @@ from batch_gateway.client.grpc.header_blocks import RequestBlocks
 from batch_gateway.client.grpc.links import CallInLine, Links
 from batch_gateway.client.grpc.settings import SessionLimits
 from batch_gateway.client.grpc.slots import ChannelStatistics, Slots
-from batch_gateway.client.http.connection_errors import closed_error
+from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.http.target import Target
 from batch_gateway.durations import seconds
 from batch_gateway.errors import (
     BadResponseError,
-    InvalidRequestError,
     RequestTimeoutError,
 )
 from batch_gateway.version import __version__
@@ -147,14 +146,4 @@ class Http2Channel:
         return f"<Http2Channel {self._target.name} {self.statistics()}>"
 
     def _require_usable(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop is self._loop and not self._closed:
-            return
-        if self._closed:
-            raise closed_error()
-        if self._loop is not None:
-            raise InvalidRequestError(
-                "this client was used in another event loop, to which its connections belong;"
-                " make a client in each loop"
-            )
-        self._loop = loop
+        self._loop = own_loop(self._loop, closed=self._closed)

@@ -17,13 +17,14 @@ from batch_gateway.client.http.connection_errors import closed_error
 from batch_gateway.client.http.dial import Dialler
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.origin_headers import origin_headers
+from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.http.pool import DialSlot, Pool, PoolStatistics
 from batch_gateway.client.http.request_head import RequestHeads
 from batch_gateway.client.http.slot_waiter import SlotWaiter
 from batch_gateway.client.http.sweeper import Sweeper
 from batch_gateway.client.http.target import Target
 from batch_gateway.durations import seconds
-from batch_gateway.errors import InvalidRequestError, RequestTimeoutError
+from batch_gateway.errors import RequestTimeoutError
 
 __all__ = ["HeadBuilder", "NativeExchanger"]
 
@@ -245,17 +246,7 @@ class NativeExchanger:
     # --- life ---
 
     def _require_usable(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop is self._loop and not self._closed:
-            return
-        if self._closed:
-            raise closed_error()
-        if self._loop is not None:
-            raise InvalidRequestError(
-                "this client was used in another event loop, to which its connections belong;"
-                " make a client in each loop"
-            )
-        self._loop = loop
+        self._loop = own_loop(self._loop, closed=self._closed)
 
     async def _wait_lost(self, connections: Sequence[Connection]) -> None:
         """Wait until the sockets are closed, so that nothing is left for after the loop."""
