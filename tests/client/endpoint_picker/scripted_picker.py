@@ -84,6 +84,12 @@ class Talk:
             response.dynamic_metadata.update({LB_NAMESPACE: {DESTINATION: endpoints}})
         await self.context.write(response)
 
+    async def pass_to(self, endpoint: str) -> None:
+        """Hear the question out, choose `endpoint`, and send the body on as it came."""
+        await self.question()
+        await self.choose(endpoint)
+        await self.send_body(self.body)
+
     async def send_body(self, body: bytes, kind: str = "request_body") -> None:
         """As GAIE's pickers do: in pieces of 62,000 bytes, the last of which ends it."""
         starts = range(0, max(1, len(body)), _CHUNK)

@@ -10,32 +10,18 @@ import pytest
 
 from batch_gateway import (
     EndpointPickerConfig,
-    HTTPInferenceClient,
-    HTTPInferenceClientConfig,
     InferenceRequest,
     RateLimitError,
     SchedulingHints,
     ServerError,
 )
+from tests.client.endpoint_picker.asking import LIMIT_S, client, request
 from tests.client.endpoint_picker.pod import running_pod, whole
 from tests.client.endpoint_picker.scripted_picker import Talk, echoing, scripted_picker
 
 pytestmark = pytest.mark.anyio
 
 ANSWER = b'{"model":"tuned","choices":[]}'
-LIMIT_S = 10.0
-
-
-def request(**more: Any) -> InferenceRequest:
-    return InferenceRequest(
-        params=b'{"model":"m","prompt":"Hi"}', model="m", endpoint="/v1/completions", **more
-    )
-
-
-def client(url: str, **settings: Any) -> HTTPInferenceClient:
-    return HTTPInferenceClient(
-        HTTPInferenceClientConfig(url, **{"retry": None, "timeout": LIMIT_S, **settings})
-    )
 
 
 async def test_the_picker_is_told_all_and_the_pod_gets_what_it_makes_of_it() -> None:
@@ -198,9 +184,7 @@ async def test_a_refusal_while_the_body_is_still_sent_ends_the_sending() -> None
 
 async def test_a_picker_that_closes_after_its_choice_has_the_answer_pass_unseen() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
 
     async with (
         running_pod(whole(ANSWER)) as pod,
@@ -233,9 +217,7 @@ async def test_empty_body_answers_before_the_choice_leave_the_body_as_it_was() -
 
 async def test_a_picker_that_never_hands_back_is_waited_for_only_so_long() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         while await talk.read():
             pass
 
@@ -249,9 +231,7 @@ async def test_a_picker_that_never_hands_back_is_waited_for_only_so_long() -> No
 
 async def test_a_picker_that_does_not_listen_is_told_a_long_answer_only_so_long() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         await asyncio.Event().wait()
 
     body = b'{"answer":"%s"}' % (b"z" * 5_000_000)
@@ -267,9 +247,7 @@ async def test_a_picker_that_does_not_listen_is_told_a_long_answer_only_so_long(
 
 async def test_a_picker_that_is_lost_while_a_pod_answers_does_not_lose_the_answer() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         await pod.arrived.wait()
         await talk.context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
 
@@ -287,9 +265,7 @@ async def test_a_picker_that_is_lost_while_a_pod_answers_does_not_lose_the_answe
 
 async def test_an_answer_half_rewritten_is_an_error_that_may_be_retried() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         await talk.read()
         await talk.say(response_headers={})
         await talk.read()
@@ -308,9 +284,7 @@ async def test_an_answer_half_rewritten_is_an_error_that_may_be_retried() -> Non
 
 async def test_an_answer_that_is_handed_back_without_end_is_an_error() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         await talk.read()
         await talk.say(response_headers={})
         more = {"body": b"x" * 50_000, "end_of_stream": False}

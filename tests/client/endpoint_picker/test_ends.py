@@ -16,10 +16,7 @@ from batch_gateway import (
     DeadlineExceededError,
     EndpointPickerConfig,
     GatewayConnectionError,
-    HTTPInferenceClient,
-    HTTPInferenceClientConfig,
     InferenceError,
-    InferenceRequest,
     InvalidRequestError,
     RateLimitError,
     RequestTimeoutError,
@@ -28,26 +25,14 @@ from batch_gateway import (
     UnknownStatusError,
 )
 from batch_gateway.client.circuit_breaker import is_connect_failure
+from tests.client.endpoint_picker.asking import LIMIT_S, client, request
 from tests.client.endpoint_picker.pod import Received, running_pod, whole
 from tests.client.endpoint_picker.scripted_picker import Talk, echoing, scripted_picker
 
 pytestmark = pytest.mark.anyio
 
 ANSWER = b'{"choices":[]}'
-LIMIT_S = 10.0
 QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
-
-
-def request(**more: Any) -> InferenceRequest:
-    return InferenceRequest(
-        params=b'{"model":"m","prompt":"Hi"}', model="m", endpoint="/v1/completions", **more
-    )
-
-
-def client(url: str, **settings: Any) -> HTTPInferenceClient:
-    return HTTPInferenceClient(
-        HTTPInferenceClientConfig(url, **{"retry": None, "timeout": LIMIT_S, **settings})
-    )
 
 
 async def silence(*_: Any) -> None:
@@ -62,9 +47,7 @@ def refusing_port() -> int:
 
 async def test_an_evicted_request_is_aborted_at_its_pod_and_sent_again() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         if len(picker.talks) == 1:
             await pod.arrived.wait()
             await talk.refuse(429, "evicted", b"request evicted by flow control")
@@ -90,9 +73,7 @@ async def test_an_evicted_request_is_aborted_at_its_pod_and_sent_again() -> None
 
 async def test_an_eviction_without_retries_is_a_429_with_its_reason() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         await pod.arrived.wait()
         await talk.refuse(429, "evicted-queue-pressure")
 

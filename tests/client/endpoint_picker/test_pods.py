@@ -41,9 +41,7 @@ class InTurn:
     choice = ""
 
     async def __call__(self, talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(self.choice)
-        await talk.send_body(talk.body)
+        await talk.pass_to(self.choice)
         await talk.echo()
 
 

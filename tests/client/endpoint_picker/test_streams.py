@@ -70,9 +70,7 @@ class Dictation:
 
 def relaying(endpoint: str, rewrite: bool = True) -> Any:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(endpoint)
         await talk.echo(rewrite=lambda b: b.replace(b"tuned", b"m") if rewrite else b)
 
     return script
@@ -119,9 +117,7 @@ async def test_an_answer_that_is_asked_for_in_a_stream_is_put_together() -> None
 
 async def test_a_picker_may_keep_an_answer_that_is_no_event_stream_to_its_end() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         body = b""
         while message := await talk.read():
             body += message.response_body.body
@@ -140,9 +136,7 @@ async def test_a_picker_may_keep_an_answer_that_is_no_event_stream_to_its_end() 
 
 async def test_an_eviction_in_the_middle_ends_the_stream_with_its_reason() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         while message := await talk.read():
             if message.HasField("response_headers"):
                 await talk.say(response_headers={})
@@ -176,9 +170,7 @@ async def test_an_eviction_in_the_middle_ends_the_stream_with_its_reason() -> No
 
 async def test_an_eviction_before_the_first_chunk_is_retried() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         if len(picker.talks) == 1:
             await pod.arrived.wait()
             await talk.refuse(429, "evicted")
@@ -213,9 +205,7 @@ async def test_a_refusal_ends_a_stream_before_it_begins() -> None:
 
 async def test_a_picker_that_falls_silent_is_passed_by_after_a_while() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         await talk.read()
         await talk.say(response_headers={})
         while await talk.read():
@@ -236,9 +226,7 @@ async def test_a_picker_that_falls_silent_is_passed_by_after_a_while() -> None:
 
 async def test_a_picker_that_leaves_in_the_middle_does_not_take_the_answer_with_it() -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         await talk.read()
         await talk.say(response_headers={})
         message = await talk.read()
@@ -315,9 +303,7 @@ async def test_a_long_stream_loses_nothing_to_a_picker_that_does_not_hand_it_bac
     listens: bool,
 ) -> None:
     async def script(talk: Talk) -> None:
-        await talk.question()
-        await talk.choose(pod.endpoint)
-        await talk.send_body(talk.body)
+        await talk.pass_to(pod.endpoint)
         await talk.read()
         await talk.say(response_headers={})
         while listens and await talk.read():

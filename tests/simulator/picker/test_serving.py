@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 import subprocess
@@ -12,9 +11,6 @@ from urllib.parse import unquote
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hpack import Decoder
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +39,7 @@ from batch_gateway.wire.http2.settings import (
     read_settings,
     settings_frame,
 )
+from tests.client.http.behaviour.self_signed import SelfSigned
 
 from .data_plane import CHAT, DataPlane, data_plane
 from .raw_client import RawClient, frames_in
@@ -95,35 +92,9 @@ def test_health_is_on_the_pickers_port_only_when_asked_for() -> None:
         assert check(port_of(pool), "") == "SERVING"
 
 
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    """A certificate without a name, as the real picker makes one for itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    nobody = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Inference Ext")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(nobody)
-        .issuer_name(nobody)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / "tls.crt", folder / "tls.key"
-    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return files
-
-
 def test_a_certificate_without_a_name_serves_http2_over_tls(tmp_path: Path) -> None:
-    certificate, key = self_signed(tmp_path)
+    mine = SelfSigned(tmp_path)
+    certificate, key = mine.certificate_file, mine.key_file
     config = PickerConfig(tls_certificate=certificate, tls_key=key)
     with simulated_pool(pods=1, picker=config, health_port=0) as pool:
         assert pool.url.startswith("grpcs://127.0.0.1:")

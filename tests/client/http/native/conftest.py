@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.client.http.native.raw_server import Bench, wait_until
-
-BOTH_LOOPS = [
-    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
-]
+from tests.client.both_loops import BOTH_LOOPS, leaving_nothing
+from tests.client.http.native.raw_server import Bench
 
 
 @pytest.fixture(params=BOTH_LOOPS)
@@ -24,21 +17,5 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 
 @pytest.fixture
 async def bench(anyio_backend: object) -> AsyncIterator[Bench]:
-    """Fails the test that leaves a task, or an exception that nobody looked at."""
-    loop = asyncio.get_running_loop()
-    complaints: list[dict[str, object]] = []
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
-    async with contextlib.AsyncExitStack() as stack:
+    async with leaving_nothing() as stack:
         yield Bench(stack)
-    await wait_until(lambda: not leftover_tasks())
-    gc.collect()
-    await asyncio.sleep(0)
-    loop.set_exception_handler(None)
-    assert complaints == []
-
-
-def leftover_tasks() -> list[str]:
-    """What still runs, apart from the test runner's own."""
-    mine = asyncio.current_task()
-    others = [str(task.get_coro()) for task in asyncio.all_tasks() if task is not mine]
-    return [task for task in others if "TestRunner" not in task]
