@@ -12,6 +12,12 @@ from typing import Any
 import click
 import msgspec
 
+from batch_gateway.cli.access_options import (
+    ACCESS,
+    api_key_options,
+    certificate_options,
+    skip_verify_option,
+)
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, printable
@@ -38,7 +44,7 @@ from batch_gateway.wire.lines import BatchLine, decode_batch_line
 __all__ = ["pick"]
 
 _PATH = click.Path(path_type=Path)
-_ASK, _SHOW, _PICKER, _ACCESS = "Request", "Display", "Endpoint picker", "Access"
+_ASK, _SHOW, _PICKER = "Request", "Display", "Endpoint picker"
 _SCHEDULING = "Scheduling (llm-d and GAIE)"
 _EPILOG = """\
 Examples:
@@ -70,20 +76,11 @@ Exit codes: 0 a pod was chosen, 1 the picker refused, 2 the request or a setting
 @option(_SCHEDULING, "--inference-objective", metavar="NAME", help="llm-d's InferenceObjective.")
 @option(_SCHEDULING, "--fairness-id", metavar="NAME", help="Whom it shares fairly among.")
 @duration_option(_SCHEDULING, "--inference-ttl", help="Longest wait in its queue.")
-@option(_ACCESS, "--api-key-file", type=_PATH, help="File whose first line is the API key.")
-@option(_ACCESS, "--api-key-env", metavar="NAME", help="Variable with it.  [BATCH_GATEWAY_API_KEY]")
-@option(_ACCESS, "--tls-ca-file", type=_PATH, help="Authorities to trust, PEM.")
-@option(_ACCESS, "--tls-client-cert-file", type=_PATH, help="Client certificate, PEM.")
-@option(_ACCESS, "--tls-client-key-file", type=_PATH, help="Its key, PEM.")
-@option(_ACCESS, "--tls-pin", metavar="SHA256", help="Accept the certificate of this fingerprint.")
-@option(_ACCESS, "--tls-server-name", metavar="NAME", help="What the certificate must name.")
-@option(
-    _ACCESS,
-    "--tls-insecure-skip-verify",
-    is_flag=True,
-    default=None,
-    help="Accept any certificate. Dangerous.",
-)
+@api_key_options
+@certificate_options
+@option(ACCESS, "--tls-pin", metavar="SHA256", help="Accept the certificate of this fingerprint.")
+@option(ACCESS, "--tls-server-name", metavar="NAME", help="What the certificate must name.")
+@skip_verify_option
 @option(_SHOW, "--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def pick(
     *,

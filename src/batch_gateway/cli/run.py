@@ -7,6 +7,12 @@ from typing import Any
 
 import click
 
+from batch_gateway.cli.access_options import (
+    ACCESS,
+    api_key_options,
+    certificate_options,
+    skip_verify_option,
+)
 from batch_gateway.cli.exit_codes import EXIT_CODE_MEANINGS
 from batch_gateway.cli.options import (
     GroupedCommand,
@@ -44,7 +50,7 @@ _PORT = click.IntRange(0, 65_535)
 _RATE = click.FloatRange(min=0, min_open=True)
 _GATEWAY, _FILES, _PACE = "Gateway", "Files", "Pace and limits"
 _REUSE = "Fewer requests"
-_ACCESS, _NETWORK, _SHOW = "Access", "Network", "Display"
+_NETWORK, _SHOW = "Network", "Display"
 _WATCH = "Metrics and logs"
 _SCHEDULING = "Scheduling (llm-d and GAIE)"
 _PICKER = "Endpoint picker (grpc:// gateways)"
@@ -134,38 +140,29 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
     help="Send up to N single prompts or inputs as one request.",
 )
 @duration_option(_REUSE, "--coalesce-wait", help="The first waits so long for others.  [5ms]")
-@option(_ACCESS, "--api-key-file", type=_PATH, help="File whose first line is the API key.")
-@option(_ACCESS, "--api-key-env", metavar="NAME", help="Variable with it.  [BATCH_GATEWAY_API_KEY]")
+@api_key_options
 @pairs_option(
-    _ACCESS,
+    ACCESS,
     "--header",
     "headers",
     metavar="NAME=VALUE",
     help="Send with every request; repeatable.",
 )
-@option(_ACCESS, "--tls-ca-file", type=_PATH, help="Authorities to trust, PEM.")
-@option(_ACCESS, "--tls-client-cert-file", type=_PATH, help="Client certificate, PEM.")
-@option(_ACCESS, "--tls-client-key-file", type=_PATH, help="Its key, PEM.")
-@option(_ACCESS, "--tls-min-version", type=click.Choice(["1.2", "1.3"]), help="[1.2]")
+@certificate_options
+@option(ACCESS, "--tls-min-version", type=click.Choice(["1.2", "1.3"]), help="[1.2]")
 @option(
-    _ACCESS,
+    ACCESS,
     "--tls-pin",
     metavar="SHA256",
     help="Accept the one certificate with this fingerprint, whoever issued it.",
 )
 @option(
-    _ACCESS,
+    ACCESS,
     "--tls-server-name",
     metavar="NAME",
     help="What to ask for, and what the certificate must name.  [the URL's host]",
 )
-@option(
-    _ACCESS,
-    "--tls-insecure-skip-verify",
-    is_flag=True,
-    default=None,
-    help="Accept any certificate. Dangerous.",
-)
+@skip_verify_option
 @option(
     _SCHEDULING,
     "--inference-objective",

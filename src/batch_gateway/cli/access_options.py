@@ -1,0 +1,48 @@
+"""Options about keys and certificates that every command for a gateway has alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from batch_gateway.cli.options import option
+
+__all__ = ["ACCESS", "api_key_options", "certificate_options", "skip_verify_option"]
+
+ACCESS = "Access"
+_PATH = click.Path(path_type=Path)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def api_key_options(command: F) -> F:
+    """Where the API key is."""
+    variable = option(
+        ACCESS, "--api-key-env", metavar="NAME", help="Variable with it.  [BATCH_GATEWAY_API_KEY]"
+    )
+    file = option(
+        ACCESS, "--api-key-file", type=_PATH, help="File whose first line is the API key."
+    )
+    return file(variable(command))
+
+
+def certificate_options(command: F) -> F:
+    """Whom to trust, and what to show."""
+    key = option(ACCESS, "--tls-client-key-file", type=_PATH, help="Its key, PEM.")
+    shown = option(ACCESS, "--tls-client-cert-file", type=_PATH, help="Client certificate, PEM.")
+    trusted = option(ACCESS, "--tls-ca-file", type=_PATH, help="Authorities to trust, PEM.")
+    return trusted(shown(key(command)))
+
+
+def skip_verify_option(command: F) -> F:
+    """The way around all of it."""
+    return option(
+        ACCESS,
+        "--tls-insecure-skip-verify",
+        is_flag=True,
+        default=None,
+        help="Accept any certificate. Dangerous.",
+    )(command)
