@@ -45,6 +45,10 @@ class Best:
                 at=now, mean_latency=best.mean_latency * _FADE, pace=best.pace * _FADE
             )
 
+    def fit(self, room: float) -> float:
+        """The number that brought it, as far as there is room."""
+        return min(self.reading.in_flight, room) if self.reading else room
+
     def replace(self, reading: Reading) -> None:
         """The server is another one now."""
         self.reading = reading

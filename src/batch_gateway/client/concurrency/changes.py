@@ -53,10 +53,14 @@ def outdoes(best: Reading, reading: Reading, tokens: float) -> bool:
 
 
 class Watch:
-    """Looks at answers in small blocks, whenever they were sent, so as to see a change at once."""
+    """Looks at answers in small blocks, whenever they were sent, so as to see a change at once.
+
+    Attributes:
+        began: monotonic seconds.
+    """
 
     def __init__(self, began: float) -> None:
-        self._began = began
+        self.began = began
         self._count = 0
         self._latency = self._expected = self._low = self._high = self._in_flight = 0.0
 
@@ -87,7 +91,7 @@ class Watch:
 
     def verdict(self, limit: int, shortest: float, now: float) -> float | None:
         """How much slower (+) or faster (-), 0 for neither; None while it is too early."""
-        if now - self._began < shortest or self._count < max(_FEWEST, min(_MOST, limit // 6)):
+        if now - self.began < shortest or self._count < max(_FEWEST, min(_MOST, limit // 6)):
             return None
         slower = math.log(self._latency / self._high)
         faster = math.log(self._latency / self._low)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from batch_gateway.client.concurrency.best import Best
+from batch_gateway.client.concurrency.bounds import Bounds
 from batch_gateway.client.concurrency.changes import Watch, as_quick_as, outdoes, quicker_than
 from batch_gateway.client.concurrency.climbing import Climb
 from batch_gateway.client.concurrency.crowd import Crowd
@@ -20,6 +21,7 @@ from batch_gateway.client.concurrency.waits import MANY, Waits
 
 __all__ = ["AdaptiveController"]
 
+_OK = Outcome.OK
 _SHORTEST_ROUND = 0.1  # seconds; below that, millisecond requests would give a thousand rounds
 _MEMORY = 1000  # answers over which the mean length is taken
 _FROM_BELOW = 0.8  # after a queue was seen, let it drain and come from there
@@ -65,7 +67,7 @@ class AdaptiveController:
         self._held_since = 0.0
         self._crowd = Crowd()
         self._waits = Waits()
-        self._advice = Advice()
+        self._bounds = Bounds(policy, self._refusals, self._crowd)
         self.limit = policy.initial
 
     @property
@@ -75,19 +77,27 @@ class AdaptiveController:
     # -- events ----------------------------------------------------------------------------
 
     def started(self, now: float) -> Started:
-        self._pass_time(now)
+        self._area += self.in_flight * (now - self._now)
+        self._now = now
         self.in_flight += 1
-        self._refusals.started(self.in_flight, now)
+        if self.in_flight > self._refusals.ceiling:
+            self._refusals.exceeded(self.in_flight, now)
         return Started(now, self._area, self.in_flight)
 
     def finished(self, started: Started, ended: Ended, now: float) -> None:
-        self._pass_time(now)
+        self._area += self.in_flight * (now - self._now)
+        self._now = now
         self.in_flight -= 1
-        if ended.outcome is Outcome.OK:
-            self._gave_back(self._failures.answered(started.at, now), now)
-            if self._refusals.answered(now):
+        if ended.outcome is _OK:
+            allowed = self._failures.answered(started.at, now)
+            if allowed is not None:
+                self._gave_back(allowed, now)
+            if self._refusals.answered():
                 self._restart(now)
             self._answered(started, ended, now)
+            if self._bounds.stand_still:
+                # Nothing moves the limit between two rounds, and whatever ends one has set it.
+                return
         elif ended.outcome is Outcome.REFUSED:
             self._refused(started, ended, now)
         elif ended.outcome is not Outcome.ABANDONED:
@@ -109,12 +119,8 @@ class AdaptiveController:
 
     def advise(self, advice: Advice, now: float) -> None:
         """Go by it until told otherwise, by whoever sees more of the gateway than we do."""
-        self._advice = advice
+        self._bounds.advice = advice
         self._set_limit(now)
-
-    def _pass_time(self, now: float) -> None:
-        self._area += self.in_flight * (now - self._now)
-        self._now = now
 
     # -- refusals and failures -------------------------------------------------------------
 
@@ -122,7 +128,7 @@ class AdaptiveController:
         self._refusals.refused(started, ended, now, self._rate())
         ceiling = self._refusals.ceiling
         if self._base > ceiling:
-            self._base = max(float(self._policy.minimum), ceiling)
+            self._base = self._bounds.clamp(ceiling)
             self._hold_on(now)
 
     def _rate(self) -> float:
@@ -131,27 +137,27 @@ class AdaptiveController:
     def _failed(self, started: Started, now: float) -> None:
         latency = self._reference.mean_latency if self._reference else 0.0
         if self._failures.failed(started.at, self._base, latency, now):
-            self._base = max(float(self._policy.minimum), self._base / 2)
+            self._base = self._bounds.clamp(self._base / 2)
             self._hold_on(now)
 
-    def _gave_back(self, allowed: float | None, now: float) -> None:
-        if allowed is not None:
-            self._base = max(self._base, allowed)
-            self._start_climb(None, now, first_gain=1.0, bunched=True)
+    def _gave_back(self, allowed: float, now: float) -> None:
+        self._base = max(self._base, allowed)
+        self._start_climb(None, now, first_gain=1.0, bunched=True)
 
     # -- rounds ----------------------------------------------------------------------------
 
     def _answered(self, started: Started, ended: Ended, now: float) -> None:
         latency = max(1e-6, now - started.at)
         mean_in_flight = max(1.0, (self._area - started.area) / latency)
-        self._answers = min(self._answers + 1, _MEMORY)
+        if self._answers < _MEMORY:
+            self._answers += 1
         self._tokens += (ended.tokens - self._tokens) / self._answers
         self._watch_for_changes(latency, ended.tokens, mean_in_flight, now)
         done = self._round
         if started.at < done.counts_from:
             return
         done.add(latency, ended.tokens, mean_in_flight)
-        if done.count >= self._needed() and now - done.began >= _SHORTEST_ROUND:
+        if now - done.began >= _SHORTEST_ROUND and done.count >= self._needed():
             self._end_round(now)
 
     def _needed(self) -> int:
@@ -287,7 +293,7 @@ class AdaptiveController:
     def _follow(self, reading: Reading, crowded: bool, now: float) -> None:
         """Towards where a raise just pays."""
         hold = self._hold
-        room = min(self._cap(now), self._refusals.ceiling)
+        room = self._bounds.room(self._used, now)
         factor = hold.factor(reading, self._tokens, may_probe=self._base < 0.95 * room)
         self._base = max(1.0, self._base * factor)
         if hold.far_below and self._base < 0.8 * room and not crowded:
@@ -307,9 +313,7 @@ class AdaptiveController:
         return fits and as_quick_as(best, reading, self._tokens)
 
     def _best_fit(self, now: float) -> float:
-        best = self._best.reading
-        room = min(self._cap(now), self._refusals.ceiling)
-        return min(best.in_flight, room) if best else room
+        return self._best.fit(self._bounds.room(self._used, now))
 
     # -- sudden changes --------------------------------------------------------------------
 
@@ -319,6 +323,8 @@ class AdaptiveController:
             return
         watch = self._watch
         watch.add(latency, tokens, in_flight, reference, self._tokens)
+        if now - watch.began < _SHORTEST_ROUND:
+            return
         shortest = max(_SHORTEST_ROUND, 0.2 * reference.mean_latency)
         shift = watch.verdict(self.limit, shortest, now)
         if shift is None:
@@ -354,7 +360,7 @@ class AdaptiveController:
             # A queue is seen as such, or room is left free already; a slower pace alone is no
             # reason to send less.
             return
-        self._base = max(float(self._policy.minimum), self._base * math.exp(-shift))
+        self._base = self._bounds.clamp(self._base * math.exp(-shift))
         self._hold_on(now)
 
     def _recovered(self, now: float) -> bool:
@@ -383,18 +389,12 @@ class AdaptiveController:
         """What was in flight in the last round."""
         return self._reference.in_flight if self._reference else float(self._policy.initial)
 
-    def _cap(self, now: float) -> float:
-        """What others on the server leave."""
-        return self._advice.within(self._crowd.cap(self._used, now))
-
     def _set_limit(self, now: float) -> None:
-        cap = self._cap(now)
+        cap = self._bounds.cap(self._used, now)
         if self._base > cap:
             self._base = cap
             if self._climb:
                 self._end_climb()
+        self._base = self._bounds.clamp(self._base)
         wanted = self._base if self._climb else self._hold.wanted(self._base)
-        wanted = min(max(wanted, self._advice.least), self._refusals.allowed(now))
-        lowest, highest = self._policy.minimum, self._policy.maximum
-        self._base = min(float(highest), max(float(lowest), self._base))
-        self.limit = min(highest, max(lowest, round(wanted)))
+        self.limit = self._bounds.limit(wanted, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from batch_gateway.client.concurrency.headroom import Headroom
@@ -62,6 +63,11 @@ class Crowd:
     def forget(self) -> None:
         """The server is another one now."""
         self._headroom.forget()
+
+    @property
+    def leaves_all(self) -> bool:
+        """Whether `cap` is infinite, and stays so until another event."""
+        return self._fits is None and self._headroom.fits == math.inf
 
     def cap(self, used: float, now: float) -> float:
         """What others leave: no limit should be above; infinity when they are not known."""

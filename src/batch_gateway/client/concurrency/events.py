@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+
+import msgspec
 
 from batch_gateway.client.retry import wants_room
 from batch_gateway.errors import GatewayConnectionError, InferenceError
@@ -19,7 +20,7 @@ class Outcome(Enum):
     ABANDONED = "the caller gave up; says nothing about the gateway"
 
 
-class Started(NamedTuple):
+class Started(msgspec.Struct, frozen=True):
     """What is remembered of a request from its start to its end.
 
     Attributes:
@@ -33,7 +34,7 @@ class Started(NamedTuple):
     rank: int
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True):
     """How a request ended.
 
     Attributes:

@@ -18,25 +18,28 @@ class Headroom:
 
     It stands for a minute, and twice as long each time that it turns out to be needed again, so
     that users who come in bursts find their room; then it gives way, 0.4 % a second.
+
+    Attributes:
+        fits: so many did at the worst; infinity when nobody ever waited.
     """
 
     def __init__(self) -> None:
-        self._fits = math.inf
+        self.fits = math.inf
         self._at = 0.0
         self._firm = _FIRST_FIRM / 2
 
     def waited(self, fits: float, now: float) -> None:
         """Some of ours had to wait: only so many fit."""
-        if now - self._at > _EPISODE or self._fits == math.inf:
+        if now - self._at > _EPISODE or self.fits == math.inf:
             self._firm = min(_LONGEST_FIRM, 2 * self._firm)
-            self._fits = fits
+            self.fits = fits
         else:
-            self._fits = min(self._fits, fits)
+            self.fits = min(self.fits, fits)
         self._at = now
 
     def forget(self) -> None:
         """The server is another one now."""
-        self._fits = math.inf
+        self.fits = math.inf
         self._firm = _FIRST_FIRM / 2
 
     def cap(self, used: float, now: float) -> float:
@@ -44,7 +47,7 @@ class Headroom:
 
         It gives way only a tenth, or one, beyond what is `used`, so that no climb leaps over it.
         """
-        if self._fits == math.inf:
+        if self.fits == math.inf:
             return math.inf
-        relaxed = self._fits * math.exp(_RELAX * max(0.0, now - self._at - self._firm))
-        return min(relaxed, max(self._fits, _STRETCH * used, used + 1))
+        relaxed = self.fits * math.exp(_RELAX * max(0.0, now - self._at - self._firm))
+        return min(relaxed, max(self.fits, _STRETCH * used, used + 1))

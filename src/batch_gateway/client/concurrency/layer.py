@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ConcurrencyStatistics", "ConcurrencyTransport"]
 
+_OK = Outcome.OK
+_ABANDONED = Ended(Outcome.ABANDONED)
+
 
 class ConcurrencyStatistics(NamedTuple):
     """Attempts allowed, under way, and waiting for a permit."""
@@ -79,20 +82,21 @@ class ConcurrencyTransport:
         started = self._permits.acquire_nowait() or await self._permit(request)
         if self._metrics is not None:
             self._metrics.wake()
-        ended = Ended(Outcome.ABANDONED)
+        ended = _ABANDONED
         try:
             if self._streams or request.sink is not None:
                 request = self._listening(request, started)
             response = await self._inner.send(request)
             self._answered += 1
             usage = response.usage
-            ended = Ended(Outcome.OK, tokens=0 if usage is None else usage.output_tokens)
+            ended = Ended(_OK, 0 if usage is None else usage.output_tokens)
         except InferenceError as error:
             ended = Ended.of_error(error)
             raise
         finally:
             self._permits.release(started, ended)
-            self._tell()
+            if self._controller.limit != self._told:
+                self._tell()
         return response
 
     def _listening(self, request: PreparedRequest, started: Started) -> PreparedRequest:

@@ -71,7 +71,10 @@ class Permits:
         if self._queue:
             return None
         now = self._clock.monotonic()
-        return self._controller.started(now) if self._is_free(now) else None
+        controller = self._controller
+        if controller.in_flight >= controller.limit or now < controller.paused_until:
+            return None
+        return controller.started(now)
 
     async def acquire(self) -> Started:
         """Wait for a permit. Cancelling the wait gives its place, or its permit, to the next."""
@@ -100,14 +103,11 @@ class Permits:
                 self._queue.popleft()
                 continue
             now = self._clock.monotonic()
-            if not self._is_free(now):
+            controller = self._controller
+            if controller.in_flight >= controller.limit or now < controller.paused_until:
                 self._wake_after_pause(now)
                 return
-            self._queue.popleft().set_result(self._controller.started(now))
-
-    def _is_free(self, now: float) -> bool:
-        controller = self._controller
-        return controller.in_flight < controller.limit and now >= controller.paused_until
+            self._queue.popleft().set_result(controller.started(now))
 
     def _wake_after_pause(self, now: float) -> None:
         pause = self._controller.paused_until - now

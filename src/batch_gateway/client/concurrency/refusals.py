@@ -51,18 +51,19 @@ class Refusals:
             self.paused_until = now + max(asked, self._pause)
             self._pause = min(_LONGEST_PAUSE, 2 * self._pause)
 
-    def answered(self, now: float) -> bool:
+    def answered(self) -> bool:
         """Whether this answer ends an outage."""
-        was_shut, self._shut = self._shut, False
-        if was_shut:
-            self.ceiling = float("inf")
-            self._pause = _FIRST_PAUSE
-            self._step = 0
-        return was_shut
+        if not self._shut:
+            return False
+        self._shut = False
+        self.ceiling = float("inf")
+        self._pause = _FIRST_PAUSE
+        self._step = 0
+        return True
 
-    def started(self, rank: int, now: float) -> None:
-        """A request was sent as the `rank`-th in flight."""
-        if rank > self.ceiling and rank > self._tried:
+    def exceeded(self, rank: int, now: float) -> None:
+        """A request was sent as the `rank`-th in flight, above the ceiling."""
+        if rank > self._tried:
             self._tried = rank
             self._tried_at = now
 
