@@ -20,7 +20,6 @@ from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.http.origin_headers import origin_headers
 from batch_gateway.client.instrumentation import (
-    AttemptCounter,
     GatewayEvents,
     InstrumentationTransport,
     Observer,
@@ -50,9 +49,7 @@ def build_stack(
     metrics: MetricsWatch | None = None,
 ) -> Transport:
     """The layers, innermost first; a request passes them from the bottom of this list up."""
-    stack: Transport = _gateway_transport(config, exchanger, clock)
-    if events.is_observed:
-        stack = AttemptCounter(stack, events)
+    stack: Transport = _gateway_transport(config, exchanger, clock, events)
     if config.scheduling is not None:
         stack = SchedulingTransport(stack, config.scheduling, clock)
     if config.concurrency is not None:
@@ -105,7 +102,10 @@ def _cached(
 
 
 def _gateway_transport(
-    config: HTTPInferenceClientConfig, exchanger: HTTPExchanger, clock: Clock
+    config: HTTPInferenceClientConfig,
+    exchanger: HTTPExchanger,
+    clock: Clock,
+    events: GatewayEvents,
 ) -> GatewayTransport:
     names = {name.lower() for name, _ in config.header_pairs()}
     return GatewayTransport(
@@ -118,6 +118,7 @@ def _gateway_transport(
             max_event_bytes=config.max_event_bytes,
             max_response_bytes=config.max_response_bytes,
         ),
+        counted=events,
         stream_upstream=config.stream_upstream,
         accept=() if "accept" in names else (ACCEPT_EVENTS,),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from batch_gateway.client.answer import interpret
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.http.exchange import HTTPExchanger
@@ -19,17 +21,25 @@ from batch_gateway.errors import (
     RequestTimeoutError,
 )
 
-__all__ = ["ACCEPT_EVENTS", "GatewayTransport"]
+__all__ = ["ACCEPT_EVENTS", "CountedAttempts", "GatewayTransport"]
 
 
 ACCEPT_EVENTS = ("Accept", "text/event-stream, application/json")
+
+
+class CountedAttempts(Protocol):
+    """Where requests that are being sent or answered just now are counted."""
+
+    attempts_in_flight: int
 
 
 class GatewayTransport:
     """Posts to one gateway. The attempt ends at its timeout or the request's deadline.
 
     Where the answer is streamed, because the request has a sink or `stream_upstream` is set, the
-    timeout is that of its beginning, and from then on `limits.idle_timeout` counts.
+    timeout is that of its beginning, and from then on `limits.idle_timeout` counts. Attempts under
+    way are counted in `counted`, here and not in a layer of its own: each coroutine more lengthens
+    every wake-up.
     """
 
     def __init__(
@@ -40,6 +50,7 @@ class GatewayTransport:
         redact: Redactor,
         *,
         limits: StreamLimits,
+        counted: CountedAttempts,
         stream_upstream: bool = False,
         accept: tuple[tuple[str, str], ...] = (ACCEPT_EVENTS,),
     ) -> None:
@@ -48,6 +59,7 @@ class GatewayTransport:
         self._clock = clock
         self._redact = redact
         self._limits = limits
+        self._counted = counted
         self._stream_upstream = stream_upstream
         self._accept = accept
 
@@ -57,6 +69,7 @@ class GatewayTransport:
             attempt_ends = request.deadline
             if attempt_ends <= self._clock.monotonic():
                 raise self._deadline_passed(request, None)
+        self._counted.attempts_in_flight += 1
         try:
             body = self._body_of_stream(request)
             if body is not None:
@@ -73,6 +86,8 @@ class GatewayTransport:
             raise self._attributed(error, request) from error.cause
         except InferenceError as error:
             raise self._attributed(error, request) from error.cause
+        finally:
+            self._counted.attempts_in_flight -= 1
         return interpret(response, request, self._clock, self._redact)
 
     def _body_of_stream(self, request: PreparedRequest) -> bytes | None:

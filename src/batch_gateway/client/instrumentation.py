@@ -30,7 +30,6 @@ from batch_gateway.errors import ConfigError, InferenceError
 from batch_gateway.wire.usage import Usage
 
 __all__ = [
-    "AttemptCounter",
     "BreakerChanged",
     "CacheLookedUp",
     "CacheResult",
@@ -203,9 +202,9 @@ class GatewayEvents:
 
     Attributes:
         gateway: the name in every event.
-        requests_in_flight: requests inside the client, their waits included.
-        attempts_in_flight: requests being sent or answered just now. Both are counted only
-            while there are observers.
+        requests_in_flight: requests inside the client, their waits included; counted only while
+            there are observers.
+        attempts_in_flight: requests being sent or answered just now.
         limit: requests that may be under way at the gateway; None while nothing limits them.
         breaker_state: None without a circuit breaker.
     """
@@ -367,24 +366,6 @@ class InstrumentationTransport:
         self._events.request_finished(
             RequestFinished(started, outcome, duration, attempts, response, error)
         )
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-class AttemptCounter:
-    """The innermost layer but one: counts what is at the gateway just now."""
-
-    def __init__(self, inner: Transport, events: GatewayEvents) -> None:
-        self._inner = inner
-        self._events = events
-
-    async def send(self, request: PreparedRequest) -> InferenceResponse:
-        self._events.attempts_in_flight += 1
-        try:
-            return await self._inner.send(request)
-        finally:
-            self._events.attempts_in_flight -= 1
 
     async def aclose(self) -> None:
         await self._inner.aclose()
