@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import CoroutineType
 from typing import Any, Literal
@@ -102,8 +102,12 @@ class CacheTransport:
                 return await self._follow(key, request)
             self._flights[key] = None
         try:
-            response = await self._look_up(key, request)
-            if response is None:
+            kept = None if self._closed else await self._look_up(key, request)
+            if kept is not None:
+                self._on_look_up("hit")
+                response = self._answer(request, kept.body, kept.content_type)
+            else:
+                self._on_look_up("miss")
                 response = await self._inner.send(request)
                 self._keep(key, response)
         except DeadlineExceededError:
@@ -118,19 +122,11 @@ class CacheTransport:
         self._land(key, response)
         return response
 
-    async def _look_up(self, key: bytes, request: PreparedRequest) -> InferenceResponse | None:
-        kept = None
-        if not self._closed:
-            remaining = request.deadline - self._clock.monotonic()
-            if remaining > LONGEST_LOOK_UP:
-                kept = await self._store.get(key)
-            else:
-                kept = await self._look_up_within(remaining, key)
-        if kept is None:
-            self._on_look_up("miss")
-            return None
-        self._on_look_up("hit")
-        return self._answer(request, kept.body, kept.content_type)
+    def _look_up(self, key: bytes, request: PreparedRequest) -> Awaitable[StoredAnswer | None]:
+        remaining = request.deadline - self._clock.monotonic()
+        if remaining > LONGEST_LOOK_UP:
+            return self._store.get(key)
+        return self._look_up_within(remaining, key)
 
     async def _look_up_within(self, limit: float, key: bytes) -> StoredAnswer | None:
         try:
@@ -223,7 +219,7 @@ def _tell_nobody(result: str) -> None:
 def _content_type(response: InferenceResponse) -> str:
     # Looked for where it is: an index of all headers would be made for this one look-up.
     for name, value in response.headers.raw:
-        if name.lower() == b"content-type":
+        if len(name) == 12 and name.lower() == b"content-type":
             return value.decode("latin-1").strip()
     return "application/json"
 
