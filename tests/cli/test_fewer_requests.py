@@ -182,3 +182,19 @@ def test_processes_share_a_cache_and_survive_each_others_violent_death(
     # Some were answered just when their process was killed.
     assert gateway.journal()["completed"] - sent_before <= 3000 - kept_before
     assert list(tmp_path.glob("answers.damaged*")) == []
+
+
+@pytest.mark.parametrize("taken", ["-o", "--errors", "--report"])
+def test_a_cache_never_takes_the_place_of_another_file_of_the_run(
+    tmp_path: Path, gateway: GatewayHandle, taken: str
+) -> None:
+    batch = write_embeddings(tmp_path / "in.jsonl", ["a text"])
+    files = {"-o": "out.jsonl", taken: "same"}
+    done = batch_gateway(
+        *("run", batch, "--gateway", gateway.url, "--cache", "./same"),
+        *(part for pair in files.items() for part in pair),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "--cache: same is where the" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

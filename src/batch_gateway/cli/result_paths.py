@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.first_pass import STANDARD_INPUT
 
-__all__ = ["error_path", "output_path"]
+__all__ = ["check_caches", "error_path", "output_path"]
 
 
 def output_path(file: str, given: Path | None) -> Path:
@@ -31,6 +32,22 @@ def error_path(output: Path, given: Path | None) -> Path:
     if given is None:
         return output.with_name(f"{output.stem}.errors.jsonl")
     return _file("--errors", given)
+
+
+def check_caches(caches: Collection[Path], others: Mapping[str, Path | None]) -> None:
+    """Raises CommandFailure for a cache at the place of another file: it would destroy that.
+
+    `others` are by what they are for a person. Beside a cache SQLite has files of its own.
+    """
+    for cache in caches:
+        for what, other in others.items():
+            if other is not None and os.path.realpath(other) in _database_files(cache):
+                raise CommandFailure(f"--cache: {cache} is where the {what} goes; name another")
+
+
+def _database_files(path: Path) -> set[str]:
+    place = os.path.realpath(path)
+    return {place + ending for ending in ("", "-wal", "-shm", "-journal")}
 
 
 def _file(option: str, given: Path) -> Path:

@@ -31,7 +31,7 @@ from batch_gateway.cli.outages import tell_of_outages
 from batch_gateway.cli.preflight import preflight
 from batch_gateway.cli.progress import Display, follow
 from batch_gateway.cli.rates import Snapshot
-from batch_gateway.cli.result_paths import error_path, output_path
+from batch_gateway.cli.result_paths import check_caches, error_path, output_path
 from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.cli.show_report import show_report
 from batch_gateway.cli.summary import RunReport
@@ -61,7 +61,10 @@ def run_batch_file(
         flags, os.environ, _written(config), most_connections=most_connections()
     )
     output = output_path(file, settings.output)
-    job = _Job(arguments, file, settings, output, error_path(output, settings.errors))
+    errors = error_path(output, settings.errors)
+    others = {"output": output, "error file": errors, "report": settings.report}
+    check_caches(settings.caches, others)
+    job = _Job(arguments, file, settings, output, errors)
     with job.logs_shown(), Interrupts(job.display.leave) as interrupts:
         if settings.concurrency is not None:
             allow_connections(

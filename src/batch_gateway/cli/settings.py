@@ -78,6 +78,13 @@ class RunSettings:
     log_level: str | None
     report: Path | None
 
+    @property
+    def caches(self) -> frozenset[Path]:
+        """Where answers are kept."""
+        configs = (self.gateway, *self.model_gateways.values())
+        caches = (config.cache for config in configs if config is not None)
+        return frozenset(Path(cache.path) for cache in caches if cache is not None)
+
 
 def resolve_settings(
     flags: Mapping[str, Any],
