@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from batch_gateway.durations import parse_duration
 from batch_gateway.errors import ConfigError
@@ -15,12 +19,97 @@ __all__ = [
     "normalise_duration",
     "require_choice",
     "require_count",
+    "require_kind",
+    "require_kinds",
     "require_number",
+    "require_port",
     "require_positive",
     "require_readable_file",
 ]
 
 PathLike = str | os.PathLike[str]
+
+_HIGHEST_PORT = 65_535
+
+
+def require_kinds(owner: Any, prefix: str = "", *, but: Collection[str] = ()) -> None:
+    """Every field of a dataclass holds what its annotation names.
+
+    Not looked at: the fields `but`, and those that take numbers or choices, which have checks of
+    their own. Raises ConfigError, which shows no value: it may be a secret.
+    """
+    for name, annotation in _annotations(owner.__class__):
+        members = tuple(_members(annotation))
+        checked = any(member in (int, float) or get_origin(member) is Literal for member in members)
+        if name not in but and not checked:
+            require_kind(prefix + name, getattr(owner, name), annotation)
+
+
+def require_kind(name: str, value: object, annotation: Any) -> None:
+    """`value` is what `annotation` names: a class, a mapping, a list, or a union of such."""
+    members = tuple(_members(annotation))
+    if not any(_is_a(value, member) for member in members):
+        wanted = " or ".join(map(_described, members))
+        # A list of the wrong things is still a list.
+        nearly = isinstance(value, tuple(get_origin(member) or member for member in members))
+        raise ConfigError(name, f"must be {wanted}" + ("" if nearly else f", not {_found(value)}"))
+
+
+@cache
+def _annotations(owner: type[Any]) -> tuple[tuple[str, Any], ...]:
+    hints = get_type_hints(owner)
+    return tuple((field.name, hints[field.name]) for field in fields(owner))
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _members(member)
+    else:
+        yield annotation
+
+
+def _is_a(value: object, member: Any) -> bool:
+    kind: type = get_origin(member) or member
+    if not isinstance(value, kind):
+        return False
+    if kind is Sequence and get_args(member) == (str,):
+        items = cast("Sequence[object]", value)
+        return not isinstance(value, str) and all(isinstance(item, str) for item in items)
+    if kind is Mapping and get_args(member) == (str, str):
+        pairs = cast("Mapping[object, object]", value).items()
+        return all(isinstance(key, str) and isinstance(text, str) for key, text in pairs)
+    return True
+
+
+_DESCRIPTIONS: dict[Any, str] = {
+    NoneType: "None",
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    bytes: "bytes",
+    os.PathLike: "a path",
+    Sequence: "a list",
+    Sequence[str]: "a list of strings",
+    Mapping: "a mapping",
+    Mapping[str, str]: "a mapping of strings to strings",
+}
+
+
+def _described(kind: Any) -> str:
+    plain = get_origin(kind) or kind
+    known = _DESCRIPTIONS.get(kind) or _DESCRIPTIONS.get(plain)
+    if known:
+        return known
+    article = "an" if plain.__name__.startswith(("HTTP", "SSL", *"AEIOUaeiou")) else "a"
+    return f"{article} {plain.__name__}"
+
+
+def _found(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value)
+    return f"the class {value.__name__}" if isinstance(value, type) else _described(type(value))
 
 
 def normalise_duration(owner: Any, name: str, prefix: str = "") -> None:
@@ -35,7 +124,7 @@ def require_positive(name: str, value: float) -> None:
 
 def require_count(name: str, value: object, *, minimum: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(name, f"{value!r} is not a whole number of at least {minimum}")
+        raise ConfigError(name, f"{value!r:.80} is not a whole number of at least {minimum}")
 
 
 def require_number(
@@ -50,6 +139,12 @@ def require_number(
     # A whole number may be larger than every float, too.
     if finite and value > sys.float_info.max:
         raise ConfigError(name, "must be finite")
+
+
+def require_port(name: str, value: object) -> None:
+    require_count(name, value, minimum=0)
+    if isinstance(value, int) and value > _HIGHEST_PORT:
+        raise ConfigError(name, f"{value} is above {_HIGHEST_PORT}")
 
 
 def require_choice(name: str, value: object, choices: Any) -> None:

@@ -257,6 +257,9 @@ _RETRYABLE_UNKNOWN = frozenset({408, 409})
 
 def error_class_for_status(status_code: int) -> type[InferenceError]:
     """The exception class for a status that is not a success."""
+    # Callers without a type checker do pass "503".
+    if not isinstance(status_code, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"a status code is a whole number, not {status_code!r:.80}")
     if 500 <= status_code <= 599:
         return ServerError
     return _CLASS_BY_STATUS.get(status_code, UnknownStatusError)

@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
 from batch_gateway.client.streaming.stream import InferenceStream
+from batch_gateway.errors import ConfigError
 from batch_gateway.wire.chunks import Chunk
 
 __all__ = ["BlockingInferenceClient"]
@@ -35,6 +36,12 @@ class BlockingInferenceClient:
     """
 
     def __init__(self, client: ClosableClient) -> None:
+        if isinstance(client, type) or not hasattr(client, "__aenter__"):
+            given = client.__name__ if isinstance(client, type) else type(client).__name__
+            raise ConfigError(
+                "client",
+                f"must be a client, not {given}; write HTTPInferenceClient(config).blocking()",
+            )
         self._client = client
         self._portal: BlockingPortal | None = None
         self._left = False
@@ -52,12 +59,25 @@ class BlockingInferenceClient:
 
         Raises RuntimeError outside the context manager.
         """
-        portal = self._open_portal()
-        return _chunks(portal, portal.call(self._client.stream, request))
+        return self._chunks(self._open_portal().call(self._client.stream, request))
+
+    def _chunks(self, stream: InferenceStream) -> Generator[Chunk]:
+        try:
+            while (chunk := self._next_of(stream)) is not None:
+                yield chunk
+        finally:
+            # Left in the middle after the client was closed: its request ended with the client.
+            if self._portal is not None:
+                with suppress(RuntimeError):
+                    self._portal.call(stream.aclose)
+
+    def _next_of(self, stream: InferenceStream) -> Chunk | None:
+        return _result(self._open_portal().start_task_soon(_next_of, stream))
 
     def _open_portal(self) -> BlockingPortal:
         if self._portal is None:
-            raise RuntimeError("use the blocking client inside its 'with' block")
+            closed = ", which has closed it; make a new client" if self._left else ""
+            raise RuntimeError(f"use the blocking client inside its 'with' block{closed}")
         return self._portal
 
     def __enter__(self) -> Self:
@@ -85,16 +105,6 @@ class BlockingInferenceClient:
         self._portal = None
         self._left = True
         self._resources.close()
-
-
-def _chunks(portal: BlockingPortal, stream: InferenceStream) -> Generator[Chunk]:
-    try:
-        while (chunk := _result(portal.start_task_soon(_next_of, stream))) is not None:
-            yield chunk
-    finally:
-        # Left in the middle after the client was closed: its request ended with the client.
-        with suppress(RuntimeError):
-            portal.call(stream.aclose)
 
 
 async def _next_of(stream: InferenceStream) -> Chunk | None:

@@ -22,6 +22,8 @@ from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import (
     normalise_duration,
     require_count,
+    require_kinds,
+    require_number,
     require_positive,
 )
 from batch_gateway.durations import Duration, format_duration, seconds
@@ -81,12 +83,14 @@ class CircuitBreakerPolicy:
     after_success: bool = False
 
     def __post_init__(self) -> None:
+        require_kinds(self, "circuit_breaker.")
         for name in ("window", "first_probe", "longest_probe", "patience"):
             normalise_duration(self, name, prefix="circuit_breaker.")
         require_positive("circuit_breaker.window", seconds(self.window))
         require_positive("circuit_breaker.first_probe", seconds(self.first_probe))
         require_count("circuit_breaker.minimum_requests", self.minimum_requests, minimum=1)
         require_count("circuit_breaker.connect_failures", self.connect_failures, minimum=1)
+        require_number("circuit_breaker.failure_ratio", self.failure_ratio)
         if not 0 < self.failure_ratio <= 1:
             raise ConfigError("circuit_breaker.failure_ratio", "must be above 0 and at most 1")
         if seconds(self.longest_probe) < seconds(self.first_probe):

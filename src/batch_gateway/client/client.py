@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from types import TracebackType
@@ -19,6 +20,7 @@ from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.http.origin_headers import origin_headers
+from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.instrumentation import (
     GatewayEvents,
     InstrumentationTransport,
@@ -33,6 +35,7 @@ from batch_gateway.client.scheduling import SchedulingTransport
 from batch_gateway.client.streaming.receive import StreamLimits
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.client.transport import Transport
+from batch_gateway.config_checks import require_kind
 from batch_gateway.durations import seconds
 
 if TYPE_CHECKING:
@@ -163,8 +166,11 @@ class HTTPInferenceClient:
         gateway: str = "",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        require_kind("config", config, HTTPInferenceClientConfig | None)
+        require_kind("gateway", gateway, str)
         self._config = config or HTTPInferenceClientConfig()
         self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._events = GatewayEvents(gateway or gateway_name(self._config), observers)
         resolved = with_resolved_api_key(self._config)
         self._exchanger = build_exchanger(resolved)
@@ -203,6 +209,9 @@ class HTTPInferenceClient:
         wrong; otherwise the last attempt's error. Cancelling the calling task aborts the HTTP
         request.
         """
+        # Before any layer: the future that one waits for could not be woken from another loop.
+        if self._loop is not asyncio.get_running_loop():
+            self._loop = own_loop(self._loop, closed=False)
         return await self._stack.send(prepare(request, self._clock))
 
     def stream(self, request: InferenceRequest) -> InferenceStream:

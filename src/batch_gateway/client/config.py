@@ -27,6 +27,7 @@ from batch_gateway.config_checks import (
     PathLike,
     normalise_duration,
     require_count,
+    require_kinds,
     require_number,
     require_positive,
 )
@@ -150,6 +151,7 @@ class HTTPInferenceClientConfig:
     endpoint_picker: EndpointPickerConfig | None = None
 
     def __post_init__(self) -> None:
+        require_kinds(self, but=("base_url", "headers"))
         object.__setattr__(self, "base_url", _checked_base_url(self.base_url))
         for name in ("timeout", "connect_timeout", "idle_timeout", "stream_idle_timeout"):
             normalise_duration(self, name)

@@ -44,7 +44,7 @@ _RESPONSES_ONLY = frozenset(
 _CHOICES = (
     "'messages' (chat completions), 'prompt' (completions) or 'input' (embeddings or responses)"
 )
-_ORDINARY = frozenset({CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES})
+_ORDINARY = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)+")
 
 
@@ -66,6 +66,8 @@ def determine_endpoint(params: Mapping[str, Any]) -> str:
 
     Raises InvalidRequestError saying what was missing, or which parameters contradict.
     """
+    if not isinstance(params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(f"params must be a mapping, not {type(params).__name__}")
     means: dict[str, str] = {}
     if params.get("messages") is not None:
         means["messages"] = CHAT
@@ -117,6 +119,9 @@ def check_endpoint(endpoint: str) -> str:
     """
     if endpoint in _ORDINARY:
         return endpoint
+    # Callers without a type checker do pass other things.
+    if not isinstance(endpoint, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(f"endpoint must be a string, not {type(endpoint).__name__}")
     if _PATH.fullmatch(endpoint) is None or "/../" in f"{endpoint}/" or "/./" in f"{endpoint}/":
         raise InvalidRequestError(
             f"endpoint {endpoint[:100]!r} is not a relative path such as {CHAT}"

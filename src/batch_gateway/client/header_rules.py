@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from batch_gateway.errors import ConfigError
 from batch_gateway.wire.ext_proc.names import DESTINATION
@@ -44,12 +45,23 @@ def check_headers(
     """
     if headers is None:
         return ()
-    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    pairs = tuple(headers.items() if isinstance(headers, Mapping) else _pairs(field, headers))
     for name, value in pairs:
         problem = _problem(name, value)
         if problem:
             raise ConfigError(f"{field}[{name!r}]", problem)
     return pairs
+
+
+def _pairs(field: str, headers: object) -> Sequence[tuple[str, str]]:
+    """What callers without a type checker give instead of a mapping."""
+    if isinstance(headers, Sequence) and not isinstance(headers, str | bytes):
+        given = cast("Sequence[Any]", headers)
+        if all(
+            isinstance(pair, tuple | list) and len(cast("list[Any]", pair)) == 2 for pair in given
+        ):
+            return given
+    raise ConfigError(field, "must be a mapping of names to values, or a list of such pairs")
 
 
 def _problem(name: object, value: object) -> str:

@@ -26,6 +26,7 @@ import msgspec
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.config_checks import require_kind
 from batch_gateway.errors import ConfigError, InferenceError
 from batch_gateway.wire.usage import Usage
 
@@ -210,6 +211,7 @@ class GatewayEvents:
     """
 
     def __init__(self, gateway: str, observers: Sequence[Observer] = ()) -> None:
+        require_kind("observers", observers, Sequence[Any])
         for observer in observers:
             # Callers without a type checker do pass other things.
             if not isinstance(observer, Observer):  # pyright: ignore[reportUnnecessaryIsInstance]

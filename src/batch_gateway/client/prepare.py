@@ -39,6 +39,7 @@ _decode_params = msgspec.json.Decoder(dict[str, Any]).decode
 
 def model_of(request: InferenceRequest) -> str:
     """The model a request asks for, empty when it names none that can be read."""
+    _require_request(request)
     if request.model:
         return request.model
     if isinstance(request.params, bytes):
@@ -46,8 +47,16 @@ def model_of(request: InferenceRequest) -> str:
             return _decode_model(request.params).model or ""
         except (msgspec.DecodeError, RecursionError):
             return ""
+    if not isinstance(request.params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return ""
     model = request.params.get("model")
     return model if isinstance(model, str) else ""
+
+
+def _require_request(request: object) -> None:
+    # Callers without a type checker do pass None, or the params alone.
+    if not isinstance(request, InferenceRequest):
+        raise InvalidRequestError(f"a request must be an InferenceRequest, not {request!r:.80}")
 
 
 def prepare_stream(request: InferenceRequest, clock: Clock) -> PreparedRequest:
@@ -71,9 +80,7 @@ def prepare(request: InferenceRequest, clock: Clock, *, streamed: bool = False) 
     Raises InvalidRequestError, carrying the request's id, for everything that could be found
     wrong before sending. Parameters may say `stream: true` only if the answer is `streamed`.
     """
-    # Callers without a type checker do pass None.
-    if not isinstance(request, InferenceRequest):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidRequestError(f"a request must be an InferenceRequest, not {request!r:.80}")
+    _require_request(request)
     try:
         if not streamed and isinstance(request.params, Mapping) and request.params.get("stream"):
             raise InvalidRequestError(

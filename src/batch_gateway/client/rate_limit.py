@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
-from batch_gateway.config_checks import normalise_duration, require_number
+from batch_gateway.config_checks import normalise_duration, require_kinds, require_number
 from batch_gateway.durations import Duration, parse_duration, seconds
 from batch_gateway.errors import ConfigError, DeadlineExceededError, InferenceError
 from batch_gateway.wire.headers import Headers
@@ -49,6 +49,7 @@ class RateLimit:
     learn: bool = False
 
     def __post_init__(self) -> None:
+        require_kinds(self, "rate_limit.")
         for name in ("requests_per_minute", "tokens_per_minute"):
             if getattr(self, name) is not None:
                 require_number(

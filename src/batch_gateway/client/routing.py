@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.client import HTTPInferenceClient, gateway_name
@@ -16,6 +16,7 @@ from batch_gateway.client.instrumentation import Observer
 from batch_gateway.client.prepare import model_of
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.streaming.stream import InferenceStream
+from batch_gateway.config_checks import require_kind
 from batch_gateway.errors import ConfigError, InvalidRequestError
 
 __all__ = ["MODEL_NOT_FOUND", "RoutedInferenceClient"]
@@ -44,7 +45,12 @@ class RoutedInferenceClient:
         observers: Sequence[Observer] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        require_kind("default", default, HTTPInferenceClientConfig | None)
+        require_kind("model_gateways", model_gateways, Mapping[str, Any] | None)
         routes = dict(model_gateways or {})
+        for model, config in routes.items():
+            require_kind("model_gateways", model, str)
+            require_kind(f"model_gateways[{model!r}]", config, HTTPInferenceClientConfig)
         if default is None and not routes:
             raise ConfigError("model_gateways", "give a default gateway, or one for a model")
         clients: dict[HTTPInferenceClientConfig, HTTPInferenceClient] = {}

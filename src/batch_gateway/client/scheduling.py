@@ -13,7 +13,7 @@ from batch_gateway.client.clock import Clock
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
-from batch_gateway.config_checks import normalise_duration, require_positive
+from batch_gateway.config_checks import normalise_duration, require_kinds, require_positive
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.wire.scheduling_headers import (
     FAIRNESS_ID,
@@ -46,6 +46,7 @@ class SchedulingHints:
     ttl: Duration | None = None
 
     def __post_init__(self) -> None:
+        require_kinds(self, "scheduling.")
         if self.ttl is not None:
             normalise_duration(self, "ttl", prefix="scheduling.")
             require_positive("scheduling.ttl", seconds(self.ttl))

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from batch_gateway.config_checks import PathLike, require_readable_file
+from batch_gateway.config_checks import PathLike, require_kinds, require_readable_file
 from batch_gateway.errors import ConfigError
 
 __all__ = ["RefusedCertificateError", "TLSConfig", "TLSVersion"]
@@ -48,6 +48,7 @@ class TLSConfig:
     server_name: str | None = None
 
     def __post_init__(self) -> None:
+        require_kinds(self, "tls.", but=("pinned_certificate",))
         if (self.client_cert_file is None) != (self.client_key_file is None):
             missing = "client_key_file" if self.client_key_file is None else "client_cert_file"
             raise ConfigError(
@@ -208,5 +209,5 @@ def _spelled(digest: bytes) -> str:
 
 
 def _require_tls_version(name: str, version: str | None) -> None:
-    if version is not None and version not in _TLS_VERSIONS:
+    if version is not None and version not in tuple(_TLS_VERSIONS):
         raise ConfigError(name, f"{version!r} is not '1.2' or '1.3'")

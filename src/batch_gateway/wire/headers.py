@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 __all__ = ["Headers"]
+
+_NO_PAIRS = "Headers are made from pairs of bytes; write Headers.of for text"
 
 
 class Headers(Mapping[str, str]):
@@ -19,7 +22,7 @@ class Headers(Mapping[str, str]):
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._raw: Sequence[tuple[bytes, bytes]] = (
-            raw if isinstance(raw, list | tuple) else list(raw)
+            raw if isinstance(raw, list | tuple) else _listed(raw)
         )
         self._index: dict[str, str] | None = None
 
@@ -37,10 +40,13 @@ class Headers(Mapping[str, str]):
     def _indexed(self) -> dict[str, str]:
         if self._index is None:
             index: dict[str, str] = {}
-            for name, value in self._raw:
-                key = name.decode("latin-1").lower()
-                text = value.decode("latin-1").strip()
-                index[key] = f"{index[key]}, {text}" if key in index else text
+            try:
+                for name, value in self._raw:
+                    key = name.decode("latin-1").lower()
+                    text = value.decode("latin-1").strip()
+                    index[key] = f"{index[key]}, {text}" if key in index else text
+            except (AttributeError, TypeError, ValueError) as error:
+                raise TypeError(_NO_PAIRS) from error
             self._index = index
         return self._index
 
@@ -58,3 +64,9 @@ class Headers(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({list(self._indexed())})"
+
+
+def _listed(raw: object) -> list[tuple[bytes, bytes]]:
+    if not isinstance(raw, Iterable) or isinstance(raw, Mapping | str | bytes):
+        raise TypeError(_NO_PAIRS)
+    return list(cast("Iterable[tuple[bytes, bytes]]", raw))

@@ -7,7 +7,12 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from batch_gateway.client.byte_size import ByteSize, byte_count, parse_byte_size
-from batch_gateway.config_checks import PathLike, normalise_duration, require_positive
+from batch_gateway.config_checks import (
+    PathLike,
+    normalise_duration,
+    require_kinds,
+    require_positive,
+)
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 
@@ -36,6 +41,7 @@ class CacheConfig:
     namespace: str | None = None
 
     def __post_init__(self) -> None:
+        require_kinds(self, "cache.")
         if not os.fspath(self.path):
             raise ConfigError("cache.path", "is empty; give the path of a file")
         object.__setattr__(self, "path", Path(self.path))

@@ -72,6 +72,11 @@ class StoreThread:
 
     async def close(self) -> None:
         """Write what is to be written and end the thread."""
+        if self._loop.is_closed():
+            # Nobody will be told; what is to be written is on its way to the thread.
+            self._worker.errands.put(None)
+            await asyncio.to_thread(self._thread.join, _CLOSE_LIMIT)
+            return
         self._hand_over()
         self._worker.errands.put(None)
         with suppress(TimeoutError):

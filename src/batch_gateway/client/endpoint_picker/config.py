@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from batch_gateway.client.endpoint_picker.endpoints import is_endpoint
-from batch_gateway.config_checks import normalise_duration, require_count, require_positive
+from batch_gateway.config_checks import (
+    normalise_duration,
+    require_count,
+    require_kind,
+    require_kinds,
+    require_positive,
+)
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 
@@ -48,6 +54,7 @@ class EndpointPickerConfig:
     pod_idle_timeout: Duration = 300.0
 
     def __post_init__(self) -> None:
+        require_kinds(self, "endpoint_picker.", but=("endpoint_subset", "health"))
         object.__setattr__(self, "endpoint_subset", _checked_subset(self.endpoint_subset))
         for name in ("echo_timeout", "pod_idle_timeout"):
             self._normalise(name)
@@ -68,6 +75,7 @@ def _checked_subset(subset: Sequence[str]) -> tuple[str, ...]:
     field = "endpoint_picker.endpoint_subset"
     if isinstance(subset, str):
         raise ConfigError(field, "is a list of pods, not one text")
+    require_kind(field, subset, Sequence[str])
     for endpoint in subset:
         if not is_endpoint(endpoint):
             raise ConfigError(field, f"{endpoint!r} is not of the form ip:port")

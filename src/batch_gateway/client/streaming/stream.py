@@ -11,6 +11,7 @@ import msgspec
 
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.errors import InvalidRequestError
 from batch_gateway.wire.chunks import Chunk
 from batch_gateway.wire.usage import Usage
 
@@ -40,6 +41,9 @@ class InferenceStream:
     complete, and raises InferenceError otherwise: an error before the first chunk was retried as
     the configuration says, one after it is not, but says with `is_retryable` whether the whole
     request is worth sending again.
+
+    One task reads it, in one event loop: another that reads it at the same time gets a
+    RuntimeError, another loop an InvalidRequestError.
 
     Leaving the loop, cancelling the task that reads, and `aclose` close the request, so that the
     server can stop generating. Use it as an async context manager to be sure of it at once.
@@ -97,6 +101,7 @@ class InferenceStream:
         if self._task is None:
             self._task = asyncio.create_task(self._stack.send(self._request))
             self._task.add_done_callback(self._channel.ended)
+        self._require_the_only_reader(self._task)
         try:
             chunk = await self._channel.take()
         except BaseException:
@@ -108,6 +113,16 @@ class InferenceStream:
         # Raises what the request ended with, if not with an answer.
         self._task.result()
         raise StopAsyncIteration
+
+    def _require_the_only_reader(self, task: asyncio.Task[InferenceResponse]) -> None:
+        if task.get_loop() is not asyncio.get_running_loop():
+            raise InvalidRequestError(
+                "this stream was read in another event loop, to which its connection belongs;"
+                " read all of it in one",
+                request_id=self.request_id,
+            )
+        if self._channel.is_waited_for:
+            raise RuntimeError("another task is reading this stream; iterate over it once")
 
     async def aclose(self) -> None:
         """Close the request if it is still under way; nothing more is read."""
@@ -144,6 +159,10 @@ class _Channel:
         self._over = False
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+
+    @property
+    def is_waited_for(self) -> bool:
+        return self._reader is not None and not self._reader.done()
 
     async def put(self, chunk: Chunk) -> None:
         self.begun = True
