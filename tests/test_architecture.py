@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "simulator": {"config_checks", "wire", "errors", "durations", "version"},
     "metrics": {"client", "wire", "errors", "durations", "version"},
     "report": {"batch", "client", "wire", "errors", "durations", "version"},
-    "testing": {"simulator"},
+    "testing": {"simulator", "config_checks"},
     "cli": {
         "metrics",
         "report",

@@ -38,6 +38,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from batch_gateway.config_checks import require_kind
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.exchange import ReceivedRequest
 from batch_gateway.simulator.gateway import SimulatedGateway
@@ -62,7 +63,10 @@ _WAIT_SECONDS = 30.0
 
 
 class GatewayHandle:
-    """A simulated gateway that runs on another thread. Every method may be called from any."""
+    """A simulated gateway that runs on another thread. Every method may be called from any.
+
+    Raises RuntimeError once its `with` block has ended.
+    """
 
     def __init__(self, gateway: SimulatedGateway, loop: asyncio.AbstractEventLoop) -> None:
         self._gateway = gateway
@@ -96,11 +100,11 @@ class GatewayHandle:
 
     def stop(self) -> None:
         """Go away: new connections are refused and open ones broken off."""
-        _run(self._gateway.stop(), self._loop)
+        _run(self._gateway.stop, self._loop)
 
     def start(self) -> None:
         """Come back on the same address."""
-        _run(self._gateway.start(), self._loop)
+        _run(self._gateway.start, self._loop)
 
     def _call(self, function: Callable[[], _T]) -> _T:
         return _on_loop(function, self._loop)
@@ -123,10 +127,10 @@ def simulated_gateway(
         host, port, unix_socket, tls: as for `SimulatedGateway`.
         overrides: settings of `SimulatorConfig` to change, e.g. `faults={"status-503": 0.1}`.
     """
-    settings = (config or SimulatorConfig.instant()).with_changes(**overrides)
+    settings = _settings(config, overrides)
     gateway = SimulatedGateway(settings, host=host, port=port, unix_socket=unix_socket, tls=tls)
     with _loop_on_a_thread("simulated-gateway") as loop:
-        _run(gateway.start(), loop)
+        _run(gateway.start, loop)
         handle = GatewayHandle(gateway, loop)
         try:
             yield handle
@@ -136,6 +140,8 @@ def simulated_gateway(
 
 class PoolHandle:
     """A simulated pool that runs on another thread. Every method may be called from any.
+
+    Raises RuntimeError once its `with` block has ended.
 
     Attributes:
         url: of the picker, grpc://HOST:PORT, or grpcs:// with a certificate.
@@ -197,19 +203,19 @@ class PoolHandle:
 
     def stop_picker(self) -> None:
         """The picker goes away; the pods go on."""
-        _run(self._pool.picker.stop(), self._loop)
+        _run(self._pool.picker.stop, self._loop)
 
     def start_picker(self) -> None:
         """The picker comes back on the same port."""
-        _run(self._pool.picker.start(), self._loop)
+        _run(self._pool.picker.start, self._loop)
 
     def stop(self) -> None:
         """Stop the picker and every pod."""
-        _run(self._pool.stop(), self._loop)
+        _run(self._pool.stop, self._loop)
 
     def start(self) -> None:
         """All of it comes back on the same ports."""
-        _run(self._pool.start(), self._loop)
+        _run(self._pool.start, self._loop)
 
     def _call(self, function: Callable[[], _T]) -> _T:
         return _on_loop(function, self._loop)
@@ -238,7 +244,7 @@ def simulated_pool(
 
     Raises ConfigError when hpack and protobuf are missing: pip install 'batch-gateway[grpc]'.
     """
-    settings = (config or SimulatorConfig.instant()).with_changes(**overrides)
+    settings = _settings(config, overrides)
     pool = SimulatedPool(
         pods,
         settings,
@@ -249,7 +255,7 @@ def simulated_pool(
         health_port=health_port,
     )
     with _loop_on_a_thread("simulated-pool") as loop:
-        _run(pool.start(), loop)
+        _run(pool.start, loop)
         handle = PoolHandle(pool, loop)
         try:
             yield handle
@@ -270,12 +276,19 @@ def _loop_on_a_thread(name: str) -> Generator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
-def _run(main: Coroutine[Any, Any, _T], loop: asyncio.AbstractEventLoop) -> _T:
-    return asyncio.run_coroutine_threadsafe(main, loop).result(_WAIT_SECONDS)
+def _settings(config: SimulatorConfig | None, overrides: Mapping[str, Any]) -> SimulatorConfig:
+    require_kind("config", config, SimulatorConfig | None)
+    return (config or SimulatorConfig.instant()).with_changes(**overrides)
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, _T]], loop: asyncio.AbstractEventLoop) -> _T:
+    if loop.is_closed():
+        raise RuntimeError("what was simulated ended with its 'with' block; use it inside")
+    return asyncio.run_coroutine_threadsafe(main(), loop).result(_WAIT_SECONDS)
 
 
 def _on_loop(function: Callable[[], _T], loop: asyncio.AbstractEventLoop) -> _T:
     async def on_loop() -> _T:
         return function()
 
-    return _run(on_loop(), loop)
+    return _run(on_loop, loop)

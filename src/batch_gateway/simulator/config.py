@@ -12,6 +12,8 @@ from batch_gateway.config_checks import (
     normalise_duration,
     require_choice,
     require_count,
+    require_kind,
+    require_kinds,
     require_number,
     require_positive,
 )
@@ -111,6 +113,8 @@ class SimulatorConfig:
         return cls(**(settings | overrides))
 
     def __post_init__(self) -> None:
+        require_kinds(self, but=("models",))
+        require_kind("seed", self.seed, int)
         self._normalise_durations()
         for name, minimum in _COUNTS.items():
             require_count(name, getattr(self, name), minimum=minimum)
@@ -149,6 +153,7 @@ class SimulatorConfig:
             return
         if isinstance(self.models, str) or not self.models:
             raise ConfigError("models", "must be a list of names, or None to serve any")
+        require_kind("models", self.models, Sequence[str])
         object.__setattr__(self, "models", tuple(self.models))
 
     def _check_tls(self) -> None:

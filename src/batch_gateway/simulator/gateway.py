@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from batch_gateway.config_checks import PathLike, require_kind, require_port
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.connection import ServerConnection
@@ -35,6 +36,8 @@ class SimulatedGateway:
         host, port: where it listens. Port 0 takes a free one, and keeps it over a restart.
         unix_socket: a path to listen on instead.
         tls: a server context, instead of the certificate files in `config`.
+
+    Raises ConfigError for what cannot be any of these.
     """
 
     def __init__(
@@ -43,9 +46,14 @@ class SimulatedGateway:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        unix_socket: str | os.PathLike[str] | None = None,
+        unix_socket: PathLike | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        require_kind("config", config, SimulatorConfig | None)
+        require_kind("host", host, str)
+        require_port("port", port)
+        require_kind("unix_socket", unix_socket, PathLike | None)
+        require_kind("tls", tls, ssl.SSLContext | None)
         self._config = config or SimulatorConfig()
         self._host = host
         self._port = port
@@ -179,7 +187,7 @@ class SimulatedGateway:
 
     def set_faults(self, faults: Mapping[str, float]) -> None:
         """Replace the probabilities of faults; {} ends them all."""
-        self.configure(faults=dict(faults))
+        self.configure(faults=faults)
 
     def set_capacity(self, **changes: Any) -> None:
         """`configure` under the name that tests of changing capacity read best with."""

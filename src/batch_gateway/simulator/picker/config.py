@@ -12,6 +12,9 @@ from batch_gateway.config_checks import (
     normalise_duration,
     require_choice,
     require_count,
+    require_kind,
+    require_kinds,
+    require_number,
 )
 from batch_gateway.durations import Duration
 from batch_gateway.errors import ConfigError
@@ -85,11 +88,14 @@ class PickerConfig:
     decisions_limit: int = 20_000
 
     def __post_init__(self) -> None:
+        require_kinds(self)
+        require_kind("seed", self.seed, int)
         require_choice("choice", self.choice, Choice)
         require_choice("error_body", self.error_body, ErrorBody)
         for name, minimum in _COUNTS.items():
             if name not in _OPTIONAL or getattr(self, name) is not None:
                 require_count(name, getattr(self, name), minimum=minimum)
+        require_number("kv_cache_threshold", self.kv_cache_threshold)
         if not 0 < self.kv_cache_threshold <= 1:
             raise ConfigError("kv_cache_threshold", "must be more than 0 and at most 1")
         if self.ttl_status not in (429, 503):

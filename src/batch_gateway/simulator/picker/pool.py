@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from batch_gateway.config_checks import require_count, require_kind, require_port
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.gateway import SimulatedGateway, reachable_address
@@ -64,6 +65,8 @@ class SimulatedPool:
         port: of the first pod, the others follow it; 0 takes free ones.
         picker_port: of the picker; 0 takes a free one.
         health_port: of the picker's health service; 0 takes a free one, None has none.
+
+    Raises ConfigError for what cannot be any of these.
     """
 
     def __init__(
@@ -77,8 +80,12 @@ class SimulatedPool:
         picker_port: int = 0,
         health_port: int | None = None,
     ) -> None:
-        if pods < 1:
-            raise ConfigError("pods", f"{pods} is not a whole number of at least 1")
+        require_count("pods", pods, minimum=1)
+        require_kind("config", config, SimulatorConfig | None)
+        require_kind("picker", picker, PickerConfig | None)
+        require_port("picker_port", picker_port)
+        if health_port is not None:
+            require_port("health_port", health_port)
         settings = config or SimulatorConfig()
         if pods > 1 and not settings.prefix_cache_tokens:
             settings = settings.with_changes(prefix_cache_tokens=PREFIX_CACHE_TOKENS)
@@ -154,13 +161,20 @@ class SimulatedPool:
         self.picker.configure(self.picker.config.with_changes(**changes))
 
     def withdraw(self, pod: int) -> None:
-        """The picker no longer chooses this pod, which goes on serving."""
-        self.picker.chooser.pods = [p for p in self.picker.chooser.pods if p != self.pods[pod]]
+        """The picker no longer chooses this pod, which goes on serving. Raises ConfigError."""
+        gone = self._pod(pod)
+        self.picker.chooser.pods = [p for p in self.picker.chooser.pods if p != gone]
 
     def restore(self, pod: int) -> None:
-        """The picker chooses this pod again."""
-        kept = {p.name for p in self.picker.chooser.pods} | {self.pods[pod].name}
+        """The picker chooses this pod again. Raises ConfigError."""
+        kept = {p.name for p in self.picker.chooser.pods} | {self._pod(pod).name}
         self.picker.chooser.pods = [p for p in self.pods if p.name in kept]
+
+    def _pod(self, number: int) -> SimulatedPod:
+        require_count("pod", number, minimum=0)
+        if number >= len(self.pods):
+            raise ConfigError("pod", f"there is no {number}; the last is {len(self.pods) - 1}")
+        return self.pods[number]
 
     def _new_picker(self) -> PickerServer:
         try:
