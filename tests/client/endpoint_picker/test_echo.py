@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -127,3 +129,34 @@ def test_no_order_of_events_counts_wrongly(events: list[tuple[str, bytes, bool]]
         assert not (echo.ended and echo.waits)
     left = echo.buffered
     assert len(echo.take_all()) == left
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are copied."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        taken = super().__getitem__(key)
+        if not isinstance(taken, bytes):
+            return taken
+        if len(taken) < len(self):
+            Counted.copied += len(taken)
+        return Counted(taken)
+
+
+@pytest.mark.parametrize(("reported_by", "echoed_by"), [(2**16, 1), (1, 2**16), (700, 999)])
+def test_every_byte_is_copied_once_however_small_the_pieces(
+    reported_by: int, echoed_by: int
+) -> None:
+    whole = bytes(range(256)) * 256
+    echo = Echo()
+    for start in range(0, len(whole), reported_by):
+        echo.report(Counted(whole[start : start + reported_by]), last=False)
+    Counted.copied = 0
+    for start in range(0, len(whole), echoed_by):
+        echo.streamed(Counted(whole[start : start + echoed_by]), last=False)
+    assert echo.awaited == 0
+    assert not echo.rewritten
+    assert Counted.copied <= 2 * len(whole)
+    assert echo.take_all() == whole

@@ -26,6 +26,7 @@ class Echo:
         "_expected",
         "_given_up",
         "_out",
+        "_returned",
         "_rewritten",
         "_whole",
         "answered",
@@ -37,6 +38,8 @@ class Echo:
     def __init__(self) -> None:
         # Reported and not come back yet, by message; nothing any more once it is rewritten.
         self._expected: deque[bytes] = deque()
+        # How much of the first of them has come back.
+        self._returned = 0
         self._out: deque[bytes] = deque()
         self._whole = False
         self._rewritten = False
@@ -139,25 +142,29 @@ class Echo:
         self.ended = self._whole and not self._expected
 
     def _struck_off(self) -> bytes:
-        piece = self._expected.popleft()
+        """What has not come back of the first message."""
+        piece = self._expected.popleft()[self._returned :]
+        self._returned = 0
         self.awaited -= len(piece)
         return piece
 
     def _match(self, piece: bytes) -> None:
         """Strike off what came back; or find that it is something else."""
-        while piece and self._expected:
-            reported = self._struck_off()
-            if piece.startswith(reported):
-                piece = piece[len(reported) :]
-            elif reported.startswith(piece):
-                rest = reported[len(piece) :]
-                self._expected.appendleft(rest)
-                self.awaited += len(rest)
-                return
-            else:
+        start = 0
+        while start < len(piece) and self._expected:
+            # However either side is cut, every byte is looked at once.
+            reported, returned = self._expected[0], self._returned
+            size = min(len(reported) - returned, len(piece) - start)
+            if piece[start : start + size] != reported[returned : returned + size]:
                 break
-        if piece:
+            start += size
+            self.awaited -= size
+            self._returned += size
+            if self._returned == len(reported):
+                self._expected.popleft()
+                self._returned = 0
+        if start < len(piece):
             # The rest cannot be compared, nor be used in its place.
             self._rewritten = True
             self._expected.clear()
-            self.awaited = 0
+            self._returned = self.awaited = 0
