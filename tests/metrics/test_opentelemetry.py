@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import (
+    DataPointT,
+    HistogramDataPoint,
+    InMemoryMetricReader,
+    NumberDataPoint,
+)
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from batch_gateway import (
+    CacheConfig,
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
     InferenceError,
@@ -47,12 +54,26 @@ class Backend:
         self.observer = OpenTelemetry(tracer_provider=self.tracers, meter_provider=self.meters)
 
     def span(self) -> ReadableSpan:
-        [span] = self.exporter.get_finished_spans()
+        [span] = self.spans()
         return span
 
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        return self.exporter.get_finished_spans()
+
     def points(self, name: str) -> list[HistogramDataPoint]:
+        return [point for point in self._points(name) if isinstance(point, HistogramDataPoint)]
+
+    def sum_of(self, name: str) -> float:
+        """What a counter came to, its only series."""
+        [point] = self._points(name)
+        assert isinstance(point, NumberDataPoint)
+        assert (point.attributes or {})["gen_ai.token.modality"] == "unknown"
+        return point.value
+
+    def _points(self, name: str) -> list[DataPointT]:
         data = self.reader.get_metrics_data()
-        assert data is not None
+        if data is None:
+            return []
         return [
             point
             for resource in data.resource_metrics
@@ -60,7 +81,6 @@ class Backend:
             for metric in scope.metrics
             if metric.name == name
             for point in metric.data.data_points
-            if isinstance(point, HistogramDataPoint)
         ]
 
 
@@ -140,29 +160,66 @@ async def test_a_failed_request_is_an_error_by_its_kind(
     attributes = span.attributes or {}
     assert attributes["error.type"] == "invalid_request"
     assert attributes["http.response.status_code"] == 400
-    [point] = backend.points("gen_ai.client.operation.duration")
+    [point] = backend.points("gen_ai.client.inference.duration")
     assert (point.attributes or {})["error.type"] == "invalid_request"
+    # A failure is counted as one that took nothing, and is no length of an answer.
+    assert backend.sum_of("gen_ai.client.inference.usage.input_tokens") == 0
+    assert backend.points("gen_ai.client.inference.operation.output_tokens") == []
 
 
 async def test_duration_and_tokens_are_recorded_in_the_buckets_of_the_conventions(
     gateway: GatewayHandle, backend: Backend
 ) -> None:
     async with client_of(gateway, backend, stream_upstream=True) as client:
-        for _ in range(3):
-            await client.generate(chat())
-    [duration] = backend.points("gen_ai.client.operation.duration")
+        answers = [await client.generate(chat()) for _ in range(3)]
+    [duration] = backend.points("gen_ai.client.inference.duration")
     assert duration.count == 3
     assert tuple(duration.explicit_bounds)[:3] == (0.01, 0.02, 0.04)
     assert "error.type" not in (duration.attributes or {})
-    tokens = {
-        (point.attributes or {})["gen_ai.token.type"]: point
-        for point in backend.points("gen_ai.client.token.usage")
-    }
-    assert set(tokens) == {"input", "output"}
-    assert tokens["output"].sum == 15
-    assert tuple(tokens["output"].explicit_bounds)[-1] == 67_108_864
-    [first] = backend.points("gen_ai.client.operation.time_to_first_chunk")
+    [output] = backend.points("gen_ai.client.inference.operation.output_tokens")
+    assert (output.count, output.sum) == (3, 15)
+    assert tuple(output.explicit_bounds)[-1] == 67_108_864
+    [first] = backend.points("gen_ai.client.inference.time_to_first_chunk")
     assert first.count == 3
+    assert (backend.spans()[0].attributes or {})["gen_ai.request.stream"] is True
+    used = sum(answer.usage.input_tokens for answer in answers if answer.usage is not None)
+    assert backend.sum_of("gen_ai.client.inference.usage.input_tokens") == used
+    assert backend.sum_of("gen_ai.client.inference.usage.output_tokens") == 15
+
+
+async def test_embeddings_and_moderations_have_measures_of_their_own(
+    gateway: GatewayHandle, backend: Backend
+) -> None:
+    async with client_of(gateway, backend) as client:
+        embedded = await client.generate(
+            InferenceRequest(endpoint="/v1/embeddings", params={"model": "e", "input": ["a b c"]})
+        )
+        await client.generate(
+            InferenceRequest(endpoint="/v1/moderations", params={"model": "e", "input": "a"})
+        )
+    assert embedded.usage is not None
+    [tokens] = backend.points("gen_ai.client.embeddings.operation.input_tokens")
+    assert tokens.sum == embedded.usage.input_tokens
+    assert [point.count for point in backend.points("gen_ai.client.embeddings.duration")] == [1]
+    [other] = backend.points("gen_ai.client.operation.duration")
+    assert (other.attributes or {})["gen_ai.operation.name"] == "moderations"
+    assert backend.points("gen_ai.client.inference.duration") == []
+    embedding = backend.spans()[0]
+    assert embedding.name == "embeddings e"
+    assert "gen_ai.usage.output_tokens" not in (embedding.attributes or {})
+
+
+async def test_an_answer_from_the_cache_used_no_tokens(
+    gateway: GatewayHandle, backend: Backend, tmp_path: Path
+) -> None:
+    async with client_of(gateway, backend, cache=CacheConfig(tmp_path / "cache")) as client:
+        answer = await client.generate(chat("cached"))
+        await client.generate(chat("cached"))
+    assert answer.usage is not None
+    used = backend.sum_of("gen_ai.client.inference.usage.input_tokens")
+    assert used == answer.usage.input_tokens
+    [duration] = backend.points("gen_ai.client.inference.duration")
+    assert duration.count == 2
 
 
 async def test_without_a_configured_sdk_requests_go_on_as_ever(gateway: GatewayHandle) -> None:

@@ -1,7 +1,8 @@
 """OpenTelemetry traces and metrics of clients, by the semantic conventions for generative AI.
 
-Names are those of the OpenTelemetry GenAI semantic conventions, client side, of 2026 (status:
-development). Needs only the API; where nothing is configured, it does nothing.
+Names are those of the OpenTelemetry GenAI semantic conventions 0.1, the first that stand alone
+(2026, status: development): the documents "client inference", "client embeddings" and "inference
+token metrics". Needs only the API; where nothing is configured, it does nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from batch_gateway.client.instrumentation import (
 )
 from batch_gateway.metrics.series import BoundedLabels
 from batch_gateway.version import __version__
+from batch_gateway.wire.usage import Usage
 
 try:
     from opentelemetry import metrics, propagate, trace
@@ -38,10 +40,32 @@ _OPERATIONS = {
     "/v1/completions": "text_completion",
     "/v1/embeddings": "embeddings",
 }
+_EMBEDDINGS = "embeddings"
+_INFERENCES = frozenset({"chat", "text_completion"})
+# Whatever is neither, moderations for example, is some other operation of a client.
+_DURATIONS = {
+    **dict.fromkeys(sorted(_INFERENCES), "gen_ai.client.inference.duration"),
+    _EMBEDDINGS: "gen_ai.client.embeddings.duration",
+}
+_DESCRIPTIONS = {
+    "gen_ai.client.inference.duration": "GenAI client inference operation duration.",
+    "gen_ai.client.embeddings.duration": "GenAI client embeddings operation duration.",
+    "gen_ai.client.operation.duration": "GenAI operation duration.",
+    "gen_ai.client.inference.time_to_first_chunk": "Time to receive the first chunk.",
+    "gen_ai.client.inference.operation.input_tokens": "Input tokens of each inference operation.",
+    "gen_ai.client.inference.operation.output_tokens": "Output tokens of each of them.",
+    "gen_ai.client.embeddings.operation.input_tokens": "Input tokens of each embeddings operation.",
+    "gen_ai.client.inference.usage.input_tokens": "Input tokens used, cached ones included.",
+    "gen_ai.client.inference.usage.output_tokens": "Output tokens used, reasoning included.",
+    "gen_ai.client.inference.usage.cache_read.input_tokens": "Input tokens read from a cache.",
+    "gen_ai.client.inference.usage.reasoning.output_tokens": "Output tokens used for reasoning.",
+}
 _SECONDS = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 )  # fmt: skip
 _TOKENS = tuple(4**power for power in range(14))
+
+_NO_USAGE = Usage()
 
 Attributes = dict[str, str | int]
 
@@ -69,24 +93,24 @@ class OpenTelemetry(Observer):
     ) -> None:
         self._tracer = trace.get_tracer(_NAME, __version__, tracer_provider)
         meter = metrics.get_meter(_NAME, __version__, meter_provider)
-        self._duration = meter.create_histogram(
-            "gen_ai.client.operation.duration",
-            unit="s",
-            description="GenAI operation duration.",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+        self._durations = {
+            operation: _histogram(meter, name, "s") for operation, name in _DURATIONS.items()
+        }
+        self._other_duration = _histogram(meter, "gen_ai.client.operation.duration", "s")
+        self._first_chunk = _histogram(meter, "gen_ai.client.inference.time_to_first_chunk", "s")
+        self._embedded = _histogram(
+            meter, "gen_ai.client.embeddings.operation.input_tokens", "{token}"
         )
-        self._first_chunk = meter.create_histogram(
-            "gen_ai.client.operation.time_to_first_chunk",
-            unit="s",
-            description="Time to receive the first chunk of a streamed response.",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+        self._each_input = _histogram(
+            meter, "gen_ai.client.inference.operation.input_tokens", "{token}"
         )
-        self._tokens = meter.create_histogram(
-            "gen_ai.client.token.usage",
-            unit="{token}",
-            description="Number of input and output tokens used.",
-            explicit_bucket_boundaries_advisory=_TOKENS,
+        self._each_output = _histogram(
+            meter, "gen_ai.client.inference.operation.output_tokens", "{token}"
         )
+        self._input = _counter(meter, "input_tokens")
+        self._output = _counter(meter, "output_tokens")
+        self._cached = _counter(meter, "cache_read.input_tokens")
+        self._reasoning = _counter(meter, "reasoning.output_tokens")
         self._provider_name = provider_name
         self._models = BoundedLabels(max_models)
         # By the identity of the event that began them: request ids may be given twice.
@@ -144,15 +168,50 @@ class OpenTelemetry(Observer):
     def _measure(self, event: RequestFinished) -> None:
         attributes = self._attributes(event.started)
         attributes["gen_ai.request.model"] = self._models.of(event.started.model)
-        usage = event.usage
-        if usage is not None:
-            for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
-                self._tokens.record(tokens, {**attributes, "gen_ai.token.type": kind})
+        operation = str(attributes["gen_ai.operation.name"])
+        # Whatever this client's own cache answered used no tokens.
+        if operation in _INFERENCES and (event.attempts or event.response is None):
+            self._count_tokens(event.usage or _NO_USAGE, attributes)
+        if event.usage is not None:
+            self._sort_tokens(operation, event.usage, attributes)
         if event.time_to_first_token is not None:
             self._first_chunk.record(event.time_to_first_token, attributes)
         if event.response is None:
             attributes["error.type"] = event.code or event.outcome
-        self._duration.record(event.duration, attributes)
+        self._durations.get(operation, self._other_duration).record(event.duration, attributes)
+
+    def _count_tokens(self, usage: Usage, attributes: Attributes) -> None:
+        """What was spent, by failed requests nothing."""
+        # Gateways seldom say how much of it was text, and how much images or sound.
+        spent = {**attributes, "gen_ai.token.modality": "unknown"}
+        self._input.add(usage.input_tokens, spent)
+        self._output.add(usage.output_tokens, spent)
+        if usage.cached_tokens:
+            self._cached.add(usage.cached_tokens, spent)
+        if usage.reasoning_tokens:
+            self._reasoning.add(usage.reasoning_tokens, spent)
+
+    def _sort_tokens(self, operation: str, usage: Usage, attributes: Attributes) -> None:
+        """How many each request took, of those that succeeded."""
+        if operation in _INFERENCES:
+            self._each_input.record(usage.input_tokens, attributes)
+            self._each_output.record(usage.output_tokens, attributes)
+        elif operation == _EMBEDDINGS:
+            self._embedded.record(usage.input_tokens, attributes)
+
+
+def _histogram(meter: metrics.Meter, name: str, unit: str) -> metrics.Histogram:
+    return meter.create_histogram(
+        name,
+        unit=unit,
+        description=_DESCRIPTIONS[name],
+        explicit_bucket_boundaries_advisory=_SECONDS if unit == "s" else _TOKENS,
+    )
+
+
+def _counter(meter: metrics.Meter, tokens: str) -> metrics.Counter:
+    name = f"gen_ai.client.inference.usage.{tokens}"
+    return meter.create_counter(name, unit="{token}", description=_DESCRIPTIONS[name])
 
 
 def _finish(span: trace.Span, event: RequestFinished) -> None:
@@ -204,15 +263,18 @@ _decode = msgspec.json.Decoder(_Answer).decode
 def _of_answer(event: RequestFinished) -> Mapping[str, str | int | float | list[str]]:
     """What an answer says of itself, its content aside."""
     found: dict[str, str | int | float | list[str]] = {}
+    is_embedding = _OPERATIONS.get(event.started.endpoint) == _EMBEDDINGS
     usage = event.usage
     if usage is not None:
         found["gen_ai.usage.input_tokens"] = usage.input_tokens
-        found["gen_ai.usage.output_tokens"] = usage.output_tokens
+        if not is_embedding:
+            found["gen_ai.usage.output_tokens"] = usage.output_tokens
         if usage.cached_tokens:
             found["gen_ai.usage.cache_read.input_tokens"] = usage.cached_tokens
         if usage.reasoning_tokens:
             found["gen_ai.usage.reasoning.output_tokens"] = usage.reasoning_tokens
     if event.time_to_first_token is not None:
+        found["gen_ai.request.stream"] = True
         found["gen_ai.response.time_to_first_chunk"] = event.time_to_first_token
     try:
         answer = _decode(b"" if event.response is None else event.response.body)
