@@ -14,9 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isinf
-from typing import Literal
+from types import CoroutineType
+from typing import Any, Literal
 
 from batch_gateway.client.clock import Clock
+from batch_gateway.client.failure_window import FailureWindow
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import (
@@ -41,17 +43,19 @@ __all__ = [
     "CircuitBreaker",
     "CircuitBreakerPolicy",
     "CircuitBreakerTransport",
+    "CircuitGate",
     "is_connect_failure",
     "is_outage",
 ]
 
-_BUCKETS = 10
 _BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 # Libraries wrap them in an OSError of their own.
 _BROKEN_CODES = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 # A router without model servers says so itself, for every request: no need to count, and known
 # to pass.
 _PASSING = frozenset({"rejected-no-endpoints", "rejected-shutting-down"})
+# How often to look whether another request's probe has ended.
+_LOOK_EVERY = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,7 @@ class CircuitBreaker:
         self._policy = policy
         self._state = BreakerState.CLOSED
         self._armed = not policy.after_success
-        self._window = _Window(seconds(policy.window))
+        self._window = FailureWindow(seconds(policy.window))
         self._connect_failures = 0
         self._probe_wait = 0.0
         self._next_probe = 0.0
@@ -170,6 +174,16 @@ class CircuitBreaker:
         self._state = BreakerState.CLOSED
         self._window.clear()
 
+    def ended(self, error: InferenceError, now: float, *, probe: bool) -> None:
+        """A request failed in whichever way."""
+        if is_outage(error):
+            self.failed(error, now, probe=probe)
+        elif error.status_code is not None:
+            # Refused, but by a gateway that is there.
+            self.succeeded(now)
+        elif probe:
+            self.abandoned()
+
     def failed(self, error: InferenceError, now: float, *, probe: bool) -> None:
         """A request failed in a way that speaks against the gateway."""
         if error.dropped_reason in _PASSING:
@@ -198,40 +212,53 @@ class CircuitBreaker:
         )
 
 
-class _Window:
-    """Counts of the last seconds, in a ring of buckets."""
+class _TurnedBackError(Exception):
+    """The request was not sent: the breaker opened while it waited for its turn."""
 
-    def __init__(self, length: float) -> None:
-        self._bucket_length = length / _BUCKETS
-        self.clear()
 
-    def clear(self) -> None:
-        self._failures = [0] * _BUCKETS
-        self._totals = [0] * _BUCKETS
-        self._newest: int | None = None
+class CircuitGate:
+    """Right before the gateway, below all layers in which a request may wait for its turn.
 
-    def add(self, now: float, *, failed: bool) -> None:
-        place = self._move_to(now)
-        self._totals[place] += 1
-        self._failures[place] += failed
+    Turns back what waited while the breaker opened. While it is open, the first request that
+    comes here when a probe is due is the probe.
+    """
 
-    def counts(self, now: float) -> tuple[int, int]:
-        self._move_to(now)
-        return sum(self._failures), sum(self._totals)
+    def __init__(self, inner: Transport, breaker: CircuitBreaker, clock: Clock) -> None:
+        self._inner = inner
+        self._breaker = breaker
+        self._clock = clock
 
-    def _move_to(self, now: float) -> int:
-        number = int(now / self._bucket_length)
-        if number == self._newest:
-            return number % _BUCKETS
-        newest = number if self._newest is None else self._newest
-        for passed in range(newest + 1, min(number, newest + _BUCKETS) + 1):
-            self._totals[passed % _BUCKETS] = self._failures[passed % _BUCKETS] = 0
-        self._newest = max(number, newest)
-        return self._newest % _BUCKETS
+    def send(self, request: PreparedRequest) -> CoroutineType[Any, Any, InferenceResponse]:
+        if self._breaker.state is BreakerState.CLOSED:
+            return self._inner.send(request)
+        return self._probe(request)
+
+    async def _probe(self, request: PreparedRequest) -> InferenceResponse:
+        breaker = self._breaker
+        if breaker.wait(self._clock.monotonic()):
+            raise _TurnedBackError
+        breaker.begin_probe()
+        try:
+            response = await self._inner.send(request)
+        except InferenceError as error:
+            breaker.ended(error, self._clock.monotonic(), probe=True)
+            raise
+        except BaseException:
+            breaker.abandoned()
+            raise
+        breaker.succeeded(self._clock.monotonic())
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 class CircuitBreakerTransport:
-    """A layer that sends nothing to a gateway that is down, one probe at a time aside."""
+    """A layer that sends nothing to a gateway that is down, one probe at a time aside.
+
+    With layers in which requests wait between this one and the gateway, `breaker` is that of a
+    CircuitGate below them.
+    """
 
     def __init__(
         self,
@@ -239,12 +266,13 @@ class CircuitBreakerTransport:
         policy: CircuitBreakerPolicy,
         clock: Clock,
         on_change: Callable[[BreakerState], None] | None = None,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
-        self._inner = inner
+        self._breaker = CircuitBreaker(policy) if breaker is None else breaker
+        self._inner = CircuitGate(inner, self._breaker, clock) if breaker is None else inner
         self._policy = policy
         self._clock = clock
         self._on_change = on_change
-        self._breaker = CircuitBreaker(policy)
         self._told = self._breaker.state
         self._last_error: InferenceError | None = None
         # Held by whoever waits for the next probe and sends it; the others queue up behind, in
@@ -261,18 +289,21 @@ class CircuitBreakerTransport:
             if wait is None:
                 try:
                     response = await self._inner.send(request)
+                except _TurnedBackError:
+                    continue
                 except InferenceError as error:
-                    if not self._failed(error, probe=False):
+                    if not self._failed(error):
                         raise
                     continue
                 self._succeeded()
                 return response
             if self._policy.when_open == "wait":
                 probed = await self._in_turn(request)
-            elif wait > 0:
+            elif wait or self._turn.locked():
                 raise self._open_error(request, retry_after=None if isinf(wait) else wait)
             else:
-                probed = await self._probe(request)
+                async with self._turn:
+                    probed = await self._probe(request)
             if probed is not None:
                 return probed
 
@@ -294,6 +325,9 @@ class CircuitBreakerTransport:
         wait = self._breaker.wait(now)
         if wait is None:
             return None
+        # Under way is the probe of one that was nearer to the gateway.
+        if isinf(wait):
+            wait = _LOOK_EVERY
         if now - self._breaker.opened_at >= seconds(self._policy.patience):
             raise self._open_error(request, retry_after=None)
         if now + wait >= request.deadline:
@@ -301,21 +335,19 @@ class CircuitBreakerTransport:
             raise self._deadline_error(request, None)
         await self._clock.sleep(wait)
         # A request that was sent before the outage may have been answered meanwhile.
-        if self._breaker.wait(self._clock.monotonic()) is None:
+        if self._breaker.wait(self._clock.monotonic()) != 0:
             return None
         return await self._probe(request)
 
     async def _probe(self, request: PreparedRequest) -> InferenceResponse | None:
-        """None when it failed and requests are to wait."""
-        self._breaker.begin_probe()
+        """None when it failed, or was another's to send, and requests are to wait."""
         try:
             response = await self._inner.send(request)
+        except _TurnedBackError:
+            return None
         except InferenceError as error:
-            if self._failed(error, probe=True):
+            if self._failed(error):
                 return None
-            raise
-        except BaseException:
-            self._breaker.abandoned()
             raise
         self._succeeded()
         return response
@@ -324,9 +356,11 @@ class CircuitBreakerTransport:
         self._breaker.succeeded(self._clock.monotonic())
         self._tell()
 
-    def _failed(self, error: InferenceError, *, probe: bool) -> bool:
+    def _failed(self, error: InferenceError) -> bool:
         """Whether the breaker is open and the request is to wait for another turn."""
-        self._note(error, probe=probe)
+        if is_outage(error):
+            self._last_error = error
+        self._breaker.ended(error, self._clock.monotonic(), probe=False)
         self._tell()
         held = self._policy.when_open == "wait" and is_outage(error)
         return held and self._breaker.state is not BreakerState.CLOSED
@@ -337,17 +371,6 @@ class CircuitBreakerTransport:
             self._told = state
             if self._on_change is not None:
                 self._on_change(state)
-
-    def _note(self, error: InferenceError, *, probe: bool) -> None:
-        now = self._clock.monotonic()
-        if is_outage(error):
-            self._last_error = error
-            self._breaker.failed(error, now, probe=probe)
-        elif error.status_code is not None:
-            # Refused, but by a gateway that is there.
-            self._breaker.succeeded(now)
-        elif probe:
-            self._breaker.abandoned()
 
     def _open_error(self, request: PreparedRequest, retry_after: float | None) -> CircuitOpenError:
         now = self._clock.monotonic()

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.cache.policy import CacheConfig
-from batch_gateway.client.circuit_breaker import BreakerState, CircuitBreakerTransport
+from batch_gateway.client.circuit_breaker import (
+    BreakerState,
+    CircuitBreaker,
+    CircuitBreakerTransport,
+    CircuitGate,
+)
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.coalesce.layer import CoalescingTransport
 from batch_gateway.client.concurrency.layer import ConcurrencyTransport
@@ -55,6 +60,10 @@ def build_stack(
     stack: Transport = _gateway_transport(config, exchanger, clock, events)
     if config.scheduling is not None:
         stack = SchedulingTransport(stack, config.scheduling, clock)
+    breaker = None
+    if config.circuit_breaker is not None:
+        breaker = CircuitBreaker(config.circuit_breaker)
+        stack = CircuitGate(stack, breaker, clock)
     if config.concurrency is not None:
         stack = ConcurrencyTransport(
             stack,
@@ -71,7 +80,7 @@ def build_stack(
     if config.circuit_breaker is not None:
         events.breaker_state = BreakerState.CLOSED.value
         stack = CircuitBreakerTransport(
-            stack, config.circuit_breaker, clock, on_change=events.breaker_changed
+            stack, config.circuit_breaker, clock, events.breaker_changed, breaker
         )
     if config.retry is not None:
         stack = RetryTransport(stack, config.retry, clock, on_retry=events.retry_scheduled)
