@@ -68,7 +68,9 @@ _SETTINGS = {
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind, names in _SETTINGS.items() for name in sorted(names)]
 )
-@pytest.mark.parametrize("wrong", [object(), -1, [1], {"a": {}}, b"bytes", Observer], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [object(), -1, [1], {"a": {}}, b"bytes", Observer], ids=lambda one: type(one).__name__
+)
 def test_a_setting_of_the_wrong_kind_is_named(kind: Any, name: str, wrong: Any) -> None:
     others: dict[str, Any] = {CacheConfig: {"path": "x"}, CoalescePolicy: {"max_requests": 2}}.get(
         kind, {}
