@@ -73,3 +73,50 @@ def test_a_port_that_speaks_something_else_is_told_apart(tmp_path: Path, scheme:
     assert done.returncode == 3
     said = "it answered as an HTTP/1 server" if scheme == "grpc" else "it seems to speak no TLS"
     assert said in done.stderr
+
+
+def test_pods_that_serve_tls_are_reached_by_a_run(tmp_path: Path) -> None:
+    own = SelfSigned(tmp_path)
+    config = SimulatorConfig.instant(tls_certificate=own.certificate_file, tls_key=own.key_file)
+    batch = write_batch(tmp_path / "in.jsonl", 3)
+    with simulated_pool(pods=2, config=config) as pool:
+        run = ("run", batch, "--gateway", pool.url, "--fresh")
+        pinned = batch_gateway(*run, "--pod-tls", "--pod-tls-pin", own.fingerprint, cwd=tmp_path)
+        assert pinned.returncode == 0, pinned.stderr
+        settings = f"gateway: {pool.url}\npod_tls: true\npod_tls_insecure_skip_verify: true\n"
+        (tmp_path / "run.yaml").write_text(settings, "utf-8")
+        unverified = in_a_process("run", batch, "--fresh", "--config", "run.yaml", cwd=tmp_path)
+        assert unverified.returncode == 0, unverified.stderr
+        assert "Warning: pod_tls.insecure_skip_verify is set" in unverified.stderr
+        distrusted = batch_gateway(*run, "--pod-tls", cwd=tmp_path)
+        assert distrusted.returncode == 3
+        assert "--pod-tls-ca-file" in distrusted.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--pod-tls-ca-file", "ca.pem"), "--pod-tls-ca-file: does nothing without --pod-tls"),
+        (("--pod-tls", "--pod-tls-ca-file", "no.pem"), "--pod-tls-ca-file: "),
+        (
+            ("--pod-tls", "--pod-tls-ca-file", "in.jsonl"),
+            "--pod-tls-ca-file: in.jsonl is not a PEM",
+        ),
+        (("--pod-tls", "--pod-tls-pin", "AB:CD"), "--pod-tls-pin: 'AB:CD' is not a SHA-256"),
+        (("--pod-tls", "--pod-tls-client-cert-file", "in.jsonl"), "--pod-tls-client-key-file: "),
+    ],
+)
+def test_a_wrong_setting_about_pods_is_named_by_its_flag(
+    tmp_path: Path, flags: tuple[str, ...], says: str
+) -> None:
+    batch = write_batch(tmp_path / "in.jsonl", 1)
+    done = batch_gateway("run", batch, "--gateway", "grpc://picker:9002", *flags, cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_pods_are_a_matter_of_endpoint_pickers_alone(tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "in.jsonl", 1)
+    done = batch_gateway("run", batch, "--gateway", "http://x:1", "--pod-tls", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--pod-tls: does nothing without an endpoint picker" in done.stderr

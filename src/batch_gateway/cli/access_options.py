@@ -10,7 +10,13 @@ import click
 
 from batch_gateway.cli.options import option
 
-__all__ = ["ACCESS", "api_key_options", "certificate_options", "skip_verify_option"]
+__all__ = [
+    "ACCESS",
+    "api_key_options",
+    "certificate_options",
+    "pod_tls_options",
+    "skip_verify_option",
+]
 
 ACCESS = "Access"
 _PATH = click.Path(path_type=Path)
@@ -35,6 +41,37 @@ def certificate_options(command: F) -> F:
     shown = option(ACCESS, "--tls-client-cert-file", type=_PATH, help="Client certificate, PEM.")
     trusted = option(ACCESS, "--tls-ca-file", type=_PATH, help="Authorities to trust, PEM.")
     return trusted(shown(key(command)))
+
+
+def pod_tls_options(group: str) -> Callable[[F], F]:
+    """The same for the pods that an endpoint picker chooses."""
+    options = (
+        option(group, "--pod-tls", is_flag=True, default=None, help="The pods serve TLS."),
+        option(group, "--pod-tls-ca-file", type=_PATH, help="Authorities to trust there, PEM."),
+        option(group, "--pod-tls-client-cert-file", type=_PATH, help="Certificate to show, PEM."),
+        option(group, "--pod-tls-client-key-file", type=_PATH, help="Its key, PEM."),
+        option(group, "--pod-tls-pin", metavar="SHA256", help="The one to accept, of every pod."),
+        option(
+            group,
+            "--pod-tls-server-name",
+            metavar="NAME",
+            help="What their certificates must name.  [each pod's IP address]",
+        ),
+        option(
+            group,
+            "--pod-tls-insecure-skip-verify",
+            is_flag=True,
+            default=None,
+            help="Accept any of theirs. Dangerous.",
+        ),
+    )
+
+    def add(command: F) -> F:
+        for one in reversed(options):
+            command = one(command)
+        return command
+
+    return add
 
 
 def skip_verify_option(command: F) -> F:

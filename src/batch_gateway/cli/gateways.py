@@ -78,6 +78,9 @@ _TLS = {
     "tls_pin": "pinned_certificate",
     "tls_server_name": "server_name",
 }
+_POD_TLS = {"pod_tls": "on"} | {
+    f"pod_{name}": field for name, field in _TLS.items() if name != "tls_min_version"
+}
 _METRICS = {
     "gateway_metrics": "urls",
     "gateway_metrics_interval": "interval",
@@ -90,7 +93,7 @@ _PICKER = {
     "picker_authority": "authority",
 }
 METRICS_SETTINGS = frozenset(_METRICS)
-PICKER_SETTINGS = tuple(_PICKER)
+PICKER_SETTINGS = (*_PICKER, *_POD_TLS)
 # A key, and headers that may be one, go to the gateway they were written for and to no other, as
 # metrics speak of no other.
 OWN_TO_A_GATEWAY = frozenset(
@@ -101,6 +104,7 @@ _SETTING_OF_FIELD = {
     **{f"retry.{name}": name for name in _RETRY},
     **{client_field: name for name, client_field in _STREAMING.items()},
     **{f"tls.{client_field}": name for name, client_field in _TLS.items()},
+    **{f"pod_tls.{client_field}": name for name, client_field in _POD_TLS.items()},
     **{f"cache.{client_field}": name for name, client_field in _CACHE.items()},
     **{f"coalesce.{client_field}": name for name, client_field in _COALESCE.items()},
     **{f"gateway_metrics.{client_field}": name for name, client_field in _METRICS.items()},
@@ -225,7 +229,22 @@ def _endpoint_picker(given: Mapping[str, Given]) -> EndpointPickerConfig | None:
     subset = chosen.get("endpoint_subset")
     if isinstance(subset, str):
         chosen["endpoint_subset"] = (subset,)
+    pod_tls = _pod_tls(given)
+    if pod_tls is not None:
+        chosen["pod_tls"] = pod_tls
     return EndpointPickerConfig(**chosen) if chosen else None
+
+
+def _pod_tls(given: Mapping[str, Given]) -> TLSConfig | None:
+    chosen = _with_first(given, _POD_TLS)
+    if not chosen.pop("on", False):
+        return None
+    try:
+        tls = TLSConfig(**chosen)
+        tls.ssl_context("tls")
+    except ConfigError as error:
+        raise ConfigError(f"pod_{error.field}", error.problem) from error
+    return tls
 
 
 def _headers(given: Mapping[str, Given]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from batch_gateway.cli.access_options import (
     ACCESS,
     api_key_options,
     certificate_options,
+    pod_tls_options,
     skip_verify_option,
 )
 from batch_gateway.cli.exit_codes import EXIT_CODE_MEANINGS
@@ -177,6 +178,7 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
 )
 @option(_PICKER, "--picker-health", metavar="URL", help="Its health service, if elsewhere.")
 @option(_PICKER, "--picker-authority", metavar="HOST", help="The host that requests are for.")
+@pod_tls_options(_PICKER)
 @option(_NETWORK, "--unix-socket", type=_PATH, help="Connect to this socket instead.")
 @option(_NETWORK, "--proxy", metavar="URL|env", help="HTTP proxy, or env for HTTPS_PROXY etc.")
 @option(

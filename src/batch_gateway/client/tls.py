@@ -80,13 +80,14 @@ class TLSConfig:
         # One spelling, so that configurations can be compared.
         object.__setattr__(self, "pinned_certificate", _spelled(bytes.fromhex(digits)))
 
-    def ssl_context(self) -> ssl.SSLContext:
+    def ssl_context(self, settings: str = "tls") -> ssl.SSLContext:
         """A client context. Raises ConfigError naming the file that does not load.
 
-        It holds whatever connection is made with it to the pin and to `server_name`. A
-        certificate that it refuses makes the handshake raise `RefusedCertificateError`.
+        `settings` is what messages call this configuration. The context holds whatever
+        connection is made with it to the pin and to `server_name`. A certificate that it
+        refuses makes the handshake raise `RefusedCertificateError`.
         """
-        context = self._context_with_authorities()
+        context = self._context_with_authorities(settings)
         context.minimum_version = _TLS_VERSIONS[self.minimum_version]
         if self.maximum_version is not None:
             context.maximum_version = _TLS_VERSIONS[self.maximum_version]
@@ -94,13 +95,13 @@ class TLSConfig:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if self.client_cert_file is not None:
-            self._load_client_certificate(context)
+            self._load_client_certificate(context, settings)
         return context
 
-    def _context_with_authorities(self) -> ssl.SSLContext:
+    def _context_with_authorities(self, settings: str) -> ssl.SSLContext:
         context = _ClientContext(ssl.PROTOCOL_TLS_CLIENT)
         context.server_name = self.server_name
-        context.sslobject_class = _connection_class(self.pinned_certificate)
+        context.sslobject_class = _connection_class(self.pinned_certificate, settings)
         # As `ssl.create_default_context` has it.
         if sys.version_info >= (3, 13):
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
@@ -114,16 +115,18 @@ class TLSConfig:
         try:
             context.load_verify_locations(cafile)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError("tls.ca_file", f"{cafile} is not a PEM file: {error}") from error
+            raise ConfigError(
+                f"{settings}.ca_file", f"{cafile} is not a PEM file: {error}"
+            ) from error
         return context
 
-    def _load_client_certificate(self, context: ssl.SSLContext) -> None:
+    def _load_client_certificate(self, context: ssl.SSLContext, settings: str) -> None:
         assert self.client_cert_file is not None  # noqa: S101 - checked by the caller
         try:
             context.load_cert_chain(self.client_cert_file, self.client_key_file)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
-                "tls.client_cert_file",
+                f"{settings}.client_cert_file",
                 f"{os.fspath(self.client_cert_file)} and its key do not load: {error}",
             ) from error
 
@@ -135,9 +138,11 @@ class RefusedCertificateError(ssl.SSLCertVerificationError):
         seen: its SHA-256 fingerprint, empty where this Python does not tell.
         pinned: that of the one that would have been accepted, or None.
         wrong_name: whether its only fault is to be for another host.
+        settings: what the settings are called that decide about it.
     """
 
     seen = ""
+    settings = "tls"
     pinned: str | None = None
     wrong_name = False
 
@@ -157,6 +162,7 @@ class _Connection(ssl.SSLObject):
     """The TLS state of one connection; says more about a certificate that is refused."""
 
     pin: ClassVar[str | None] = None
+    settings: ClassVar[str] = "tls"
 
     def do_handshake(self) -> None:
         try:
@@ -175,6 +181,7 @@ class _Connection(ssl.SSLObject):
         refusal.reason = "CERTIFICATE_VERIFY_FAILED"
         refusal.seen = seen
         refusal.pinned = self.pin
+        refusal.settings = self.settings
         refusal.wrong_name = refusal.verify_code in _WRONG_NAME
         return refusal
 
@@ -183,9 +190,9 @@ class _Connection(ssl.SSLObject):
 _WRONG_NAME = (62, 64)
 
 
-def _connection_class(pin: str | None) -> type[_Connection]:
+def _connection_class(pin: str | None, settings: str) -> type[_Connection]:
     # A context is given a class, and there is no other way to tell its connections something.
-    return _Connection if pin is None else type("_Pinned", (_Connection,), {"pin": pin})
+    return type("_Connection", (_Connection,), {"pin": pin, "settings": settings})
 
 
 def _unverified(connection: ssl.SSLObject) -> bytes | None:

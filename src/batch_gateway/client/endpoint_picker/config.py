@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from batch_gateway.client.endpoint_picker.endpoints import is_endpoint
+from batch_gateway.client.tls import TLSConfig
 from batch_gateway.config_checks import (
     normalise_duration,
     require_count,
@@ -38,6 +39,9 @@ class EndpointPickerConfig:
             to it. Past that the pod's own bytes are the answer.
         authority: what the picker is told as the request's host, and pods as theirs; None: the
             picker's own address, and each pod's.
+        pod_tls: for pods that serve TLS: how their certificates are verified, and what they are
+            shown; None for plain HTTP. A pod is reached by its IP address, so that must be in
+            its certificate, or `server_name` say what is.
         health: where its health service listens, such as "grpc://picker:9003"; None: its own
             address, where many have none, which counts as healthy.
         max_pods: to how many pods connections are kept.
@@ -49,6 +53,7 @@ class EndpointPickerConfig:
     pick_timeout: Duration | None = None
     echo_timeout: Duration = 2.0
     authority: str | None = None
+    pod_tls: TLSConfig | None = None
     health: str | None = None
     max_pods: int = 1024
     pod_idle_timeout: Duration = 300.0

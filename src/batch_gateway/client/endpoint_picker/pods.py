@@ -48,6 +48,8 @@ class Pods:
             out by themselves, because the picker was told them and says what is to be sent.
         picker: how messages name the endpoint picker.
         told_authority: what it is told as the authority.
+
+    Raises ConfigError when a certificate for them cannot be used.
     """
 
     def __init__(
@@ -67,6 +69,10 @@ class Pods:
             headers=(),
             transport="native",
         )
+        # One for all of them: to load the system's authorities takes long.
+        tls = settings.pod_tls
+        self._context = None if tls is None else tls.ssl_context("pod_tls")
+        self._scheme = "http" if tls is None else "https"
         self._picker = picker
         self._told = None if settings.authority is not None else told_authority
         self._known_names: set[str] = set()
@@ -74,6 +80,7 @@ class Pods:
             most=settings.max_pods, idle_timeout=seconds(settings.pod_idle_timeout)
         )
         self._closing: set[asyncio.Task[None]] = set()
+        self._answered = False
         self._closed = False
 
     async def post(self, choice: Choice, deadline: float) -> tuple[Pod, HTTPResponse]:
@@ -90,11 +97,13 @@ class Pods:
             )
         except GatewayConnectionError as error:
             if not is_connect_failure(error):
+                self._suspect_tls(error)
                 raise
             self._table.drop(pod.endpoint, pod)
             raise self._unreachable([error]) from error
         finally:
             self._give_back(pod)
+        self._answered = True
         return pod, response
 
     @asynccontextmanager
@@ -113,7 +122,11 @@ class Pods:
                 begin_by=begin_by,
                 idle_timeout=idle_timeout,
             ) as response:
+                self._answered = True
                 yield pod, response
+        except GatewayConnectionError as error:
+            self._suspect_tls(error)
+            raise
         finally:
             self._give_back(pod)
 
@@ -158,9 +171,9 @@ class Pods:
             self._close(expired)
         pod = self._table.take(endpoint, now)
         if pod is None:
-            config = self._config.with_base_url(f"http://{endpoint}")
+            config = self._config.with_base_url(f"{self._scheme}://{endpoint}")
             heads = PodHeads(endpoint, self._told, self._known_names)
-            pod = Pod(endpoint, NativeExchanger(config, heads=heads))
+            pod = Pod(endpoint, NativeExchanger(config, heads=heads, context=self._context))
             self._close(self._table.add(endpoint, pod, now))
         return pod
 
@@ -168,6 +181,12 @@ class Pods:
         unwanted = self._table.give_back(pod.endpoint, pod)
         if unwanted:
             self._close(unwanted)
+
+    def _suspect_tls(self, error: GatewayConnectionError) -> None:
+        """A server that expects TLS hangs up on whoever speaks without, and says nothing."""
+        if self._context is None and not self._answered and not self._closed:
+            error.message += "; if pods serve TLS, say so (endpoint_picker.pod_tls, --pod-tls)"
+            error.args = (error.message,)
 
     def _unreachable(self, problems: Sequence[InferenceError]) -> InferenceError:
         """What a choice of pods that cannot be connected to means.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.exchange import HTTPExchanger
@@ -27,10 +28,10 @@ def build_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
     when it needs an extra that is not installed, or names a key or certificate file that does
     not load.
     """
-    if config.tls.insecure_skip_verify and config.url.scheme in ("https", "grpcs"):
+    for setting, peer in _unverified(config):
         warnings.warn(
-            f"tls.insecure_skip_verify is set: anyone who can intercept connections to"
-            f" {config.url.netloc} can read and change them, API key included",
+            f"{setting}.insecure_skip_verify is set: anyone who can intercept connections to"
+            f" {peer} can read and change them, API key included",
             InsecureTLSWarning,
             stacklevel=2,
         )
@@ -49,6 +50,16 @@ def build_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
     from batch_gateway.client.http.native import NativeExchanger  # noqa: PLC0415
 
     return NativeExchanger(config)
+
+
+def _unverified(config: HTTPInferenceClientConfig) -> Iterator[tuple[str, str]]:
+    """Which settings let any certificate pass, and whose."""
+    if config.tls.insecure_skip_verify and config.url.scheme in ("https", "grpcs"):
+        yield "tls", config.url.netloc
+    picker = config.endpoint_picker
+    pods = None if picker is None or not config.uses_endpoint_picker else picker.pod_tls
+    if pods is not None and pods.insecure_skip_verify:
+        yield "pod_tls", f"the pods of {config.url.netloc}"
 
 
 def _endpoint_picker_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:

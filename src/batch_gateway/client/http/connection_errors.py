@@ -93,14 +93,20 @@ def _refusal(error: ssl.SSLCertVerificationError) -> str:
     if error.pinned is not None:
         return f"{why}: {seen}, and {error.pinned} is pinned. After a renewal, pin it anew"
     if error.wrong_name:
-        other = "give the name that it is for (tls.server_name, --tls-server-name)"
+        other = f"give the name that it is for ({_setting(error, 'server_name')})"
     else:
-        other = "trust its authority (tls.ca_file, --tls-ca-file)"
+        other = f"trust its authority ({_setting(error, 'ca_file')})"
     return (
         f"{why}. Either {other}; or, once you have checked by other means that it is the right"
-        f" one{seen and f' ({seen})'}, pin it (tls.pinned_certificate, --tls-pin); or accept any"
-        " (tls.insecure_skip_verify, --tls-insecure-skip-verify)"
+        f" one{seen and f' ({seen})'}, pin it ({_setting(error, 'pinned_certificate', 'pin')});"
+        f" or accept any ({_setting(error, 'insecure_skip_verify')})"
     )
+
+
+def _setting(error: RefusedCertificateError, field: str, name: str = "") -> str:
+    """A setting as the library has it, and as the command has it."""
+    flag = f"{error.settings}_{name or field}".replace("_", "-")
+    return f"{error.settings}.{field}, --{flag}"
 
 
 def _is_tls_failure(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 import warnings
 from collections.abc import AsyncGenerator, Sequence
@@ -53,11 +54,16 @@ class NativeExchanger:
     API key or a certificate cannot be used.
 
     `heads` are for requests whose headers are another's business altogether: the configured ones
-    and the API key are then not added to them.
+    and the API key are then not added to them. `context` is for several that share one; without
+    it the configuration's is made.
     """
 
     def __init__(
-        self, config: HTTPInferenceClientConfig, *, heads: HeadBuilder | None = None
+        self,
+        config: HTTPInferenceClientConfig,
+        *,
+        heads: HeadBuilder | None = None,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -70,7 +76,8 @@ class NativeExchanger:
             idle_timeout=seconds(config.idle_timeout),
             max_connections=config.max_connections,
         )
-        context = config.tls.ssl_context() if target.tls else None
+        if context is None and target.tls:
+            context = config.tls.ssl_context()
         if context is not None:
             context.set_alpn_protocols(["http/1.1"])
         self._pool = pool
