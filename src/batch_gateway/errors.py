@@ -21,7 +21,7 @@ BatchGatewayError
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import ClassVar, Self
 
@@ -102,6 +102,7 @@ class InferenceError(BatchGatewayError):
         code: a short machine-readable cause: the gateway's `error.code`, or ours.
         retry_after: seconds the gateway asked to wait, or None.
         dropped_reason: llm-d's `x-llm-d-request-dropped-reason`, or None.
+        rate_limits: the `x-ratelimit-*` headers of a refusal, by their names in lower case.
         attempts: how many times the request was sent.
         cause: the exception underneath, or None; also `__cause__`.
     """
@@ -121,6 +122,7 @@ class InferenceError(BatchGatewayError):
         code: str | None = None,
         retry_after: float | None = None,
         dropped_reason: str | None = None,
+        rate_limits: Mapping[str, str] | None = None,
         attempts: int = 0,
         cause: BaseException | None = None,
     ) -> None:
@@ -133,6 +135,7 @@ class InferenceError(BatchGatewayError):
         self.code = code or self.default_code
         self.retry_after = retry_after
         self.dropped_reason = dropped_reason
+        self.rate_limits = {} if rate_limits is None else dict(rate_limits)
         self.attempts = attempts
         self.__cause__ = cause
 

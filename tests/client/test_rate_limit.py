@@ -17,9 +17,13 @@ from batch_gateway import (
     InferenceError,
     InferenceResponse,
     RateLimit,
+    RateLimitError,
     ServerError,
 )
+from batch_gateway.client.answer import refusal_error
+from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.rate_limit import GCRA, RateLimitTransport, TokenEstimator
+from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock
@@ -158,6 +162,25 @@ async def test_nothing_is_sent_before_the_gateway_has_something_left_again() -> 
     await transport.send(request())
     await transport.send(request())
     assert gateway.sent[1] == pytest.approx(6.5, abs=0.1)
+
+
+async def test_a_refusal_says_when_the_gateway_has_something_left_again() -> None:
+    headers = {
+        "X-RateLimit-Limit-Requests": "6000",
+        "X-RateLimit-Remaining-Requests": "0",
+        "X-RateLimit-Reset-Requests": "6.5s",
+    }
+    refusal = HTTPResponse(429, Headers.of(headers), b"")
+    clock = ManualClock(0)
+    gateway = Gateway(clock)
+    gateway.error = refusal_error(refusal, clock.wall_time(), Redactor.of_headers(()))
+    transport = RateLimitTransport(gateway, RateLimit(learn=True), clock)
+    with pytest.raises(RateLimitError):
+        await transport.send(request())
+    with pytest.raises(RateLimitError) as caught:
+        await transport.send(request())
+    assert gateway.sent[1] == pytest.approx(6.5, abs=0.1)
+    assert caught.value.rate_limits["x-ratelimit-remaining-requests"] == "0"
 
 
 async def test_a_turn_that_comes_after_the_deadline_is_not_waited_for() -> None:

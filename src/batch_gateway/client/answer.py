@@ -24,6 +24,7 @@ __all__ = ["interpret", "refusal_error"]
 
 # The request waited in the router's queue until nobody wanted the answer (llm-d-router).
 _NEVER_RETRIED = frozenset({"rejected-ttl-expired"})
+_RATE_LIMITS = "x-ratelimit-"
 
 
 def interpret(
@@ -94,6 +95,7 @@ def refusal_error(response: HTTPResponse, wall_time: float, redact: Redactor) ->
         code=detail.code,
         retry_after=parse_retry_after(headers, wall_time),
         dropped_reason=reason,
+        rate_limits={name: headers[name] for name in headers if name.startswith(_RATE_LIMITS)},
     )
 
 

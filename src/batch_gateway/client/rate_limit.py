@@ -9,7 +9,7 @@ could pass, and nothing to sweep.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from batch_gateway.client.clock import Clock
@@ -18,7 +18,6 @@ from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import normalise_duration, require_kinds, require_number
 from batch_gateway.durations import Duration, parse_duration, seconds
 from batch_gateway.errors import ConfigError, DeadlineExceededError, InferenceError
-from batch_gateway.wire.headers import Headers
 
 __all__ = ["GCRA", "RateLimit", "RateLimitTransport", "TokenEstimator"]
 
@@ -139,9 +138,11 @@ class RateLimitTransport:
             await self._wait(request, wait, estimate)
         try:
             response = await self._inner.send(request)
-        except InferenceError:
+        except InferenceError as error:
             # Nothing was generated, or nobody knows how much.
             self._correct(tokens=-estimate)
+            if self._policy.learn and error.rate_limits:
+                self._learn(error.rate_limits)
             raise
         self._settle(request, response, estimate)
         return response
@@ -186,7 +187,7 @@ class RateLimitTransport:
         if self._policy.learn:
             self._learn(response.headers)
 
-    def _learn(self, headers: Headers) -> None:
+    def _learn(self, headers: Mapping[str, str]) -> None:
         """Limits a minute, and how to go on when nothing is left (OpenAI's rate limit headers)."""
         policy, now = self._policy, self._clock.monotonic()
         self._requests = self._learned(
@@ -195,7 +196,12 @@ class RateLimitTransport:
         self._tokens = self._learned(self._tokens, policy.tokens_per_minute, headers, "tokens", now)
 
     def _learned(
-        self, limit: GCRA | None, configured: float | None, headers: Headers, what: str, now: float
+        self,
+        limit: GCRA | None,
+        configured: float | None,
+        headers: Mapping[str, str],
+        what: str,
+        now: float,
     ) -> GCRA | None:
         told = _number(headers.get(f"x-ratelimit-limit-{what}"))
         if told:
