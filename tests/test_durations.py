@@ -28,6 +28,8 @@ from batch_gateway.durations import format_duration, parse_duration
         (" 5m ", 300),
         (5, 5.0),
         (0.25, 0.25),
+        ("inf", float("inf")),
+        (10**400, float("inf")),
     ],
 )
 def test_numbers_and_go_style_strings_are_seconds(text: object, seconds: float) -> None:
@@ -35,7 +37,8 @@ def test_numbers_and_go_style_strings_are_seconds(text: object, seconds: float) 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5 minutes", "m", "5mm", "1h-3m", "-5s", -1, None, True, [], "nan"]
+    "text",
+    ["", "5 minutes", "m", "5mm", "1h-3m", "-5s", -1, None, True, [], "nan", float("nan"), "-inf"],
 )
 def test_anything_else_is_refused_by_name(text: object) -> None:
     with pytest.raises(ConfigError, match=r"^timeout: .*is not a duration") as caught:
@@ -57,7 +60,10 @@ def test_parts_add_up(hours: int, minutes: int, seconds: int) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.0004, "0ms"), (0.85, "850ms"), (12.34, "12.3s"), (250, "4m10s"), (7500, "2h05m")],
+    [
+        *[(0.0004, "0ms"), (0.85, "850ms"), (12.34, "12.3s"), (250, "4m10s"), (7500, "2h05m")],
+        (float("inf"), "∞"),
+    ],
 )
 def test_a_duration_is_shown_short(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 
 from batch_gateway.errors import ConfigError
 
@@ -37,7 +38,7 @@ def parse_duration(value: object, field: str = "duration") -> float:
     if seconds is None:
         raise ConfigError(field, f"{value!r} is not a duration: write {_FORMS}")
     if math.isnan(seconds) or seconds < 0:
-        raise ConfigError(field, f"{value!r} is not a duration: it must not be negative")
+        raise ConfigError(field, f"{value!r} is not a duration: it must be at least 0")
     return seconds
 
 
@@ -50,7 +51,8 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value)
+        # A whole number may be larger than every float.
+        return math.inf if value > sys.float_info.max else float(value)
     if not isinstance(value, str):
         return None
     text = value.strip()
@@ -68,7 +70,9 @@ def _seconds_from_parts(text: str) -> float | None:
 
 
 def format_duration(seconds: float) -> str:
-    """A short Go-style string for a person: "850ms", "12.3s", "4m10s", "2h05m"."""
+    """A short Go-style string for a person: "850ms", "12.3s", "4m10s", "2h05m"; "∞" for ever."""
+    if math.isinf(seconds):
+        return "∞"
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 60:

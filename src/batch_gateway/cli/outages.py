@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isinf
 
 from batch_gateway.client.circuit_breaker import BreakerState
 from batch_gateway.client.client import HTTPInferenceClient
@@ -41,6 +42,6 @@ async def tell_of_outages(
 
 def _patience(client: HTTPInferenceClient) -> str:
     breaker = client.config.circuit_breaker
-    if breaker is None:
+    if breaker is None or isinf(seconds(breaker.patience)):
         return "waiting for it"
     return f"waiting up to {format_duration(seconds(breaker.patience))} for it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isinf
 
 from batch_gateway.errors import ConfigError
 
@@ -29,7 +30,10 @@ def parse_byte_size(value: object, field: str = "size") -> int:
         raise ConfigError(
             field, f"{value!r} is not a size: write bytes, or such as '512MiB', '2GB'"
         )
-    return round(float(found.group(1)) * unit)
+    size = float(found.group(1)) * unit
+    if isinf(size):
+        raise ConfigError(field, "is more than any disk or memory holds")
+    return round(size)
 
 
 def byte_count(value: ByteSize) -> int:

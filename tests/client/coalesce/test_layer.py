@@ -353,3 +353,8 @@ def test_a_wrong_policy_is_named() -> None:
         CoalescePolicy(2, max_wait="soon")
     with pytest.raises(ConfigError, match=r"coalesce\.max_bytes"):
         CoalescePolicy(2, max_bytes="much")
+    with pytest.raises(ConfigError, match=r"coalesce\.max_bytes: is more than"):
+        CoalescePolicy(2, max_bytes="9" * 400 + "GiB")
+    for endless in ("inf", "2h"):
+        with pytest.raises(ConfigError, match=r"coalesce\.max_wait: must be at most 60s"):
+            CoalescePolicy(2, max_wait=endless)

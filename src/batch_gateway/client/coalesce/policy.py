@@ -10,13 +10,16 @@ from batch_gateway.config_checks import (
     require_count,
     require_positive,
 )
-from batch_gateway.durations import Duration
+from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 
 __all__ = ["MOST_REQUESTS", "CoalescePolicy"]
 
 MOST_REQUESTS = 2048
 """Inputs that OpenAI's API takes in one request; other gateways take fewer or more."""
+
+# The last of a batch wait so long for others that do not come.
+_LONGEST_WAIT = 60.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class CoalescePolicy:
 
     Attributes:
         max_requests: at most so many, 2 to 2,048.
-        max_wait: how long the first waits.
+        max_wait: how long the first waits, at most a minute.
         max_bytes: of the joint body; many gateways refuse more than 1 MiB.
     """
 
@@ -39,5 +42,7 @@ class CoalescePolicy:
         if self.max_requests > MOST_REQUESTS:
             raise ConfigError("coalesce.max_requests", f"must be at most {MOST_REQUESTS}")
         normalise_duration(self, "max_wait", prefix="coalesce.")
+        if seconds(self.max_wait) > _LONGEST_WAIT:
+            raise ConfigError("coalesce.max_wait", f"must be at most {_LONGEST_WAIT:.0f}s")
         object.__setattr__(self, "max_bytes", parse_byte_size(self.max_bytes, "coalesce.max_bytes"))
         require_positive("coalesce.max_bytes", byte_count(self.max_bytes))
