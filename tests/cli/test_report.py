@@ -58,7 +58,8 @@ def read(folder: Path) -> Page:
 
 
 def test_the_page_tells_how_the_run_went(tmp_path: Path, gateway: GatewayHandle) -> None:
-    write_batch(tmp_path / "requests.jsonl", ["tiny"] * 20 + ["large"] * 5 + ["fault-status-404"])
+    models = ["tiny"] * 20 + ["large"] * 4 + ["fault-delay-0.3", "fault-status-404"]
+    write_batch(tmp_path / "requests.jsonl", models)
     run = batch_gateway(
         "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html", "--json",
         cwd=tmp_path,
@@ -71,7 +72,7 @@ def test_the_page_tells_how_the_run_went(tmp_path: Path, gateway: GatewayHandle)
         "25 of 26 lines succeeded",
         "Throughput",
         "In flight at the gateway",
-        "Latency, retries and waits included",
+        "Latency, with retries and waits",
         "Only known of streamed answers",
         "HTTP 404",
         "line 26 req-26",
@@ -83,6 +84,33 @@ def test_the_page_tells_how_the_run_went(tmp_path: Path, gateway: GatewayHandle)
         "To send the failed lines again",
     ):
         assert part in text, part
+
+
+def test_what_there_was_none_of_is_not_drawn(tmp_path: Path, gateway: GatewayHandle) -> None:
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html")
+    write_batch(tmp_path / "requests.jsonl", ["fault-status-400;after=0.3"] * 3)
+    assert batch_gateway(*command, cwd=tmp_path).returncode == 1
+    text = read(tmp_path).text
+    assert "Throughput requests/s failed" in text  # the legend, which leaves "succeeded" out
+    assert "Latency of the answers" not in text
+    write_batch(tmp_path / "requests.jsonl", ["fault-delay-0.3"])
+    assert batch_gateway(*command, "--fresh", cwd=tmp_path).returncode == 0
+    text = read(tmp_path).text
+    assert "The one request succeeded" in text
+    assert "1 of 1 line succeeded" in text
+    assert "Throughput requests/s succeeded 0" in text
+
+
+def test_a_run_that_is_over_at_once_has_no_course(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", 3)
+    with mock.patch("batch_gateway.report.timeline._FIRST_WIDTH", 60.0):
+        batch_gateway(
+            "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html",
+            cwd=tmp_path,
+        )  # fmt: skip
+    text = read(tmp_path).text
+    assert "over too soon for a course over time" in text
+    assert "Throughput" not in text
 
 
 def test_the_page_needs_nothing_else_and_runs_no_code(
@@ -132,6 +160,24 @@ def test_what_others_wrote_is_text_and_never_markup(tmp_path: Path, gateway: Gat
     page = read(tmp_path)
     assert not {"script", "img"} & set(page.tags)
     assert page.text.count("<script>alert(1)</script>") >= 3
+
+
+def test_signs_that_cannot_be_seen_are_shown_as_such(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    lines = [
+        chat_line("nul\0 turned\u202e round", "line\u2028 break"),
+        chat_line("\U0001f468\u200d"),
+    ]
+    (tmp_path / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html", cwd=tmp_path
+    )
+    assert run.returncode == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "nul\ufffd turned\ufffd round" in page
+    assert "line\ufffd break" in page
+    assert "\U0001f468\u200d" in page
 
 
 def test_a_resumed_run_reports_itself_and_says_so(tmp_path: Path, gateway: GatewayHandle) -> None:

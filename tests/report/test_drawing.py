@@ -14,7 +14,9 @@ from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
 from batch_gateway.report.histogram import DurationHistogram
 from batch_gateway.report.scales import (
+    axis_labels,
     duration_text,
+    duration_ticks,
     log_ticks,
     number_text,
     time_ticks,
@@ -73,6 +75,29 @@ def test_axes_are_labelled_with_few_round_numbers(highest: float) -> None:
     ticks = log_ticks(0.001, max(0.002, min(highest, 1e5)))
     assert len(ticks) <= 7
     assert ticks == sorted(ticks)
+
+
+def labels_of(highest: float, write: str) -> list[str]:
+    ticks = duration_ticks(highest) if write == "duration" else value_ticks(highest)
+    return axis_labels(ticks, write)
+
+
+def test_an_axis_keeps_to_one_unit() -> None:
+    assert labels_of(9_000, "number") == ["0", "5k", "10k"]
+    assert labels_of(800, "number") == ["0", "200", "400", "600", "800"]
+    assert labels_of(0.13, "duration") == ["0", "50 ms", "100 ms", "150 ms"]
+    assert labels_of(0.0013, "duration") == ["0", "0.5 ms", "1 ms", "1.5 ms"]
+    assert labels_of(5.5, "duration") == ["0", "2 s", "4 s", "6 s"]
+    assert labels_of(230, "duration") == ["0", "1 min", "2 min", "3 min", "4 min"]
+    assert labels_of(9_000, "duration") == ["0", "30 min", "60 min", "90 min", "120 min", "150 min"]
+    assert labels_of(3 * 86_400, "duration")[-1] == "72 h"
+
+
+@given(st.floats(1e-4, 1e7), st.sampled_from(["number", "duration"]))
+def test_no_two_labels_of_an_axis_are_alike(highest: float, write: str) -> None:
+    labels = labels_of(highest, write)
+    assert 2 <= len(labels) <= 7
+    assert len(set(labels)) == len(labels)
 
 
 @given(st.floats(0, 1e12))

@@ -33,7 +33,9 @@ onload = () => {{
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_sticks_out_at_the_width_of_a_phone_or_a_desk(tmp_path: Path, width: int) -> None:
-    write_batch(tmp_path / "requests.jsonl", ["a-model-with-a-long-name-" * 6] * 30 + ["tiny"] * 5)
+    write_batch(
+        tmp_path / "requests.jsonl", ["a-model-with-a-long-name-" * 6] * 30 + ["fault-delay-0.3"]
+    )
     with simulated_gateway() as gateway:
         run = batch_gateway(
             "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html",

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batch_gateway.cli.progress import View, short_count, time_left
+from batch_gateway.cli.progress import View, counted, short_count, time_left
 
 __all__ = ["LiveDisplay", "render"]
 
@@ -62,7 +62,9 @@ def _counters(view: View, width: int) -> Text:
     parts = {
         "failed": Text(f"{now.failed:,} failed", style="bold red" if now.failed else "dim"),
         "in flight": Text(f"{now.in_flight:,} in flight"),
-        "retries": Text(f"{now.retries:,} retries", style="yellow" if now.retries else "dim"),
+        "retries": Text(
+            counted(now.retries, "retry", "retries"), style="yellow" if now.retries else "dim"
+        ),
         "requests": Text(f"{view.rates.requests:,.1f} requests/s"),
         "tokens": Text(f"{short_count(view.rates.tokens)} tokens/s"),
     }

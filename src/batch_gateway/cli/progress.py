@@ -16,6 +16,7 @@ __all__ = [
     "LineDisplay",
     "NoDisplay",
     "View",
+    "counted",
     "follow",
     "plain_line",
     "short_count",
@@ -77,7 +78,7 @@ def plain_line(view: View) -> str:
         parts.append(f"{now.failed:,} failed")
     parts.append(f"{now.in_flight:,} in flight")
     if now.retries:
-        parts.append(f"{now.retries:,} retries")
+        parts.append(counted(now.retries, "retry", "retries"))
     parts.append(f"{view.rates.requests:,.1f} requests/s")
     if now.tokens:
         parts.append(f"{short_count(view.rates.tokens)} tokens/s")
@@ -93,6 +94,11 @@ def time_left(view: View) -> str:
     if view.seconds_left < 60:
         return f"{max(1, round(view.seconds_left))}s left"
     return f"{format_duration(view.seconds_left)} left"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with what it counts: "1 request", "2,000 requests"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def short_count(value: float) -> str:

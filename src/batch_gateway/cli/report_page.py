@@ -14,6 +14,7 @@ from batch_gateway.batch.progress import RunStats
 from batch_gateway.cli.configured import configured
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.progress import counted
 from batch_gateway.cli.settings import RunSettings
 from batch_gateway.cli.summary import Outcome, RunReport
 from batch_gateway.errors import InputError
@@ -102,8 +103,9 @@ def _headline(report: RunReport) -> str:
             Outcome.INPUT_CHANGED: "Stopped, the input changed",
         }[report.outcome]
     if summary.succeeded == summary.total:
-        return f"All {summary.total:,} requests succeeded"
-    return f"Done, {summary.failed:,} of {summary.total:,} requests failed"
+        everything = f"All {summary.total:,} requests" if summary.total > 1 else "The one request"
+        return f"{everything} succeeded"
+    return f"Done, {summary.failed:,} of {counted(summary.total, 'request')} failed"
 
 
 def _tone(report: RunReport) -> str:

@@ -29,7 +29,7 @@ from batch_gateway.cli.next_steps import next_steps
 from batch_gateway.cli.open_files import allow_connections, most_connections
 from batch_gateway.cli.outages import tell_of_outages
 from batch_gateway.cli.preflight import preflight
-from batch_gateway.cli.progress import Display, follow
+from batch_gateway.cli.progress import Display, counted, follow
 from batch_gateway.cli.rates import Snapshot
 from batch_gateway.cli.result_paths import check_caches, error_path, output_path
 from batch_gateway.cli.settings import RunSettings, resolve_settings
@@ -194,7 +194,7 @@ class _Job:
         try:
             await preflight([one for one in used if one is not None], stop)
         except CommandFailure as failure:
-            problem = " ".join([failure.message, *failure.details])
+            problem = "\n".join([failure.message, *failure.details])
             nothing = RunSummary(
                 total=plan.total,
                 succeeded=0,
@@ -214,7 +214,7 @@ class _Job:
             note("Answers come from a simulated gateway in this process, not from a model.")
         fixed = settings.concurrency
         pace = "as many at a time as prove best" if fixed is None else f"{fixed:,} at a time"
-        note(f"Sending {to_send:,} requests to {self._target()}, {pace}")
+        note(f"Sending {counted(to_send, 'request')} to {self._target()}, {pace}")
 
     def _target(self) -> str:
         settings = self._settings

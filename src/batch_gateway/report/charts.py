@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from batch_gateway.report.histogram import DurationHistogram
 from batch_gateway.report.scales import (
+    axis_labels,
     duration_text,
+    duration_ticks,
     log_ticks,
     number_text,
     time_ticks,
@@ -107,7 +109,8 @@ def time_chart(
 ) -> Chart:
     """A chart of slices `width` seconds wide that ends at `seconds`.
 
-    Areas are stacked in the order given. `bands` are (first slice, slices, text). `write` says
+    Areas are stacked in the order given. `bands` are (first slice, slices, text), whose
+    legend is the text up to a colon. `write` says
     how values are written, "number" or "duration".
     """
     text = duration_text if write == "duration" else number_text
@@ -115,7 +118,8 @@ def time_chart(
     end = max(seconds, width * max(slices - 1, 0) + width * 0.05)
     stacked = _stacked(series)
     highest = max((v for values in stacked for v in values if v is not None), default=0.0)
-    ticks = value_ticks(highest)
+    ticks = duration_ticks(highest) if write == "duration" else value_ticks(highest)
+    labels = axis_labels(ticks, write)
     edges = [min(index * width, end) / end * _CANVAS for index in range(slices + 1)]
     spoken = [_spoken(series, index, width, unit, text) for index in range(slices)]
     return Chart(
@@ -123,9 +127,14 @@ def time_chart(
         unit=unit,
         description=f"{title} over {duration_text(seconds)}, {_extent(series, text, unit)}",
         shapes=[*_shapes(series, stacked, edges, ticks[-1])],
-        legend=[(one.name, one.style) for one in series],
+        legend=[
+            *((one.name, one.style) for one in series),
+            *dict.fromkeys((note.partition(":")[0], "pause") for _, _, note in bands),
+        ],
         x_ticks=[Tick(at / end * 100, _clock_text(at)) for at in time_ticks(end)],
-        y_ticks=[Tick(at / ticks[-1] * 100, text(at)) for at in ticks],
+        y_ticks=[
+            Tick(at / ticks[-1] * 100, label) for at, label in zip(ticks, labels, strict=True)
+        ],
         marks=[
             Mark(edges[index], edges[index + 1] - edges[index], spoken[index])
             for index in range(slices)
@@ -153,7 +162,8 @@ def distribution_chart(title: str, histogram: DurationHistogram) -> Chart:
         # Beyond what the buckets tell apart, a duration stands at the edge.
         return math.log(min(max(seconds, low), high) / low) / span * _CANVAS
 
-    ticks = value_ticks(max(count for _, _, count in buckets))
+    # There is no half of a request.
+    ticks = [at for at in value_ticks(max(count for _, _, count in buckets)) if at == int(at)]
     bars = " ".join(
         _rectangle(x(begin), x(end), 0, count / ticks[-1]) for begin, end, count in buckets if count
     )
@@ -170,12 +180,15 @@ def distribution_chart(title: str, histogram: DurationHistogram) -> Chart:
     ]
     return Chart(
         title=title,
-        unit="requests",
+        unit="",
         description=f"{title}: " + ", ".join(name for name, _ in legend[1:]),
         shapes=shapes,
         legend=legend,
         x_ticks=[Tick(x(at) / 10, _short_duration(at)) for at in log_ticks(low, high)],
-        y_ticks=[Tick(at / ticks[-1] * 100, number_text(at)) for at in ticks],
+        y_ticks=[
+            Tick(at / ticks[-1] * 100, label)
+            for at, label in zip(ticks, axis_labels(ticks, "number"), strict=True)
+        ],
         marks=[
             Mark(x(begin), x(end) - x(begin), f"{row[0]}: {row[1]}")
             for (begin, end, _), row in zip(buckets, rows, strict=True)

@@ -23,6 +23,8 @@ _FOLDER = Path(__file__).parent
 _LONGEST_TEXT = 300
 # More would be narrower than a finger and mostly noise.
 _COLUMNS = 60
+# Joins what is one sign of a script or an emoji; all other invisible characters are shown as such.
+_JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def render_page(facts: RunFacts, collected: RunCollector) -> str:
         "duration": duration_text,
         "whole": _whole,
         "short": _short,
+        "shown": _shown,
     }
     environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]
     return environment.get_template("page.html.jinja").render(
@@ -131,7 +134,8 @@ def _shares(summary: RunSummary) -> list[tuple[str, str, float]]:
 def _courses(facts: RunFacts, collected: RunCollector) -> list[Chart]:
     timeline = collected.timeline.at_most(_COLUMNS)
     slices = timeline.slices
-    if not any(one.succeeded or one.failed for one in slices):
+    # A single stretch has no course.
+    if len(slices) < 2 or not any(one.succeeded or one.failed for one in slices):
         return []
     seconds = facts.summary.seconds or collected.elapsed
     spans = [timeline.width] * len(slices)
@@ -144,8 +148,8 @@ def _courses(facts: RunFacts, collected: RunCollector) -> list[Chart]:
 
     charts = [
         ("Throughput", "requests/s", [
-            Series("succeeded", "good", rates(lambda one: one.succeeded), is_area=True),
-            Series("failed", "bad", rates(lambda one: one.failed), is_area=True),
+            *_if_any(Series("succeeded", "good", rates(lambda one: one.succeeded), is_area=True)),
+            *_if_any(Series("failed", "bad", rates(lambda one: one.failed), is_area=True)),
             *_if_any(Series("retries", "retry", rates(lambda one: one.retries))),
         ]),
         ("In flight at the gateway", "requests", [
@@ -159,14 +163,14 @@ def _courses(facts: RunFacts, collected: RunCollector) -> list[Chart]:
         ]),
     ]  # fmt: skip
     pauses = _pauses(slices)
-    return [
-        *(
-            time_chart(title, unit, series, width=timeline.width, seconds=seconds, bands=pauses)
-            for title, unit, series in charts
-            if series
-        ),
-        _latency_course(slices, timeline.width, seconds, pauses),
+    drawn = [
+        time_chart(title, unit, series, width=timeline.width, seconds=seconds, bands=pauses)
+        for title, unit, series in charts
+        if series
     ]
+    if collected.total().latencies.count:
+        drawn.append(_latency_course(slices, timeline.width, seconds, pauses))
+    return drawn
 
 
 def _latency_course(
@@ -202,7 +206,7 @@ def _pauses(slices: Sequence[Slice]) -> list[tuple[int, int, str]]:
 
 def _distributions(latencies: DurationHistogram, first_tokens: DurationHistogram) -> list[Chart]:
     charts = (
-        ("Latency, retries and waits included", latencies),
+        ("Latency, with retries and waits", latencies),
         ("Time to first token", first_tokens),
     )
     return [distribution_chart(title, found) for title, found in charts if found.count]
@@ -225,4 +229,13 @@ def _whole(number: int) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+    """What somebody else wrote, cut where it is long."""
+    return _shown(text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…")
+
+
+def _shown(text: str) -> str:
+    """`text` with a sign for what would not be seen, or would turn the text around it."""
+    return "".join(
+        sign if sign.isprintable() or sign in _JOINERS or sign == "\n" else "\ufffd"
+        for sign in text
+    )

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from batch_gateway.durations import format_duration
 
-__all__ = ["duration_text", "log_ticks", "number_text", "time_ticks", "value_ticks"]
+__all__ = [
+    "axis_labels",
+    "duration_text",
+    "duration_ticks",
+    "log_ticks",
+    "number_text",
+    "time_ticks",
+    "value_ticks",
+]
 
 _TIME_STEPS = (
     0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30,
     60, 120, 300, 600, 900, 1800,
     3600, 7200, 10800, 21600, 43200, 86400,
 )  # fmt: skip
+_LONG_STEPS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _LOG_STEPS = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20,
     60, 120, 300, 600, 1200, 3600, 7200, 18000, 36000, 72000,
@@ -29,6 +39,16 @@ def value_ticks(highest: float, wanted: int = 4) -> list[float]:
     return [step * number for number in range(math.ceil(highest / step * 0.999_999) + 1)]
 
 
+def duration_ticks(highest: float) -> list[float]:
+    """Round durations from 0 to at least `highest` seconds."""
+    if highest <= 100:
+        return value_ticks(highest)
+    step = next((step for step in _LONG_STEPS if highest / step <= 5), 0)
+    if not step:
+        step = 86_400 * math.ceil(highest / 86_400 / 5)
+    return [float(step * number) for number in range(math.ceil(highest / step) + 1)]
+
+
 def time_ticks(seconds: float, wanted: int = 6) -> list[float]:
     """Round moments from 0 to at most `seconds`."""
     step = next((step for step in _TIME_STEPS if seconds / step <= wanted), 0.0)
@@ -42,6 +62,22 @@ def log_ticks(low: float, high: float, wanted: int = 7) -> list[float]:
     inside = [step for step in _LOG_STEPS if low <= step <= high]
     every = math.ceil(len(inside) / wanted) or 1
     return inside[::every]
+
+
+def axis_labels(ticks: Sequence[float], write: str) -> list[str]:
+    """The ticks from 0 on as text, all in one unit: "5k" beside "10k", "50 ms" beside "100 ms".
+
+    `write` says what they are, "number" or "duration" in seconds.
+    """
+    step, highest = ticks[1], ticks[-1]
+    if write == "duration":
+        units = (highest < 1, 0.001, " ms"), (step < 60, 1, " s"), (step < 3600, 60, " min")
+        otherwise = 3600, " h"
+    else:
+        units = (highest < 10_000, 1, ""), (highest < 1e6, 1e3, "k"), (highest < 1e9, 1e6, "M")
+        otherwise = 1e9, "G"
+    size, unit = next(((size, unit) for fits, size, unit in units if fits), otherwise)
+    return ["0", *(f"{at / size:,g}{unit}" for at in ticks[1:])]
 
 
 def number_text(value: float) -> str:
