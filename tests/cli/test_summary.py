@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from batch_gateway import ErrorCategory
-from batch_gateway.batch.progress import Cause, RunSummary
+from batch_gateway.batch.progress import Cause, RunStats, RunSummary
+from batch_gateway.batch.results import Outcome
 from batch_gateway.cli.summary import RunReport, as_json, as_text, plain
 
 SUMMARY = RunSummary(
@@ -211,3 +212,39 @@ def test_streamed_answers_are_counted_with_the_time_to_their_first_token() -> No
     assert "1,200 answers, the first token after 123ms on average" in plain(as_text(report))
     assert as_json(report)["time_to_first_token_seconds"] == 0.123
     assert "streamed" not in plain(as_text(ALL_GOOD))
+
+
+def test_one_request_is_not_called_requests() -> None:
+    one = replace(
+        ALL_GOOD,
+        summary=replace(ALL_GOOD.summary, total=1, succeeded=1, finished_now=1, retries=1),
+    )
+    text = plain(as_text(one))
+    assert text.startswith("Done in 10.0s: the one request succeeded")
+    assert "1 retry\n" in text
+    failed = replace(one, summary=replace(one.summary, succeeded=0, failed=1))
+    assert "0 of 1 request succeeded, 1 failed" in plain(as_text(failed))
+
+
+def test_the_most_frequent_failures_are_named_first() -> None:
+    stats = RunStats()
+    kinds = ["rare 1", "rare 2", "rare 3", *["often"] * 9, "rare 4", "rare 5", "rare 6"]
+    for number, message in enumerate(kinds, 1):
+        stats.count(
+            Outcome(
+                index=number,
+                custom_id=f"req-{number}",
+                line=b"{}",
+                attempts=1,
+                category=ErrorCategory.SERVER_ERROR,
+                status_code=500,
+                message=message,
+            ),
+            number,
+        )
+    chief = stats.chief_causes()
+    assert [(cause.message, cause.line_number) for cause in chief[:2]] == [
+        ("often", 4),
+        ("rare 1", 1),
+    ]
+    assert len(chief) == 5

@@ -102,8 +102,9 @@ class RunStats:
     def mean_time_to_first_token(self) -> float | None:
         return self.first_token_seconds / self.streamed if self.streamed else None
 
-    def first_causes(self) -> tuple[Cause, ...]:
-        return tuple(self.causes.values())[:_MAX_CAUSES]
+    def chief_causes(self) -> tuple[Cause, ...]:
+        """The most frequent ones, and of equals those that were met first."""
+        return tuple(sorted(self.causes.values(), key=lambda cause: -cause.count))[:_MAX_CAUSES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ class RunSummary:
         still_to_retry: with `retry_failed`, failed lines that have no new result yet.
         finished_now: lines recorded in this run.
         by_category: failures of this run.
-        causes: the first few reasons of this run, each with its first line.
+        causes: the most frequent reasons of this run, each with its first line.
         input_tokens, output_tokens, retries, seconds: of this run.
         from_cache, coalesced, joint_requests: of this run; see `RunStats`.
         streamed: answers of this run that came as streams.

@@ -199,7 +199,7 @@ class _Run:
             still_to_retry=journal.still_to_retry,
             finished_now=stats.succeeded + stats.failed,
             by_category=dict(stats.by_category),
-            causes=stats.first_causes(),
+            causes=stats.chief_causes(),
             input_tokens=stats.input_tokens,
             output_tokens=stats.output_tokens,
             streamed=stats.streamed,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import printable
+from batch_gateway.cli.progress import counted
 from batch_gateway.durations import format_duration
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
 
     `succeeded`, `failed` and `left` add up to `total` and include earlier runs. `finished_now`,
     `failed_by_category`, `causes`, `usage`, `retries`, `duration_seconds` and the rates are of
-    this run. `causes` are the first few reasons of failures, each with its first line.
+    this run. `causes` are the most frequent reasons of failures, each with its first line.
     """
     summary = report.summary
     return {
@@ -196,8 +197,9 @@ def _headline(report: RunReport) -> tuple[str, str]:
 
 def _counts(summary: RunSummary) -> str:
     if summary.succeeded == summary.total:
-        return f"all {summary.total:,} requests succeeded"
-    counts = f"{summary.succeeded:,} of {summary.total:,} requests succeeded"
+        everything = f"all {summary.total:,} requests" if summary.total > 1 else "the one request"
+        return f"{everything} succeeded"
+    counts = f"{summary.succeeded:,} of {counted(summary.total, 'request')} succeeded"
     if summary.failed:
         counts += f", {summary.failed:,} failed"
     return counts + (f", {summary.left_to_send:,} left" if summary.left_to_send else "")
@@ -208,25 +210,27 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
     if summary.finished_now and report.done_before:
         yield "this run", f"{summary.finished_now:,}, after {report.done_before:,} done before"
     if summary.by_category:
-        counts = (f"{name} {count:,}" for name, count in summary.by_category.items())
+        frequent = sorted(summary.by_category.items(), key=lambda kind: -kind[1])
+        counts = (f"{name} {count:,}" for name, count in frequent)
         yield "failed", ", ".join(counts)
     if summary.finished_now:
         speed = f"{summary.requests_per_second:,.1f} requests/s"
         if summary.input_tokens or summary.output_tokens:
             yield "tokens", f"{summary.input_tokens:,} in, {summary.output_tokens:,} out"
             speed += f", {report.tokens_per_second:,.0f} tokens/s"
-        yield "speed", f"{speed}, {summary.retries:,} retries"
+        yield "speed", f"{speed}, {counted(summary.retries, 'retry', 'retries')}"
     if summary.finished_now and report.limits:
         yield "pace", f"{' and '.join(f'{n:,}' for n in report.limits)} at a time at the end"
     if summary.finished_now and report.looked:
         yield "metrics", _looked(report.looked)
     if summary.from_cache:
-        yield "cache", f"{summary.from_cache:,} answers not asked for again"
+        yield "cache", f"{counted(summary.from_cache, 'answer')} not asked for again"
     if summary.coalesced:
         yield "joined", f"{summary.coalesced:,} requests, sent as {summary.joint_requests:,}"
     if summary.time_to_first_token is not None:
         first = format_duration(round(summary.time_to_first_token, 3))
-        yield "streamed", f"{summary.streamed:,} answers, the first token after {first} on average"
+        answers = counted(summary.streamed, "answer")
+        yield "streamed", f"{answers}, the first token after {first} on average"
     if summary.succeeded:
         yield "results", report.output
     if summary.failed:
