@@ -28,10 +28,9 @@ from batch_gateway import (
     Usage,
 )
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
+from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
-
-QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from batch_gateway import (
     HTTPInferenceClientConfig,
     InferenceError,
     InferenceRequest,
-    RetryPolicy,
     RoutedInferenceClient,
 )
 from batch_gateway.client.instrumentation import (
@@ -26,10 +25,9 @@ from batch_gateway.client.instrumentation import (
     RetryScheduled,
 )
 from batch_gateway.testing import GatewayHandle, simulated_gateway
+from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
-
-QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
 
 
 @pytest.fixture(scope="module")

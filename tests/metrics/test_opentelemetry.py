@@ -26,14 +26,12 @@ from batch_gateway import (
     HTTPInferenceClientConfig,
     InferenceError,
     InferenceRequest,
-    RetryPolicy,
 )
 from batch_gateway.metrics.opentelemetry import OpenTelemetry
 from batch_gateway.testing import GatewayHandle, simulated_gateway
+from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
-
-QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
 
 
 @pytest.fixture(scope="module")

@@ -20,17 +20,15 @@ from batch_gateway import (
     HTTPInferenceClientConfig,
     InferenceError,
     InferenceRequest,
-    RetryPolicy,
 )
 from batch_gateway.batch.progress import RunStats
 from batch_gateway.client.instrumentation import GatewayEvents
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.metrics.series import OTHER, BoundedLabels, Histogram
 from batch_gateway.testing import GatewayHandle, simulated_gateway
+from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
-
-QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
 
 
 @pytest.fixture(scope="module")

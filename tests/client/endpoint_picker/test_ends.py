@@ -20,7 +20,6 @@ from batch_gateway import (
     InvalidRequestError,
     RateLimitError,
     RequestTimeoutError,
-    RetryPolicy,
     ServerError,
     UnknownStatusError,
 )
@@ -28,11 +27,11 @@ from batch_gateway.client.circuit_breaker import is_connect_failure
 from tests.client.endpoint_picker.asking import LIMIT_S, client, request
 from tests.client.endpoint_picker.pod import Received, running_pod, whole
 from tests.client.endpoint_picker.scripted_picker import Talk, echoing, scripted_picker
+from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
 
 ANSWER = b'{"choices":[]}'
-QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
 
 
 async def silence(*_: Any) -> None:

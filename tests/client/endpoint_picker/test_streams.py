@@ -14,16 +14,15 @@ from batch_gateway import (
     HTTPInferenceClientConfig,
     InferenceRequest,
     RateLimitError,
-    RetryPolicy,
     ServerError,
 )
 from tests.client.endpoint_picker.pod import Received, running_pod, whole
 from tests.client.endpoint_picker.scripted_picker import Talk, scripted_picker
+from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
 
 LIMIT_S = 10.0
-QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
 
 
 def client(url: str, **settings: Any) -> HTTPInferenceClient:

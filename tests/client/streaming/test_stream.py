@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +26,18 @@ from batch_gateway import (
     RateLimit,
     RateLimitError,
     RequestTimeoutError,
-    RetryPolicy,
     RoutedInferenceClient,
     SchedulingHints,
     ServerError,
 )
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
+from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
 
-QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
 LIMIT_S = 10.0
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[GatewayHandle]:
-    with simulated_gateway(SimulatorConfig.instant()) as running:
-        yield running
-
-
-@pytest.fixture(params=["native", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,14 +18,13 @@ from batch_gateway import (
     InferenceError,
     InferenceRequest,
     RequestTimeoutError,
-    RetryPolicy,
     ServerError,
 )
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
+from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
 
-QUICK = RetryPolicy(max_retries=2, initial_backoff=0.001, rate_limit_backoff=0.001)
 LIMIT_S = 10.0
 MESSAGES = [{"role": "user", "content": "Hello!"}]
 TOOL = {
@@ -35,17 +34,6 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"word": {"type": "string"}}},
     },
 }
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[GatewayHandle]:
-    with simulated_gateway(SimulatorConfig.instant()) as running:
-        yield running
-
-
-@pytest.fixture(params=["native", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger, HTTPResponse
 
+from .certificates import Certificates
 from .scripted_server import LIMIT
 
 TransportName = Literal["native", "aiohttp"]
@@ -115,3 +116,8 @@ def open_sockets() -> set[str]:
         if target.startswith("socket:"):
             found.add(target)
     return found
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))

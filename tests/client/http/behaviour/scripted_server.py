@@ -11,7 +11,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LIMIT", "Peer", "ReceivedRequest", "Script", "ScriptedServer", "answer", "serving"]
+__all__ = [
+    "LIMIT",
+    "Peer",
+    "ReceivedRequest",
+    "Script",
+    "ScriptedServer",
+    "answer",
+    "echo",
+    "serving",
+]
 
 LIMIT = 10.0
 """Seconds that anything in this suite may take before the test fails; reached by none."""
@@ -180,3 +189,11 @@ def answer(body: bytes = b"{}", *headers: bytes, status: bytes = b"200 OK") -> b
     """A complete response with a content length."""
     lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers]
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+async def echo(peer: Peer) -> None:
+    """A script that gives back every body that it gets."""
+    while True:
+        request = await peer.request()
+        peer.send(answer(request.body))
+        await peer.drain()

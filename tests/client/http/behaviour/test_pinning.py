@@ -11,7 +11,7 @@ from batch_gateway.errors import ConfigError, TLSError
 from .certificates import Certificates
 from .conftest import Connect, Post
 from .loops import EVERY_LOOP
-from .scripted_server import Peer, answer, serving
+from .scripted_server import Peer, echo, serving
 from .self_signed import SelfSigned
 
 pytestmark = pytest.mark.anyio
@@ -25,18 +25,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 @pytest.fixture(scope="module")
 def self_signed(tmp_path_factory: pytest.TempPathFactory) -> SelfSigned:
     return SelfSigned(tmp_path_factory.mktemp("self-signed"))
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-async def echo(peer: Peer) -> None:
-    while True:
-        request = await peer.request()
-        peer.send(answer(request.body))
-        await peer.drain()
 
 
 @pytest.mark.parametrize("spelled", [str.upper, str.lower, lambda pin: pin.replace(":", "")])

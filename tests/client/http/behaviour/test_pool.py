@@ -8,16 +8,9 @@ import pytest
 
 from .conftest import Connect, Post
 from .differences import expected
-from .scripted_server import LIMIT, Peer, ScriptedServer, answer, serving
+from .scripted_server import LIMIT, Peer, ScriptedServer, answer, echo, serving
 
 pytestmark = pytest.mark.anyio
-
-
-async def echo(peer: Peer) -> None:
-    while True:
-        request = await peer.request()
-        peer.send(answer(request.body))
-        await peer.drain()
 
 
 async def until_open(server: ScriptedServer, count: int) -> None:

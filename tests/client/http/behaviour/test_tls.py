@@ -23,7 +23,7 @@ from .conftest import Connect, Post
 from .differences import expected
 from .handshakes import tls_server
 from .loops import EVERY_LOOP
-from .scripted_server import Peer, answer, serving
+from .scripted_server import Peer, echo, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -33,18 +33,6 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 @pytest.fixture(params=EVERY_LOOP)
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-async def echo(peer: Peer) -> None:
-    while True:
-        request = await peer.request()
-        peer.send(answer(request.body))
-        await peer.drain()
 
 
 async def test_a_certificate_of_a_given_authority_is_accepted_and_the_connection_kept(
