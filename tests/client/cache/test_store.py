@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -215,18 +216,21 @@ def test_other_peoples_files_are_told_from_a_damaged_cache(tmp_path: Path) -> No
         (b"", True),
         (bytes(5000), True),
         (bytes(range(256)), True),
+        (random.Random(1).randbytes(5000), True),
         (b'{"custom_id": "a"}\n', False),
         ("Grüße".encode(), False),
+        ("Grüße".encode("latin-1"), False),
     ]:
         path.write_bytes(content)
         assert refusal(path) == ("" if is_cache else "is a text file, not an answer cache")
     path.unlink()
-    with sqlite3.connect(path) as other:
-        other.execute("PRAGMA application_id = 7")
-        other.execute("CREATE TABLE t (x)")
-    other.close()
-    assert "another program's database" in refusal(path)
-    path.unlink()
+    for application in (7, 0):
+        with sqlite3.connect(path) as other:
+            other.execute(f"PRAGMA application_id = {application}")
+            other.execute("CREATE TABLE t (x)")
+        other.close()
+        assert "another program's database" in refusal(path)
+        path.unlink()
     opened(path).close()
     assert refusal(path) == ""
 

@@ -27,6 +27,7 @@ APPLICATION_ID = 0x62676368
 """In the header of the file, "bgch": tells our databases from those of others."""
 
 _MAGIC = b"SQLite format 3\0"
+_NOT_IN_TEXT = frozenset({*range(32), 127} - set(b"\t\n\r\f\x1b"))
 
 
 def check_place(path: Path) -> None:
@@ -79,7 +80,9 @@ def _owner(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(100)
     if start.startswith(_MAGIC):
-        owner = int.from_bytes(start[68:72], "big")
-        return "" if owner in (0, APPLICATION_ID) else "another program's database"
-    text = start.decode("utf-8", "ignore")
-    return "a text file" if "\0" not in text and len(text) > len(start) // 2 else ""
+        # Ours gets its name and its first table at once; most programs give their files no name.
+        tables, owner = (int.from_bytes(start[at : at + 4], "big") for at in (40, 68))
+        is_ours = owner == APPLICATION_ID or (owner == 0 and tables == 0)
+        return "" if is_ours else "another program's database"
+    # Random bytes, as a crash may leave them, are hardly ever without a control character.
+    return "a text file" if start and not _NOT_IN_TEXT.intersection(start) else ""
