@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from batch_gateway import (
     CacheConfig,
@@ -83,6 +84,24 @@ async def test_requests_are_counted_by_model_endpoint_and_outcome(
     assert shown(registry, "request_duration_seconds_count")["a", path] == 2
     assert shown(registry, "request_duration_seconds_bucket")["a", path, "+Inf"] == 2
     assert shown(registry, "tokens_total")["a", path, "output"] == 10
+
+
+async def test_no_name_of_a_model_spoils_what_is_scraped(
+    gateway: GatewayHandle, registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    odd = 'nul\0 "quoted" \\ {}\nsecond line\u202e'
+    async with client_of(gateway, metrics) as client:
+        for model in (odd, "x" * 10_000):
+            await client.generate(ask(model))
+    path = "/v1/completions"
+    assert shown(registry, "requests_total") == {
+        ('nul\ufffd "quoted" \\ {}\ufffdsecond line\ufffd', path, "ok", ""): 1,
+        ("x" * 199 + "…", path, "ok", ""): 1,
+    }
+    text = generate_latest(registry).decode()
+    assert "\0" not in text
+    read = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert any(sample.labels.get("model", "").startswith("nul\ufffd") for sample in read)
 
 
 async def test_retries_are_counted_by_their_reason(
@@ -209,7 +228,8 @@ def test_there_are_never_more_labels_than_allowed(values: list[str], limit: int)
     labels = BoundedLabels(limit)
     given_back = {labels.of(value) for value in values}
     assert len(given_back - {OTHER}) <= limit
-    assert all(labels.of(value) in (value, OTHER) for value in values)
+    assert all(labels.of(value) in (value, OTHER) for value in values if value.isprintable())
+    assert all(value.isprintable() for value in given_back)
 
 
 def test_neither_the_library_nor_the_command_imports_a_monitoring_library() -> None:

@@ -27,7 +27,7 @@ def server() -> Iterator[MetricsServer]:
     with simulated_gateway() as gateway:
         config = HTTPInferenceClientConfig(gateway.url, stream_upstream=True)
         with HTTPInferenceClient(config, observers=[metrics]).blocking() as client:
-            client.generate(InferenceRequest(params={"model": 'a "b"\n', "prompt": "Hello!"}))
+            client.generate(InferenceRequest(params={"model": 'a "b" \\c\n', "prompt": "Hello!"}))
     metrics.clients[0].breaker_changed("open")
     with MetricsServer(registry, "127.0.0.1", 0) as running:
         yield running
@@ -45,7 +45,7 @@ def test_scrapers_get_the_format_that_they_ask_for(server: MetricsServer) -> Non
     samples = {
         sample.name: sample.labels for family in plain_text(text) for sample in family.samples
     }
-    assert samples["batch_gateway_requests_total"]["model"] == 'a "b"\n'
+    assert samples["batch_gateway_requests_total"]["model"] == 'a "b" \\c\ufffd'
 
     kind, text = fetch(server.url, "application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text")

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 OTHER = "other"
+_LONGEST_NAME = 200
 
 # From an embedding on an idle GPU to a long generation that waited in a queue, in seconds.
 DURATION_BUCKETS = (
@@ -108,13 +109,21 @@ class RequestSeries:
 
 
 class BoundedLabels:
-    """The first `limit` distinct values keep their names; all others share "other"."""
+    """The first `limit` distinct values keep their names; all others share "other".
+
+    A name is cut where it is long, and what cannot be printed in it is replaced: one odd name
+    must not cost a whole scrape.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._known: set[str] = set()
 
     def of(self, value: str) -> str:
+        if len(value) > _LONGEST_NAME:
+            value = f"{value[: _LONGEST_NAME - 1]}…"
+        if not value.isprintable():
+            value = "".join(sign if sign.isprintable() else "\ufffd" for sign in value)
         if value not in self._known:
             if len(self._known) >= self._limit:
                 return OTHER
