@@ -11,7 +11,6 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import TracebackType
 
 from batch_gateway.batch.plan import Plan
 from batch_gateway.batch.reconcile import leftover_path, reconcile
@@ -211,12 +210,7 @@ class Journal:
     async def __aenter__(self) -> Journal:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
     async def _guarded(self, action: Callable[[], Awaitable[None]]) -> None:

@@ -6,7 +6,6 @@ import importlib.util
 from collections.abc import Generator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
-from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -96,12 +95,7 @@ class BlockingInferenceClient:
             self._resources = opened.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._portal = None
         self._left = True
         self._resources.close()
