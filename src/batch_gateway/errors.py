@@ -104,6 +104,7 @@ class InferenceError(BatchGatewayError):
         dropped_reason: llm-d's `x-llm-d-request-dropped-reason`, or None.
         rate_limits: the `x-ratelimit-*` headers of a refusal, by their names in lower case.
         attempts: how many times the request was sent.
+        coalesced: how many requests were sent together and failed together, itself included.
         cause: the exception underneath, or None; also `__cause__`.
     """
 
@@ -137,17 +138,19 @@ class InferenceError(BatchGatewayError):
         self.dropped_reason = dropped_reason
         self.rate_limits = {} if rate_limits is None else dict(rate_limits)
         self.attempts = attempts
+        self.coalesced = 1
         self.__cause__ = cause
 
     @property
     def cause(self) -> BaseException | None:
         return self.__cause__
 
-    def copy_for(self, request_id: str, *, attempts: int) -> Self:
+    def copy_for(self, request_id: str, *, attempts: int, coalesced: int = 1) -> Self:
         """The same failure of another request that shared its fate."""
         other = copy.copy(self)
         other.request_id = request_id
         other.attempts = attempts
+        other.coalesced = coalesced
         other.__cause__ = self.__cause__
         return other
 

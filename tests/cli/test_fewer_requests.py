@@ -184,6 +184,20 @@ def test_processes_share_a_cache_and_survive_each_others_violent_death(
     assert list(tmp_path.glob("answers.damaged*")) == []
 
 
+def test_retries_of_joint_requests_are_counted_once(tmp_path: Path) -> None:
+    batch = write_embeddings(tmp_path / "in.jsonl", [f"text {n}" for n in range(64)])
+    with simulated_gateway(faults={"refuse-then-ok=2;retry-after=0": 1.0}) as gateway:
+        told = summary(
+            *(batch, "--gateway", gateway.url, "-o", "out.jsonl", "--coalesce", "8"),
+            *("--coalesce-wait", "50ms", "--patience", "0"),
+            cwd=tmp_path,
+        )
+        sent = gateway.journal()["received"]
+    assert told["coalesced"] > 32
+    first_sendings = told["joint_requests"] + 64 - told["coalesced"]
+    assert (first_sendings + told["retries"], told["retries"]) == (sent, 2 * first_sendings)
+
+
 @pytest.mark.parametrize("taken", ["-o", "--errors", "--report"])
 def test_a_cache_never_takes_the_place_of_another_file_of_the_run(
     tmp_path: Path, gateway: GatewayHandle, taken: str

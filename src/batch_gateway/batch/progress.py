@@ -40,7 +40,7 @@ class RunStats:
         done_before: lines that are not sent in this run because of earlier results.
         succeeded, failed: lines recorded in this run.
         in_flight: lines being sent, retries and their waits included.
-        retries: sendings after the first.
+        retries: sendings after the first; of lines sent together each has its share.
         input_tokens, output_tokens: of this run's answers, as the gateway counted them.
         from_cache: lines answered from the cache, or by an identical request under way.
         coalesced: lines answered together with others; `joint_requests` is how many requests
@@ -58,7 +58,7 @@ class RunStats:
     from_cache: int = 0
     coalesced: int = 0
     joint_requests: float = 0.0
-    retries: int = 0
+    retries: float = 0.0
     input_tokens: int = 0
     output_tokens: int = 0
     streamed: int = 0
@@ -71,7 +71,7 @@ class RunStats:
     def count(self, outcome: Outcome, line_number: int) -> None:
         """One more line recorded; only of a failure is the line number looked at."""
         if outcome.attempts > 1:
-            self.retries += outcome.attempts - 1
+            self.retries += (outcome.attempts - 1) / outcome.coalesced
         if outcome.category is None:
             self.succeeded += 1
             self.from_cache += outcome.from_cache

@@ -83,6 +83,7 @@ def failure_outcome(index: int, result_id: str, custom_id: str, error: Inference
         error.attempts,
         category=error.category,
         status_code=status,
+        coalesced=error.coalesced,
         message=error.message,
     )
 

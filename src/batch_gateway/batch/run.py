@@ -204,7 +204,7 @@ class _Run:
             output_tokens=stats.output_tokens,
             streamed=stats.streamed,
             time_to_first_token=stats.mean_time_to_first_token,
-            retries=stats.retries,
+            retries=round(stats.retries),
             from_cache=stats.from_cache,
             coalesced=stats.coalesced,
             joint_requests=round(stats.joint_requests),

@@ -294,7 +294,7 @@ def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:
         succeeded=stats.succeeded,
         failed=stats.failed,
         in_flight=min(stats.in_flight, most),
-        retries=stats.retries,
+        retries=round(stats.retries),
         tokens=stats.input_tokens + stats.output_tokens,
         stopping=stats.stopping,
     )

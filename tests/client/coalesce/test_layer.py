@@ -153,6 +153,7 @@ async def test_other_errors_are_everybodys(error: InferenceError) -> None:
     ended = await outcomes(layer(gateway), request("a"), request("b"))
     assert [type(one) for one in ended] == [type(error)] * 2
     assert [one.request_id for one in ended] == ["id-a", "id-b"]
+    assert [one.coalesced for one in ended] == [2, 2]
     assert ended[0] is not ended[1]
     assert len(gateway.sent) == 1
 

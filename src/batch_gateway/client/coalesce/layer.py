@@ -232,7 +232,7 @@ class CoalescingTransport:
             self._part_company(group, error.attempts)
         else:
             for member in group.members:
-                _fail(member, error)
+                _fail(member, error, coalesced=len(group.members))
 
     def _part_company(self, group: _Group, attempts: int) -> None:
         """Each member goes on alone, in its own task."""
@@ -304,7 +304,9 @@ def _route(request: PreparedRequest) -> _Route:
     return request.endpoint, request.model
 
 
-def _fail(member: _Member, error: InferenceError) -> None:
+def _fail(member: _Member, error: InferenceError, *, coalesced: int = 1) -> None:
     if not member.ended.done():
-        copy = error.copy_for(member.request.request_id, attempts=error.attempts)
+        copy = error.copy_for(
+            member.request.request_id, attempts=error.attempts, coalesced=coalesced
+        )
         member.ended.set_exception(copy)
