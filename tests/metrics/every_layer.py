@@ -35,18 +35,20 @@ async def use_every_layer(url: str, folder: Path, metrics: PrometheusMetrics) ->
         rate_limit=RateLimit(requests_per_minute=6_000, burst=0.001),
         concurrency=FixedConcurrency(4),
     )
-    async with HTTPInferenceClient(config, observers=[metrics]) as client:
+    streaming = HTTPInferenceClientConfig(url, stream_upstream=True)
+    async with (
+        HTTPInferenceClient(config, observers=[metrics]) as client,
+        HTTPInferenceClient(streaming, observers=[metrics]) as streaming_client,
+    ):
         prompts = ["a", "b", "a"]
         await asyncio.gather(*(client.generate(_completion("m", prompt)) for prompt in prompts))
         await client.generate(_completion("m", "a"))
         await client.generate(_completion("fault-status-503;times=1"))
         with pytest.raises(InferenceError):
             await client.generate(_completion("fault-status-400"))
-    streaming = HTTPInferenceClientConfig(url, stream_upstream=True)
-    async with HTTPInferenceClient(streaming, observers=[metrics]) as client:
         # Long enough that the gateway need not read all of it again.
         for _ in range(2):
-            await client.generate(_completion("m", "Hello! " * 50))
+            await streaming_client.generate(_completion("m", "Hello! " * 50))
 
 
 def _completion(model: str, prompt: str = "Hello!") -> InferenceRequest:

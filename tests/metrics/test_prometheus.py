@@ -86,6 +86,28 @@ async def test_requests_are_counted_by_model_endpoint_and_outcome(
     assert shown(registry, "tokens_total")["a", path, "output"] == 10
 
 
+async def test_clients_of_one_gateway_are_one_series_and_closed_ones_are_forgotten(
+    gateway: GatewayHandle, registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    for _ in range(3):
+        async with client_of(gateway, metrics) as client:
+            await client.generate(ask())
+    assert len(metrics.clients) == 1
+    async with client_of(gateway, metrics), client_of(gateway, metrics):
+        for events, limit, state in zip(metrics.clients, (3, 5), ("closed", "open"), strict=True):
+            events.limit_changed(limit)
+            events.breaker_changed(state)
+        text = generate_latest(registry).decode()
+    assert text.count("batch_gateway_requests_in_flight{") == 1
+    assert shown(registry, "concurrency_limit") == {(): 8}
+    assert shown(registry, "circuit_breaker_state") == {
+        ("closed",): 1,
+        ("open",): 1,
+        ("half_open",): 0,
+    }
+    assert shown(registry, "requests_total") == {("m", "/v1/completions", "ok", ""): 3}
+
+
 async def test_no_name_of_a_model_spoils_what_is_scraped(
     gateway: GatewayHandle, registry: CollectorRegistry, metrics: PrometheusMetrics
 ) -> None:

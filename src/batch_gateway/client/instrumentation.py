@@ -208,6 +208,7 @@ class GatewayEvents:
         attempts_in_flight: requests being sent or answered just now.
         limit: requests that may be under way at the gateway; None while nothing limits them.
         breaker_state: None without a circuit breaker.
+        closed: whether the client is.
     """
 
     def __init__(self, gateway: str, observers: Sequence[Observer] = ()) -> None:
@@ -221,6 +222,7 @@ class GatewayEvents:
         self.attempts_in_flight = 0
         self.limit: int | None = None
         self.breaker_state: str | None = None
+        self.closed = False
         self._observers = tuple(observers)
         self._known_failures: set[tuple[int, str]] = set()
         self.request_started = self._teller(Observer.request_started)
@@ -370,6 +372,7 @@ class InstrumentationTransport:
         )
 
     async def aclose(self) -> None:
+        self._events.closed = True
         await self._inner.aclose()
 
 

@@ -74,7 +74,7 @@ class PrometheusMetrics(Observer, Collector):
             the model "other", so that a client that invents names cannot fill a server's memory.
 
     Attributes:
-        clients: those that report here.
+        clients: those that report here, closed ones until another has their name.
     """
 
     def __init__(self, registry: CollectorRegistry, *, max_models: int = 100) -> None:
@@ -101,7 +101,9 @@ class PrometheusMetrics(Observer, Collector):
     # What clients tell.
 
     def attached(self, events: GatewayEvents) -> None:
-        self.clients.append(events)
+        # A service may make a client for each of its tasks.
+        kept = (one for one in self.clients if not one.closed or one.gateway != events.gateway)
+        self.clients = [*kept, events]
 
     def request_finished(self, event: RequestFinished) -> None:
         started = event.started
@@ -196,15 +198,18 @@ class PrometheusMetrics(Observer, Collector):
         attempts = _gauge("attempts_in_flight", "Requests at the gateway just now.")
         limit = _gauge("concurrency_limit", "Requests that may be at the gateway at once.")
         breaker = _gauge("circuit_breaker_state", "1 for the state it is in.", "state")
-        for client in list(self.clients):
-            name = client.gateway
-            requests.add_metric((name,), client.requests_in_flight)
-            attempts.add_metric((name,), client.attempts_in_flight)
-            if client.limit is not None:
-                limit.add_metric((name,), client.limit)
-            if client.breaker_state is not None:
-                for state in _BREAKER_STATES:
-                    breaker.add_metric((name, state), float(state == client.breaker_state))
+        by_name: dict[str, list[GatewayEvents]] = {}
+        for client in self.clients:
+            by_name.setdefault(client.gateway, []).append(client)
+        for name, clients in by_name.items():
+            requests.add_metric((name,), sum(one.requests_in_flight for one in clients))
+            attempts.add_metric((name,), sum(one.attempts_in_flight for one in clients))
+            limits = [one.limit for one in clients if one.limit is not None]
+            if limits:
+                limit.add_metric((name,), sum(limits))
+            states = {one.breaker_state for one in clients} - {None}
+            for state in _BREAKER_STATES if states else ():
+                breaker.add_metric((name, state), float(state in states))
         yield from (requests, attempts, limit, breaker)
 
     def _of_run(self) -> Iterator[Metric]:
