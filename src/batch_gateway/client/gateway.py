@@ -97,7 +97,7 @@ class GatewayTransport:
         if not self._stream_upstream or not is_streamable(request.endpoint):
             return None
         try:
-            return streaming_body(request.body, request.endpoint)
+            return streaming_body(request.body, request.endpoint, with_usage=True)
         except InvalidRequestError:
             return None  # no JSON object: the gateway will say so better
 

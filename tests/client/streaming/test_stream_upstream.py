@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -104,6 +105,16 @@ async def test_the_rest_of_the_body_goes_out_as_it_was_given(
     assert gateway.recent_requests()[-1].body == (
         body[:-1] + b',"stream":true,"stream_options":{"include_usage":true}}'
     )
+
+
+async def test_usage_is_always_asked_for_and_other_options_stay(
+    client: HTTPInferenceClient, gateway: GatewayHandle
+) -> None:
+    options = {"include_usage": False, "include_obfuscation": False}
+    response = await client.generate(chat(stream_options=options))
+    assert response.usage is not None
+    asked = json.loads(gateway.recent_requests()[-1].body)
+    assert asked["stream_options"] == {"include_usage": True, "include_obfuscation": False}
 
 
 async def test_what_is_no_json_object_is_left_to_the_gateway_to_refuse(

@@ -24,8 +24,10 @@ def _streaming_params(params: Mapping[str, Any], endpoint: str) -> dict[str, Any
     return asking
 
 
-def streaming_body(body: bytes, endpoint: str) -> bytes:
+def streaming_body(body: bytes, endpoint: str, *, with_usage: bool = False) -> bytes:
     """The same for JSON bytes; all other values stay as they were written.
+
+    `with_usage` asks for it whatever they say: an answer that is not streamed always has it.
 
     Raises InvalidRequestError when they are not a JSON object.
     """
@@ -36,7 +38,16 @@ def streaming_body(body: bytes, endpoint: str) -> bytes:
     options = fields.get("stream_options")
     if options is not None and bytes(options).strip() == b"null":
         del fields["stream_options"]
+    elif options is not None and with_usage and _has_usage_option(endpoint):
+        fields["stream_options"] = _with_usage(options)
     return _encode(_streaming_params(fields, endpoint))
+
+
+def _with_usage(options: msgspec.Raw) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(_encode({**_decode_fields(options), "include_usage": True}))
+    except msgspec.DecodeError:
+        return options  # no object: the gateway will say so
 
 
 def _has_usage_option(endpoint: str) -> bool:
