@@ -136,12 +136,19 @@ def test_a_reader_that_leaves_early_changes_nothing(tmp_path: Path, gateway: Gat
     assert b"Broken" not in process.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["validate"], ["simulate"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["validate"], ["simulate"], ["pick"]])
 def test_every_command_explains_itself_with_an_example(tmp_path: Path, command: list[str]) -> None:
     run = batch_gateway(*command, "--help", cwd=tmp_path)
     assert run.returncode == 0
     assert "batch-gateway " + (command[0] if command else "run") in run.stdout
     assert max(map(len, run.stdout.splitlines())) <= 100
+
+
+def test_no_command_is_described_by_half_a_sentence(tmp_path: Path) -> None:
+    text = batch_gateway("--help", cwd=tmp_path).stdout
+    _, _, commands = text.partition("Commands:\n")
+    assert len(commands.splitlines()) >= 4
+    assert "..." not in commands
 
 
 def test_the_help_of_run_lists_the_exit_codes(tmp_path: Path) -> None:

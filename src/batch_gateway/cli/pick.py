@@ -57,7 +57,11 @@ Exit codes: 0 a pod was chosen, 1 the picker refused, 2 the request or a setting
 """
 
 
-@click.command(cls=GroupedCommand, epilog=_EPILOG)
+@click.command(
+    cls=GroupedCommand,
+    short_help="Ask an endpoint picker where it would send a request.",
+    epilog=_EPILOG,
+)
 @option(_PICKER, "--gateway", metavar="URL", help="The picker: grpc://HOST:9002 or grpcs://.")
 @option(_PICKER, "--config", type=_PATH, help="YAML file with settings, as for run.")
 @duration_option(_PICKER, "--timeout", help="Longest wait for the answer.  [5m]")

@@ -57,7 +57,11 @@ _SCHEDULING = "Scheduling (llm-d and GAIE)"
 _PICKER = "Endpoint picker (grpc:// gateways)"
 
 
-@click.command(cls=GroupedCommand, epilog=_EPILOG)
+@click.command(
+    cls=GroupedCommand,
+    short_help="Send every request of a batch file and keep what comes.",
+    epilog=_EPILOG,
+)
 @click.argument("file", metavar="FILE")
 @option(
     _GATEWAY,
@@ -150,7 +154,7 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
     help="Send with every request; repeatable.",
 )
 @certificate_options
-@option(ACCESS, "--tls-min-version", type=click.Choice(["1.2", "1.3"]), help="[1.2]")
+@option(ACCESS, "--tls-min-version", type=click.Choice(["1.2", "1.3"]), help="Oldest TLS.  [1.2]")
 @option(
     ACCESS,
     "--tls-pin",
@@ -190,7 +194,13 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
 @option(_SHOW, "--json", is_flag=True, default=None, help="Summary as one JSON object on stdout.")
 @option(_SHOW, "--quiet", is_flag=True, default=None, help="Say nothing unless something is wrong.")
 @option(_SHOW, "--report", type=_PATH, help="Write a page about the run there, HTML.")
-@option(_WATCH, "--metrics-port", type=_PORT, metavar="N", help="Serve Prometheus metrics there.")
+@option(
+    _WATCH,
+    "--metrics-port",
+    type=_PORT,
+    metavar="N",
+    help="Serve Prometheus metrics there; 0 takes a free one.",
+)
 @option(_WATCH, "--metrics-host", metavar="ADDRESS", help="On this address.  [127.0.0.1]")
 @option(
     _WATCH,

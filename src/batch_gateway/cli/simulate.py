@@ -40,7 +40,9 @@ _FLAG_OF_FIELD = {"faults": "fault"}
 SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers", "Trouble"
 
 
-@click.command(cls=GroupedCommand, epilog=_EPILOG)
+@click.command(
+    cls=GroupedCommand, short_help="Serve a simulated gateway until Ctrl-C.", epilog=_EPILOG
+)
 @option(SERVER, "--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @option(
     SERVER,

@@ -30,7 +30,9 @@ Exit codes: 0 every line can be sent, 2 there are problems.
 """
 
 
-@click.command(cls=GroupedCommand, epilog=_EPILOG)
+@click.command(
+    cls=GroupedCommand, short_help="Check a batch file without sending anything.", epilog=_EPILOG
+)
 @click.argument("file", metavar="FILE")
 @option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def validate(file: str, as_json: bool) -> int:
