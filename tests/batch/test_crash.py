@@ -21,7 +21,9 @@ from .batch_files import read_lines, request, text_of
 
 LINES = 8_000
 KILLS = 60
-LONGEST_LIFE = 0.4
+# What a command may still do before it is killed: not all of them together get through the file.
+MOST_BYTES, LONGEST_WORK = 30_000, 0.05
+LONGEST_START = 60.0
 
 
 class Commands:
@@ -73,6 +75,16 @@ def times_received(gateway: GatewayHandle) -> dict[str, int]:
     return {request_id: record["received"] for request_id, record in records.items()}
 
 
+def wait_for_growth(file: Path, by: int) -> float:
+    """Until so many bytes more are in the file; the seconds that it took."""
+    began = time.monotonic()
+    before = file.stat().st_size if file.exists() else 0
+    while not file.exists() or file.stat().st_size < before + by:
+        assert time.monotonic() < began + LONGEST_START
+        time.sleep(0.002)
+    return time.monotonic() - began
+
+
 def test_a_command_killed_sixty_times_gives_each_line_one_result_and_repeats_none_on_disk(
     tmp_path: Path,
 ) -> None:
@@ -91,9 +103,15 @@ def test_a_command_killed_sixty_times_gives_each_line_one_result_and_repeats_non
         arguments = ("run", requests, "--gateway", gateway.url, "-o", output, "--errors", errors)
         ends: Counter[int] = Counter()
         progress: list[int] = []
-        for _ in range(KILLS):
+        start = 0.0
+        for kill in range(KILLS):
             process = run.start(*arguments, "--concurrency", "32", "--quiet")
-            time.sleep(chance.uniform(0, LONGEST_LIFE))
+            if kill % 3:
+                # However slow the machine, there is something new to lose.
+                start = wait_for_growth(output, chance.randrange(1, MOST_BYTES))
+                time.sleep(chance.uniform(0, LONGEST_WORK))
+            else:
+                time.sleep(chance.uniform(0, start))
             os.kill(process, signal.SIGKILL)
             ends[run.exit_code()] += 1
             safe = ids_on_disk(output, errors)
