@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from batch_gateway import HTTPInferenceClientConfig
 from batch_gateway.testing import (
     PickerConfig,
     SimulatorConfig,
@@ -163,6 +165,20 @@ def test_no_block_is_left_unchecked() -> None:
     # `text` blocks show output; everything else must be something that a test runs.
     left = [str(b) for b in BLOCKS if id(b) not in checked and b.language != "text"]
     assert left == []
+
+
+def test_every_setting_of_a_client_is_described() -> None:
+    text = (ROOT / "docs" / "library.md").read_text("utf-8")
+    fields = {field.name for field in dataclasses.fields(HTTPInferenceClientConfig)}
+    assert {name for name in fields if f"`{name}`" not in text} == set()
+
+
+def test_every_page_is_in_the_navigation_and_on_the_first_page() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8")
+    first = (ROOT / "docs" / "index.md").read_text("utf-8")
+    assert {name for name in pages if f": {name}\n" not in navigation} == set()
+    assert {name for name in pages if f"({name}" not in first} == set()
 
 
 def test_the_readme_has_exactly_two_set_up_commands() -> None:
