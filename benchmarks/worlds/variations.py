@@ -16,7 +16,7 @@ from benchmarks.worlds.judgement import trade_off_of
 from benchmarks.worlds.suite import best_fixed, run, settling_times
 from benchmarks.worlds.world import Interactive, Lengths, World, uniform
 
-__all__ = ["Figures", "print_variations", "worst_over_seeds"]
+__all__ = ["Figures", "print_variations", "variations", "worst_over_seeds"]
 
 OURS = ("adaptive", "adaptive, streamed")
 _COLUMNS = ("", "", "goodput", "refused", "wait", "lost", "new level, s", "p99 TTFT", "leftover")
@@ -37,7 +37,7 @@ class Figures(NamedTuple):
 def print_variations(seeds: int) -> None:
     """One row for each world, variation and form, the worst over so many seeds."""
     rows: list[list[str]] = []
-    for world in (*WORLDS.values(), *_variations()):
+    for world in (*WORLDS.values(), *variations()):
         for contender in OURS:
             figures = worst_over_seeds(world, contender, seeds)
             shown = ["" if figure is None else f"{figure:.3g}" for figure in figures]
@@ -84,7 +84,8 @@ def _most(values: list[float | None]) -> float | None:
 # -- variations ----------------------------------------------------------------------------
 
 
-def _variations() -> Iterator[World]:
+def variations() -> Iterator[World]:
+    """Worlds like `queues` and `shared`, of other sizes, lengths and people."""
     queues, shared = WORLDS["queues"], WORLDS["shared"]
     assert queues.capacity is not None
     assert shared.capacity is not None

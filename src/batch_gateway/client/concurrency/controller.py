@@ -209,8 +209,10 @@ class AdaptiveController:
     def _go_on_climbing(self, climb: Climb, reading: Reading) -> None:
         told = self._waits.share(reading, self._tokens)
         waiting = 0.0 if climb.bunched else told or 0.0
-        best = self._best.reading
-        step = climb.step(reading, self._base, self._tokens, best=best, waiting=waiting)
+        best, blind = self._best.reading, not self._waits.tell
+        step = climb.step(
+            reading, self._base, self._tokens, best=best, waiting=waiting, blind=blind
+        )
         if told is not None:
             self._crowd.fitted(reading.in_flight * (1 - told))
         self._base = step.base
@@ -340,14 +342,7 @@ class AdaptiveController:
     def _sudden(self, shift: float, in_flight: float, now: float) -> None:
         assert self._reference is not None  # noqa: S101 - checked by the caller
         factor = math.exp(shift)
-        self._reference = self._reference._replace(
-            at=now,
-            in_flight=in_flight,
-            mean_latency=self._reference.mean_latency * factor,
-            pace=self._reference.pace * factor,
-            wait=0.0,
-            wait_error=math.inf,
-        )
+        self._reference = self._reference.changed(factor, in_flight, now)
         if shift > 0:
             self._slump(shift, now)
         elif not self._recovered(now):

@@ -31,6 +31,11 @@ class HiddenWaits:
         self._baseline: float | None = None
         self._shares: deque[float] = deque(maxlen=_ROUNDS)
 
+    @property
+    def known(self) -> bool:
+        """Whether lengths differed enough in any round."""
+        return self._baseline is not None
+
     @staticmethod
     def tells(reading: Reading) -> bool:
         """Whether lengths differ enough in it to tell the wait from the work."""

@@ -48,6 +48,18 @@ class Reading(NamedTuple):
         """Answers of such a length a second, by Little's law (1961)."""
         return self.in_flight / self.latency(tokens)
 
+    def changed(self, factor: float, in_flight: float, now: float) -> Reading:
+        """What it would be now that everything takes `factor` times as long, with so many in
+        flight; how much of it is spent waiting is not known."""
+        return self._replace(
+            at=now,
+            in_flight=in_flight,
+            mean_latency=self.mean_latency * factor,
+            pace=self.pace * factor,
+            wait=0.0,
+            wait_error=math.inf,
+        )
+
     def without(self, waiting: float) -> Reading:
         """What it would have been without the share that only waited: as many answers, sooner."""
         share = 1 - waiting

@@ -21,6 +21,11 @@ class Waits:
         """Whether answers are streamed, so that a wait can be told from a slow answer."""
         return self._first_tokens.known
 
+    @property
+    def tell(self) -> bool:
+        """Whether a wait shows at all, in whichever way."""
+        return self.seen or self._hidden.known
+
     def first_token(self, seconds: float, rank: int, rate: float, now: float) -> float | None:
         """How many of ours fit without waiting, when too many waited; None as a rule."""
         return self._first_tokens.learn(seconds, rank, rate, now)
