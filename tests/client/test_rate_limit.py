@@ -27,6 +27,7 @@ from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock
+from tests.virtual_time import LoopClock, run_in_virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,8 @@ def test_over_any_stretch_of_time_no_more_passes_than_rate_and_burst_allow(
     now, passed = 0.0, list[tuple[float, float]]()
     for gap, cost in requests:
         now += gap
-        passed.append((now + limit.reserve(cost, now), cost))
+        passed.append((now + limit.wait(now), cost))
+        limit.take(cost, now)
     moments = [moment for moment, _ in passed]
     assert moments == sorted(moments) or all(
         later >= earlier - 1e-6 for earlier, later in itertools.pairwise(moments)
@@ -59,10 +61,12 @@ def test_over_any_stretch_of_time_no_more_passes_than_rate_and_burst_allow(
 
 def test_what_was_not_used_is_given_back() -> None:
     limit = GCRA(60, burst=0)
-    assert limit.reserve(10, 0) == 0
+    limit.take(10, 0)
+    assert limit.wait(0) == 10
     limit.correct(-10)
-    assert limit.reserve(1, 0) == 0
-    assert limit.reserve(1, 0) == 1
+    assert limit.wait(0) == 0
+    limit.take(1, 0)
+    assert limit.wait(0) == 1
 
 
 def test_the_estimate_of_tokens_learns_and_respects_the_limit_of_the_request() -> None:
@@ -216,6 +220,107 @@ async def test_a_cancelled_wait_gives_its_turn_back() -> None:
     assert (await transport.send(request())).status_code == 200
 
 
+async def ask_at_times(
+    limit: RateLimit, leaves_after: list[tuple[float, float]]
+) -> tuple[list[float], int]:
+    """When requests went out that came at some time and left when not sent so long after."""
+    gateway = Gateway(ManualClock())
+    transport = RateLimitTransport(gateway, limit, LoopClock())
+    loop = asyncio.get_running_loop()
+    sent = list[float]()
+
+    async def noting(request: PreparedRequest) -> InferenceResponse:
+        sent.append(loop.time())
+        return InferenceResponse(request_id="r", status_code=200, body=b"{}")
+
+    gateway.send = noting
+
+    async def ask(came: float, patience: float) -> None:
+        await asyncio.sleep(came)
+        async with asyncio.timeout(patience):
+            await transport.send(request())
+
+    asked = (ask(came, patience) for came, patience in leaves_after)
+    ends = await asyncio.gather(*asked, return_exceptions=True)
+    return sent, sum(end is None for end in ends)
+
+
+def most_within(moments: list[float], span: float) -> int:
+    return max(sum(start <= one < start + span for one in moments) for start in moments)
+
+
+class LateClock(LoopClock):
+    """Its timers go off a hundredth of a second too late."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds + 0.01)
+
+
+def test_late_timers_do_not_lower_the_rate() -> None:
+    async def main() -> None:
+        limit = RateLimit(requests_per_minute=600, burst=0)
+        transport = RateLimitTransport(Gateway(ManualClock()), limit, LateClock())
+        await asyncio.gather(*(transport.send(request()) for _ in range(101)))
+        assert LoopClock().monotonic() == pytest.approx(10, abs=0.05)
+
+    run_in_virtual_time(main())
+
+
+def test_those_who_leave_the_line_let_nobody_pass_at_twice_the_rate() -> None:
+    limit = RateLimit(requests_per_minute=60, burst=0)
+    first = [(0.0, 0.5)] * 50 + [(0.0, 1e6)] * 50
+    sent, _ = run_in_virtual_time(ask_at_times(limit, [*first, *[(0.6, 1e6)] * 50]))
+    assert len(sent) == 101
+    assert most_within(sent, 10) <= 11
+    assert sent[-1] == pytest.approx(100, abs=2)
+
+
+def test_those_who_give_up_waiting_do_not_keep_others_from_their_turn() -> None:
+    limit = RateLimit(requests_per_minute=60, burst=0)
+    # Ten a second come where one may go, and each waits for ten seconds.
+    sent, answered = run_in_virtual_time(
+        ask_at_times(limit, [(number / 10, 10.0) for number in range(1000)])
+    )
+    assert len(sent) == answered
+    assert answered == pytest.approx(100, abs=12)
+
+
+def test_a_first_guess_that_is_too_high_costs_nobody_the_turn() -> None:
+    async def main() -> None:
+        gateway, clock = Gateway(ManualClock()), LoopClock()
+        gateway.tokens = 10
+        transport = RateLimitTransport(gateway, RateLimit(tokens_per_minute=6000), clock)
+        # Taken for 256 tokens each before the first answer, which would be 77 s.
+        ends = await asyncio.gather(
+            *(transport.send(request(deadline=10)) for _ in range(30)), return_exceptions=True
+        )
+        assert all(isinstance(end, InferenceResponse) for end in ends)
+
+    run_in_virtual_time(main())
+
+
+def test_a_deadline_that_passes_in_line_ends_the_wait() -> None:
+    async def main() -> None:
+        gateway, clock = Gateway(ManualClock()), LoopClock()
+        limit = RateLimit(requests_per_minute=60, burst=0, learn=True)
+        transport = RateLimitTransport(gateway, limit, clock)
+        await transport.send(request())
+        waiting = [
+            asyncio.create_task(transport.send(request(deadline)))
+            for deadline in (100.0, 100.0, 100.0, 5.0)
+        ]
+        await asyncio.sleep(0)
+        # The gateway names a lower limit, so that one waits from 2 s to 12 s and another behind.
+        gateway.headers = {"x-ratelimit-limit-requests": "6"}
+        with pytest.raises(DeadlineExceededError, match="did not let it go before its deadline"):
+            await waiting[-1]
+        assert clock.monotonic() == pytest.approx(5)
+        await asyncio.gather(*waiting[:-1])
+        assert clock.monotonic() == pytest.approx(12)
+
+    run_in_virtual_time(main())
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
@@ -240,4 +345,6 @@ def test_a_rate_without_end_is_refused_as_one(rate: float) -> None:
 
 def test_a_rate_that_is_never_reached_holds_nothing_back() -> None:
     limit = GCRA(1e16, burst=0)
-    assert [limit.reserve(1, now=1.0) for _ in range(1000)] == pytest.approx([0] * 1000, abs=1e-9)
+    for _ in range(1000):
+        assert limit.wait(1.0) == pytest.approx(0, abs=1e-9)
+        limit.take(1, 1.0)

@@ -8,6 +8,7 @@ could pass, and nothing to sweep.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _MINUTE = 60.0
 _BYTES_PER_TOKEN = 4.0
 _FIRST_OUTPUT_GUESS = 256.0
 _LEARNING_RATE = 0.1
+_LOOK_EVERY = 1.0
+_LATENESS = 0.05
 _MAX = b'"max_'
 _MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*([0-9]{1,9})')
 
@@ -67,15 +70,21 @@ class GCRA:
         self._due = float("-inf")
         self.per_minute = per_minute
 
-    def reserve(self, cost: float, now: float) -> float:
-        """Take `cost` from the limit. Seconds to wait before it may be used; 0 for none."""
-        due = max(self._due, now)
-        self._due = due + cost * _MINUTE / self.per_minute
-        return max(0.0, due - self._burst - now)
+    def wait(self, now: float) -> float:
+        """Seconds until something may pass; 0 for none."""
+        return max(0.0, self._due - self._burst - now)
+
+    def take(self, cost: float, now: float) -> None:
+        """Something passes that costs so much."""
+        self._due = max(self._due, now) + self.time_of(cost)
+
+    def time_of(self, cost: float) -> float:
+        """Seconds that the limit needs for it."""
+        return cost * _MINUTE / self.per_minute
 
     def correct(self, difference: float) -> None:
-        """What was reserved turned out to cost so much more, or, below zero, less."""
-        self._due += difference * _MINUTE / self.per_minute
+        """What has passed turned out to cost so much more, or, below zero, less."""
+        self._due += self.time_of(difference)
 
     def hold(self, until: float) -> None:
         """Let nothing through before `until`."""
@@ -110,7 +119,8 @@ class TokenEstimator:
 class RateLimitTransport:
     """A layer that sends in an even stream, first come first served.
 
-    `on_wait` is told the seconds of every wait.
+    Whoever waits has taken nothing yet, so that one that leaves the line leaves no gap in it.
+    `on_wait` is told the seconds of every wait, when it is over.
     """
 
     def __init__(
@@ -127,56 +137,90 @@ class RateLimitTransport:
         self._estimator = TokenEstimator()
         self._requests = self._limit(policy.requests_per_minute)
         self._tokens = self._limit(policy.tokens_per_minute)
+        # Held by the first in line.
+        self._turn = asyncio.Lock()
+        self._in_line = 0
 
     def _limit(self, per_minute: float | None) -> GCRA | None:
         return None if per_minute is None else GCRA(per_minute, seconds(self._policy.burst))
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         estimate = self._estimator.estimate(request.body) if self._tokens is not None else 0.0
-        wait = self._reserve(estimate)
-        if wait > 0:
-            await self._wait(request, wait, estimate)
+        now = self._clock.monotonic()
+        if self._in_line or self._due_in(now) > 0:
+            await self._line_up(request, estimate, now)
+        else:
+            self._take(estimate, now)
         try:
             response = await self._inner.send(request)
         except InferenceError as error:
             # Nothing was generated, or nobody knows how much.
-            self._correct(tokens=-estimate)
+            if self._tokens is not None:
+                self._tokens.correct(-estimate)
             if self._policy.learn and error.rate_limits:
                 self._learn(error.rate_limits)
             raise
         self._settle(request, response, estimate)
         return response
 
-    def _reserve(self, estimate: float) -> float:
-        now = self._clock.monotonic()
-        wait = 0.0
+    def _due_in(self, now: float) -> float:
+        """Seconds until the next may go."""
+        wait = 0.0 if self._requests is None else self._requests.wait(now)
+        return wait if self._tokens is None else max(wait, self._tokens.wait(now))
+
+    def _take(self, estimate: float, now: float) -> None:
         if self._requests is not None:
-            wait = self._requests.reserve(1.0, now)
+            self._requests.take(1.0, now)
         if self._tokens is not None:
-            wait = max(wait, self._tokens.reserve(estimate, now))
+            self._tokens.take(estimate, now)
+
+    async def _line_up(self, request: PreparedRequest, estimate: float, now: float) -> None:
+        self._check_deadline(request, self._expected_wait(now), now)
+        remaining = request.deadline - now
+        self._in_line += 1
+        try:
+            async with asyncio.timeout(None if remaining == float("inf") else remaining):
+                await self._take_in_turn(request, estimate)
+        except TimeoutError as error:
+            if isinstance(error, InferenceError):
+                raise
+            raise self._too_late(request, "did not let it go before its deadline") from error
+        finally:
+            self._in_line -= 1
+        if self._on_wait is not None:
+            self._on_wait(self._clock.monotonic() - now)
+
+    async def _take_in_turn(self, request: PreparedRequest, estimate: float) -> None:
+        async with self._turn:
+            due = float("inf")
+            while (wait := self._due_in(now := self._clock.monotonic())) > 0:
+                self._check_deadline(request, wait, now)
+                due = now + wait
+                # What was sent may cost less than was thought, or the gateway name a limit.
+                await self._clock.sleep(min(wait, _LOOK_EVERY))
+            # Timers are a little late, which would add up.
+            self._take(estimate, min(now, max(due, now - _LATENESS)))
+
+    def _expected_wait(self, now: float) -> float:
+        """Until all who are in line have gone, as far as that is certain."""
+        wait = self._due_in(now)
+        if self._requests is not None:
+            wait = max(wait, self._requests.wait(now) + self._requests.time_of(self._in_line))
+        # How many tokens those in line will cost is a guess, often by far too high.
         return wait
 
-    async def _wait(self, request: PreparedRequest, wait: float, estimate: float) -> None:
-        if self._clock.monotonic() + wait >= request.deadline:
-            self._correct(requests=-1.0, tokens=-estimate)
-            raise DeadlineExceededError(
-                f"the rate limit would let it go only in {wait:.1f}s, after its deadline",
-                request_id=request.request_id,
-                attempts=request.attempt - 1,
+    def _check_deadline(self, request: PreparedRequest, wait: float, now: float) -> None:
+        if now + wait >= request.deadline:
+            raise self._too_late(
+                request, f"would let it go only in {wait:.1f}s, after its deadline"
             )
-        if self._on_wait is not None:
-            self._on_wait(wait)
-        try:
-            await self._clock.sleep(wait)
-        except BaseException:
-            self._correct(requests=-1.0, tokens=-estimate)
-            raise
 
-    def _correct(self, *, requests: float = 0.0, tokens: float = 0.0) -> None:
-        if self._requests is not None:
-            self._requests.correct(requests)
-        if self._tokens is not None:
-            self._tokens.correct(tokens)
+    def _too_late(self, request: PreparedRequest, what: str) -> DeadlineExceededError:
+        return DeadlineExceededError(
+            f"the rate limit {what}",
+            request_id=request.request_id,
+            attempts=request.attempt - 1,
+        )
 
     def _settle(
         self, request: PreparedRequest, response: InferenceResponse, estimate: float
