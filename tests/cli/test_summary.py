@@ -15,6 +15,7 @@ from batch_gateway import ErrorCategory
 from batch_gateway.batch.progress import Cause, RunStats, RunSummary
 from batch_gateway.batch.results import Outcome
 from batch_gateway.cli.summary import RunReport, as_json, as_text, plain
+from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics
 
 SUMMARY = RunSummary(
     total=1000,
@@ -248,3 +249,10 @@ def test_the_most_frequent_failures_are_named_first() -> None:
         ("rare 1", 1),
     ]
     assert len(chief) == 5
+
+
+def test_metrics_that_were_never_to_be_had_are_told_as_such() -> None:
+    never = replace(ALL_GOOD, looked=[MetricsStatistics(looks=0, missed=17, lowered=0)])
+    assert "metrics   17 looks found nothing to read\n" in plain(as_text(never))
+    once = replace(ALL_GOOD, looked=[MetricsStatistics(looks=1, missed=0, lowered=1)])
+    assert "metrics   1 look at the gateway's own, 1 of which lowered" in plain(as_text(once))

@@ -241,7 +241,9 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
 
 def _looked(found: Sequence[MetricsStatistics]) -> str:
     looks, missed, lowered = (sum(counts) for counts in zip(*found, strict=True))
-    text = f"{looks:,} looks at the gateway's own, {lowered:,} of which lowered the pace"
+    if not looks:
+        return f"{counted(missed, 'look')} found nothing to read"
+    text = f"{counted(looks, 'look')} at the gateway's own, {lowered:,} of which lowered the pace"
     return text + (f"; {missed:,} found nothing to read" if missed else "")
 
 
