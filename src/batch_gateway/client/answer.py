@@ -36,10 +36,7 @@ def interpret(
     none: empty, cut short or not JSON.
     """
     if not 200 <= response.status_code <= 299:
-        error = refusal_error(response, clock.wall_time(), redact)
-        error.request_id = request.request_id
-        error.attempts = request.attempt
-        raise error
+        raise _refusal(response, request, clock, redact)
     problem = json_object_problem(response.body)
     if problem:
         _raise_bad_answer(response, request, redact, problem)
@@ -51,6 +48,16 @@ def interpret(
         attempts=request.attempt,
         duration=clock.monotonic() - request.started,
     )
+
+
+def _refusal(
+    response: HTTPResponse, request: PreparedRequest, clock: Clock, redact: Redactor
+) -> InferenceError:
+    # Apart from where it is raised, or error and frame would hold each other, and the request.
+    error = refusal_error(response, clock.wall_time(), redact)
+    error.request_id = request.request_id
+    error.attempts = request.attempt
+    return error
 
 
 def _raise_bad_answer(

@@ -110,7 +110,8 @@ class HTTPInferenceClientConfig:
         stream_upstream: ask the gateway to stream its answers to `generate` and put them
             together here. `timeout` is then that of the first byte.
         stream_idle_timeout: how long a streamed answer may stand still once it has begun.
-        max_event_bytes: a larger event of a stream is an error.
+        max_event_bytes: a larger event of a stream is an error, and so is one that is larger
+            than `max_response_bytes`.
         cache: where exact answers are kept; None keeps none.
         coalesce: how single prompts and inputs are sent together; None sends each alone.
         retry: the policy, or None to send everything once.

@@ -34,6 +34,7 @@ class BodyStream:
         "_begin_by",
         "_begun",
         "_buffered",
+        "_closed",
         "_deadline",
         "_ended",
         "_error",
@@ -67,6 +68,7 @@ class BodyStream:
         self._pieces: deque[bytes] = deque()
         self._buffered = 0
         self._begun = False
+        self._closed = False
         self._paused = False
         self._ended = False
         self._error: BaseException | None = None
@@ -81,6 +83,8 @@ class BodyStream:
         self._wake()
 
     def body_received(self, data: bytes) -> None:
+        if self._closed:
+            return
         self._begun = True
         self._pieces.append(data)
         self._buffered += len(data)
@@ -91,6 +95,8 @@ class BodyStream:
 
     def ended(self, error: BaseException | None) -> None:
         """The response is over: complete, or with an error."""
+        if self._closed:
+            return
         self._ended = True
         self._error = error
         # A connection that goes back to the pool must notice when its peer closes it.
@@ -103,8 +109,8 @@ class BodyStream:
         while not self.status_code and not self._ended:
             self._set_deadline(min(self._deadline, self._begin_by))
             await self._wait()
-        if not self.status_code:
-            self._raise()
+        if not self.status_code and self._error is not None:
+            raise self._in_words(self._error)
 
     async def read(self) -> bytes:
         while not self._pieces and not self._ended:
@@ -113,8 +119,20 @@ class BodyStream:
             await self._wait()
         if self._pieces:
             return self._next()
-        self._raise()
+        if self._error is not None:
+            raise self._in_words(self._error)
         return b""
+
+    def close(self) -> None:
+        """Nobody reads any more: forget what was not read, and whom to tell.
+
+        The connection, the response and its error would otherwise hold one another, with all
+        that had been buffered, until the garbage collector comes by.
+        """
+        self._closed = True
+        self._pieces.clear()
+        self._error = None
+        self._pause = self._set_deadline = _tell_nobody
 
     def _next(self) -> bytes:
         piece = self._pieces.popleft()
@@ -142,12 +160,15 @@ class BodyStream:
             self._paused = False
             self._pause(False)
 
-    def _raise(self) -> None:
-        """Raise what ended the response, a timeout in the words of the limit that passed."""
-        error = self._error
-        if error is None:
-            return
+    def _in_words(self, error: BaseException) -> BaseException:
+        """What ended the response, a timeout in the words of the limit that passed."""
         too_late = isinstance(error, RequestTimeoutError)
         if too_late and self._begun and time.monotonic() < self._deadline:
-            raise idle_error(self._peer, self._idle) from error
-        raise error
+            idle = idle_error(self._peer, self._idle)
+            idle.__cause__ = error
+            return idle
+        return error
+
+
+def _tell_nobody(_: object) -> None:
+    pass

@@ -96,6 +96,11 @@ class Connection(Dialled):
             self._upload.start(head)
         return waiter
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a response is being waited for."""
+        return self._waiter is not None
+
     def expire(self) -> None:
         """The deadline of the exchange passed: fail it."""
         progress = self._reader.progress()

@@ -130,25 +130,25 @@ class NativeExchanger:
         head = self._heads.build(path, headers, len(body))
         head_by = min(deadline, begin_by)
         connection = self._pool.take() or await self._acquire(head_by)
+
+        def set_deadline(at: float) -> None:
+            if connection.is_busy:
+                connection.deadline = at
+                self._deadlines.arm(at)
+
+        stream = BodyStream(
+            self._target.name,
+            connection.pause_reading,
+            set_deadline,
+            deadline=deadline,
+            begin_by=begin_by,
+            idle_timeout=idle_timeout,
+        )
         try:
             if head_by <= time.monotonic():
                 raise RequestTimeoutError("the deadline passed before the request was sent")
-
-            def set_deadline(at: float) -> None:
-                if not response.done():
-                    connection.deadline = at
-                    self._deadlines.arm(at)
-
-            stream = BodyStream(
-                self._target.name,
-                connection.pause_reading,
-                set_deadline,
-                deadline=deadline,
-                begin_by=begin_by,
-                idle_timeout=idle_timeout,
-            )
-            response = connection.begin(head, body, head_by, stream)
-            response.add_done_callback(
+            # Not kept here: its error would hold this frame, and this frame it.
+            connection.begin(head, body, head_by, stream).add_done_callback(
                 lambda done: stream.ended(None if done.cancelled() else done.exception())
             )
             await stream.wait_head()
@@ -156,6 +156,7 @@ class NativeExchanger:
         finally:
             # As in `post`: what has not been read to its end is not reusable.
             self._release(connection)
+            stream.close()
 
     async def connect(self, *, deadline: float) -> None:
         """See `HTTPExchanger.connect`. A connection that had to be made stays in the pool."""

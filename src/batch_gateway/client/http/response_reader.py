@@ -167,6 +167,9 @@ class ResponseReader:
 
     def _response(self) -> HTTPResponse:
         body = self._body if isinstance(self._body, bytes) else bytes(self._body)
+        # The connection may be idle for long from here on.
+        self._body = b""
+        self._stream = None
         for name, value in self._headers:
             # Comparing lengths first keeps this loop, which every response pays for, cheap.
             if len(name) == 16 and name.lower() == b"content-encoding":

@@ -155,9 +155,11 @@ class _Reception:
 
     def _reader(self) -> AnswerReader:
         limits, endpoint = self._limits, self._request.endpoint
+        largest = limits.max_response_bytes
         # The last event of that API is the whole answer.
-        whole = limits.max_response_bytes if endpoint.endswith("/responses") else 0
-        return AnswerReader(endpoint, limits.max_response_bytes, max(limits.max_event_bytes, whole))
+        if not endpoint.endswith("/responses"):
+            largest = min(largest, limits.max_event_bytes)
+        return AnswerReader(endpoint, limits.max_response_bytes, largest)
 
     def _interpreted(self, body: bytes) -> InferenceResponse:
         whole = HTTPResponse(self._response.status_code, self._response.headers, body)
