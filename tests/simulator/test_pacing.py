@@ -177,7 +177,7 @@ def test_a_change_of_capacity_is_felt_by_what_is_queued() -> None:
     async def main(gateway: SimulatedGateway) -> None:
         writers = [(await send(gateway, LONG))[1] for _ in range(4)]
         await until(lambda: (gateway.running, gateway.waiting) == (1, 3))
-        gateway.set_capacity(seats=3)
+        gateway.configure(seats=3)
         assert (gateway.running, gateway.waiting) == (3, 1)
         for writer in writers:
             writer.close()

@@ -15,7 +15,7 @@ from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.pick import pick
 from batch_gateway.cli.run import run
 from batch_gateway.cli.simulate import simulate
-from batch_gateway.cli.stdout import drop_stdout, prepare_streams
+from batch_gateway.cli.standard_streams import drop_stdout, prepare_streams
 from batch_gateway.cli.validate import validate
 from batch_gateway.errors import InputError, JournalError
 from batch_gateway.version import __version__

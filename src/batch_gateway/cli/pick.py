@@ -32,7 +32,7 @@ from batch_gateway.cli.options import (
 )
 from batch_gateway.cli.picked import as_object, as_text
 from batch_gateway.cli.settings import resolve_settings
-from batch_gateway.cli.stdout import write_stdout
+from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.endpoint_picker.pick import pick as ask_picker
 from batch_gateway.client.http.origin_headers import origin_headers

@@ -19,8 +19,8 @@ from batch_gateway.cli.settings import RunSettings
 from batch_gateway.cli.summary import Outcome, RunReport
 from batch_gateway.errors import InputError
 from batch_gateway.report.collector import RunCollector
-from batch_gateway.report.file import replace_file
 from batch_gateway.report.page import Line, RunFacts, render_page
+from batch_gateway.report.replace_file import replace_file
 from batch_gateway.wire.lines import decode_batch_line, parse_line_id
 
 __all__ = ["ReportPage"]

@@ -29,11 +29,11 @@ from batch_gateway.cli.next_steps import next_steps
 from batch_gateway.cli.open_files import allow_connections, most_connections
 from batch_gateway.cli.outages import tell_of_outages
 from batch_gateway.cli.preflight import preflight
+from batch_gateway.cli.print_summary import print_summary
 from batch_gateway.cli.progress import Display, counted, follow
 from batch_gateway.cli.rates import Snapshot
 from batch_gateway.cli.result_paths import check_caches, error_path, output_path
 from batch_gateway.cli.settings import RunSettings, resolve_settings
-from batch_gateway.cli.show_report import show_report
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.cli.watching import watch
 from batch_gateway.client.clock import SYSTEM_CLOCK
@@ -74,7 +74,7 @@ def run_batch_file(
             report = run_async(job.run(plan, interrupts))
         # Everything is done and on disk; only being told twice may cut the summary short.
         interrupts.on_first(lambda: None)
-        show_report(report, as_json_object=settings.json, quiet=settings.quiet)
+        print_summary(report, as_json_object=settings.json, quiet=settings.quiet)
     return report.exit_code
 
 

@@ -16,7 +16,7 @@ from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.open_files import allow_many_connections
 from batch_gateway.cli.options import GroupedCommand, duration_option, option, pairs_option
 from batch_gateway.cli.simulate_pool import PoolShape, pool_options, pool_shape, serve_pool
-from batch_gateway.cli.stdout import write_stdout
+from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.client.config import HTTPInferenceClientConfig, resolve_api_key
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.config import SimulatorConfig

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import click
 
 from batch_gateway.cli.options import duration_option, option, pairs_option
-from batch_gateway.cli.stdout import write_stdout
+from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.picker.config import Choice, EvictionReason, PickerConfig

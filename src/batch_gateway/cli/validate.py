@@ -16,7 +16,7 @@ from batch_gateway.cli.failure import printable
 from batch_gateway.cli.first_pass import check_input, display_name
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.options import GroupedCommand, option
-from batch_gateway.cli.stdout import write_stdout
+from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.errors import InputError
 
 __all__ = ["validate"]

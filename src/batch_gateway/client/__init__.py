@@ -1,0 +1,1 @@
+"""The client: one request through its layers to a gateway, and back as an answer or an error."""

@@ -183,10 +183,6 @@ class SimulatedGateway:
         """Replace the probabilities of faults; {} ends them all."""
         self.configure(faults=faults)
 
-    def set_capacity(self, **changes: Any) -> None:
-        """`configure` under the name that tests of changing capacity read best with."""
-        self.configure(**changes)
-
 
 def reachable_address(host: str, port: int) -> str:
     """ "host:port" for clients on this machine of a server that listens on `host`."""

@@ -9,13 +9,13 @@ import click
 
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import printable
-from batch_gateway.cli.stdout import write_stdout
+from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.cli.summary import RunReport, StyledText, as_json, as_text, plain
 
-__all__ = ["show_report"]
+__all__ = ["print_summary"]
 
 
-def show_report(report: RunReport, *, as_json_object: bool, quiet: bool) -> None:
+def print_summary(report: RunReport, *, as_json_object: bool, quiet: bool) -> None:
     """JSON on stdout; or the text there; or, if quiet, one line on stderr when not all is well."""
     if as_json_object:
         write_stdout(json.dumps(as_json(report), ensure_ascii=False, indent=2))
