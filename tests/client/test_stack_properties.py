@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Never
 from unittest.mock import patch
 
 import pytest
@@ -40,6 +39,7 @@ from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.instrumentation import GatewayEvents
 from batch_gateway.client.prepare import prepare
 from batch_gateway.wire.headers import Headers
+from tests.client.posting_only import PostingOnly
 from tests.client.prompt_store import PromptStore
 from tests.virtual_time import LoopClock, VirtualTimeLoop, run_in_virtual_time
 
@@ -79,7 +79,7 @@ ANSWERS = [
 
 
 @dataclass
-class Exchanger:
+class Exchanger(PostingOnly):
     """Answers from a script, one entry a sending, after a while; keeps count of everything."""
 
     script: Sequence[tuple[int, float]]
@@ -119,15 +119,6 @@ class Exchanger:
         if isinstance(chosen, InferenceError):
             raise type(chosen)(chosen.message)
         return chosen if isinstance(chosen, HTTPResponse) else answer_to(prompts)
-
-    def stream(self, *_arguments: object, **_settings: object) -> Never:
-        raise AssertionError("nobody asked")
-
-    async def connect(self, *, deadline: float) -> None:
-        raise AssertionError("nobody asked")
-
-    async def aclose(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)

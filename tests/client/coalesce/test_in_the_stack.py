@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Never
 
 import msgspec
 from hypothesis import given, settings
@@ -30,13 +29,14 @@ from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.instrumentation import GatewayEvents
 from batch_gateway.client.prepare import prepare
 from batch_gateway.wire.headers import Headers
+from tests.client.posting_only import PostingOnly
 from tests.virtual_time import LoopClock, run_in_virtual_time
 
 MAX_RETRIES = 2
 
 
 @dataclass
-class Embedder:
+class Embedder(PostingOnly):
     """Answers lists and single inputs after a while; statuses come from a script."""
 
     script: Sequence[tuple[int, float]]
@@ -66,15 +66,6 @@ class Embedder:
             return HTTPResponse(status, Headers(), b'{"error":{"message":"no"}}')
         data = [{"index": i, "embedding": [text]} for i, text in enumerate(inputs)]
         return HTTPResponse(200, Headers(), msgspec.json.encode({"data": data}))
-
-    def stream(self, *_arguments: object, **_settings: object) -> Never:
-        raise AssertionError("nobody asked")
-
-    async def connect(self, *, deadline: float) -> None:
-        raise AssertionError("nobody asked")
-
-    async def aclose(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)
