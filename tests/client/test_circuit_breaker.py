@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_gateway import (
+    AdaptiveConcurrency,
     AuthenticationError,
     BadResponseError,
     CircuitBreakerPolicy,
@@ -247,7 +248,14 @@ async def test_each_change_is_told_once_however_many_requests_bring_it_about() -
 
 
 @pytest.mark.parametrize(
-    "error", [RateLimitError("429", status_code=429), AuthenticationError("401", status_code=401)]
+    "error",
+    [
+        RateLimitError("429", status_code=429),
+        AuthenticationError("401", status_code=401),
+        ServerError("500", status_code=500, body=b"inference error: request cannot be admitted"),
+        ServerError("503", status_code=503, dropped_reason="rejected-ttl-expired"),
+        ServerError("503", status_code=503, dropped_reason="rejected-context-cancelled"),
+    ],
 )
 async def test_a_gateway_that_refuses_is_a_gateway_that_is_there(error: InferenceError) -> None:
     clock = ManualClock(0)
@@ -328,6 +336,20 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         CircuitBreakerPolicy(**settings)
     assert caught.value.field == f"circuit_breaker.{field}"
+
+
+async def test_a_gateway_that_sheds_by_a_500_is_slowed_down_for_and_never_given_up() -> None:
+    with simulated_gateway(faults={"admission-refused": 1.0}) as gateway:
+        config = HTTPInferenceClientConfig(
+            gateway.url, circuit_breaker=POLICY, retry=None, concurrency=AdaptiveConcurrency()
+        )
+        async with HTTPInferenceClient(config) as client:
+            for _ in range(30):
+                with pytest.raises(ServerError, match="cannot be admitted"):
+                    await client.generate(InferenceRequest(params={"model": "m", "prompt": "x"}))
+            gateway.set_faults({})
+            # Not a CircuitOpenError, which it would be after an outage.
+            await client.generate(InferenceRequest(params={"model": "m", "prompt": "x"}))
 
 
 async def test_the_client_fails_fast_while_its_gateway_is_down() -> None:

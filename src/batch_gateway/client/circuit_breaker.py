@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.failure_window import FailureWindow
+from batch_gateway.client.refusals import is_outage
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import (
@@ -33,7 +34,6 @@ from batch_gateway.errors import (
     CircuitOpenError,
     ConfigError,
     DeadlineExceededError,
-    ErrorCategory,
     GatewayConnectionError,
     InferenceError,
 )
@@ -45,7 +45,6 @@ __all__ = [
     "CircuitBreakerTransport",
     "CircuitGate",
     "is_connect_failure",
-    "is_outage",
 ]
 
 _BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
@@ -109,13 +108,6 @@ class BreakerState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
-
-
-def is_outage(error: InferenceError) -> bool:
-    """Whether a failure speaks against the gateway, and not against the request or its pace."""
-    return error.category is ErrorCategory.SERVER_ERROR and not isinstance(
-        error, DeadlineExceededError
-    )
 
 
 def is_connect_failure(error: InferenceError) -> bool:

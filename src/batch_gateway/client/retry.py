@@ -15,21 +15,18 @@ import msgspec
 
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.config import RetryPolicy
+from batch_gateway.client.refusals import wants_room
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.durations import seconds
 from batch_gateway.errors import (
     CircuitOpenError,
-    ErrorCategory,
     InferenceError,
     StaleConnectionError,
 )
 
 __all__ = ["RetryBudget", "RetryTransport", "retry_delay"]
 
-# Refusals for want of room that do not come as a 429 (llm-d-router).
-_WANTS_ROOM_REASONS = frozenset({"rejected-no-endpoints"})
-_ADMISSION_REFUSED = b"request cannot be admitted"
 # An endpoint picker names a pod that died until it is told so, which takes seconds.
 _POD_UNREACHABLE = "pod_unreachable"
 
@@ -62,15 +59,6 @@ def retry_delay(
     # 2**60 is beyond any ceiling; without the bound a huge attempt number would overflow.
     ceiling = seconds(base) * 2 ** min(attempt - 1, 60)
     return uniform(0, min(seconds(policy.max_backoff), ceiling))
-
-
-def wants_room(error: InferenceError) -> bool:
-    """Whether the gateway refused for load, in whichever of its ways."""
-    return (
-        error.category is ErrorCategory.RATE_LIMIT
-        or error.dropped_reason in _WANTS_ROOM_REASONS
-        or (error.status_code == 500 and _ADMISSION_REFUSED in error.body)
-    )
 
 
 class RetryBudget:

@@ -16,8 +16,8 @@ from batch_gateway.client.clock import Clock
 from batch_gateway.client.coalesce.joining import Single, join, read_single
 from batch_gateway.client.coalesce.policy import CoalescePolicy
 from batch_gateway.client.coalesce.splitting import UnsplittableError, split
+from batch_gateway.client.refusals import wants_room
 from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.retry import wants_room
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.durations import format_duration, seconds
 from batch_gateway.errors import (

@@ -6,7 +6,7 @@ from enum import Enum
 
 import msgspec
 
-from batch_gateway.client.retry import wants_room
+from batch_gateway.client.refusals import wants_room
 from batch_gateway.errors import GatewayConnectionError, InferenceError
 
 __all__ = ["Ended", "Outcome", "Started"]

@@ -1,0 +1,39 @@
+"""Refusals that do not come as the status says: what llm-d and GAIE mean by a 500 or a 503.
+
+Reasons and bodies are those of llm-d-router 0.10, and the 503 of its 0.9.
+"""
+
+from __future__ import annotations
+
+from batch_gateway.errors import DeadlineExceededError, ErrorCategory, InferenceError
+
+__all__ = ["is_outage", "wants_room"]
+
+# Refusals for want of room that do not come as a 429.
+_WANTS_ROOM_REASONS = frozenset({"rejected-no-endpoints", "rejected-ttl-expired"})
+# The router works: nobody waited for the answer any more.
+_GIVEN_UP_REASONS = frozenset({"rejected-ttl-expired", "rejected-context-cancelled"})
+_ADMISSION_REFUSED = b"request cannot be admitted"
+
+
+def wants_room(error: InferenceError) -> bool:
+    """Whether the gateway refused for load, in whichever of its ways."""
+    return (
+        error.category is ErrorCategory.RATE_LIMIT
+        or error.dropped_reason in _WANTS_ROOM_REASONS
+        or _is_shed(error)
+    )
+
+
+def is_outage(error: InferenceError) -> bool:
+    """Whether a failure speaks against the gateway, and not against the request or its pace."""
+    return (
+        error.category is ErrorCategory.SERVER_ERROR
+        and not isinstance(error, DeadlineExceededError)
+        and error.dropped_reason not in _GIVEN_UP_REASONS
+        and not _is_shed(error)
+    )
+
+
+def _is_shed(error: InferenceError) -> bool:
+    return error.status_code == 500 and _ADMISSION_REFUSED in error.body
