@@ -32,11 +32,11 @@ class Climb:
             place; true for the first round at most.
     """
 
-    def __init__(self, worthwhile: float, *, first_gain: float, bunched: bool = False) -> None:
+    def __init__(self, worthwhile: float, *, first_gain: float) -> None:
         self._worthwhile = worthwhile
         self._gain = first_gain
         self._most_gain = 1.0
-        self.bunched = bunched
+        self.bunched = False
         self._below: list[Reading] = []
         self._looked_again = False
 
@@ -45,8 +45,8 @@ class Climb:
         reading: Reading,
         base: float,
         tokens: float,
-        *,
         best: Reading | None,
+        *,
         waiting: float,
         blind: bool = True,
     ) -> Step:

@@ -12,6 +12,7 @@ from batch_gateway.client.concurrency.crowd import Crowd
 from batch_gateway.client.concurrency.events import Ended, Outcome, Started
 from batch_gateway.client.concurrency.failures import Failures
 from batch_gateway.client.concurrency.holding import Hold
+from batch_gateway.client.concurrency.overshoot import Overshoot
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.concurrency.readings import Reading, Round
 from batch_gateway.client.concurrency.refusals import Refusals
@@ -23,6 +24,7 @@ __all__ = ["AdaptiveController"]
 
 _OK = Outcome.OK
 _SHORTEST_ROUND = 0.1  # seconds; below that, millisecond requests would give a thousand rounds
+_FEWEST, _MOST = 4, 64  # answers that a round needs, as the limit is
 _MEMORY = 1000  # answers over which the mean length is taken
 _FROM_BELOW = 0.8  # after a queue was seen, let it drain and come from there
 _FAR_BELOW = 0.25  # the first raise of a climb from there
@@ -48,8 +50,7 @@ class AdaptiveController:
 
     def __init__(self, policy: AdaptiveConcurrency) -> None:
         self._policy = policy
-        self._now = 0.0
-        self._area = 0.0
+        self._now = self._area = 0.0
         self.in_flight = 0
         self._base = float(policy.initial)
         self._climb: Climb | None = Climb(policy.worthwhile, first_gain=1.0)
@@ -63,10 +64,10 @@ class AdaptiveController:
         self._watch = Watch(0.0)
         self._best = Best()
         self._slumps = Slump()
-        self._regained_at = 0.0
-        self._held_since = 0.0
+        self._regained_at = self._held_since = 0.0
         self._crowd = Crowd()
         self._waits = Waits()
+        self._overshoot = Overshoot()
         self._bounds = Bounds(policy, self._refusals, self._crowd)
         self.limit = policy.initial
 
@@ -88,6 +89,8 @@ class AdaptiveController:
         self._area += self.in_flight * (now - self._now)
         self._now = now
         self.in_flight -= 1
+        if self._overshoot.under_way:
+            self._look_for_overshoot(started, ended, now)
         if ended.outcome is _OK:
             allowed = self._failures.answered(started.at, now)
             if allowed is not None:
@@ -109,6 +112,7 @@ class AdaptiveController:
 
         May be told when it comes or when the answer ends; the sooner, the gentler.
         """
+        self._overshoot.first_token(started.at, seconds, now)
         if started.at < self._round.counts_from:
             # Prompts that were sent together wait for each other, not for others.
             return
@@ -142,27 +146,26 @@ class AdaptiveController:
 
     def _gave_back(self, allowed: float, now: float) -> None:
         self._base = max(self._base, allowed)
-        self._start_climb(None, now, first_gain=1.0, bunched=True)
+        self._start_climb(None, now, 1.0).bunched = True
 
     # -- rounds ----------------------------------------------------------------------------
 
     def _answered(self, started: Started, ended: Ended, now: float) -> None:
-        latency = max(1e-6, now - started.at)
+        latency = now - started.at if now - started.at > 1e-6 else 1e-6
         mean_in_flight = max(1.0, (self._area - started.area) / latency)
         if self._answers < _MEMORY:
             self._answers += 1
         self._tokens += (ended.tokens - self._tokens) / self._answers
+        if self._overshoot.drains:
+            return
         self._watch_for_changes(latency, ended.tokens, mean_in_flight, now)
         done = self._round
         if started.at < done.counts_from:
             return
         done.add(latency, ended.tokens, mean_in_flight)
-        if now - done.began >= _SHORTEST_ROUND and done.count >= self._needed():
-            self._end_round(now)
-
-    def _needed(self) -> int:
-        share = 4 if self._climb else 2
-        return int(min(64, max(4, self.limit / share)))
+        if now - done.began >= _SHORTEST_ROUND and done.count >= _FEWEST:
+            if done.count >= _MOST or done.count >= self.limit // (4 if self._climb else 2):
+                self._end_round(now)
 
     def _end_round(self, now: float) -> None:
         reading = self._round.reading(now)
@@ -181,38 +184,29 @@ class AdaptiveController:
     def _begin_round(self, now: float) -> None:
         before = self.limit
         self._set_limit(now)
-        settle, pace = 0.0, None
-        if self._reference is not None:
-            pace = self._reference.pace
-            settle = self._reference.mean_latency * (0.3 if self.limit > 1.15 * before else 0.1)
-        self._round = Round(now, now + settle, self._tokens, pace)
+        raised = self.limit > 1.15 * before
+        self._round = Round.after(self._reference, self._tokens, now, raised=raised)
         self._watch = Watch(now)
+        usual = self._waits.usual if self._climb and self.limit > self.in_flight + 1 else None
+        self._overshoot.begin(self.in_flight, usual, now)
 
     def _restart(self, now: float) -> None:
         self._base = float(self._policy.initial)
         self._best = Best()
-        self._start_climb(None, now, first_gain=1.0)
+        self._start_climb(None, now, 1.0)
 
-    def _start_climb(
-        self,
-        reading: Reading | None,
-        now: float,
-        *,
-        first_gain: float = 0.5,
-        bunched: bool = False,
-    ) -> None:
-        self._climb = Climb(self._policy.worthwhile, first_gain=first_gain, bunched=bunched)
+    def _start_climb(self, reading: Reading | None, now: float, gain: float = 0.5) -> Climb:
+        climb = self._climb = Climb(self._policy.worthwhile, first_gain=gain)
         if reading is not None:
-            self._go_on_climbing(self._climb, reading)
+            self._go_on_climbing(climb, reading)
         self._begin_round(now)
+        return climb
 
     def _go_on_climbing(self, climb: Climb, reading: Reading) -> None:
         told = self._waits.share(reading, self._tokens)
         waiting = 0.0 if climb.bunched else told or 0.0
         best, blind = self._best.reading, not self._waits.tell
-        step = climb.step(
-            reading, self._base, self._tokens, best=best, waiting=waiting, blind=blind
-        )
+        step = climb.step(reading, self._base, self._tokens, best, waiting=waiting, blind=blind)
         if told is not None:
             self._crowd.fitted(reading.in_flight * (1 - told))
         self._base = step.base
@@ -224,6 +218,16 @@ class AdaptiveController:
                 self._best.replace(reading.without(waiting))
                 self._base *= _FROM_BELOW
             self._best.correct(reading, self._tokens)
+
+    def _look_for_overshoot(self, started: Started, ended: Ended, now: float) -> None:
+        fits = self._overshoot.ended(started.at, ended.outcome is _OK, self.in_flight, now)
+        if fits is not None:
+            self._crowd.overrun(fits)
+            self._base = min(self._base, _FROM_BELOW * fits)
+            self._overshoot.drain()
+            self._hold_on(now)
+        elif self._overshoot.is_gone(self.in_flight, self.limit):
+            self._begin_round(now)
 
     def _end_climb(self) -> None:
         if self._climb:
@@ -252,9 +256,10 @@ class AdaptiveController:
             return
         elif hold.doubts:
             return
-        if self._may_regain(reading, now):
+        regained = self._regained(reading, now)
+        if regained is not None:
             self._regained_at = now
-            self._base = max(self._base, self._best_fit(now))
+            self._base = max(self._base, regained)
             hold.begin_with(reading)
             return
         self._follow(reading, crowded, now)
@@ -283,7 +288,7 @@ class AdaptiveController:
         if shift < 0:
             self._hold.begin_with(reading)
             if self._best.reading is reading and not crowded:
-                self._start_climb(reading, now, first_gain=math.exp(-shift) - 1)
+                self._start_climb(reading, now, math.exp(-shift) - 1)
             return True
         if shift > 0 and not self._hold.probes and not self._waits.seen:
             if not crowded:
@@ -299,23 +304,20 @@ class AdaptiveController:
         factor = hold.factor(reading, self._tokens, may_probe=self._base < 0.95 * room)
         self._base = max(1.0, self._base * factor)
         if hold.far_below and self._base < 0.8 * room and not crowded:
-            self._start_climb(reading, now, first_gain=_FAR_BELOW)
+            self._start_climb(reading, now, _FAR_BELOW)
             return
         best = self._best.reading
         if best is not None:
             self._base = min(self._base, max(_BEYOND_BEST * best.in_flight, best.in_flight + 1))
 
-    def _may_regain(self, reading: Reading, now: float) -> bool:
-        """Whether far less is sent than once went well, with answers no slower than then."""
-        best = self._best.reading
-        since = max(self._regained_at, self._held_since)
+    def _regained(self, reading: Reading, now: float) -> float | None:
+        """What once went well, where far less is sent with answers no slower than then."""
+        best, since = self._best.reading, max(self._regained_at, self._held_since)
         if best is None or now - since < max(5.0, 8 * best.mean_latency):
-            return False
-        fits = self._base <= 0.9 * self._best_fit(now)
-        return fits and as_quick_as(best, reading, self._tokens)
-
-    def _best_fit(self, now: float) -> float:
-        return self._best.fit(self._bounds.room(self._used, now))
+            return None
+        fits = self._best.fit(self._bounds.room(self._used, now))
+        fewer = self._base <= 0.9 * fits and as_quick_as(best, reading, self._tokens)
+        return fits if fewer else None
 
     # -- sudden changes --------------------------------------------------------------------
 
@@ -346,7 +348,7 @@ class AdaptiveController:
         if shift > 0:
             self._slump(shift, now)
         elif not self._recovered(now):
-            self._start_climb(self._reference, now, first_gain=1 / factor - 1)
+            self._start_climb(self._reference, now, 1 / factor - 1)
 
     def _slump(self, shift: float, now: float) -> None:
         """It became slower by itself: send less at once."""
@@ -392,4 +394,4 @@ class AdaptiveController:
                 self._end_climb()
         self._base = self._bounds.clamp(self._base)
         wanted = self._base if self._climb else self._hold.wanted(self._base)
-        self.limit = self._bounds.limit(wanted, now)
+        self.limit = self._bounds.limit(self._overshoot.wanted(wanted), now)

@@ -44,6 +44,11 @@ class Crowd:
         """A queue was seen, or as much as ever will be of one."""
         self._saturated = True
 
+    def overrun(self, fits: float) -> None:
+        """A raise made a queue: so many of ours had a place."""
+        self.fitted(fits)
+        self.saturated()
+
     def only(self, in_flight: float, now: float) -> None:
         """A queue lasted although others were known: no more than so many fit."""
         self._fits = in_flight if self.known(now) else None

@@ -101,6 +101,14 @@ class Round:
         self.count = 0
         self.weight = self.lat = self.tok = self.nn = self.tl = self.tt = self.ll = 0.0
 
+    @classmethod
+    def after(cls, before: Reading | None, typical: float, now: float, *, raised: bool) -> Round:
+        """The next one; what is sent right after a change of the limit does not count."""
+        if before is None:
+            return cls(now, now, typical, None)
+        settle = before.mean_latency * (0.3 if raised else 0.1)
+        return cls(now, now + settle, typical, before.pace)
+
     def add(self, latency: float, tokens: int, in_flight: float) -> None:
         weight = 1.0
         if self.typical > 0:

@@ -22,6 +22,11 @@ class Waits:
         return self._first_tokens.known
 
     @property
+    def usual(self) -> float | None:
+        """Seconds to a first token without any wait; None where answers are not streamed."""
+        return self._first_tokens.baseline
+
+    @property
     def tell(self) -> bool:
         """Whether a wait shows at all, in whichever way."""
         return self.seen or self._hidden.known
