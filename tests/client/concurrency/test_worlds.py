@@ -66,6 +66,18 @@ def test_follows_a_server_that_doubles_and_halves() -> None:
     assert ours.wait_share < high.wait_share
 
 
+@pytest.mark.parametrize("seed", [2, 4])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_server_that_doubles_while_fewer_are_sent_to_try_is_noticed(
+    seed: int, streamed: bool
+) -> None:
+    world = replace(WORLDS["changes"], seed=seed, duration=220)
+    ours, best = simulate(world, Ours(sees_first_token=streamed)), simulate(world, Fixed(600))
+    for doubled_at in (60, 180):
+        settled = slice(int((doubled_at + 10) / 0.5), int((doubled_at + 40) / 0.5))
+        assert sum(ours.tokens_by_bin[settled]) > 0.85 * sum(best.tokens_by_bin[settled])
+
+
 def test_an_outage_loses_nothing_and_its_end_is_used_within_ten_seconds() -> None:
     ours = lived("scale-from-zero", Ours(), 150)
     assert ours.lost == 0

@@ -47,9 +47,9 @@ def quicker_than(best: Reading, reading: Reading, tokens: float) -> bool:
 
 
 def outdoes(best: Reading, reading: Reading, tokens: float) -> bool:
-    """Whether it brings far more than the best with about as many in flight."""
-    more = abs(math.log(reading.in_flight / best.in_flight))
-    return more < 0.05 and reading.rate(tokens) > 1.15 * best.rate(tokens)
+    """Whether it brings far more than the best, and than more in flight could bring."""
+    more = reading.in_flight / best.in_flight
+    return more > 0.95 and reading.rate(tokens) > 1.15 * max(1.0, more) * best.rate(tokens)
 
 
 class Watch:

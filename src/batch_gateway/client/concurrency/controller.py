@@ -256,6 +256,9 @@ class AdaptiveController:
             return
         elif hold.doubts:
             return
+        elif hold.grown is not None and not crowded:
+            self._start_climb(hold.grown, now)
+            return
         regained = self._regained(reading, now)
         if regained is not None:
             self._regained_at = now

@@ -21,7 +21,12 @@ _PROBE, _ROUNDS_BETWEEN_PROBES = 0.7, 14
 
 class Hold:
     """Alternates rounds a little below and above the limit, as BBR probes for bandwidth, and now
-    and then one at 70 %, which shows whether the limit is far past the knee after all."""
+    and then one at 70 %, which shows whether the limit is far past the knee after all.
+
+    Attributes:
+        grown: what the last probe was compared with, where a server that seemed to have been full
+            far below proved to have room: it became a larger one meanwhile.
+    """
 
     def __init__(self, worthwhile: float) -> None:
         self._worthwhile = worthwhile
@@ -30,6 +35,8 @@ class Hold:
         self._rounds = 0
         self._steep = 0
         self._doubted = False
+        self._went_down = False
+        self.grown: Reading | None = None
 
     def restart(self) -> None:
         """Readings from before say nothing about what comes."""
@@ -65,11 +72,15 @@ class Hold:
     def probed(self, probe: Reading, tokens: float) -> bool:
         """After such a round: whether as many answers came with fewer in flight."""
         self._side = 1
+        self.grown = None
         full = self._readings[-1] if self._readings else None
         if full is None or probe.in_flight > 0.95 * full.in_flight:
             return False
-        if elasticity(probe, full, tokens) > 0.5 * self._worthwhile:
-            self._doubted = False
+        paid = elasticity(probe, full, tokens)
+        if paid > 0.5 * self._worthwhile:
+            steep = paid > self._worthwhile + _STEEP
+            self.grown = full if steep and self._went_down else None
+            self._doubted = self._went_down = False
             return False
         if full.wait < _SHORT_WAIT * full.mean_latency and not self._doubted:
             # Nobody waited, so it may have become another server: look at the full number again.
@@ -81,6 +92,7 @@ class Hold:
         # Go on down until it costs something.
         self._readings = [probe]
         self._side = 0
+        self._went_down = True
         return True
 
     def turn(self) -> None:
