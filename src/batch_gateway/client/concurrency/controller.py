@@ -151,7 +151,7 @@ class AdaptiveController:
     # -- rounds ----------------------------------------------------------------------------
 
     def _answered(self, started: Started, ended: Ended, now: float) -> None:
-        latency = now - started.at if now - started.at > 1e-6 else 1e-6
+        latency = max(1e-6, now - started.at)
         mean_in_flight = max(1.0, (self._area - started.area) / latency)
         if self._answers < _MEMORY:
             self._answers += 1
@@ -163,9 +163,9 @@ class AdaptiveController:
         if started.at < done.counts_from:
             return
         done.add(latency, ended.tokens, mean_in_flight)
-        if now - done.began >= _SHORTEST_ROUND and done.count >= _FEWEST:
-            if done.count >= _MOST or done.count >= self.limit // (4 if self._climb else 2):
-                self._end_round(now)
+        enough = done.count >= _MOST or done.count >= self.limit // (4 if self._climb else 2)
+        if enough and done.count >= _FEWEST and now - done.began >= _SHORTEST_ROUND:
+            self._end_round(now)
 
     def _end_round(self, now: float) -> None:
         reading = self._round.reading(now)
