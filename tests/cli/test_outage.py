@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,25 @@ def test_no_line_spends_its_retries_on_an_outage_and_work_goes_on_soon_after(
     assert {line["custom_id"] for line in read_lines(tmp_path / "out.jsonl")} == {
         f"req-{number}" for number in range(1, LINES + 1)
     }
+
+
+@pytest.mark.parametrize("fault", ["reset-before-headers", "status-503"])
+def test_nor_on_one_of_a_gateway_that_has_answered_a_lot_just_now(
+    tmp_path: Path, gateway: GatewayHandle, fault: str
+) -> None:
+    gateway.configure(latency_scale=0.0)
+    batch = write_batch(tmp_path / "in.jsonl", 20_000)
+    arguments = ["run", batch, "--gateway", gateway.url, "-o", "out.jsonl", "--json"]
+    with started(*arguments, cwd=tmp_path) as run:
+        wait_until(lambda: completed(gateway) > 2000, "the batch is under way")
+        gateway.set_faults({fault: 1.0})
+        # By then nearly every line would have spent its retries.
+        time.sleep(3)
+        gateway.set_faults({})
+        stdout, stderr = run.communicate(timeout=60)
+    assert run.returncode == 0, stdout + stderr
+    assert f"{gateway.url} is failing" in stderr
+    assert json.loads(stdout)["succeeded"] == 20_000
 
 
 def test_patience_ends_the_wait_and_the_lines_stay_to_be_sent(

@@ -18,7 +18,12 @@ from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
 
 PATIENT = CircuitBreakerPolicy(
-    when_open="wait", patience=1800.0, after_success=True, connect_failures=1, longest_probe=1.5
+    when_open="wait",
+    patience=1800.0,
+    after_success=True,
+    connect_failures=1,
+    broken_connections=4,
+    longest_probe=1.5,
 )
 
 

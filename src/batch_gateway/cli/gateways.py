@@ -45,6 +45,8 @@ _FIRST_LIMIT = AdaptiveConcurrency().initial
 _DEFAULT_PATIENCE = 1800.0
 # One small request in so many seconds hurts no gateway, and work goes on soon after it is back.
 _LONGEST_PROBE = 1.5
+# No more than the attempts of one line, so that none is lost even when it is the only one.
+_BROKEN_CONNECTIONS = RetryPolicy().max_retries + 1
 
 _PLAIN = (
     "timeout", "connect_timeout", *API_KEY_SETTINGS, "unix_socket", "proxy", "transport",
@@ -185,6 +187,7 @@ def _circuit_breaker(given: Mapping[str, Given]) -> CircuitBreakerPolicy | None:
         patience=patience,
         after_success=True,
         connect_failures=1,
+        broken_connections=_BROKEN_CONNECTIONS,
         longest_probe=_LONGEST_PROBE,
     )
 

@@ -1,8 +1,8 @@
 """Leaving a gateway alone that fails, and noticing soon when it is back.
 
 The breaker is closed while the gateway works. It opens on a share of failures over a sliding
-window, on connect failures in a row, or when a router says that it has no model servers. Then
-nothing is sent but one probe now and then, and the first probe that succeeds closes it
+window, on failures in a row, or when a router has no model servers. Then nothing is sent but one
+probe now and then, and the first probe that succeeds closes it
 (M. Nygard, "Release It!", 2007, "Circuit Breaker").
 """
 
@@ -18,7 +18,7 @@ from types import CoroutineType
 from typing import Any, Literal
 
 from batch_gateway.client.clock import Clock
-from batch_gateway.client.failure_window import FailureWindow
+from batch_gateway.client.failure_window import FailureRow, FailureWindow
 from batch_gateway.client.refusals import is_outage
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
@@ -50,11 +50,12 @@ __all__ = [
 _BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 # Libraries wrap them in an OSError of their own.
 _BROKEN_CODES = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
-# A router without model servers says so itself, for every request: no need to count, and known
-# to pass.
+# A router without model servers says so itself, for every request, and it is known to pass.
 _PASSING = frozenset({"rejected-no-endpoints", "rejected-shutting-down"})
 # How often to look whether another request's probe has ended.
 _LOOK_EVERY = 0.1
+# A replica that dies ends all its requests at once, and others go on: no cause to fail more.
+_LEAST_ROW = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +64,11 @@ class CircuitBreakerPolicy:
 
     Attributes:
         failure_ratio: share of failed sendings over `window` at which it opens.
-        minimum_requests: with fewer sendings in the window the share says nothing.
+        minimum_requests: with fewer sendings in the window the share says nothing. So many in a
+            row without an answer, or with a 502 or 503, open it whatever the share.
         window: how far back sendings count.
         connect_failures: so many failures to connect in a row open it at once.
+        broken_connections: so many that broke in a row do, too.
         first_probe, longest_probe: the wait before the first probe, and the longest between
             two; it doubles from one to the other.
         when_open: "fail" raises CircuitOpenError at once; "wait" holds requests until the
@@ -79,6 +82,7 @@ class CircuitBreakerPolicy:
     minimum_requests: int = 20
     window: Duration = 10.0
     connect_failures: int = 5
+    broken_connections: int = 20
     first_probe: Duration = 1.0
     longest_probe: Duration = 60.0
     when_open: Literal["fail", "wait"] = "fail"
@@ -91,8 +95,8 @@ class CircuitBreakerPolicy:
             normalise_duration(self, name, prefix="circuit_breaker.")
         require_positive("circuit_breaker.window", seconds(self.window))
         require_positive("circuit_breaker.first_probe", seconds(self.first_probe))
-        require_count("circuit_breaker.minimum_requests", self.minimum_requests, minimum=1)
-        require_count("circuit_breaker.connect_failures", self.connect_failures, minimum=1)
+        for name in ("minimum_requests", "connect_failures", "broken_connections"):
+            require_count(f"circuit_breaker.{name}", getattr(self, name), minimum=1)
         require_number("circuit_breaker.failure_ratio", self.failure_ratio)
         if not 0 < self.failure_ratio <= 1:
             raise ConfigError("circuit_breaker.failure_ratio", "must be above 0 and at most 1")
@@ -130,6 +134,7 @@ class CircuitBreaker:
         self._state = BreakerState.CLOSED
         self._armed = not policy.after_success
         self._window = FailureWindow(seconds(policy.window))
+        self._row = FailureRow(_LEAST_ROW if policy.when_open == "fail" else 0.0)
         self._connect_failures = 0
         self._probe_wait = 0.0
         self._next_probe = 0.0
@@ -160,6 +165,7 @@ class CircuitBreaker:
         """A request was answered, whenever it was sent: the gateway works."""
         self._armed = True
         self._connect_failures = 0
+        self._row.clear()
         if self._state is BreakerState.CLOSED:
             self._window.add(now, failed=False)
             return
@@ -197,11 +203,12 @@ class CircuitBreaker:
         self._connect_failures = self._connect_failures + 1 if is_connect_failure(error) else 0
         if self._connect_failures >= self._policy.connect_failures:
             return True
+        broken, in_a_row = self._row.add(error, now)
+        least = self._policy.minimum_requests
+        if broken >= self._policy.broken_connections or in_a_row >= least:
+            return True
         failures, total = self._window.counts(now)
-        return (
-            total >= self._policy.minimum_requests
-            and failures >= self._policy.failure_ratio * total
-        )
+        return total >= least and failures >= self._policy.failure_ratio * total
 
 
 class _TurnedBackError(Exception):

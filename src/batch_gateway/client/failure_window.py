@@ -1,14 +1,44 @@
-"""How many of the last seconds' requests failed: counts in a ring of buckets. Pure."""
+"""How many of the last requests failed: by time, and in a row. Pure."""
 
 from __future__ import annotations
 
-__all__ = ["FailureWindow"]
+from batch_gateway.errors import GatewayConnectionError, InferenceError
+
+__all__ = ["FailureRow", "FailureWindow"]
 
 _BUCKETS = 10
 
 
+class FailureRow:
+    """Requests in a row that nobody answered; it is none before it took so many seconds."""
+
+    def __init__(self, least_seconds: float) -> None:
+        self._least = least_seconds
+        self.clear()
+
+    def clear(self) -> None:
+        self._broken = self._all = 0
+        self._began = 0.0
+
+    def add(self, error: InferenceError, now: float) -> tuple[int, int]:
+        """One more failure. How many connections broke in a row, and how many in all failed so.
+
+        A 502 and a 503 are a proxy's words for nobody being there. Other failures end the row:
+        one request may be too much for a server by itself.
+        """
+        broke = error.status_code is None and isinstance(error, GatewayConnectionError)
+        if not broke and error.status_code not in (502, 503):
+            self.clear()
+            return 0, 0
+        if not self._all:
+            self._began = now
+        self._all += 1
+        self._broken = self._broken + 1 if broke else 0
+        return (self._broken, self._all) if now - self._began >= self._least else (0, 0)
+
+
 class FailureWindow:
-    """Counts of the last `length` seconds. Times are monotonic seconds."""
+    """Counts of the last `length` seconds, in a ring of buckets. Times are monotonic seconds."""
 
     def __init__(self, length: float) -> None:
         self._bucket_length = length / _BUCKETS
