@@ -288,7 +288,8 @@ def test_a_wrong_limit_is_named() -> None:
     ]:
         with pytest.raises(ConfigError, match=field):
             CacheConfig("c", **wrong)
-    with pytest.raises(ConfigError, match=r"cache\.path"):
-        CacheConfig("")
+    for nowhere in ("", "answers\0"):
+        with pytest.raises(ConfigError, match=r"cache\.path"):
+            CacheConfig(nowhere)
     assert CacheConfig("c", max_bytes="1.5GiB").max_bytes == 3 * 2**29
     assert CacheConfig("c", max_bytes="2 MB", max_age=None).max_bytes == 2_000_000

@@ -44,6 +44,8 @@ class CacheConfig:
         require_kinds(self, "cache.")
         if not os.fspath(self.path):
             raise ConfigError("cache.path", "is empty; give the path of a file")
+        if "\0" in os.fspath(self.path):
+            raise ConfigError("cache.path", "no file can have a NUL character in its name")
         object.__setattr__(self, "path", Path(self.path))
         object.__setattr__(self, "max_bytes", parse_byte_size(self.max_bytes, "cache.max_bytes"))
         if byte_count(self.max_bytes) < _LEAST_BYTES:

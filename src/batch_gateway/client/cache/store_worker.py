@@ -157,7 +157,7 @@ class StoreWorker:
                 else:
                     self._failed(error)
             except OSError as error:
-                self._give_up(error)
+                self._give_up(error.strerror or error)
             if self._broken:
                 return None
         self._give_up("other processes hold on to it")
@@ -176,7 +176,7 @@ class StoreWorker:
         try:
             self._set_aside(opened, error)
         except OSError as problem:
-            self._give_up(problem)
+            self._give_up(problem.strerror or problem)
 
     def _set_aside(self, opened: tuple[int, int] | None, error: sqlite3.Error) -> None:
         """Make way for a new file, unless another process has done so."""
