@@ -189,10 +189,11 @@ def test_empty_files_and_empty_values_leave_the_defaults(tmp_path: Path) -> None
         ),
         (
             "gateway: http://x\nconcurrency: many\n",
-            "gateway.yaml:2: concurrency: many is not a whole number of at least 1",
+            "gateway.yaml:2: concurrency: 'many' is not a whole number of at least 1",
         ),
         ("num_workers: 0\n", "gateway.yaml:1: num_workers: 0 is not a whole number of at least 1"),
-        ("ordered: maybe\n", "gateway.yaml:1: ordered: maybe is not true or false"),
+        ("ordered: maybe\n", "gateway.yaml:1: ordered: 'maybe' is not true or false"),
+        ('rpm: "60"\n', "gateway.yaml:1: rpm: '60' is not a number above 0"),
         ("order: random\n", "gateway.yaml:1: order: random is not one of prefix, file"),
         ("gateway: 8000\n", "gateway.yaml:1: gateway: 8000 is not text; put it in quotes"),
         ("timeout: [1, 2]\n", "gateway.yaml:1: timeout must be a single value"),

@@ -42,6 +42,11 @@ class Scalar:
     text: str
     folder: Path
 
+    @property
+    def shown(self) -> str:
+        """With quotes where they are what is wrong."""
+        return repr(self.value) if isinstance(self.value, str) else self.text
+
 
 Parser = Callable[[str, Scalar], object]
 """Turns (field name, scalar) into a value; raises ConfigError with the field and the reason."""
@@ -73,7 +78,7 @@ def _duration(field: str, scalar: Scalar) -> float:
 def _rate(field: str, scalar: Scalar) -> float:
     value = scalar.value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(field, f"{scalar.text} is not a number above 0")
+        raise ConfigError(field, f"{scalar.shown} is not a number above 0")
     require_number(field, value, above_zero=True, finite=True)
     return float(value)
 
@@ -85,13 +90,13 @@ def _size(field: str, scalar: Scalar) -> int:
 def _fraction(field: str, scalar: Scalar) -> float:
     value = scalar.value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-        raise ConfigError(field, f"{scalar.text} is not a number between 0 and 1")
+        raise ConfigError(field, f"{scalar.shown} is not a number between 0 and 1")
     return float(value)
 
 
 def _switch(field: str, scalar: Scalar) -> bool:
     if not isinstance(scalar.value, bool):
-        raise ConfigError(field, f"{scalar.text} is not true or false")
+        raise ConfigError(field, f"{scalar.shown} is not true or false")
     return scalar.value
 
 
@@ -99,7 +104,7 @@ def _count(minimum: int) -> Parser:
     def parse(field: str, scalar: Scalar) -> int:
         value = scalar.value
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise ConfigError(field, f"{scalar.text} is not a whole number of at least {minimum}")
+            raise ConfigError(field, f"{scalar.shown} is not a whole number of at least {minimum}")
         return value
 
     return parse
@@ -108,7 +113,7 @@ def _count(minimum: int) -> Parser:
 def _port(field: str, scalar: Scalar) -> int:
     value = scalar.value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65_535:
-        raise ConfigError(field, f"{scalar.text} is not a port, 0 to 65535")
+        raise ConfigError(field, f"{scalar.shown} is not a port, 0 to 65535")
     return value
 
 
