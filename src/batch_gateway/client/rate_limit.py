@@ -72,11 +72,12 @@ class GCRA:
 
     def wait(self, now: float) -> float:
         """Seconds until something may pass; 0 for none."""
-        return max(0.0, self._due - self._burst - now)
+        wait = self._due - self._burst - now
+        return wait if wait > 0 else 0.0
 
     def take(self, cost: float, now: float) -> None:
         """Something passes that costs so much."""
-        self._due = max(self._due, now) + self.time_of(cost)
+        self._due = max(self._due, now) + cost * _MINUTE / self.per_minute
 
     def time_of(self, cost: float) -> float:
         """Seconds that the limit needs for it."""
@@ -84,7 +85,7 @@ class GCRA:
 
     def correct(self, difference: float) -> None:
         """What has passed turned out to cost so much more, or, below zero, less."""
-        self._due += self.time_of(difference)
+        self._due += difference * _MINUTE / self.per_minute
 
     def hold(self, until: float) -> None:
         """Let nothing through before `until`."""
@@ -165,8 +166,11 @@ class RateLimitTransport:
 
     def _due_in(self, now: float) -> float:
         """Seconds until the next may go."""
-        wait = 0.0 if self._requests is None else self._requests.wait(now)
-        return wait if self._tokens is None else max(wait, self._tokens.wait(now))
+        requests, tokens = self._requests, self._tokens
+        if tokens is None:
+            return 0.0 if requests is None else requests.wait(now)
+        wait = tokens.wait(now)
+        return wait if requests is None else max(wait, requests.wait(now))
 
     def _take(self, estimate: float, now: float) -> None:
         if self._requests is not None:
