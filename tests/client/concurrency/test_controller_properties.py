@@ -7,9 +7,9 @@ import pickle
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from batch_gateway import AdaptiveConcurrency
@@ -213,6 +213,51 @@ def test_the_limit_stays_in_its_bounds_and_the_count_of_requests_is_right(
     world.play(past.steps if isinstance(past, RoughDay) else past)
     world.abandon_all()
     assert world.controller.in_flight == 0
+
+
+# So long a healthy server may have to answer before the limit is off its minimum again: longer
+# than a best throughput is remembered.
+LONGEST_RECOVERY = 400.0
+FEWEST_ANSWERS = 3000
+# By then the pauses and caps of the past are over.
+FORGOTTEN_AFTER = 3600.0
+HARDLY_WORTHWHILE = AdaptiveConcurrency(initial=3, minimum=3, maximum=10, worthwhile=0.01)
+REFUSED_ONCE = [
+    Sent(1),
+    Came(0, Ended(Outcome.REFUSED)),
+    Waited(86_400.0),
+    Sent(1),
+    Waited(86_400.0),
+    Came(0, Ended(Outcome.OK)),
+]
+
+ANSWERED_AFTER_A_DAY = [
+    Sent(13),
+    Came(12, Ended(Outcome.REFUSED)),
+    Waited(86_400.0),
+    *[Came(0, Ended(Outcome.OK))] * 3,
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(policies(), STEPS | ROUGH_DAYS, st.sampled_from([0.05, 0.2, 40.0]))
+@example(HARDLY_WORTHWHILE, replace(ODD_CLOCK, answers=517), 0.2)
+@example(AdaptiveConcurrency(initial=5, minimum=4, maximum=200), REFUSED_ONCE, 0.2)
+@example(
+    AdaptiveConcurrency(initial=13, minimum=7, maximum=14, worthwhile=0.01),
+    ANSWERED_AFTER_A_DAY,
+    0.05,
+)
+def test_a_healthy_server_always_brings_the_limit_off_its_minimum(
+    policy: AdaptiveConcurrency, past: list[Step] | RoughDay, latency: float
+) -> None:
+    assume(policy.maximum >= 2 * policy.minimum)
+    world = World(policy)
+    world.play(past.steps if isinstance(past, RoughDay) else past)
+    world.abandon_all()
+    world.now += FORGOTTEN_AFTER
+    answers = max(FEWEST_ANSWERS, int(2 * policy.minimum * LONGEST_RECOVERY / latency))
+    assert any(limit > policy.minimum for limit in world.healthy(latency, answers))
 
 
 def test_what_the_controller_remembers_does_not_grow_with_the_answers_it_saw() -> None:

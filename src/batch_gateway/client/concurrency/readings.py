@@ -10,6 +10,7 @@ __all__ = ["Reading", "Round"]
 # As if lengths differed by a tenth of their mean where they do not.
 _BALLAST = 0.01
 _LEAST_SPREAD = 0.01
+_LONGEST_SETTLE = 60.0  # seconds; answers that took a day once are no measure for the next
 
 
 class Reading(NamedTuple):
@@ -106,7 +107,7 @@ class Round:
         """The next one; what is sent right after a change of the limit does not count."""
         if before is None:
             return cls(now, now, typical, None)
-        settle = before.mean_latency * (0.3 if raised else 0.1)
+        settle = min(_LONGEST_SETTLE, before.mean_latency * (0.3 if raised else 0.1))
         return cls(now, now + settle, typical, before.pace)
 
     def add(self, latency: float, tokens: int, in_flight: float) -> None:
