@@ -16,7 +16,10 @@ def test_a_limit_of_requests_a_minute_holds_from_the_first_to_the_last(tmp_path:
         done = batch_gateway(*arguments, "--rpm", "1200", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     # A second's worth at once, and then twenty a second.
-    assert json.loads(done.stdout)["duration_seconds"] >= 0.9
+    told = json.loads(done.stdout)
+    assert told["duration_seconds"] >= 0.9
+    assert 15 <= told["rate_limited"] <= 20
+    assert told["rate_limit_wait_seconds"] > 0
 
 
 def test_the_scheduler_is_told_objective_tenant_and_deadline(tmp_path: Path) -> None:

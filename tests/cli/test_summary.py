@@ -15,6 +15,7 @@ from batch_gateway import ErrorCategory
 from batch_gateway.batch.progress import Cause, RunStats, RunSummary
 from batch_gateway.batch.results import Outcome
 from batch_gateway.cli.summary import RunReport, as_json, as_text, plain
+from batch_gateway.cli.waits import Waits
 from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics
 
 SUMMARY = RunSummary(
@@ -191,6 +192,10 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "retries": 7,
         "concurrency_limits": [],
         "gateway_metrics": [],
+        "outages": 0,
+        "outage_seconds": 0.0,
+        "rate_limited": 0,
+        "rate_limit_wait_seconds": 0.0,
         "from_cache": 0,
         "coalesced": 0,
         "joint_requests": 0,
@@ -206,6 +211,13 @@ def test_the_json_object_has_the_documented_keys() -> None:
 def test_a_run_that_took_no_time_has_no_rate() -> None:
     assert as_json(ended(seconds=0.0))["requests_per_second"] == 0
     assert as_json(ended(seconds=0.0))["tokens_per_second"] == 0
+
+
+def test_what_was_waited_for_is_told() -> None:
+    report = replace(ALL_GOOD, waits=Waits(1, 65.0, 1200, 600.0))
+    text = plain(as_text(report))
+    assert "down      once, for 1m05s\n" in text
+    assert "limits    1,200 sendings waited for theirs, 500ms on average\n" in text
 
 
 def test_streamed_answers_are_counted_with_the_time_to_their_first_token() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import isinf
 
+from batch_gateway.cli.waits import Waits
 from batch_gateway.client.circuit_breaker import BreakerState
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.clock import Clock
@@ -18,26 +19,52 @@ _WORTH_TELLING_SECONDS = 1.0
 
 
 async def tell_of_outages(
-    clients: Sequence[HTTPInferenceClient], note: Callable[[str], None], clock: Clock
+    clients: Sequence[HTTPInferenceClient],
+    note: Callable[[str], None],
+    clock: Clock,
+    waits: Waits,
 ) -> None:
-    """Say when a gateway goes down and when it is back, until cancelled."""
-    down_since: dict[HTTPInferenceClient, float] = {}
-    told: set[HTTPInferenceClient] = set()
-    while True:
-        now = clock.monotonic()
-        for client in clients:
+    """Say when a gateway goes down and when it is back, and count it, until cancelled."""
+    watch = _Watch(clients, note, waits)
+    try:
+        while True:
+            watch.look(clock.monotonic())
+            await clock.sleep(_LOOK_SECONDS)
+    finally:
+        watch.end(clock.monotonic())
+
+
+class _Watch:
+    def __init__(
+        self,
+        clients: Sequence[HTTPInferenceClient],
+        note: Callable[[str], None],
+        waits: Waits,
+    ) -> None:
+        self._clients = clients
+        self._note = note
+        self._waits = waits
+        self._down_since: dict[HTTPInferenceClient, float] = {}
+        self._told: set[HTTPInferenceClient] = set()
+
+    def look(self, now: float) -> None:
+        for client in self._clients:
             if client.events.breaker_state in (None, BreakerState.CLOSED):
-                began = down_since.pop(client, now)
-                if client in told:
-                    told.discard(client)
+                began = self._down_since.pop(client, now)
+                if client in self._told:
+                    self._told.discard(client)
+                    self._waits.was_down(now - began)
                     lasted = format_duration(now - began)
-                    note(f"{client.events.gateway} is back after {lasted}")
+                    self._note(f"{client.events.gateway} is back after {lasted}")
                 continue
-            began = down_since.setdefault(client, now)
-            if client not in told and now - began >= _WORTH_TELLING_SECONDS:
-                told.add(client)
-                note(f"{client.events.gateway} is failing; {_patience(client)}")
-        await clock.sleep(_LOOK_SECONDS)
+            began = self._down_since.setdefault(client, now)
+            if client not in self._told and now - began >= _WORTH_TELLING_SECONDS:
+                self._told.add(client)
+                self._note(f"{client.events.gateway} is failing; {_patience(client)}")
+
+    def end(self, now: float) -> None:
+        for client in self._told:
+            self._waits.was_down(now - self._down_since[client])
 
 
 def _patience(client: HTTPInferenceClient) -> str:

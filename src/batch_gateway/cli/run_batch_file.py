@@ -35,6 +35,7 @@ from batch_gateway.cli.rates import Snapshot
 from batch_gateway.cli.result_paths import check_caches, error_path, output_path
 from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.cli.summary import RunReport
+from batch_gateway.cli.waits import Waits
 from batch_gateway.cli.watching import watch
 from batch_gateway.client.clock import SYSTEM_CLOCK
 from batch_gateway.client.instrumentation import Observer
@@ -97,6 +98,7 @@ class _Job:
         if settings.log_format == "json" and not settings.quiet:
             self.display = LogDisplay()
         self._stats = RunStats()
+        self._waits = Waits()
         self._arguments = arguments
         self._file = file
         self._settings = settings
@@ -240,7 +242,7 @@ class _Job:
             follow(lambda: _snapshot(stats, client), self.display, SYSTEM_CLOCK)
         )
         watching = asyncio.ensure_future(
-            tell_of_outages(client.clients, self.display.note, SYSTEM_CLOCK)
+            tell_of_outages(client.clients, self.display.note, SYSTEM_CLOCK, self._waits)
         )
         try:
             summary = await run_batch(
@@ -252,6 +254,7 @@ class _Job:
             await asyncio.gather(showing, watching, return_exceptions=True)
             self.display.close()
         limits = [limit for one in client.clients if (limit := one.concurrency_limit) is not None]
+        self._waits.take_limits(client.clients)
         disk_problem = journal.write_problem() is not None
         looked = [found for one in client.clients if (found := one.metrics_statistics) is not None]
         return self._report(summary, stats, disk_problem=disk_problem, limits=limits, looked=looked)
@@ -271,6 +274,7 @@ class _Job:
             disk_problem=disk_problem,
             limits=limits,
             looked=looked,
+            waits=self._waits,
             input=display_name(self._file),
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import printable
 from batch_gateway.cli.progress import counted
+from batch_gateway.cli.waits import Waits
 from batch_gateway.durations import format_duration
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class RunReport:
         next_steps: pairs of (what for, the command that does it).
         limits: how many requests at a time were found to be best at the end, for each gateway.
         looked: what came of looking at the metrics of each gateway that has some.
+        waits: for gateways that were down, and for limits.
         page: where the page about the run is, when one was written.
     """
 
@@ -58,6 +60,7 @@ class RunReport:
     next_steps: Sequence[tuple[str, str]] = ()
     limits: Sequence[int] = ()
     looked: Sequence[MetricsStatistics] = ()
+    waits: Waits = field(default_factory=Waits)
     page: str | None = None
 
     @property
@@ -130,6 +133,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "retries": summary.retries,
         "concurrency_limits": list(report.limits),
         "gateway_metrics": [found._asdict() for found in report.looked],
+        **report.waits.as_json(),
         "from_cache": summary.from_cache,
         "coalesced": summary.coalesced,
         "joint_requests": summary.joint_requests,
@@ -223,6 +227,7 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "pace", f"{' and '.join(f'{n:,}' for n in report.limits)} at a time at the end"
     if summary.finished_now and report.looked:
         yield "metrics", _looked(report.looked)
+    yield from report.waits.rows()
     if summary.from_cache:
         yield "cache", f"{counted(summary.from_cache, 'answer')} not asked for again"
     if summary.coalesced:

@@ -208,6 +208,7 @@ class GatewayEvents:
         attempts_in_flight: requests being sent or answered just now.
         limit: requests that may be under way at the gateway; None while nothing limits them.
         breaker_state: None without a circuit breaker.
+        rate_limit_waits, rate_limit_seconds: sendings that waited for a limit, and how long in all.
         closed: whether the client is.
     """
 
@@ -222,6 +223,8 @@ class GatewayEvents:
         self.attempts_in_flight = 0
         self.limit: int | None = None
         self.breaker_state: str | None = None
+        self.rate_limit_waits = 0
+        self.rate_limit_seconds = 0.0
         self.closed = False
         self._observers = tuple(observers)
         self._known_failures: set[tuple[int, str]] = set()
@@ -281,6 +284,8 @@ class GatewayEvents:
         self._coalesced(Coalesced(self.gateway, size))
 
     def rate_limit_waited(self, seconds: float) -> None:
+        self.rate_limit_waits += 1
+        self.rate_limit_seconds += seconds
         self._rate_limit(RateLimitWaited(self.gateway, seconds))
 
     def _listeners(self, method: Callable[..., Any]) -> list[tuple[Observer, Callable[[Any], Any]]]:
