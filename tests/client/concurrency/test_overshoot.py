@@ -55,6 +55,17 @@ def test_first_tokens_that_are_told_of_when_answers_end_show_nothing() -> None:
         assert overshoot.ended(now - 5.0, True, 150, now) is None
 
 
+def test_where_only_some_answers_are_streamed_the_others_are_not_taken_for_a_queue() -> None:
+    overshoot = raised(50)
+    for step in range(40):
+        now = RAISED_AT + step * 1e-3
+        if step % 2:
+            overshoot.first_token(RAISED_AT - 1, now - RAISED_AT + 1, now)
+        overshoot.ended(RAISED_AT - 1, True, 50, now)
+    overshoot.begin(100, 0.1, RAISED_AT)
+    assert told(overshoot, 150, prompts_per_answer=1, waiting=50) == 0
+
+
 def test_where_nothing_was_raised_or_streamed_it_says_nothing() -> None:
     overshoot = Overshoot()
     overshoot.begin(100, None, RAISED_AT)

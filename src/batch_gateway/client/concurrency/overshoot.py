@@ -8,6 +8,7 @@ _SHORTEST_WINDOW = 0.25  # seconds
 _FEWEST, _FEW = 4, 0.05  # so many, and such a share of those in flight, may wait for a first token
 _AS_MANY = 1.25  # first tokens for each end where requests get in only as others go out
 _TWICE = 2  # windows in a row that must agree
+_ALMOST_ALL = 1.2  # answers for each first token
 _LATE = 0.5  # seconds
 _DRAINED = 0.6  # of the limit
 
@@ -27,7 +28,7 @@ class Overshoot:
         self._began = self._window = self._span = 0.0
         self._in_flight = 0
         self._ended = self._served = self._ended_before = self._served_before = 0
-        self._times = 0
+        self._times = self._told = self._answers = 0
 
     def begin(self, in_flight: int, usual: float | None, now: float) -> None:
         """A round begins with so many in flight; `usual` is the time to first token where nobody
@@ -46,6 +47,7 @@ class Overshoot:
         if now - sent_at > 2 * seconds + _LATE:
             # Told of when answers end, it shows nothing of those under way.
             self._watches = False
+        self._told += self._watches
         if sent_at >= self._began:
             self._served += 1
 
@@ -55,6 +57,7 @@ class Overshoot:
         if not self._watches:
             return None
         self._ended += 1
+        self._answers += answered
         if not answered and sent_at >= self._began:
             self._served += 1
         if now - self._window < self._span:
@@ -63,7 +66,9 @@ class Overshoot:
         self._window, self._ended_before, self._served_before = now, self._ended, self._served
         waiting = in_flight - self._in_flight + self._ended - self._served
         full = served <= _AS_MANY * ended and waiting > max(_FEWEST, _FEW * in_flight)
-        self._times = self._times + 1 if full else 0
+        # Where only some answers are streamed, nothing is known of the others.
+        streamed = self._answers <= _ALMOST_ALL * self._told + _FEWEST
+        self._times = self._times + 1 if full and streamed else 0
         return max(1.0, in_flight - waiting) if self._times >= _TWICE else None
 
     def drain(self) -> None:
