@@ -43,6 +43,22 @@ async def test_equal_gateways_share_one_client() -> None:
         assert len(client.clients) == 2
 
 
+async def test_isolated_models_share_their_client_with_no_other() -> None:
+    gateway = HTTPInferenceClientConfig("http://h:1")
+    own = HTTPInferenceClientConfig("http://h:2")
+    isolated = ["a", "b\n" + 200 * "b", "c"]
+    async with RoutedInferenceClient(
+        gateway, {"c": own, "d": own}, isolated_models=isolated
+    ) as client:
+        found = [client.client_for(model) for model in (*isolated, "d", "else")]
+        assert len({id(one) for one in found}) == 5
+        names = [one.events.gateway for one in found if one is not None]
+        assert names[0] == "http://h:1 (a)"
+        assert names[1].startswith("http://h:1 (b\ufffdbbb")
+        assert len(names[1]) < 120
+        assert names[2:] == ["http://h:2 (c)", "http://h:2", "http://h:1"]
+
+
 async def test_a_model_without_a_gateway_is_an_error_of_that_request_alone() -> None:
     with simulated_gateway() as gateway:
         routes = {"known": HTTPInferenceClientConfig(gateway.url)}

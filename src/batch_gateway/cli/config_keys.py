@@ -228,6 +228,7 @@ RUN_SETTINGS: tuple[Setting, ...] = (
     Setting("deadline", _duration),
     Setting("ordered", _switch),
     Setting("order", _choice("prefix", "file")),
+    Setting("isolate_models", _switch),
     Setting("json", _switch),
     Setting("quiet", _switch),
     Setting("metrics_port", _port),

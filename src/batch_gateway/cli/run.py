@@ -76,6 +76,13 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
     metavar="MODEL=URL",
     help="Another gateway for one model; repeatable.",
 )
+@option(
+    _GATEWAY,
+    "--isolate-models",
+    is_flag=True,
+    default=None,
+    help="Pace each model by itself: for gateways with a pool of servers for each.",
+)
 @option(_GATEWAY, "--config", type=_PATH, help="YAML file with any of these settings.")
 @option(_FILES, "-o", "--output", type=_PATH, help="Results.  [FILE's name + .results.jsonl]")
 @option(_FILES, "--errors", type=_PATH, help="Failed lines.  [output's name + .errors.jsonl]")

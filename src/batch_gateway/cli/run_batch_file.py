@@ -24,6 +24,7 @@ from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_na
 from batch_gateway.cli.gateways import naming_the_setting
 from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.interrupts import Interrupts
+from batch_gateway.cli.isolated_models import keep_apart
 from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
 from batch_gateway.cli.open_files import allow_connections, most_connections
@@ -123,7 +124,7 @@ class _Job:
             if self._page is not None:
                 observers.append(self._page.collector)
                 self._page.follow(watchers)
-            client = await self._client(stack, observers)
+            client = await self._client(stack, observers, plan)
             if fresh:
                 # A gateway that cannot be reached must not cost the earlier results.
                 await self._reach(client, plan, stop)
@@ -150,15 +151,23 @@ class _Job:
         return stop
 
     async def _client(
-        self, stack: AsyncExitStack, observers: Sequence[Observer]
+        self, stack: AsyncExitStack, observers: Sequence[Observer], plan: Plan
     ) -> RoutedInferenceClient:
-        settings, gateway = self._settings, self._settings.gateway
+        settings = self._settings
+        gateway, routes = settings.gateway, settings.model_gateways
         if settings.uses_simulator and gateway is not None:
             simulator = SimulatedGateway(SimulatorConfig.small_gpu())
             await stack.enter_async_context(simulator)
             gateway = gateway.with_base_url(simulator.url)
+        isolated = list(plan.models) if settings.isolate_models else []
+        if isolated:
+            gateway, routes = keep_apart(
+                isolated, gateway, routes, settings.concurrency, simulated=settings.uses_simulator
+            )
         with naming_the_setting({}):
-            client = RoutedInferenceClient(gateway, settings.model_gateways, observers=observers)
+            client = RoutedInferenceClient(
+                gateway, routes, isolated_models=isolated, observers=observers
+            )
         return await stack.enter_async_context(client)
 
     def _report_page(self) -> ReportPage | None:
@@ -216,6 +225,8 @@ class _Job:
             note("Answers come from a simulated gateway in this process, not from a model.")
         fixed = settings.concurrency
         pace = "as many at a time as prove best" if fixed is None else f"{fixed:,} at a time"
+        if settings.isolate_models and len(plan.models) > 1:
+            pace = f"{pace} for each of {len(plan.models)} models"
         note(f"Sending {counted(to_send, 'request')} to {self._target()}, {pace}")
 
     def _target(self) -> str:

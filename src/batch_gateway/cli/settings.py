@@ -48,6 +48,7 @@ class RunSettings:
         uses_simulator: `gateway` is to be given the address of a simulator that we start.
         model_gateways: by model.
         gateways: how many different ones there are.
+        isolate_models: each model of the file has a pace, a breaker and limits of its own.
         concurrency: requests in flight to each gateway; None finds that by measuring.
         deadline: seconds the run may take, or None.
         output, errors: as given, or None for the default names.
@@ -61,6 +62,7 @@ class RunSettings:
     uses_simulator: bool
     model_gateways: Mapping[str, HTTPInferenceClientConfig]
     gateways: int
+    isolate_models: bool
     concurrency: int | None
     deadline: float | None
     output: Path | None
@@ -124,6 +126,7 @@ def resolve_settings(
     return RunSettings(
         gateway=None if default is None else pace(default),
         gateways=gateways,
+        isolate_models=_isolates(given),
         uses_simulator=value("gateway") == SIMULATOR,
         model_gateways={model: pace(config) for model, config in routes.items()},
         concurrency=None if concurrency == AUTO else most,
@@ -262,6 +265,16 @@ def _refuse_picker_settings(
                 f"{given[name].place}: does nothing without an endpoint picker, whose URL begins"
                 " with grpc://"
             )
+
+
+def _isolates(given: Mapping[str, Given]) -> bool:
+    isolates = "isolate_models" in given and given["isolate_models"].value
+    if isolates and "gateway_metrics" in given:
+        raise CommandFailure(
+            f"{given['gateway_metrics'].place}: which of the isolated models these metrics are of"
+            " cannot be known; in a config file each of model_gateways may have gateway_metrics"
+        )
+    return isolates
 
 
 def _no_gateway() -> CommandFailure:

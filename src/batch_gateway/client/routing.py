@@ -21,6 +21,7 @@ from batch_gateway.errors import ConfigError, InvalidRequestError
 __all__ = ["MODEL_NOT_FOUND", "RoutedInferenceClient"]
 
 MODEL_NOT_FOUND = "model_not_found"
+_LONGEST_NAME = 100
 
 
 class RoutedInferenceClient:
@@ -28,10 +29,12 @@ class RoutedInferenceClient:
 
     Every gateway has a whole client of its own, with its own retry budget: one that is sick
     must not use up what a healthy one needs. Equal configurations share one client, and so one
-    pool. Models without a gateway of their own go to `default`.
+    pool. Models without a gateway of their own go to `default`. Each of `isolated_models` has a
+    client that it shares with no other, whatever its gateway: its pace, breaker and limits then
+    belong to the pool of servers that this model has behind the gateway.
 
     `observers` are told what happens at each gateway, under its base URL; gateways with one URL
-    and different settings are numbered.
+    and different settings are numbered, and those of isolated models have the model's name behind.
 
     Raises ConfigError when there is neither a default nor a model.
     """
@@ -41,6 +44,7 @@ class RoutedInferenceClient:
         default: HTTPInferenceClientConfig | None,
         model_gateways: Mapping[str, HTTPInferenceClientConfig] | None = None,
         *,
+        isolated_models: Sequence[str] = (),
         observers: Sequence[Observer] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -52,22 +56,32 @@ class RoutedInferenceClient:
             require_kind(f"model_gateways[{model!r}]", config, HTTPInferenceClientConfig)
         if default is None and not routes:
             raise ConfigError("model_gateways", "give a default gateway, or one for a model")
-        clients: dict[HTTPInferenceClientConfig, HTTPInferenceClient] = {}
+        require_kind("isolated_models", isolated_models, Sequence[str])
+        clients: dict[tuple[HTTPInferenceClientConfig, str], HTTPInferenceClient] = {}
         names = Counter[str]()
 
-        def client(config: HTTPInferenceClientConfig) -> HTTPInferenceClient:
-            if config not in clients:
+        def client(config: HTTPInferenceClientConfig, alone: str = "") -> HTTPInferenceClient:
+            if (config, alone) not in clients:
                 name = gateway_name(config)
+                if alone:
+                    name = f"{name} ({_shown(alone)})"
                 names[name] += 1
                 if names[name] > 1:
                     name = f"{name} ({names[name]})"
-                clients[config] = HTTPInferenceClient(
+                clients[config, alone] = HTTPInferenceClient(
                     config, observers=observers, gateway=name, clock=clock
                 )
-            return clients[config]
+            return clients[config, alone]
 
         self._default = None if default is None else client(default)
-        self._by_model = {model: client(config) for model, config in routes.items()}
+        self._known_models = tuple(routes)
+        if default is not None:
+            routes |= {model: default for model in isolated_models if model not in routes}
+        isolated = frozenset(isolated_models)
+        self._by_model = {
+            model: client(config, model if model in isolated else "")
+            for model, config in routes.items()
+        }
         self._clients = tuple(clients.values())
 
     @property
@@ -98,7 +112,7 @@ class RoutedInferenceClient:
         client = self.client_for(model)
         if client is None:
             raise InvalidRequestError(
-                f"no gateway serves the model {model!r}; known: {', '.join(self._by_model)}",
+                f"no gateway serves the model {model!r}; known: {', '.join(self._known_models)}",
                 code=MODEL_NOT_FOUND,
                 request_id=request.request_id,
             )
@@ -119,3 +133,9 @@ class RoutedInferenceClient:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
+
+
+def _shown(model: str) -> str:
+    """As part of a name that is printed, and a label of metrics."""
+    name = "".join(sign if sign.isprintable() else "\ufffd" for sign in model)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

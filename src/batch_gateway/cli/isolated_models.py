@@ -1,0 +1,54 @@
+"""Models that are kept apart in a run: a pace, a breaker and limits for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.open_files import allow_connections
+from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.client.config import HTTPInferenceClientConfig
+
+__all__ = ["keep_apart"]
+
+# Each has connections, a controller and labels in the metrics of its own.
+_MOST = 64
+
+Route = HTTPInferenceClientConfig
+
+
+def keep_apart(
+    models: Sequence[str],
+    gateway: Route | None,
+    routes: Mapping[str, Route],
+    concurrency: int | None,
+    *,
+    simulated: bool,
+) -> tuple[Route | None, dict[str, Route]]:
+    """The gateway of each model of the file, with its share of the connections.
+
+    `concurrency` is the number for each; None where it is to be found. Returns what stays for
+    others, which is nothing unless no model has a gateway, and the routes. Raises CommandFailure
+    for too many models, or more requests than there can be open files.
+    """
+    if len(models) > _MOST:
+        raise CommandFailure(
+            f"--isolate-models: the file has {len(models):,} models, and at most {_MOST} can be"
+            " kept apart; leave it out, or split the file"
+        )
+    if concurrency is not None:
+        allow_connections(concurrency * len(models), both_ends=simulated)
+    found = {model: routes.get(model, gateway) for model in models}
+    apart = {m: _share(one, len(models)) for m, one in found.items() if one is not None}
+    return None if apart else gateway, apart or dict(routes)
+
+
+def _share(config: Route, among: int) -> Route:
+    policy = config.concurrency
+    if not isinstance(policy, AdaptiveConcurrency):
+        return config
+    most = max(1, policy.maximum // among)
+    return replace(
+        config, concurrency=replace(policy, maximum=most, initial=min(most, policy.initial))
+    )
