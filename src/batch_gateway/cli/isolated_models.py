@@ -25,12 +25,11 @@ def keep_apart(
     concurrency: int | None,
     *,
     simulated: bool,
-) -> tuple[Route | None, dict[str, Route]]:
-    """The gateway of each model of the file, with its share of the connections.
+) -> dict[str, Route]:
+    """The gateway of each model of the file that has one, with its share of the connections.
 
-    `concurrency` is the number for each; None where it is to be found. Returns what stays for
-    others, which is nothing unless no model has a gateway, and the routes. Raises CommandFailure
-    for too many models, or more requests than there can be open files.
+    `concurrency` is the number for each; None where it is to be found. Raises CommandFailure for
+    too many models, or more requests than there can be open files.
     """
     if len(models) > _MOST:
         raise CommandFailure(
@@ -41,7 +40,7 @@ def keep_apart(
         allow_connections(concurrency * len(models), both_ends=simulated)
     found = {model: routes.get(model, gateway) for model in models}
     apart = {m: _share(one, len(models)) for m, one in found.items() if one is not None}
-    return None if apart else gateway, apart or dict(routes)
+    return apart or dict(routes)
 
 
 def _share(config: Route, among: int) -> Route:

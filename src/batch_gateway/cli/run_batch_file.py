@@ -161,9 +161,10 @@ class _Job:
             gateway = gateway.with_base_url(simulator.url)
         isolated = list(plan.models) if settings.isolate_models else []
         if isolated:
-            gateway, routes = keep_apart(
+            routes = keep_apart(
                 isolated, gateway, routes, settings.concurrency, simulated=settings.uses_simulator
             )
+            gateway = None
         with naming_the_setting({}):
             client = RoutedInferenceClient(
                 gateway, routes, isolated_models=isolated, observers=observers
