@@ -44,6 +44,7 @@ __all__ = [
     "RequestStarted",
     "RetryScheduled",
     "error_code",
+    "printable_name",
 ]
 
 _log = logging.getLogger("batch_gateway.observers")
@@ -324,6 +325,15 @@ class GatewayEvents:
 
 def _tell_nobody(event: object) -> None:
     pass
+
+
+def printable_name(name: str, longest: int) -> str:
+    """A name that somebody else made up, such as a model's, fit for a line and for a label."""
+    if len(name) > longest:
+        name = f"{name[: longest - 1]}…"
+    if name.isprintable():
+        return name
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in name)
 
 
 def error_code(error: InferenceError) -> str:

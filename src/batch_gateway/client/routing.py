@@ -11,7 +11,7 @@ from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.client import HTTPInferenceClient, gateway_name
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.instrumentation import Observer
+from batch_gateway.client.instrumentation import Observer, printable_name
 from batch_gateway.client.prepare import model_of
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.streaming.stream import InferenceStream
@@ -64,7 +64,7 @@ class RoutedInferenceClient:
             if (config, alone) not in clients:
                 name = gateway_name(config)
                 if alone:
-                    name = f"{name} ({_shown(alone)})"
+                    name = f"{name} ({printable_name(alone, _LONGEST_NAME)})"
                 names[name] += 1
                 if names[name] > 1:
                     name = f"{name} ({names[name]})"
@@ -133,9 +133,3 @@ class RoutedInferenceClient:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
-
-
-def _shown(model: str) -> str:
-    """As part of a name that is printed, and a label of metrics."""
-    name = "".join(sign if sign.isprintable() else "\ufffd" for sign in model)
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
-from batch_gateway.client.instrumentation import RequestFinished
+from batch_gateway.client.instrumentation import RequestFinished, printable_name
 
 __all__ = [
     "DURATION_BUCKETS",
@@ -120,10 +120,7 @@ class BoundedLabels:
         self._known: set[str] = set()
 
     def of(self, value: str) -> str:
-        if len(value) > _LONGEST_NAME:
-            value = f"{value[: _LONGEST_NAME - 1]}…"
-        if not value.isprintable():
-            value = "".join(sign if sign.isprintable() else "\ufffd" for sign in value)
+        value = printable_name(value, _LONGEST_NAME)
         if value not in self._known:
             if len(self._known) >= self._limit:
                 return OTHER
