@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from batch_gateway import (
+    AdaptiveConcurrency,
     BatchGatewayError,
     BlockingInferenceClient,
     CacheConfig,
     CircuitBreakerPolicy,
     CoalescePolicy,
     ConfigError,
+    GatewayMetrics,
     Headers,
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
@@ -60,6 +62,8 @@ _SETTINGS = {
     CacheConfig: {"path", "max_bytes", "namespace"},
     CoalescePolicy: {"max_requests", "max_wait"},
     RateLimit: {"requests_per_minute", "burst", "learn"},
+    AdaptiveConcurrency: {"initial", "worthwhile", "gateway_metrics"},
+    GatewayMetrics: {"urls", "interval", "token_file", "max_bytes"},
     SchedulingHints: {"objective", "fairness_id", "send_deadline", "ttl"},
     EndpointPickerConfig: {"endpoint_subset", "authority", "health", "max_pods"},
 }
@@ -72,9 +76,11 @@ _SETTINGS = {
     "wrong", [object(), -1, [1], {"a": {}}, b"bytes", Observer], ids=lambda one: type(one).__name__
 )
 def test_a_setting_of_the_wrong_kind_is_named(kind: Any, name: str, wrong: Any) -> None:
-    others: dict[str, Any] = {CacheConfig: {"path": "x"}, CoalescePolicy: {"max_requests": 2}}.get(
-        kind, {}
-    )
+    others: dict[str, Any] = {
+        CacheConfig: {"path": "x"},
+        CoalescePolicy: {"max_requests": 2},
+        GatewayMetrics: {"urls": "http://x"},
+    }.get(kind, {})
     with pytest.raises(ConfigError) as caught:
         kind(**{**others, name: wrong})
     assert caught.value.field.split("[")[0].endswith(name)

@@ -10,6 +10,7 @@ from batch_gateway.config_checks import (
     PathLike,
     normalise_duration,
     require_count,
+    require_kinds,
     require_positive,
     require_readable_file,
 )
@@ -46,6 +47,7 @@ class GatewayMetrics:
     max_bytes: int = 16 * 1024 * 1024
 
     def __post_init__(self) -> None:
+        require_kinds(self, "gateway_metrics.")
         urls = (self.urls,) if isinstance(self.urls, str) else tuple(self.urls)
         if not urls:
             raise ConfigError(_URLS, f"give at least one, such as {_EXAMPLE}")
@@ -65,9 +67,7 @@ class GatewayMetrics:
         return (self.urls,) if isinstance(self.urls, str) else tuple(self.urls)
 
 
-def _checked(url: object) -> str:
-    if not isinstance(url, str):
-        raise ConfigError(_URLS, f"{url!r} is not a URL")
+def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port

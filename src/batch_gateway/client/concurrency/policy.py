@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batch_gateway.client.concurrency.gateway_metrics import GatewayMetrics
-from batch_gateway.config_checks import require_count
+from batch_gateway.config_checks import require_count, require_kinds, require_number
 from batch_gateway.errors import ConfigError
 
 __all__ = ["AdaptiveConcurrency", "FixedConcurrency"]
@@ -40,6 +40,8 @@ class AdaptiveConcurrency:
     gateway_metrics: GatewayMetrics | None = None
 
     def __post_init__(self) -> None:
+        require_kinds(self, "concurrency.")
+        require_number("concurrency.worthwhile", self.worthwhile)
         for name in ("initial", "minimum", "maximum"):
             require_count(f"concurrency.{name}", getattr(self, name), minimum=1)
         if not self.minimum <= self.initial <= self.maximum:
