@@ -31,7 +31,7 @@ _POLICIES = {
     "fixed 64": FixedConcurrency(64),
     "fixed 400": FixedConcurrency(400),
 }
-_SERVER: dict[str, Any] = {
+SERVER: dict[str, Any] = {
     "seats": 64,
     "time_per_token": 0.01,
     "load_growth": 0.01,
@@ -55,7 +55,7 @@ class Count:
 
 
 async def measure(world: str, policy: str, seconds: float) -> dict[str, Any]:
-    async with SimulatedGateway(SimulatorConfig(**_SERVER, **_WORLDS[world])) as gateway:
+    async with SimulatedGateway(SimulatorConfig(**SERVER, **_WORLDS[world])) as gateway:
         config = HTTPInferenceClientConfig(
             gateway.url,
             concurrency=_POLICIES[policy],

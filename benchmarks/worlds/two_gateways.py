@@ -16,20 +16,12 @@ import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.gateway import SimulatedGateway
 from benchmarks.tables import Aim, print_aims, print_table, write_json
+from benchmarks.worlds.realtime import SERVER
 
-_SERVER: dict[str, Any] = {
-    "seats": 64,
-    "time_per_token": 0.01,
-    "load_growth": 0.01,
-    "output_tokens": 48,
-    "prefill_tokens_per_second": 50_000.0,
-    "jitter": 0.05,
-}
 _LINES = 20_000
 _SICK_SECONDS = 30.0
 _START = 30.0
@@ -38,7 +30,7 @@ _AIM = 0.95
 
 async def measure(seconds: float, *, sick: bool) -> int:
     """Answers of the healthy gateway within `seconds` of its first."""
-    async with SimulatedGateway(SimulatorConfig(**_SERVER)) as healthy, _sick_gateway() as url:
+    async with SimulatedGateway(SimulatorConfig(**SERVER)) as healthy, _sick_gateway() as url:
         models = {"healthy": healthy.url, **({"sick": url} if sick else {})}
         with tempfile.TemporaryDirectory() as folder:
             process = await _start(Path(folder), models)

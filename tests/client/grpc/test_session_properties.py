@@ -10,6 +10,7 @@ from batch_gateway.client.grpc.settings import LARGEST_FRAME, SessionLimits
 from batch_gateway.wire.http2.frames import DATA, END_STREAM, PREFACE, WINDOW_UPDATE, FrameReader
 from fuzz.http2_session import check
 from tests.client.grpc import raw_http2 as raw
+from tests.wire.http2.cutting import cut
 
 KINDS = st.integers(0, 11)
 NUMBERS = st.sampled_from([0, 1, 1, 3, 3, 2, 5])
@@ -34,18 +35,6 @@ FRAMES = st.one_of(
 @settings(max_examples=300, deadline=None)
 def test_no_server_makes_it_break_its_promises(frames: list[bytes], first: int, step: int) -> None:
     check(bytes([first, step]) + raw.settings() + b"".join(frames))
-
-
-def cut(content: bytes, sizes: list[int]) -> list[bytes]:
-    """`content` in pieces of those sizes, again and again."""
-    pieces: list[bytes] = []
-    turn = 0
-    while content:
-        size = sizes[turn % len(sizes)]
-        pieces.append(content[:size])
-        content = content[size:]
-        turn += 1
-    return pieces
 
 
 @given(

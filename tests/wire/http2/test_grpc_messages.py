@@ -15,6 +15,7 @@ from batch_gateway.wire.http2.grpc_messages import (
     message_frame,
     prefixed,
 )
+from tests.wire.http2.cutting import cut
 
 
 @given(
@@ -26,12 +27,8 @@ def test_messages_arrive_as_they_were_sent_however_they_are_cut(
 ) -> None:
     wire = b"".join(map(prefixed, messages))
     reader = MessageReader(300)
-    turn = 0
-    while wire:
-        size = sizes[turn % len(sizes)]
-        reader.feed(wire[:size])
-        wire = wire[size:]
-        turn += 1
+    for piece in cut(wire, sizes):
+        reader.feed(piece)
     assert list(reader.messages) == messages
     assert reader.held == 0
 
