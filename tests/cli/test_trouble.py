@@ -52,7 +52,7 @@ G = ["--gateway", "http://g"]
         (["run", "nowhere.jsonl", *G], "nowhere.jsonl: No such file"),
         (["run", ".", *G], ". is a directory"),
         (["run", "requests.jsonl", "--gatway", "http://g"], "--gatway"),
-        (["run", "requests.jsonl", "--gateway", "g:8000"], "--gateway: 'g:8000' is not a URL"),
+        (["run", "requests.jsonl", "--gateway", "simulater"], "--gateway: 'simulater' is not a URL"),
         (["run", "requests.jsonl", "--concurrency", "0"], "Invalid value for '--concurrency'"),
         (["run", "requests.jsonl", "--timeout", "5 min"], "Invalid value for '--timeout'"),
         (["run", "requests.jsonl", "--header", "X-Key"], "'--header': must be NAME=VALUE"),
@@ -125,15 +125,13 @@ def test_a_wrong_key_or_path_stops_within_seconds_and_the_lines_stay(
     assert files(tmp_path) == set()
 
 
-def test_a_gateway_given_as_the_openai_sdk_wants_it_is_told_apart(
+def test_a_path_that_is_not_there_is_named_as_it_was_asked_for(
     tmp_path: Path, gateway: GatewayHandle
 ) -> None:
     write_batch(tmp_path / "requests.jsonl", 20)
-    run = in_a_process("run", "requests.jsonl", "--gateway", f"{gateway.url}/v1", cwd=tmp_path)
+    run = batch_gateway("run", "requests.jsonl", "--gateway", f"{gateway.url}/a/v2", cwd=tmp_path)
     assert run.returncode == 3
-    [warning] = [line for line in run.stderr.splitlines() if line.startswith("Warning: ")]
-    assert f"{gateway.url}/v1 ends in /v1" in warning
-    assert warning.endswith(f"The gateway is probably {gateway.url}")
+    assert f"asked for {gateway.url}/a/v2/chat/completions" in run.stdout
 
 
 def test_a_request_timeout_is_a_failure_of_its_line(tmp_path: Path, gateway: GatewayHandle) -> None:

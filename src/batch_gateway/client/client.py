@@ -25,6 +25,7 @@ from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.http.origin_headers import origin_headers
 from batch_gateway.client.http.own_loop import own_loop
+from batch_gateway.client.http.target import Target
 from batch_gateway.client.instrumentation import (
     GatewayEvents,
     InstrumentationTransport,
@@ -130,6 +131,8 @@ def _gateway_transport(
             max_response_bytes=config.max_response_bytes,
         ),
         counted=events,
+        # Which pod a picker chooses, and by which path, is the picker's business.
+        url=None if config.uses_endpoint_picker else Target.of(config).url,
         stream_upstream=config.stream_upstream,
         accept=() if "accept" in names else (ACCEPT_EVENTS,),
     )

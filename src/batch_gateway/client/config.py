@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from batch_gateway.client.base_url import DEFAULT_BASE_URL, checked_base_url
 from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.coalesce.policy import CoalescePolicy
@@ -42,10 +43,6 @@ __all__ = [
     "resolve_api_key",
     "with_resolved_api_key",
 ]
-
-DEFAULT_BASE_URL = "http://localhost:8000"
-
-_SCHEMES = ("http", "https", "grpc", "grpcs")
 
 TransportName = Literal["auto", "native", "aiohttp"]
 
@@ -88,9 +85,11 @@ class HTTPInferenceClientConfig:
     Equal configurations share one connection pool where several are given for several models.
 
     Attributes:
-        base_url: `http://` or `https://`, with an optional path prefix that is put before every
-            endpoint; or `grpc://` or `grpcs://` for a GAIE endpoint picker, which is asked for
-            each request where to send it. No credentials in it: use `api_key`.
+        base_url: `http://` or `https://`, with or without the `/v1` that SDKs want, or with
+            whatever a gateway has in its place, or with a prefix (`batch_gateway.client.base_url`
+            has the rule); or `grpc://` or `grpcs://` for a GAIE endpoint picker, which is asked
+            for each request where to send it. Kept in one spelling. No credentials in it: use
+            `api_key`.
         timeout: the longest one attempt may take, from waiting for a connection to the last
             byte. A request's `deadline` covers all its attempts.
         connect_timeout: the longest that name look-up, TCP and TLS may take together.
@@ -153,7 +152,7 @@ class HTTPInferenceClientConfig:
 
     def __post_init__(self) -> None:
         require_kinds(self, but=("base_url", "headers"))
-        object.__setattr__(self, "base_url", _checked_base_url(self.base_url))
+        object.__setattr__(self, "base_url", checked_base_url(self.base_url))
         for name in ("timeout", "connect_timeout", "idle_timeout", "stream_idle_timeout"):
             normalise_duration(self, name)
         require_positive("stream_idle_timeout", seconds(self.stream_idle_timeout))
@@ -267,25 +266,3 @@ def _require_sendable_key(field_name: str, key: str) -> str:
             field_name, "the key has a space, a line break or a character that is not ASCII"
         )
     return key
-
-
-def _checked_base_url(url: object) -> str:
-    if not isinstance(url, str):
-        raise ConfigError("base_url", f"{url!r} is not a URL")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError("base_url", f"is not a URL: {error}") from error
-    # Before anything that quotes the URL: it may hold a password.
-    if "@" in parts.netloc:
-        raise ConfigError("base_url", "holds credentials; give the key as api_key instead")
-    if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
-        raise ConfigError(
-            "base_url", f"{url!r} is not a URL such as {DEFAULT_BASE_URL} or grpc://picker:9002"
-        )
-    if parts.query or parts.fragment:
-        raise ConfigError("base_url", f"{url!r} must end before any '?' or '#'")
-    if not all("!" <= character <= "~" for character in url):
-        raise ConfigError("base_url", f"{url!r} has a space or a character that must be escaped")
-    return url.rstrip("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from batch_gateway.client.answer import interpret
@@ -23,6 +24,8 @@ from batch_gateway.errors import (
 
 __all__ = ["ACCEPT_EVENTS", "CountedAttempts", "GatewayTransport"]
 
+# Not found, and method not allowed: what a server says of a path that it does not have.
+_ABOUT_THE_PATH = frozenset({404, 405})
 
 ACCEPT_EVENTS = ("Accept", "text/event-stream, application/json")
 
@@ -39,7 +42,8 @@ class GatewayTransport:
     Where the answer is streamed, because the request has a sink or `stream_upstream` is set, the
     timeout is that of its beginning, and from then on `limits.idle_timeout` counts. Attempts under
     way are counted in `counted`, here and not in a layer of its own: each coroutine more lengthens
-    every wake-up.
+    every wake-up. `url` gives the full URL of an endpoint, which a refusal that is about the path
+    names; without it none does.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class GatewayTransport:
         *,
         limits: StreamLimits,
         counted: CountedAttempts,
+        url: Callable[[str], str] | None = None,
         stream_upstream: bool = False,
         accept: tuple[tuple[str, str], ...] = (ACCEPT_EVENTS,),
     ) -> None:
@@ -60,6 +65,7 @@ class GatewayTransport:
         self._redact = redact
         self._limits = limits
         self._counted = counted
+        self._url = url
         self._stream_upstream = stream_upstream
         self._accept = accept
 
@@ -88,7 +94,11 @@ class GatewayTransport:
             raise self._attributed(error, request) from error.cause
         finally:
             self._counted.attempts_in_flight -= 1
-        return interpret(response, request, self._clock, self._redact)
+        try:
+            return interpret(response, request, self._clock, self._redact)
+        except InferenceError as error:
+            self._name_the_url(error, request)
+            raise
 
     def _body_of_stream(self, request: PreparedRequest) -> bytes | None:
         """What to send for a streamed answer; None where none is wanted or to be had."""
@@ -126,7 +136,14 @@ class GatewayTransport:
         error.body = self._redact.in_bytes(error.body)
         error.request_id = request.request_id
         error.attempts = request.attempt
+        self._name_the_url(error, request)
         return error
+
+    def _name_the_url(self, error: InferenceError, request: PreparedRequest) -> None:
+        """In a refusal that may be about where the request went, and not about what it said."""
+        if error.status_code in _ABOUT_THE_PATH and self._url is not None:
+            error.message += f"; asked for {self._url(request.endpoint)}"
+            error.args = (error.message,)
 
     @staticmethod
     def _deadline_passed(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_gateway.client.base_url import ApiPath
 from batch_gateway.client.endpoint_picker.encode import (
     QuestionEncoder,
     pieces_of,
@@ -32,7 +33,7 @@ def encoder(**changes: object) -> QuestionEncoder:
     settings: dict[str, object] = {
         "authority": "picker:9002",
         "scheme": "http",
-        "path_prefix": "",
+        "locate": ApiPath().target,
         "origin": (("Accept", "application/json"), ("Authorization", "Bearer sk-1")),
         "subset": (),
     }
@@ -80,7 +81,7 @@ def test_what_is_remembered_of_one_request_says_nothing_about_the_next(
 
 
 def test_a_path_prefix_is_part_of_the_path() -> None:
-    message, _ = encoder(path_prefix="/pool").headers("/v1/models", [], 0)
+    message, _ = encoder(locate=ApiPath("/pool").target).headers("/v1/models", [], 0)
     told = {h.key: h.raw_value for h in parsed(message).request_headers.headers.headers}
     assert told[":path"] == b"/pool/v1/models"
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from batch_gateway.client.base_url import ApiPath
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.grpc.channel import Http2Channel
 from batch_gateway.client.http.target import Target
@@ -56,7 +57,9 @@ class Bench:
 
     def channel(self, port: int, host: str = "127.0.0.1", **settings: Any) -> Http2Channel:
         name = f"{host}:{port}"
-        target = Target(host, port, settings.get("context") is not None, None, name, "", name)
+        target = Target(
+            host, port, settings.get("context") is not None, None, name, ApiPath(), name
+        )
         return self._closing(Http2Channel(target, **settings))
 
     def channel_of(self, url: str, **settings: Any) -> Http2Channel:

@@ -6,7 +6,7 @@ against the generated classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.errors import ConfigError, InvalidRequestError
@@ -83,10 +83,16 @@ class QuestionEncoder:
     """
 
     def __init__(
-        self, *, authority: str, scheme: str, path_prefix: str, origin: Pairs, subset: Sequence[str]
+        self,
+        *,
+        authority: str,
+        scheme: str,
+        locate: Callable[[str], str],
+        origin: Pairs,
+        subset: Sequence[str],
     ) -> None:
         self._pseudo = {":method": "POST", ":authority": authority, ":scheme": scheme}
-        self._prefix = path_prefix
+        self._locate = locate
         self._origin = origin
         self._subset = _subset_hint(subset)
         self._shapes: dict[tuple[str, ...], Shape] = {}
@@ -129,7 +135,7 @@ class QuestionEncoder:
     def _new_shape(self, path: str, headers: Pairs) -> Shape:
         _check(headers)
         names = tuple(name.lower() for name, _ in headers)
-        fixed = {**self._pseudo, ":path": self._prefix + path}
+        fixed = {**self._pseudo, ":path": self._locate(path)}
         for name, value in self._origin:
             lower = name.lower()
             if lower not in names:

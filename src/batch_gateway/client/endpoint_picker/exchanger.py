@@ -68,7 +68,7 @@ class EndpointPickerExchanger:
         self._encoder = QuestionEncoder(
             authority=authority,
             scheme="https" if target.tls else "http",
-            path_prefix=target.path_prefix,
+            locate=target.api.target,
             origin=merge_headers((("Accept-Encoding", "identity"),), origin_headers(config)),
             subset=settings.endpoint_subset,
         )

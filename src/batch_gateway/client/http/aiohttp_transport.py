@@ -187,7 +187,7 @@ class AiohttpExchanger:
     ) -> aiohttp.ClientResponse:
         return await session.post(
             # Already a valid URL; quoting it anew could change what a signature covers.
-            URL(f"{self._config.base_url}{path}", encoded=True),
+            URL(self._target.url(path), encoded=True),
             data=body if len(body) <= _LARGEST_SINGLE_WRITE else io.BytesIO(body),
             headers=CIMultiDict(merge_headers(self._headers, headers)),
             proxy=self._proxy,

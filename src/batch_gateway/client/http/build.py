@@ -9,38 +9,24 @@ from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.errors import ConfigError
 
-__all__ = ["DoublePathWarning", "InsecureTLSWarning", "build_exchanger"]
+__all__ = ["InsecureTLSWarning", "build_exchanger"]
 
 
 class InsecureTLSWarning(UserWarning):
     """TLS certificates are not verified, because the configuration says so."""
 
 
-class DoublePathWarning(UserWarning):
-    """The base URL ends in /v1, as the OpenAI SDK wants it, and would have it twice in a path."""
-
-
 def build_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
     """The transport that `config` asks for.
 
-    Warns with InsecureTLSWarning when certificates will not be verified, and with
-    DoublePathWarning when the URL ends in what every endpoint begins with. Raises ConfigError
-    when it needs an extra that is not installed, or names a key or certificate file that does
-    not load.
+    Warns with InsecureTLSWarning when certificates will not be verified. Raises ConfigError when
+    it needs an extra that is not installed, or names a key or certificate file that does not load.
     """
     for setting, peer in _unverified(config):
         warnings.warn(
             f"{setting}.insecure_skip_verify is set: anyone who can intercept connections to"
             f" {peer} can read and change them, API key included",
             InsecureTLSWarning,
-            stacklevel=2,
-        )
-    if config.url.path.endswith("/v1"):
-        warnings.warn(
-            f"{config.base_url} ends in /v1, with which every endpoint begins: requests go to"
-            f" {config.url.path}/v1/... The gateway is probably"
-            f" {config.base_url.removesuffix('/v1')}",
-            DoublePathWarning,
             stacklevel=2,
         )
     if config.uses_endpoint_picker:

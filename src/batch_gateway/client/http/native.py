@@ -69,7 +69,7 @@ class NativeExchanger:
         self._closed = False
         target = self._target = Target.of(config)
         self._heads = heads or RequestHeads(
-            target.host_header, target.path_prefix, origin_headers(config)
+            target.host_header, target.api.target, origin_headers(config)
         )
         pool: Pool[Connection] = Pool(
             max_idle=config.max_idle_connections,

@@ -46,7 +46,7 @@ class WatchedPage:
         self._path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         self._token_file = token_file
         target = Target.of(HTTPInferenceClientConfig(f"{parts.scheme}://{parts.netloc}"))
-        self._heads = RequestHeads(target.host_header, "", _HEADERS)
+        self._heads = RequestHeads(target.host_header, target.api.target, _HEADERS)
         self._dialler = Dialler(
             target,
             tls.ssl_context() if target.tls else None,

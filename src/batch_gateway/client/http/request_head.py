@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.http.origin_headers import merge_headers
@@ -22,14 +22,16 @@ class RequestHeads:
 
     `origin` headers go out with every request unless the request sets the same name. For each
     combination of path and header names a template holds everything but the header values and
-    the content length.
+    the content length. `locate` says what is asked for when a request names a path.
     """
 
-    __slots__ = ("_host", "_origin", "_prefix", "_templates")
+    __slots__ = ("_host", "_locate", "_origin", "_templates")
 
-    def __init__(self, host: str, path_prefix: str, origin: tuple[tuple[str, str], ...]) -> None:
+    def __init__(
+        self, host: str, locate: Callable[[str], str], origin: tuple[tuple[str, str], ...]
+    ) -> None:
         self._host = host
-        self._prefix = path_prefix
+        self._locate = locate
         # A compressed answer would only cost both sides time; whoever wants one can say so.
         self._origin = merge_headers((("Accept-Encoding", "identity"),), origin)
         self._templates: dict[tuple[str, ...], str] = {}
@@ -61,7 +63,7 @@ class RequestHeads:
             raise InvalidRequestError(f"{path!r} is not a path that a request can be sent to")
         _check(headers)
         pairs = merge_headers(self._origin, tuple(headers))
-        lines = [f"GET {self._prefix}{path} HTTP/1.1", f"Host: {self._host}"]
+        lines = [f"GET {self._locate(path)} HTTP/1.1", f"Host: {self._host}"]
         lines += [f"{name}: {value}" for name, value in pairs]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
@@ -78,7 +80,7 @@ class RequestHeads:
         _check(headers)
         names = tuple((name, "") for name, _ in headers)
         origin = merge_headers(self._origin, names)[: -len(names) or None]
-        fixed = [f"POST {self._prefix}{path} HTTP/1.1", f"Host: {self._host}"]
+        fixed = [f"POST {self._locate(path)} HTTP/1.1", f"Host: {self._host}"]
         fixed += [f"{name}: {value}" for name, value in origin]
         lines = [line.replace("%", "%%") for line in fixed]
         lines += [f"{name.replace('%', '%%')}: %s" for name, _ in headers]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from batch_gateway.client.base_url import ApiPath
 from batch_gateway.client.config import HTTPInferenceClientConfig
 
 __all__ = ["Target"]
@@ -23,7 +24,7 @@ class Target:
         tls: whether to speak TLS.
         unix_socket: a path to connect to instead of host and port, or None.
         host_header: for the Host header: brackets for IPv6, no default port.
-        path_prefix: put before every request path; empty or starting with "/".
+        api: where the paths of requests are.
         name: for messages, e.g. "localhost:8000" or "unix:/run/gateway.sock".
     """
 
@@ -32,8 +33,13 @@ class Target:
     tls: bool
     unix_socket: str | None
     host_header: str
-    path_prefix: str
+    api: ApiPath
     name: str
+
+    def url(self, path: str) -> str:
+        """What is asked for, in full, when a request says `path`."""
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{self.host_header}{self.api.target(path)}"
 
     @classmethod
     def of(cls, config: HTTPInferenceClientConfig) -> Target:
@@ -49,6 +55,6 @@ class Target:
             tls=url.scheme in ("https", "grpcs"),
             unix_socket=path,
             host_header=shown_host if port == default_port else f"{shown_host}:{port}",
-            path_prefix=url.path.rstrip("/"),
+            api=ApiPath.of(url),
             name=f"{shown_host}:{port}" if path is None else f"unix:{path}",
         )
