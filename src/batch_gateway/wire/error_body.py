@@ -2,54 +2,88 @@
 
 from __future__ import annotations
 
-import html
+import json
 import re
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
+from batch_gateway.wire.chunks import decode_json
+from batch_gateway.wire.error_object import Found, find_in_json
+from batch_gateway.wire.error_status import is_final_word, status_of_words
+from batch_gateway.wire.markup import element_texts, has_markup, plain_text
+from batch_gateway.wire.retry_after import wait_in_words
+from batch_gateway.wire.short_text import MESSAGE_LIMIT, short_text
+
 __all__ = ["MESSAGE_LIMIT", "ErrorDetail", "parse_error_body", "short_text"]
 
-MESSAGE_LIMIT = 300
-# Enough of a body to find a sentence in; an HTML page of a megabyte is not read to its end.
-_READ_LIMIT = 64 * 1024
+# Enough of a body to find a sentence in; neither JSON nor a page is read to the end of a gigabyte.
+_READ_LIMIT = 1024 * 1024
+_TEXT_LIMIT = 64 * 1024
 
-_TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1\s*>", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<[^>]*>")
-# Control characters too: a gateway must not be able to move the cursor of a terminal.
-_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_EVENT_FIELD = re.compile(r"(data|event|id|retry|error):|:", re.IGNORECASE)
+# Of JSON that is cut short, or else not quite JSON; only its closing quote may be missing.
+_FIELD = re.compile(r'"([A-Za-z_]{2,32})"\s*:\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)|(-?[0-9]{1,15}))')
+_BROKEN_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?$")
+# llm-d's way to say it without JSON.
+_ROUTER_TEXT = re.compile(r"inference error: ([A-Za-z]{3,40}) - ")
+_ELEMENTS = frozenset({"code", "message", "faultcode", "faultstring", "title", "h1"})
+_MAY_BE_ASKED_TO_WAIT = (429, 503)
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):
-    """An error body's content. `message` is one short line and never empty."""
+    """An error body's content.
+
+    Attributes:
+        message: one short line, never empty.
+        status: the HTTP status that the error itself names, as a number or in words; None when
+            it names none. It need not be that of the response.
+        number: the same, where it is given as a number.
+        retry_after: seconds that it asks to wait, or None.
+        is_final: the request was refused for what it is (its content, its model, its size), so
+            that sending it again is of no use whenever in an answer this is said.
+    """
 
     message: str
     code: str | None = None
     type: str | None = None
     param: str | None = None
+    status: int | None = None
+    number: int | None = None
+    retry_after: float | None = None
+    is_final: bool = False
 
 
 def parse_error_body(status_code: int, body: bytes) -> ErrorDetail:
-    """The detail of an error response: OpenAI-style JSON, other JSON, HTML, text or nothing.
+    """The detail of an error of this status.
 
+    The body may be JSON of whichever form (OpenAI's, Google's, FastAPI's, problem details, lists,
+    JSON within JSON), also cut short or in UTF-16, a server-sent event, XML, HTML, text or nothing.
     `error.code` is a string for OpenAI, an integer for llama.cpp and null for many; it comes
     back as text or None.
     """
     fallback = _reason_phrase(status_code)
-    if not body.strip():
+    text = _decoded(body[:_READ_LIMIT])
+    if not text:
         return ErrorDetail(f"{fallback} (no body)")
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ErrorDetail(_from_text(body) or fallback)
-    return _from_json(decoded, fallback)
-
-
-def short_text(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """One line of at most `limit` characters, without control characters."""
-    line = _BLANKS.sub(" ", text).strip()
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+    found = _find(text)
+    words = [found.code, found.type, *found.words]
+    status = found.number or status_of_words(word for word in words if word)
+    wait = found.retry_after
+    if wait is None and (status or status_code) in _MAY_BE_ASKED_TO_WAIT:
+        wait = wait_in_words(found.message)
+    return ErrorDetail(
+        message=short_text(found.message) or fallback,
+        code=found.code,
+        type=found.type,
+        param=found.param,
+        status=status,
+        number=found.number,
+        retry_after=wait,
+        is_final=any(is_final_word(word) for word in words if word),
+    )
 
 
 def _reason_phrase(status_code: int) -> str:
@@ -59,44 +93,79 @@ def _reason_phrase(status_code: int) -> str:
         return "unexpected status"
 
 
-def _from_text(body: bytes) -> str:
-    text = body[:_READ_LIMIT].decode("utf-8", "replace")
-    if "<" in text and (title := _TITLE.search(text)):
-        text = title.group(2)
-    if "</" in text:
-        text = _TAG.sub(" ", text)
-    return short_text(html.unescape(text))
+def _decoded(body: bytes) -> str:
+    """As text, without the mark that some put before it. JSON without one may be UTF-16, too."""
+    encoding = json.detect_encoding(body)
+    return body.decode(encoding, "replace").lstrip("\ufeff").strip()
 
 
-def _from_json(decoded: object, fallback: str) -> ErrorDetail:
-    if isinstance(decoded, str):
-        return ErrorDetail(short_text(decoded) or fallback)
-    if not isinstance(decoded, dict):
-        return ErrorDetail(fallback)
-    outer = cast("dict[str, Any]", decoded)
-    inner = outer.get("error")
-    fields = cast("dict[str, Any]", inner) if isinstance(inner, dict) else outer
-    message = inner if isinstance(inner, str) else _message(fields)
-    return ErrorDetail(
-        message=short_text(message) or fallback,
-        code=_text(fields.get("code")),
-        type=_text(fields.get("type")),
-        param=_text(fields.get("param")),
-    )
+def _find(text: str) -> Found:
+    for form in (_whole_json, _events, _first_json_line, _broken_json):
+        found = form(text)
+        if found is not None:
+            return found
+    return _text(text[:_TEXT_LIMIT])
 
 
-def _message(fields: dict[str, Any]) -> str:
-    """OpenAI and old vLLM say `message`, FastAPI `detail`, which may be a list of problems."""
-    for name in ("message", "detail", "title", "reason"):
-        value = fields.get(name)
-        if isinstance(value, str) and value:
-            return value
-        if isinstance(value, list | dict) and value:
-            return msgspec.json.encode(value).decode()
-    return ""
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, bool) or value is None:
+def _whole_json(text: str) -> Found | None:
+    try:
+        value: Any = decode_json(text.encode("utf-8", "replace"))
+    except ValueError:
         return None
-    return short_text(str(value), 100) or None if isinstance(value, str | int) else None
+    return find_in_json(value)
+
+
+def _events(text: str) -> Found | None:
+    """A stream's beginning: the first event with any words, also an `error:` field (llama.cpp)."""
+    if not _EVENT_FIELD.match(text):
+        return None
+    data: list[str] = []
+    for line in (*_LINE_END.split(text), ""):
+        name, _, value = line.partition(":")
+        if name in ("data", "error"):
+            data.append(value.removeprefix(" "))
+        elif not line and data:
+            said = "\n".join(data)
+            data = []
+            found = _whole_json(said) or _broken_json(said) or Found(message=said.strip())
+            if found.message and found.message != "[DONE]":
+                return found
+    return None
+
+
+def _first_json_line(text: str) -> Found | None:
+    first, more, _ = text.partition("\n")
+    return _whole_json(first) if more and first[:1] in ("{", "[") else None
+
+
+def _broken_json(text: str) -> Found | None:
+    """What stands in JSON that no parser takes, found by the fields' names."""
+    if text[:1] not in ("{", "["):
+        return None
+    fields: dict[str, Any] = {}
+    for name, words, number in _FIELD.findall(text):
+        value = _unescaped(words) if words else int(number) if number else ""
+        if value != "":
+            fields.setdefault(name, value)
+    found = find_in_json(fields, depth=1)
+    return found if found.message else None
+
+
+def _unescaped(words: str) -> str:
+    words = _BROKEN_ESCAPE.sub("", words)
+    try:
+        value = json.loads(f'"{words}"', strict=False)
+    except ValueError:
+        return words
+    return value
+
+
+def _text(text: str) -> Found:
+    if not has_markup(text):
+        named = _ROUTER_TEXT.match(text)
+        return Found(message=text, words=(named.group(1),) if named else ())
+    said = element_texts(text, _ELEMENTS)
+    names = ("message", "faultstring", "title", "h1")
+    message = next((said[name] for name in names if name in said), "") or plain_text(text)
+    code = said.get("code") or said.get("faultcode")
+    return find_in_json({"message": message, "code": code}, depth=1)

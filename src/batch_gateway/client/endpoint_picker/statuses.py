@@ -1,9 +1,4 @@
-"""How a gRPC status of an endpoint picker is told: as the HTTP status that means the same.
-
-The table follows google/rpc/code.proto, except that a service which is not there is a wrong
-address (404), as it would be over HTTP, and a call that was cancelled by the picker is one that
-it could not serve (503).
-"""
+"""How a gRPC status of an endpoint picker is told: as the HTTP status that means the same."""
 
 from __future__ import annotations
 
@@ -16,28 +11,9 @@ from batch_gateway.errors import (
     is_retryable_status,
 )
 from batch_gateway.wire.error_body import short_text
-from batch_gateway.wire.http2.grpc_status import StatusCode
+from batch_gateway.wire.http2.grpc_status import HTTP_STATUS_OF_GRPC, StatusCode
 
-__all__ = ["HTTP_STATUS_OF_GRPC", "status_error"]
-
-HTTP_STATUS_OF_GRPC: dict[int, int] = {
-    StatusCode.CANCELLED: 503,
-    StatusCode.UNKNOWN: 500,
-    StatusCode.INVALID_ARGUMENT: 400,
-    StatusCode.DEADLINE_EXCEEDED: 504,
-    StatusCode.NOT_FOUND: 404,
-    StatusCode.ALREADY_EXISTS: 409,
-    StatusCode.PERMISSION_DENIED: 403,
-    StatusCode.RESOURCE_EXHAUSTED: 429,
-    StatusCode.FAILED_PRECONDITION: 400,
-    StatusCode.ABORTED: 409,
-    StatusCode.OUT_OF_RANGE: 400,
-    StatusCode.UNIMPLEMENTED: 404,
-    StatusCode.INTERNAL: 500,
-    StatusCode.UNAVAILABLE: 503,
-    StatusCode.DATA_LOSS: 500,
-    StatusCode.UNAUTHENTICATED: 401,
-}
+__all__ = ["status_error"]
 
 _SERVED_BY_NONE = "; there is a gRPC server, but no endpoint picker: its port is 9002 as a rule"
 

@@ -7,20 +7,9 @@ from typing import Any, cast
 
 from batch_gateway.errors import InferenceError, error_class_for_status, is_retryable_status
 from batch_gateway.wire.chunks import encode_json
-from batch_gateway.wire.error_body import ErrorDetail, parse_error_body
+from batch_gateway.wire.error_body import parse_error_body
 
 __all__ = ["error_of_event", "reported_error"]
-
-# What codes and types say where they are words. In this order, because an "invalid_request_error"
-# may be about a rate limit's parameters but not the other way round.
-_STATUS_OF_WORDS: tuple[tuple[int, tuple[str, ...]], ...] = (
-    (429, ("rate_limit", "ratelimit", "too_many_requests", "quota", "resource_exhausted")),
-    (503, ("overloaded", "unavailable")),
-    (504, ("timeout", "timed_out")),
-    (401, ("authentication", "invalid_api_key", "unauthorized")),
-    (403, ("permission", "forbidden")),
-    (400, ("invalid_request", "badrequest", "bad_request", "context_length", "context_size")),
-)
 
 
 def reported_error(value: Mapping[str, Any], event: str) -> Mapping[str, Any] | None:
@@ -51,30 +40,13 @@ def error_of_event(error: Mapping[str, Any], *, midway: bool) -> InferenceError:
     """
     body = encode_json(error)
     detail = parse_error_body(500, body)
-    said = _own_status(error, detail)
-    status = said or _status_of_words(detail) or 500
+    status = detail.status or 500
+    retryable = midway or is_retryable_status(status)
     return error_class_for_status(status)(
         f"the gateway broke off its answer: {detail.message}",
-        is_retryable=midway or is_retryable_status(status),
-        status_code=said or 200,
+        is_retryable=retryable and not detail.is_final,
+        status_code=detail.number or 200,
         body=body,
         code=detail.code or detail.type or "stream_error",
+        retry_after=detail.retry_after,
     )
-
-
-def _own_status(error: Mapping[str, Any], detail: ErrorDetail) -> int | None:
-    inner = error.get("error")
-    fields = cast("dict[str, Any]", inner) if isinstance(inner, dict) else error
-    for value in (detail.code, fields.get("status_code"), fields.get("status")):
-        text = str(value)
-        if text.isascii() and text.isdigit() and 400 <= int(text[:4]) <= 599:
-            return int(text[:4])
-    return None
-
-
-def _status_of_words(detail: ErrorDetail) -> int | None:
-    words = f"{detail.code} {detail.type}".lower()
-    for status, signs in _STATUS_OF_WORDS:
-        if any(sign in words for sign in signs):
-            return status
-    return None
