@@ -92,6 +92,8 @@ def refusal_error(response: HTTPResponse, wall_time: float, redact: Redactor) ->
     if 300 <= status <= 399:
         target = short_text(redact.in_text(headers.get("location", "nowhere")), 100)
         message = f"HTTP {status} redirects to {target}; redirects are not followed"
+    elif response.undecodable:
+        message = f"HTTP {status}, and its body {response.undecodable}"
     elif reason:
         message = f"{message} [{short_text(reason, 60)}]"
     return error_class_for_status(status)(

@@ -265,7 +265,29 @@ async def test_a_compressed_stream_is_unpacked(transport: Any) -> None:
     answer = await ask(head % b"gzip" + gzip.compress(EVENTS), transport)
     assert answer.json()["choices"][0]["message"]["content"] == "Hi"
     with pytest.raises(BadResponseError, match="compressed with 'br'"):
-        await ask(head % b"br" + EVENTS, transport)
+        await ask(head % b"br" + b"\x1b\x97\x03\x00\x9c\x05\x8b\x1f" * 9, transport)
+
+
+@pytest.mark.parametrize("coding", [b"br", b"gzip"])
+async def test_a_refusal_in_a_compression_that_cannot_be_undone_is_that_refusal(
+    transport: Any, coding: bytes
+) -> None:
+    head = b"HTTP/1.1 401 No\r\nContent-Encoding: %b\r\n\r\n" % coding
+    with pytest.raises(AuthenticationError) as caught:
+        await ask(head + b"\x1b\x97\x03\x00\x9c\x05\x8b\x1f" * 9, transport)
+    assert caught.value.attempts == 1
+    assert "HTTP 401, and its body" in caught.value.message
+
+
+async def test_a_stream_with_a_member_of_gzip_for_each_event_is_read_to_its_end(
+    transport: Any,
+) -> None:
+    import gzip
+
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n"
+    members = [gzip.compress(event + b"\n\n") for event in EVENTS.split(b"\n\n")[:-1]]
+    answer = await ask(head + b"".join(members), transport)
+    assert answer.json()["choices"][0]["message"]["content"] == "Hi"
 
 
 async def test_an_event_without_an_end_is_given_up_at_its_limit(transport: Any) -> None:

@@ -40,8 +40,13 @@ from batch_gateway.client.http.aiohttp_connectors import (
 )
 from batch_gateway.client.http.aiohttp_errors import exchange_error
 from batch_gateway.client.http.aiohttp_stream import AiohttpStream
-from batch_gateway.client.http.connection_errors import closed_error, dial_error
-from batch_gateway.client.http.content_coding import UndecodableBodyError, decode_body
+from batch_gateway.client.http.connection_errors import (
+    closed_error,
+    dial_error,
+    too_large,
+    too_large_error,
+)
+from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
 from batch_gateway.client.http.proxies import proxy_url
@@ -226,42 +231,37 @@ class AiohttpExchanger:
         connection = response.connection
         protocol = None if connection is None else connection.protocol
         body = await self._read_body(response)
+        status, headers = response.status, Headers(response.raw_headers)
+        limit = self._config.max_response_bytes
+        if body is None:
+            response.close()
+            if 200 <= status <= 299:
+                raise too_large_error(f"the response of {self._target.name}", limit, status)
+            return HTTPResponse(status, headers, b"", undecodable=too_large(limit))
         # Without a length the body ends with the connection; aiohttp takes a reset for that end.
         if protocol is not None and isinstance(protocol.exception(), aiohttp.ClientOSError):
             raise GatewayConnectionError(
                 f"{self._target.name} reset the connection during the response",
                 cause=protocol.exception(),
             )
-        return HTTPResponse(
-            response.status, Headers(response.raw_headers), self._decoded(response, body)
-        )
+        # Undone here for the sake of the limit, which aiohttp's own decoding does not have.
+        coding = ",".join(response.headers.getall("Content-Encoding", ()))
+        packed = HTTPResponse(status, headers, body, coding)
+        return await unpacked(packed, self._target.name, limit)
 
-    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """None when it is larger than the limit."""
         limit = self._config.max_response_bytes
         # Whatever the header says is refused before anything is read, and is never trusted.
         if response.content_length is not None and response.content_length > limit:
-            raise _too_large(self._target.name, limit)
+            return None
         # Not a list: a server that sends tiny chunks would use up far more than the limit.
         body = bytearray()
         async for chunk in response.content.iter_any():
             if len(body) + len(chunk) > limit:
-                raise _too_large(self._target.name, limit)
+                return None
             body += chunk
         return bytes(body)
-
-    def _decoded(self, response: aiohttp.ClientResponse, body: bytes) -> bytes:
-        """Undone here for the sake of the limit, which aiohttp's own decoding does not have."""
-        codings = response.headers.get("Content-Encoding", "")
-        if not body or not codings:
-            return body
-        try:
-            return decode_body(body, codings, self._config.max_response_bytes)
-        except UndecodableBodyError as error:
-            raise BadResponseError(
-                f"the response of {self._target.name} {error}",
-                status_code=response.status,
-                cause=error,
-            ) from error
 
     async def _timed(self, attempt: Attempt, work: Coroutine[None, None, T]) -> T:
         """`work` within the attempt's time, its exceptions in this package's terms."""
@@ -342,9 +342,3 @@ def _checked(path: str, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, 
         return check_headers("headers", headers)
     except ConfigError as error:
         raise InvalidRequestError(str(error), cause=error) from error
-
-
-def _too_large(where: str, limit: int) -> BadResponseError:
-    return BadResponseError(
-        f"the response of {where} is larger than max_response_bytes ({limit} bytes)"
-    )

@@ -10,6 +10,7 @@ import ssl
 from batch_gateway.client.tls import RefusedCertificateError
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
+    BadResponseError,
     GatewayConnectionError,
     InferenceError,
     RequestTimeoutError,
@@ -17,7 +18,18 @@ from batch_gateway.errors import (
     TLSError,
 )
 
-__all__ = ["broken_error", "closed_error", "dial_error", "idle_error"]
+__all__ = [
+    "TOO_LARGE",
+    "broken_error",
+    "closed_error",
+    "dial_error",
+    "idle_error",
+    "too_large",
+    "too_large_error",
+]
+
+TOO_LARGE = "response_too_large"
+"""The code of an answer over `max_response_bytes`."""
 
 
 def dial_error(error: OSError, peer: str) -> InferenceError:
@@ -76,6 +88,21 @@ def idle_error(peer: str, idle_timeout: float) -> RequestTimeoutError:
     limit = format_duration(idle_timeout)
     return RequestTimeoutError(
         f"{peer} sent nothing for {limit} in the middle of its response", code="idle_timeout"
+    )
+
+
+def too_large(limit: int) -> str:
+    """How a sentence about a body over the limit ends."""
+    return f"is larger than max_response_bytes ({limit} bytes)"
+
+
+def too_large_error(what: str, limit: int, status: int | None) -> BadResponseError:
+    """The error for an answer over `max_response_bytes`: sent again, it would be as large.
+
+    `what` is how the message begins, e.g. "the response of localhost:8000".
+    """
+    return BadResponseError(
+        f"{what} {too_large(limit)}", is_retryable=False, status_code=status, code=TOO_LARGE
     )
 
 

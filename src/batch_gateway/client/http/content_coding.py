@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
-import zlib
+import asyncio
 
-__all__ = ["UndecodableBodyError", "decode_body"]
+from batch_gateway.client.http.body_decoder import BodyDecoder, UndecodableBodyError
+from batch_gateway.client.http.connection_errors import too_large, too_large_error
+from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.errors import BadResponseError
 
-# 32 tells zlib to recognise both the gzip and the zlib header ("deflate" on the wire).
-_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
-_CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+__all__ = ["unpacked"]
+
+# About a millisecond's work.
+_AT_A_TIME = 256 * 1024
+# What a piece costs beside its bytes: each empty member of gzip is one.
+_EACH_PIECE = 4 * 1024
 
 
-class UndecodableBodyError(Exception):
-    """Says in one phrase why a body could not be decoded."""
+async def unpacked(response: HTTPResponse, peer: str, limit: int) -> HTTPResponse:
+    """`response` without its content coding, its body at most `limit` bytes.
 
-
-def decode_body(body: bytes, codings: str, limit: int) -> bytes:
-    """`body` without its content `codings` (a Content-Encoding value), at most `limit` bytes.
-
-    Raises UndecodableBodyError for unknown codings, corrupt or truncated data, and past the limit.
+    A refusal stays one whatever its body: what cannot be decoded is left as it came, and
+    `undecodable` says why. Raises BadResponseError for a success that cannot be decoded.
     """
-    names = [name.strip().lower() for name in codings.split(",")]
-    for name in reversed(names):
-        if name in ("", "identity"):
-            continue
-        if name not in _CODINGS:
-            raise UndecodableBodyError(f"is compressed with {name[:20]!r}, which nobody asked for")
-        body = _inflate(body, name, limit)
-    return body
-
-
-def _inflate(body: bytes, name: str, limit: int) -> bytes:
-    inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
+    if not response.body or not response.coding or response.undecodable:
+        return response
+    status, headers = response.status_code, response.headers
+    is_refusal = not 200 <= status <= 299
     try:
-        decoded = inflater.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise UndecodableBodyError(f"says it is {name} but is not ({error})") from error
-    if len(decoded) > limit:
-        raise UndecodableBodyError(f"unpacks to more than max_response_bytes ({limit} bytes)")
-    if not inflater.eof:
-        raise UndecodableBodyError(f"ends in the middle of its {name} data")
-    return decoded
+        body = await _decoded(response.body, response.coding, limit)
+    except UndecodableBodyError as error:
+        if is_refusal:
+            return HTTPResponse(status, headers, response.body, undecodable=str(error))
+        raise BadResponseError(
+            f"the response of {peer} {error}", status_code=status, cause=error
+        ) from error
+    if body is not None:
+        return HTTPResponse(status, headers, body)
+    if is_refusal:
+        return HTTPResponse(status, headers, response.body, undecodable=too_large(limit))
+    raise too_large_error(f"the response of {peer}", limit, status)
+
+
+async def _decoded(packed: bytes, codings: str, limit: int) -> bytes | None:
+    """None when it is larger than the limit. Other requests go on meanwhile."""
+    decoder = BodyDecoder(codings)
+    body = bytearray()
+    worked = 0
+    for start in range(0, len(packed) + _AT_A_TIME, _AT_A_TIME):
+        data = packed[start : start + _AT_A_TIME]
+        for piece in decoder.feed(data) if data else decoder.finish():
+            body += piece
+            if len(body) > limit:
+                return None
+            worked += len(piece) + _EACH_PIECE
+            if worked > _AT_A_TIME:
+                worked = 0
+                await asyncio.sleep(0)
+    return bytes(body)

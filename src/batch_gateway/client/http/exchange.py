@@ -14,11 +14,20 @@ __all__ = ["HTTPExchanger", "HTTPResponse", "HTTPStream"]
 
 
 class HTTPResponse(msgspec.Struct, frozen=True):
-    """A whole HTTP response, of any status."""
+    """A whole HTTP response, of any status.
+
+    Attributes:
+        coding: the Content-Encoding that the body is still in; empty once an exchanger hands
+            the response out.
+        undecodable: of a refusal, why its body could not be decoded, as the end of a sentence;
+            the body is then as it came.
+    """
 
     status_code: int
     headers: Headers
     body: bytes
+    coding: str = ""
+    undecodable: str = ""
 
 
 class HTTPStream(Protocol):

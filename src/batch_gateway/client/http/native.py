@@ -15,6 +15,7 @@ from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.connection import Connection
 from batch_gateway.client.http.connection_errors import closed_error
+from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.dial import Dialler
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.origin_headers import origin_headers
@@ -81,6 +82,7 @@ class NativeExchanger:
         if context is not None:
             context.set_alpn_protocols(["http/1.1"])
         self._pool = pool
+        self._most_bytes = config.max_response_bytes
         # The event loop keeps connections and timers alive, and all that they refer to. That
         # must not be this object, or it could not notice that it is dropped unclosed.
         self._dialler = Dialler(
@@ -108,11 +110,14 @@ class NativeExchanger:
             if deadline <= time.monotonic():
                 raise RequestTimeoutError("the deadline passed before the request was sent")
             self._deadlines.arm(deadline)
-            return await connection.begin(head, body, deadline)
+            response = await connection.begin(head, body, deadline)
         finally:
             # A connection whose exchange is not over, because the task was cancelled, is not
             # reusable: releasing it aborts it.
             self._release(connection)
+        if response.coding:
+            response = await unpacked(response, self._target.name, self._most_bytes)
+        return response
 
     @contextlib.asynccontextmanager
     async def stream(

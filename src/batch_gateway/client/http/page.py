@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
 from batch_gateway.client.http.connection import Connection
+from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.dial import Dialler
 from batch_gateway.client.http.request_head import RequestHeads
 from batch_gateway.client.http.target import Target
@@ -45,7 +46,9 @@ class WatchedPage:
         self.name = parts._replace(query="").geturl()
         self._path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         self._token_file = token_file
+        self._max_bytes = max_bytes
         target = Target.of(HTTPInferenceClientConfig(f"{parts.scheme}://{parts.netloc}"))
+        self._peer = target.name
         self._heads = RequestHeads(target.host_header, target.api.target, _HEADERS)
         self._dialler = Dialler(
             target,
@@ -73,6 +76,7 @@ class WatchedPage:
         finally:
             expiry.cancel()
             await connection.wait_lost()
+        response = await unpacked(response, self._peer, self._max_bytes)
         if response.status_code != 200:
             hint = "; it asks for a token" if response.status_code in (401, 403) else ""
             raise BadResponseError(f"the answer was HTTP {response.status_code}{hint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
 from batch_gateway.client.http.body_stream import BodyStream
-from batch_gateway.client.http.content_coding import UndecodableBodyError, decode_body
+from batch_gateway.client.http.connection_errors import too_large, too_large_error
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.errors import BadResponseError, GatewayConnectionError
 from batch_gateway.wire.headers import Headers
@@ -43,6 +43,7 @@ class ResponseReader:
         "_status",
         "_stream",
         "_streamed",
+        "_undecodable",
         "keep_alive",
         "received",
     )
@@ -62,6 +63,7 @@ class ResponseReader:
         self._status = 0
         self._head_complete = False
         self._complete = False
+        self._undecodable = ""
         self.keep_alive = False
         self.received = 0
 
@@ -78,11 +80,11 @@ class ResponseReader:
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
-            if not self._complete:
+            if not self._complete and not self._undecodable:
                 raise self._problem(error, data) from error
-            # Whatever came after a complete response is not ours to read.
+            # Whatever came after a complete response, or is too much, is not ours to read.
             self.keep_alive = False
-        if self._complete:
+        if self._complete or self._undecodable:
             return self._response()
         if not self._head_complete and self.received > MAX_HEAD_BYTES:
             raise self._too_many_headers()
@@ -144,10 +146,7 @@ class ResponseReader:
             return
         received = len(self._body) + len(body)
         if received > self._max_body:
-            raise BadResponseError(
-                f"the response of {self._peer} is larger than"
-                f" max_response_bytes ({self._max_body} bytes)"
-            )
+            raise self._too_large()
         if not self._body:
             self._body = body
         elif isinstance(self._body, bytearray):
@@ -170,29 +169,28 @@ class ResponseReader:
         # The connection may be idle for long from here on.
         self._body = b""
         self._stream = None
+        coding = ""
         for name, value in self._headers:
             # Comparing lengths first keeps this loop, which every response pays for, cheap.
             if len(name) == 16 and name.lower() == b"content-encoding":
-                body = self._decoded(body, value)
+                coding = (
+                    f"{coding},{value.decode('latin-1')}" if coding else value.decode("latin-1")
+                )
             elif len(name) == 17 and name.lower() == b"transfer-encoding":
                 self._require_chunked(value)
-        return HTTPResponse(self._status, Headers(self._headers), body)
+        return HTTPResponse(self._status, Headers(self._headers), body, coding, self._undecodable)
+
+    def _too_large(self) -> BadResponseError:
+        if not 200 <= self._status <= 299:
+            # A refusal is one whatever its body. Raising stops the parser.
+            self._undecodable = too_large(self._max_body)
+        return too_large_error(f"the response of {self._peer}", self._max_body, self._status)
 
     def _begin_stream(self, stream: BodyStream) -> None:
         codings = self._header(b"transfer-encoding")
         if codings:
             self._require_chunked(codings.encode("latin-1"))
         stream.head_received(self._status, Headers(self._headers))
-
-    def _decoded(self, body: bytes, codings: bytes) -> bytes:
-        if not body:
-            return body
-        try:
-            return decode_body(body, codings.decode("latin-1"), self._max_body)
-        except UndecodableBodyError as error:
-            raise BadResponseError(
-                f"the response of {self._peer} {error}", status_code=self._status, cause=error
-            ) from error
 
     def _require_chunked(self, codings: bytes) -> None:
         if codings.strip().lower() != b"chunked":

@@ -11,8 +11,9 @@ import msgspec
 
 from batch_gateway.client.answer import interpret
 from batch_gateway.client.clock import Clock
-from batch_gateway.client.http.body_decoder import BodyDecoder
-from batch_gateway.client.http.content_coding import UndecodableBodyError
+from batch_gateway.client.http.body_decoder import BodyDecoder, UndecodableBodyError
+from batch_gateway.client.http.connection_errors import too_large, too_large_error
+from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceResponse
@@ -82,13 +83,15 @@ class _Reception:
             while data := await self._response.read():
                 for piece in decoder.feed(data):
                     yield piece
-            decoder.finish()
+            for piece in decoder.finish():
+                yield piece
         except UndecodableBodyError as error:
             self._fail(f"the response {error}", error)
 
     async def run(self, pieces: AsyncGenerator[bytes]) -> InferenceResponse:
         if not 200 <= self._response.status_code <= 299:
-            return self._interpreted(await self._collected(pieces, b""))
+            refusal = await self._refusal()
+            return interpret(refusal, self._request, self._clock, self._redact)
         kind = self._response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream":
             return await self._read_events(pieces, b"")
@@ -149,9 +152,20 @@ class _Reception:
         body, limit = bytearray(start), self._limits.max_response_bytes
         async for piece in pieces:
             if len(body) + len(piece) > limit:
-                self._fail(f"the response is larger than max_response_bytes ({limit} bytes)", None)
+                raise too_large_error("the response", limit, self._response.status_code)
             body += piece
         return bytes(body)
+
+    async def _refusal(self) -> HTTPResponse:
+        """The same as without streaming: its status counts, whatever its body."""
+        response, limit = self._response, self._limits.max_response_bytes
+        status, headers, body = response.status_code, response.headers, bytearray()
+        while data := await response.read():
+            body += data
+            if len(body) > limit:
+                return HTTPResponse(status, headers, b"", undecodable=too_large(limit))
+        coding = headers.get("content-encoding", "")
+        return await unpacked(HTTPResponse(status, headers, bytes(body), coding), "", limit)
 
     def _reader(self) -> AnswerReader:
         limits, endpoint = self._limits, self._request.endpoint

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-
 import pytest
 
 from batch_gateway.errors import BadResponseError
@@ -160,28 +158,6 @@ async def test_cookies_are_not_kept(connect: Connect, post: Post) -> None:
         await post(exchanger)
         await post(exchanger)
     assert seen == [[], []]
-
-
-async def test_a_body_compressed_unasked_is_unpacked(connect: Connect, post: Post) -> None:
-    packed = gzip.compress(b'{"a": 1}')
-    async with serving(once(answer(packed, b"Content-Encoding: gzip"))) as server:
-        assert (await post(connect(server.base_url))).body == b'{"a": 1}'
-
-
-@pytest.mark.parametrize(
-    ("body", "coding"),
-    [
-        (b"not gzip at all", b"gzip"),
-        (b"{}", b"br"),
-        (gzip.compress(b"x" * 999, mtime=0)[:20], b"gzip"),
-    ],
-)
-async def test_a_body_that_cannot_be_unpacked_is_a_bad_response(
-    connect: Connect, post: Post, body: bytes, coding: bytes
-) -> None:
-    async with serving(once(answer(body, b"Content-Encoding: " + coding))) as server:
-        with pytest.raises(BadResponseError):
-            await post(connect(server.base_url))
 
 
 @pytest.mark.parametrize(
