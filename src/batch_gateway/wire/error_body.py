@@ -19,7 +19,7 @@ from batch_gateway.wire.short_text import MESSAGE_LIMIT, short_text
 __all__ = ["MESSAGE_LIMIT", "ErrorDetail", "parse_error_body", "short_text"]
 
 # Enough of a body to find a sentence in; neither JSON nor a page is read to the end of a gigabyte.
-_READ_LIMIT = 1024 * 1024
+_READ_LIMIT = 256 * 1024
 _TEXT_LIMIT = 64 * 1024
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -143,10 +143,10 @@ def _broken_json(text: str) -> Found | None:
     if text[:1] not in ("{", "["):
         return None
     fields: dict[str, Any] = {}
-    for name, words, number in _FIELD.findall(text):
-        value = _unescaped(words) if words else int(number) if number else ""
-        if value != "":
-            fields.setdefault(name, value)
+    for field in _FIELD.finditer(text):
+        name, words, number = field.groups()
+        if name not in fields and (words or number):
+            fields[name] = _unescaped(words) if words else int(number)
     found = find_in_json(fields, depth=1)
     return found if found.message else None
 

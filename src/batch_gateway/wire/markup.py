@@ -40,20 +40,21 @@ def element_texts(text: str, names: frozenset[str]) -> dict[str, str]:
     An element without an end goes on to the end. The namespace of a name does not count.
     """
     found: dict[str, list[str]] = {}
-    done: set[str] = set()
     inside: set[str] = set()
+    done: set[str] = set()
     for tag, piece in _pieces(text):
         name = tag.lstrip("/")
-        if name in names and tag.startswith("/"):
-            inside.discard(name)
-            if any(part.strip() for part in found.get(name, ())):
-                done.add(name)
-        elif name in names:
-            inside.add(name)
-        for one in inside - done:
-            found.setdefault(one, []).append(piece)
-    texts = ((name, unescape(" ".join(parts)).strip()) for name, parts in found.items())
-    return {name: words for name, words in texts if words}
+        if name in names and name not in done:
+            if name == tag:
+                inside.add(name)
+            elif name in inside:
+                inside.discard(name)
+                if name in found:
+                    done.add(name)
+        if inside and piece.strip():
+            for one in inside:
+                found.setdefault(one, []).append(piece)
+    return {name: unescape(" ".join(parts)).strip() for name, parts in found.items()}
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
