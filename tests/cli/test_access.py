@@ -227,7 +227,7 @@ class Proxy(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         self.asked.append(self.path)
-        body = b'{"object": "chat.completion", "choices": []}'
+        body = b'{"object": "chat.completion", "choices": [{"message": {}}]}'
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))

@@ -52,7 +52,10 @@ G = ["--gateway", "http://g"]
         (["run", "nowhere.jsonl", *G], "nowhere.jsonl: No such file"),
         (["run", ".", *G], ". is a directory"),
         (["run", "requests.jsonl", "--gatway", "http://g"], "--gatway"),
-        (["run", "requests.jsonl", "--gateway", "simulater"], "--gateway: 'simulater' is not a URL"),
+        (
+            ["run", "requests.jsonl", "--gateway", "simulater"],
+            "--gateway: 'simulater' is not a URL",
+        ),
         (["run", "requests.jsonl", "--concurrency", "0"], "Invalid value for '--concurrency'"),
         (["run", "requests.jsonl", "--timeout", "5 min"], "Invalid value for '--timeout'"),
         (["run", "requests.jsonl", "--header", "X-Key"], "'--header': must be NAME=VALUE"),

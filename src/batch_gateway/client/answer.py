@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Never
-
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.redaction import Redactor
@@ -15,71 +13,51 @@ from batch_gateway.errors import (
     error_class_for_status,
     is_retryable_status,
 )
+from batch_gateway.wire.answer_judge import Fault, judge_answer
 from batch_gateway.wire.error_body import parse_error_body, short_text
-from batch_gateway.wire.json_check import json_object_problem
+from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 from batch_gateway.wire.retry_after import parse_retry_after
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON
 
-__all__ = ["interpret", "refusal_error"]
+__all__ = ["error_of_fault", "interpret", "refusal_error"]
 
 # The request waited in the router's queue until nobody wanted the answer (llm-d-router).
 _NEVER_RETRIED = frozenset({"rejected-ttl-expired"})
 _RATE_LIMITS = "x-ratelimit-"
+_UNWANTED_STREAM = Fault(
+    "with an event stream; ask for one with client.stream(request), or leave it out",
+    is_retryable=False,
+)
 
 
 def interpret(
     response: HTTPResponse, request: PreparedRequest, clock: Clock, redact: Redactor
 ) -> InferenceResponse:
-    """The answer, when the status is 2xx and the body a JSON object; raises otherwise.
+    """The answer, when the status is 2xx and the body one (see `wire.answer_judge`).
 
-    Raises the InferenceError subclass of the status, or BadResponseError for a success that is
-    none: empty, cut short or not JSON.
+    Raises the InferenceError subclass of the status, or of the one that an error in the body would
+    have; BadResponseError for a success that is none for another reason.
     """
     if not 200 <= response.status_code <= 299:
-        raise _refusal(response, request, clock, redact)
-    problem = json_object_problem(response.body)
-    if problem:
-        _raise_bad_answer(response, request, redact, problem)
+        raise _of(request, refusal_error(response, clock.wall_time(), redact))
+    if judge_answer(request.endpoint, response.body) is not None:
+        raise _of(request, _fault_error(response, request.endpoint, clock.wall_time(), redact))
     return InferenceResponse(
         request_id=request.request_id,
         status_code=response.status_code,
         headers=response.headers,
-        body=response.body,
+        body=response.body.removeprefix(BYTE_ORDER_MARK),
         attempts=request.attempt,
         duration=clock.monotonic() - request.started,
     )
 
 
-def _refusal(
-    response: HTTPResponse, request: PreparedRequest, clock: Clock, redact: Redactor
-) -> InferenceError:
-    # Apart from where it is raised, or error and frame would hold each other, and the request.
-    error = refusal_error(response, clock.wall_time(), redact)
+def _of(request: PreparedRequest, error: InferenceError) -> InferenceError:
+    # Made apart from where it is raised, or error and frame would hold each other and the request.
     error.request_id = request.request_id
     error.attempts = request.attempt
     return error
-
-
-def _raise_bad_answer(
-    response: HTTPResponse, request: PreparedRequest, redact: Redactor, problem: str
-) -> Never:
-    kind = response.headers.get("content-type", "")
-    is_stream = bool(response.body) and kind.startswith("text/event-stream")
-    if not response.body:
-        detail = "with an empty body"
-    elif is_stream:
-        detail = "with an event stream; ask for one with client.stream(request), or leave it out"
-    else:
-        start = short_text(redact.in_text(response.body[:80].decode("utf-8", "replace")), 60)
-        detail = f"whose body {problem}; it starts {start!r}"
-    raise BadResponseError(
-        f"HTTP {response.status_code} {detail}",
-        is_retryable=not is_stream,
-        status_code=response.status_code,
-        body=redact.in_bytes(response.body),
-        request_id=request.request_id,
-        attempts=request.attempt,
-    )
 
 
 def refusal_error(response: HTTPResponse, wall_time: float, redact: Redactor) -> InferenceError:
@@ -96,21 +74,56 @@ def refusal_error(response: HTTPResponse, wall_time: float, redact: Redactor) ->
         message = f"HTTP {status}, and its body {response.undecodable}"
     elif reason:
         message = f"{message} [{short_text(reason, 60)}]"
-    return error_class_for_status(status)(
+    error = error_class_for_status(status)(
         message,
-        is_retryable=_is_retryable(status, headers.get("x-should-retry"), reason),
+        is_retryable=is_retryable_status(status),
         status_code=status,
         body=body,
         code=detail.code,
-        retry_after=parse_retry_after(headers, wall_time),
-        dropped_reason=reason,
-        rate_limits={name: headers[name] for name in headers if name.startswith(_RATE_LIMITS)},
+        retry_after=detail.retry_after,
+    )
+    return _heeding(error, headers, wall_time)
+
+
+def _fault_error(
+    response: HTTPResponse, endpoint: str, wall_time: float, redact: Redactor
+) -> InferenceError:
+    """The error that a response of a 2xx status means whose body is no answer."""
+    body = redact.in_bytes(response.body)
+    # Judged anew without secrets: words are cut, and a part of a key would not be found again.
+    fault = judge_answer(endpoint, body) or Fault("whose body is no answer")
+    if body and response.headers.get("content-type", "").startswith("text/event-stream"):
+        fault = _UNWANTED_STREAM
+    error = error_of_fault(fault, response.status_code, body)
+    return _heeding(error, response.headers, wall_time)
+
+
+def error_of_fault(fault: Fault, status_code: int, body: bytes) -> InferenceError:
+    """The error that a fault in the body of a 2xx status is, not yet any request's.
+
+    Its status is the one that the fault names, so that whoever decides by it, such as the circuit
+    breaker, treats it as a plain refusal of that status.
+    """
+    kind = BadResponseError if fault.status is None else error_class_for_status(fault.status)
+    retryable = True if fault.status is None else is_retryable_status(fault.status)
+    return kind(
+        f"HTTP {status_code} {fault.problem}",
+        is_retryable=retryable if fault.is_retryable is None else fault.is_retryable,
+        status_code=fault.status or status_code,
+        body=body,
+        code=fault.code,
+        retry_after=fault.retry_after,
     )
 
 
-def _is_retryable(status: int, should_retry: str | None, reason: str | None) -> bool:
+def _heeding(error: InferenceError, headers: Headers, wall_time: float) -> InferenceError:
+    """`error` with what the response's head says about it."""
+    error.retry_after = parse_retry_after(headers, wall_time) or error.retry_after
+    error.dropped_reason = reason = headers.get(DROPPED_REASON)
+    error.rate_limits = {name: headers[name] for name in headers if name.startswith(_RATE_LIMITS)}
+    should_retry = headers.get("x-should-retry")
     if reason in _NEVER_RETRIED:
-        return False
-    if should_retry in ("true", "false"):
-        return should_retry == "true"
-    return is_retryable_status(status)
+        error.is_retryable = False
+    elif should_retry in ("true", "false"):
+        error.is_retryable = should_retry == "true"
+    return error

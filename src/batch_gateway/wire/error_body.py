@@ -16,7 +16,7 @@ from batch_gateway.wire.markup import element_texts, has_markup, plain_text
 from batch_gateway.wire.retry_after import wait_in_words
 from batch_gateway.wire.short_text import MESSAGE_LIMIT, short_text
 
-__all__ = ["MESSAGE_LIMIT", "ErrorDetail", "parse_error_body", "short_text"]
+__all__ = ["MESSAGE_LIMIT", "ErrorDetail", "detail_of", "parse_error_body", "short_text"]
 
 # Enough of a body to find a sentence in; neither JSON nor a page is read to the end of a gigabyte.
 _READ_LIMIT = 256 * 1024
@@ -68,7 +68,11 @@ def parse_error_body(status_code: int, body: bytes) -> ErrorDetail:
     text = _decoded(body[:_READ_LIMIT])
     if not text:
         return ErrorDetail(f"{fallback} (no body)")
-    found = _find(text)
+    return detail_of(_find(text), status_code, fallback)
+
+
+def detail_of(found: Found, status_code: int, fallback: str) -> ErrorDetail:
+    """What was found in an error of this status; `fallback` is its message where it says none."""
     words = [found.code, found.type, *found.words]
     status = found.number or status_of_words(word for word in words if word)
     wait = found.retry_after

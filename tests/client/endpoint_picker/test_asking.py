@@ -21,7 +21,7 @@ from tests.client.endpoint_picker.scripted_picker import Talk, echoing, scripted
 
 pytestmark = pytest.mark.anyio
 
-ANSWER = b'{"model":"tuned","choices":[]}'
+ANSWER = b'{"model":"tuned","choices":[{"text":"Hi"}]}'
 
 
 async def test_the_picker_is_told_all_and_the_pod_gets_what_it_makes_of_it() -> None:
@@ -39,7 +39,7 @@ async def test_the_picker_is_told_all_and_the_pod_gets_what_it_makes_of_it() -> 
         async with client(picker.url, api_key="sk-secret", scheduling=hints) as one:
             response = await one.generate(request(request_id="req-1", headers={"X-Mine": "mine"}))
         await picker.all_ended()
-    assert response.body == b'{"model":"m","choices":[]}'
+    assert response.body == ANSWER.replace(b"tuned", b"m")
     assert reported == [ANSWER]
     assert picker.ends == ["ended"]
     told = picker.talks[0].heard
@@ -120,7 +120,7 @@ async def test_a_subset_is_named_on_headers_and_body() -> None:
 
 async def test_bodies_of_many_megabytes_go_through_in_pieces() -> None:
     text = "y" * 6_000_000
-    body = b'{"answer":"%s"}' % (b"z" * 5_000_000)
+    body = b'{"choices":[{"text":"%s"}]}' % (b"z" * 5_000_000)
     async with (
         running_pod(whole(body)) as pod,
         scripted_picker(echoing(pod.endpoint)) as picker,
@@ -234,7 +234,7 @@ async def test_a_picker_that_does_not_listen_is_told_a_long_answer_only_so_long(
         await talk.pass_to(pod.endpoint)
         await asyncio.Event().wait()
 
-    body = b'{"answer":"%s"}' % (b"z" * 5_000_000)
+    body = b'{"choices":[{"text":"%s"}]}' % (b"z" * 5_000_000)
     settings = EndpointPickerConfig(echo_timeout=0.1)
     async with (
         running_pod(whole(body)) as pod,

@@ -31,7 +31,7 @@ from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
 
-ANSWER = b'{"choices":[]}'
+ANSWER = b'{"choices":[{"text":"Hi"}]}'
 
 
 async def silence(*_: Any) -> None:

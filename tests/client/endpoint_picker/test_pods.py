@@ -19,7 +19,7 @@ from batch_gateway.client.endpoint_picker.pod_table import PodTable
 from tests.client.endpoint_picker.pod import Received, running_pod, whole
 from tests.client.endpoint_picker.scripted_picker import Talk, scripted_picker
 
-ANSWER = b'{"choices":[]}'
+ANSWER = b'{"choices":[{"text":"Hi"}]}'
 LIMIT_S = 10.0
 
 

@@ -1,0 +1,205 @@
+"""What an answer of each OpenAI endpoint must have: a quick test, and words for what is missing.
+
+The quick test is a typed decoder that keeps next to nothing. What it accepts is an answer; what it
+refuses may still be one, oddly shaped, and is then looked at field by field.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Literal, TypeAlias, cast
+
+import msgspec
+
+__all__ = ["Shape", "shape_of"]
+
+_Fields: TypeAlias = Mapping[str, Any]
+
+
+# --- the quick test ---
+
+
+class _AnyObject(msgspec.Struct, gc=False):
+    """No field: the decoder walks the object, checks its syntax and keeps nothing."""
+
+
+class _AnyArray(msgspec.Struct, array_like=True, gc=False):
+    """The same for an array."""
+
+
+class _Vector(msgspec.Struct, array_like=True, gc=False):
+    first: msgspec.Raw
+
+
+class _Success(msgspec.Struct, gc=False):
+    status_code: Literal[0] | None = None
+
+
+class _Faultless(msgspec.Struct, gc=False, kw_only=True):
+    """The fields in which errors are reported (see `error_forms`), none of which says one."""
+
+    error: None = None
+    errors: None = None
+    error_code: Literal[0] | None = None
+    error_msg: Literal[""] | None = None
+    fault: None = None
+    type: None = None
+    base_resp: _Success | None = None
+    success: bool | None = None
+    object: str | None = None
+
+
+class _Entry(msgspec.Struct, gc=False, kw_only=True):
+    error: None = None
+
+
+class _Choice(_Entry, gc=False, kw_only=True):
+    finish_reason: (
+        Literal[
+            "stop", "length", "tool_calls", "function_call", "content_filter",
+            "eos_token", "stop_sequence", "model_length", "",
+        ]
+        | None
+    ) = None  # fmt: skip
+
+
+class _ChatChoice(_Choice, gc=False, kw_only=True):
+    message: _AnyObject
+
+
+class _TextChoice(_Choice, gc=False, kw_only=True):
+    text: str
+
+
+class _Embedding(_Entry, gc=False, kw_only=True):
+    embedding: _Vector | Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Chat(_Faultless, gc=False, kw_only=True):
+    choices: Annotated[list[_ChatChoice], msgspec.Meta(min_length=1)]
+
+
+class _Completion(_Faultless, gc=False, kw_only=True):
+    choices: Annotated[list[_TextChoice], msgspec.Meta(min_length=1)]
+
+
+class _Embeddings(_Faultless, gc=False, kw_only=True):
+    data: Annotated[list[_Embedding], msgspec.Meta(min_length=1)]
+
+
+class _Moderation(_Faultless, gc=False, kw_only=True):
+    results: Annotated[list[_Entry], msgspec.Meta(min_length=1)]
+
+
+class _Response(_Faultless, gc=False, kw_only=True):
+    output: _AnyArray
+    status: Literal["completed", "incomplete"]
+
+
+class _Foreign(_Faultless, gc=False, kw_only=True):
+    choices: list[_Choice] | None = None
+    code: None = None
+    detail: None = None
+    status: None = None
+    status_code: None = None
+    status_in_camel_case: None = msgspec.field(name="statusCode", default=None)
+    error_message: None = msgspec.field(name="errorMessage", default=None)
+
+
+# --- the words ---
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What is known of an endpoint's answers.
+
+    Attributes:
+        decode: raises msgspec.MsgspecError, UnicodeDecodeError or RecursionError unless the body
+            has the usual form.
+        list_name: the field with a list of what was asked for.
+        entry_has: whether an entry of it has what an entry must have; None when nothing is known
+            of the entries, nor whether there must be any.
+        entry_needs: that in words.
+        demands: whether the list must be there.
+    """
+
+    decode: Callable[[bytes], _Faultless]
+    list_name: str
+    entry_has: Callable[[_Fields], bool] | None = None
+    entry_needs: str = ""
+    demands: bool = True
+
+    def recognises(self, body: bytes) -> bool:
+        """Whether `body` surely is an answer, but for the encoding of its strings."""
+        try:
+            answer = self.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return False
+        kind = answer.object
+        return answer.success is not False and (kind is None or kind.lower() != "error")
+
+    def missing(self, fields: _Fields) -> str:
+        """What an answer would have and these fields do not; empty when it is all there."""
+        entries = fields.get(self.list_name)
+        if not self.demands:
+            return ""
+        if not isinstance(entries, list):
+            return f"it has no {self.list_name!r}"
+        if self.entry_has is None:
+            return ""
+        if not entries:
+            return f"its {self.list_name!r} are empty"
+        for entry in cast("list[object]", entries):
+            if not isinstance(entry, dict) or not self.entry_has(cast("_Fields", entry)):
+                return f"one of its {self.list_name!r} {self.entry_needs}"
+        return ""
+
+
+def _has_message(choice: _Fields) -> bool:
+    return isinstance(choice.get("message"), dict)
+
+
+def _has_text(choice: _Fields) -> bool:
+    return isinstance(choice.get("text"), str)
+
+
+def _has_embedding(entry: _Fields) -> bool:
+    return isinstance(entry.get("embedding"), str | list | dict) and bool(entry["embedding"])
+
+
+def _is_there(_: _Fields) -> bool:
+    return True
+
+
+def _decoder(kind: type[_Faultless]) -> Callable[[bytes], _Faultless]:
+    return msgspec.json.Decoder(kind).decode
+
+
+_CHAT = Shape(_decoder(_Chat), "choices", _has_message, "has no message")
+_COMPLETION = Shape(_decoder(_Completion), "choices", _has_text, "has no text")
+_EMBEDDINGS = Shape(_decoder(_Embeddings), "data", _has_embedding, "has no embedding")
+_MODERATION = Shape(_decoder(_Moderation), "results", _is_there, "is no object")
+_RESPONSE = Shape(_decoder(_Response), "output")
+_FOREIGN = Shape(_decoder(_Foreign), "choices", demands=False)
+
+# Under a version or below "openai", as Azure, Gemini and other aggregators place them: llama.cpp's
+# own "/completions" and "/embeddings" have another form.
+_VERSIONED = re.compile(
+    r"/(?:v\d\w*|openai)/(?:.*/)?(completions|embeddings|moderations|responses)"
+)
+_SHAPES = {
+    "completions": _COMPLETION,
+    "embeddings": _EMBEDDINGS,
+    "moderations": _MODERATION,
+    "responses": _RESPONSE,
+}
+
+
+@lru_cache(maxsize=256)
+def shape_of(endpoint: str) -> Shape:
+    """The shape of answers of a path; one without demands for a path that is nobody's known."""
+    if endpoint.endswith("/chat/completions"):
+        return _CHAT
+    match = _VERSIONED.search(endpoint)
+    return _SHAPES[match.group(1)] if match and match.end() == len(endpoint) else _FOREIGN
