@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from batch_gateway.batch.grouping import MAX_MODELS, Grouping, TooManyModelsError, prefix_key
-from batch_gateway.batch.line_blocks import MAX_LINE_BYTES, LineTooLongError, iter_blocks
+from batch_gateway.batch.line_blocks import MAX_LINE_BYTES, LineTooLongError, is_utf8, iter_blocks
 from batch_gateway.batch.line_index import LineIndex
 from batch_gateway.batch.uniqueness import SeenIds, id_hash
 from batch_gateway.batch.validate import check_line, diagnose
@@ -119,7 +119,7 @@ class _Scanner:
             if block.startswith(_BOM):
                 offset, block = len(_BOM), block[len(_BOM) :]
         # Checked a block at a time: the decoder does not look into strings that it skips.
-        all_utf8 = _is_utf8(block)
+        all_utf8 = is_utf8(block)
         add_group = self._add_group
         offsets: list[int] = []
         custom_ids: list[str] = []
@@ -127,7 +127,7 @@ class _Scanner:
         if not lines[-1]:
             lines.pop()
         for number, line in enumerate(lines, self.next_line):
-            checked = check_line(line) if all_utf8 or _is_utf8(line) else None
+            checked = check_line(line) if all_utf8 or is_utf8(line) else None
             if checked is None:
                 self._take_odd_line(number, line, len(self.lines) + len(offsets))
             else:
@@ -154,16 +154,6 @@ class _Scanner:
             self.problems.add(number, diagnosis.problems)
             if diagnosis.custom_id is not None:
                 self.ids.extend((diagnosis.custom_id,))
-
-
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class _IdOnly(msgspec.Struct):

@@ -12,10 +12,13 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from batch_gateway.batch.bitmap import Bitmap
 from batch_gateway.batch.plan import Plan
 from batch_gateway.batch.reconcile import leftover_path, reconcile
-from batch_gateway.batch.result_file import ResultFile, open_result_file
-from batch_gateway.batch.result_scan import ResultReader, looks_like_results, scan_results
+from batch_gateway.batch.result_file import ResultFile, TakenAwayError, open_result_file
+from batch_gateway.batch.result_line import Role
+from batch_gateway.batch.result_reader import ResultReader
+from batch_gateway.batch.result_scan import Scan, check_results, mend_tail, scan_results
 from batch_gateway.batch.write_behind import WriteBehind
 from batch_gateway.errors import JournalError
 
@@ -46,7 +49,10 @@ class Journal:
         self._total = total
         self._files = files
         self._readers = readers
-        self._scan_files()
+        self._problem: JournalError | None = None
+        # Nothing is changed before both files are known to be ours.
+        for file, scan in zip(files, self._scan_files(), strict=True):
+            mend_tail(file, scan)
         self._retry = self._failed.copy() if retry_failed else None
         self._results_before = len(self._succeeded) + len(self._failed)
         self._writer = WriteBehind(files)
@@ -68,19 +74,24 @@ class Journal:
         those, the ones to send. Raises JournalError when a file is in use, is not a regular
         file, holds anything but results of this very input, or cannot be read or written.
         """
-        _refuse_same_file(plan, output, errors)
         files: list[ResultFile] = []
         try:
             for name in (output, errors):
-                files.append(open_result_file(name))  # noqa: PERF401 - those opened must be closed
+                _refuse_place(plan, name, files)
+                files.append(open_result_file(name))
             for file in files:
+                leftover = leftover_path(file.path)
+                _refuse_place(plan, leftover, files)
                 with contextlib.suppress(OSError):
-                    leftover_path(file.path).unlink()
+                    leftover.unlink()
             if fresh:
                 _start_over(files)
-            readers = [ResultReader(f.name, plan.name, plan.fingerprint, plan.total) for f in files]
-            pair = (files[0], files[1])
-            return cls(plan.total, pair, (readers[0], readers[1]), retry_failed=retry_failed)
+            readers = (
+                ResultReader(files[_OUTPUT].name, plan, Role.SUCCESS),
+                ResultReader(files[_ERRORS].name, plan, Role.FAILURE),
+            )
+            pair = (files[_OUTPUT], files[_ERRORS])
+            return cls(plan.total, pair, readers, retry_failed=retry_failed)
         except BaseException as error:
             for file in files:
                 file.close(remove_if_empty=file.created)
@@ -88,9 +99,9 @@ class Journal:
                 raise JournalError(f"{os.fspath(output)}: {error.strerror}") from error
             raise
 
-    def _scan_files(self) -> None:
+    def _scan_files(self) -> tuple[Scan, Scan]:
         output, errors = (
-            scan_results(file, reader, self._total)
+            self._scan(file, reader)
             for file, reader in zip(self._files, self._readers, strict=True)
         )
         self._succeeded, self._failed = output.seen, errors.seen
@@ -98,6 +109,12 @@ class Journal:
         # A line that failed once and succeeded later leaves its old error behind.
         superseded = self._failed.subtract(self._succeeded)
         self._stale_errors = errors.repeated or errors.damaged or superseded > 0
+        return output, errors
+
+    def _scan(self, file: ResultFile, reader: ResultReader) -> Scan:
+        if file.is_gone:
+            return Scan(Bitmap(self._total), end=file.size)
+        return scan_results(file, reader, self._total)
 
     @property
     def succeeded(self) -> int:
@@ -172,13 +189,22 @@ class Journal:
         """
         try:
             await self.flush()
-        except JournalError:
+            self._check_files()
+            sort = ordered and self.without_result == 0
+            await asyncio.to_thread(self._tidy, sort)
+        except JournalError as error:
+            self._problem = error
             # Lines that were only in memory are gone: count again what is really there.
             with contextlib.suppress(JournalError, OSError):
                 await asyncio.to_thread(self._scan_files)
             raise
-        sort = ordered and self.without_result == 0
-        await asyncio.to_thread(self._tidy, sort)
+
+    def _check_files(self) -> None:
+        try:
+            for file in self._files:
+                file.check()
+        except OSError as error:
+            raise self._write_error(error) from error
 
     def _tidy(self, sort: bool) -> None:
         output, errors = self._files
@@ -192,6 +218,8 @@ class Journal:
             which = "first" if place == _OUTPUT else "last"
             try:
                 reconcile(file, self._readers[place], keep, self._total, which)
+            except TakenAwayError as error:
+                raise self._write_error(error) from error
             except OSError as error:
                 raise JournalError(
                     f"{file.name}: could not be written in its final form: {error.strerror}; every "
@@ -205,7 +233,9 @@ class Journal:
         output, errors = self._files
         # An empty output beside errors still says "none succeeded"; without them it says nothing.
         output.close(remove_if_empty=output.created and errors.size == 0)
-        errors.close(remove_if_empty=True)
+        # One that somebody made for us, as `mktemp` does, stays to be looked at.
+        ours = errors.created or errors.had_content or output.had_content
+        errors.close(remove_if_empty=ours)
 
     async def __aenter__(self) -> Journal:
         return self
@@ -220,37 +250,34 @@ class Journal:
             raise self._write_error(error) from error
 
     def write_problem(self) -> JournalError | None:
-        """Why `broken` is set, or None."""
+        """Why results could not be written, or not in their final form; or None."""
         failure = self._writer.failure
-        return None if failure is None else self._write_error(failure)
+        return self._problem if failure is None else self._write_error(failure)
 
     def _write_error(self, error: OSError) -> JournalError:
-        safe = sum(file.lines for file in self._files)
         name = error.filename or self._files[_OUTPUT].name
+        if isinstance(error, TakenAwayError):
+            return JournalError(f"{name}: {error.strerror}; {error.advice}")
+        safe = sum(file.lines for file in self._files)
         return JournalError(
             f"{name}: {error.strerror or error}; {safe:,} results are safe; free space and run "
             "the same command again"
         )
 
 
-def _refuse_same_file(plan: Plan, output: PathLike, errors: PathLike) -> None:
-    if os.path.realpath(output) == os.path.realpath(errors):
-        raise JournalError(f"{os.fspath(output)}: output and error file must be two files")
-    for name in (output, errors):
-        try:
-            there = Path(name).stat()
-        except OSError:
-            continue
-        if (there.st_dev, there.st_ino) == plan.file_id:
-            raise JournalError(f"{os.fspath(name)}: is the input itself; choose another output")
+def _refuse_place(plan: Plan, name: PathLike, opened: list[ResultFile]) -> None:
+    try:
+        there = Path(name).stat()
+    except OSError:
+        return
+    if (there.st_dev, there.st_ino) == plan.file_id:
+        raise JournalError(f"{os.fspath(name)}: is the input itself; choose another output")
+    if any(os.path.samestat(there, os.fstat(file.fd)) for file in opened):
+        raise JournalError(f"{os.fspath(name)}: output and error file must be two files")
 
 
 def _start_over(files: list[ResultFile]) -> None:
     for file in files:
-        if not looks_like_results(file):
-            raise JournalError(
-                f"{file.name}: does not look like batch results, so --fresh does not empty it; "
-                "delete it yourself, or choose another output"
-            )
+        check_results(file)
     for file in files:
         file.cut(0)

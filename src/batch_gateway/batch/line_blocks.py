@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-__all__ = ["MAX_LINE_BYTES", "LineTooLongError", "iter_blocks"]
+__all__ = ["MAX_LINE_BYTES", "LineTooLongError", "is_utf8", "iter_blocks"]
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
 _BLOCK_BYTES = 256 * 1024
@@ -46,3 +46,14 @@ def iter_blocks(fd: int, *, start: int = 0, end: int | None = None) -> Iterator[
 
 def _wanted(position: int, end: int | None) -> int:
     return _BLOCK_BYTES if end is None else max(0, min(_BLOCK_BYTES, end - position))
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether all of `data` is UTF-8, which JSON decoders do not ask of strings they skip."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

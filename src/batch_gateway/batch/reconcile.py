@@ -16,7 +16,7 @@ from typing import Literal
 from batch_gateway.batch.bitmap import Bitmap
 from batch_gateway.batch.line_blocks import iter_blocks
 from batch_gateway.batch.result_file import ResultFile, lock_exclusively
-from batch_gateway.batch.result_scan import ResultReader
+from batch_gateway.batch.result_reader import ResultReader
 
 __all__ = ["leftover_path", "reconcile"]
 
@@ -95,7 +95,7 @@ def _places(file: ResultFile, reader: ResultReader) -> Iterator[tuple[int, int, 
         for line in block.split(b"\n")[:-1]:
             number += 1
             length = len(line) + 1
-            index = None if b"\0" in line else reader.index_of(line, number)
+            index = reader.index_of(line, number)
             if index is not None:
                 yield index, offset, length
             offset += length

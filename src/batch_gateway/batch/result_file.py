@@ -11,11 +11,35 @@ from pathlib import Path
 
 from batch_gateway.errors import JournalError
 
-__all__ = ["ResultFile", "lock_exclusively", "open_result_file", "sync_directory"]
+__all__ = [
+    "ResultFile",
+    "TakenAwayError",
+    "lock_exclusively",
+    "open_result_file",
+    "sync_directory",
+]
 
 _NO_LOCKS_HERE = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _OPEN_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
 _FILE_MODE = 0o666
+
+
+_MOVED = "moved to another name", "put it back and run the same command again"
+_GONE = "removed or replaced", "the same command sends the lines again whose results were in it"
+_CUT = "cut short", "the same command sends the lines again whose results are missing"
+_SHARED = "written to by another program", "stop that and run the same command again"
+
+
+class TakenAwayError(OSError):
+    """Somebody else removed, moved, replaced or changed the file while a run wrote to it.
+
+    Attributes:
+        advice: how to go on.
+    """
+
+    def __init__(self, name: str, what: str, advice: str) -> None:
+        super().__init__(errno.ESTALE, f"was {what} while the run wrote to it", name)
+        self.advice = advice
 
 
 class ResultFile:
@@ -27,6 +51,7 @@ class ResultFile:
         size: bytes, always at the end of a whole line once the file was scanned.
         lines: how many lines it holds.
         created: this run made it.
+        had_content: it was not empty when it was opened.
     """
 
     def __init__(self, name: str, path: Path, fd: int, *, created: bool) -> None:
@@ -34,6 +59,7 @@ class ResultFile:
         self.path = path
         self.fd = fd
         self.size = os.fstat(fd).st_size
+        self.had_content = self.size > 0
         self.lines = 0
         self.created = created
 
@@ -63,11 +89,31 @@ class ResultFile:
         self.size = size
 
     def sync(self) -> None:
-        """Return once the device has everything."""
+        """Return once the device has everything. Raises OSError; see also `check`."""
         os.fsync(self.fd)
+        self.check(writing=True)
+
+    def check(self, *, writing: bool = False) -> None:
+        """Raises TakenAwayError when somebody else laid hands on the file.
+
+        While another thread is `writing`, the file may be longer than `size`.
+        """
+        state = os.fstat(self.fd)
+        if not _is_still_at(self.path, self.fd):
+            raise TakenAwayError(self.name, *(_MOVED if state.st_nlink else _GONE))
+        if state.st_size < self.size:
+            raise TakenAwayError(self.name, *_CUT)
+        if state.st_size > self.size and not writing:
+            raise TakenAwayError(self.name, *_SHARED)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file has no name any more, so that nobody can read what is in it."""
+        return os.fstat(self.fd).st_nlink == 0
 
     def replace(self, new: Path, new_fd: int, lines: int) -> None:
-        """Put the locked file `new` in this one's place, atomically."""
+        """Put the locked file `new` in this one's place, atomically. Raises OSError."""
+        self.check()
         new.rename(self.path)
         old, self.fd = self.fd, new_fd
         self.size = os.fstat(new_fd).st_size
@@ -80,8 +126,9 @@ class ResultFile:
         fd, self.fd = self.fd, -1
         if fd < 0:
             return
-        if remove_if_empty and self.size == 0:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            # Another file may have this name by now, and this one may have been written to.
+            if remove_if_empty and not os.fstat(fd).st_size and _is_still_at(self.path, fd):
                 self.path.unlink()
         os.close(fd)
 
@@ -146,7 +193,7 @@ def lock_exclusively(fd: int) -> bool:
 def _is_still_at(path: Path, fd: int) -> bool:
     try:
         there = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return os.path.samestat(there, os.fstat(fd))
 
