@@ -1,13 +1,25 @@
-"""Refusals that do not come as the status says: what llm-d and GAIE mean by a 500 or a 503.
+"""Failures that do not mean what their status says: what llm-d and GAIE mean by a 500 or a 503.
 
-Reasons and bodies are those of llm-d-router 0.10, and the 503 of its 0.9.
+Reasons and bodies are those of llm-d-router 0.10, and the 503 of its 0.9. Codes are this
+client's own, for pods that an endpoint picker chose.
 """
 
 from __future__ import annotations
 
 from batch_gateway.errors import DeadlineExceededError, ErrorCategory, InferenceError
 
-__all__ = ["is_outage", "wants_room"]
+__all__ = ["PODS_UNREACHABLE", "POD_FAILED", "POD_UNREACHABLE", "is_outage", "wants_room"]
+
+POD_UNREACHABLE = "pod_unreachable"
+"""The picker goes on choosing pods that cannot be reached, while others of the pool work."""
+
+POD_FAILED = "pod_failed"
+"""A pod broke the connection of a request, while others of the pool work."""
+
+PODS_UNREACHABLE = "pods_unreachable"
+"""No pod of the pool that the picker chose can be reached."""
+
+_OF_ONE_POD = frozenset({POD_UNREACHABLE, POD_FAILED})
 
 # Refusals for want of room that do not come as a 429.
 _WANTS_ROOM_REASONS = frozenset({"rejected-no-endpoints", "rejected-ttl-expired"})
@@ -31,6 +43,7 @@ def is_outage(error: InferenceError) -> bool:
         error.category is ErrorCategory.SERVER_ERROR
         and not isinstance(error, DeadlineExceededError)
         and error.dropped_reason not in _GIVEN_UP_REASONS
+        and error.code not in _OF_ONE_POD
         and not _is_shed(error)
     )
 

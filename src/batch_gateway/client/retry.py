@@ -15,7 +15,7 @@ import msgspec
 
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.config import RetryPolicy
-from batch_gateway.client.refusals import wants_room
+from batch_gateway.client.refusals import POD_UNREACHABLE, wants_room
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.durations import seconds
@@ -26,9 +26,6 @@ from batch_gateway.errors import (
 )
 
 __all__ = ["RetryBudget", "RetryTransport", "retry_delay"]
-
-# An endpoint picker names a pod that died until it is told so, which takes seconds.
-_POD_UNREACHABLE = "pod_unreachable"
 
 Random = Callable[[float, float], float]
 OnRetry = Callable[[PreparedRequest, InferenceError, float], None]
@@ -54,7 +51,8 @@ def retry_delay(
     if error.retry_after is not None:
         asked = min(error.retry_after, seconds(policy.max_retry_after))
         return asked + uniform(0, asked / 10)
-    takes_longer = wants_room(error) or error.code == _POD_UNREACHABLE
+    # An endpoint picker names a pod that died until it is told so, which takes seconds.
+    takes_longer = wants_room(error) or error.code == POD_UNREACHABLE
     base = policy.rate_limit_backoff if takes_longer else policy.initial_backoff
     # 2**60 is beyond any ceiling; without the bound a huge attempt number would overflow.
     ceiling = seconds(base) * 2 ** min(attempt - 1, 60)

@@ -10,10 +10,12 @@ __all__ = [
     "DROPPED_REASON",
     "FAIRNESS_ID",
     "MODEL_REWRITE",
+    "NO_ENDPOINTS",
     "OBJECTIVE",
     "QUEUE_TTL",
     "TIME_PER_TOKEN",
     "TIME_TO_FIRST_TOKEN",
+    "TTL_EXPIRED",
 ]
 
 OBJECTIVE = ("x-llm-d-inference-objective", "x-gateway-inference-objective")
@@ -28,3 +30,5 @@ TIME_PER_TOKEN = ("x-llm-d-slo-tpot-ms", "x-slo-tpot-ms")
 QUEUE_TTL = "x-llm-d-inference-ttl"
 
 DROPPED_REASON = "x-llm-d-request-dropped-reason"
+NO_ENDPOINTS = "rejected-no-endpoints"
+TTL_EXPIRED = "rejected-ttl-expired"

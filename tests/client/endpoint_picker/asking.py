@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
+from batch_gateway import (
+    HTTPInferenceClient,
+    HTTPInferenceClientConfig,
+    InferenceRequest,
+    Observer,
+)
 
 __all__ = ["LIMIT_S", "client", "request"]
 
@@ -17,7 +23,8 @@ def request(**more: Any) -> InferenceRequest:
     )
 
 
-def client(url: str, **settings: Any) -> HTTPInferenceClient:
+def client(url: str, observers: Sequence[Observer] = (), **settings: Any) -> HTTPInferenceClient:
     return HTTPInferenceClient(
-        HTTPInferenceClientConfig(url, **{"retry": None, "timeout": LIMIT_S, **settings})
+        HTTPInferenceClientConfig(url, **{"retry": None, "timeout": LIMIT_S, **settings}),
+        observers=observers,
     )

@@ -24,7 +24,7 @@ from batch_gateway.wire.ext_proc.names import (
     PROCESS_METHOD,
 )
 
-__all__ = ["ScriptedPicker", "Talk", "echoing", "scripted_picker"]
+__all__ = ["Script", "ScriptedPicker", "Talk", "echoing", "scripted_picker"]
 
 _CHUNK = 62_000
 

@@ -12,7 +12,6 @@ import pytest
 from batch_gateway import (
     AuthenticationError,
     BadResponseError,
-    CircuitBreakerPolicy,
     DeadlineExceededError,
     EndpointPickerConfig,
     GatewayConnectionError,
@@ -212,27 +211,6 @@ async def test_a_request_that_may_have_reached_a_pod_goes_to_no_other() -> None:
             with pytest.raises(GatewayConnectionError):
                 await one.generate(request())
     assert (len(first.received), len(second.received)) == (1, 0)
-
-
-@pytest.mark.parametrize("pods", [1, 2])
-async def test_pods_that_cannot_be_reached_are_a_failed_answer_and_no_lost_gateway(
-    pods: int,
-) -> None:
-    choice = ",".join(f"127.0.0.1:{refusing_port()}" for _ in range(pods))
-    async with scripted_picker(echoing(choice)) as picker:
-        breaker = CircuitBreakerPolicy(connect_failures=1)
-        async with client(picker.url, circuit_breaker=breaker) as one:
-            with pytest.raises(ServerError, match="chosen by the endpoint picker"):
-                await one.generate(request())
-            # The breaker would have opened at a gateway that is not there.
-            with pytest.raises(ServerError, match="chosen by the endpoint picker") as caught:
-                await one.generate(request())
-        await picker.all_ended()
-    error = caught.value
-    assert error.message.count("connection refused") == pods
-    assert error.code == "pod_unreachable"
-    assert error.is_retryable
-    assert not is_connect_failure(error)
 
 
 @pytest.mark.parametrize(

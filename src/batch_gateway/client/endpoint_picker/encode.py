@@ -6,6 +6,7 @@ against the generated classes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 
 from batch_gateway.client.header_rules import check_headers
@@ -96,6 +97,12 @@ class QuestionEncoder:
         self._origin = origin
         self._subset = _subset_hint(subset)
         self._shapes: dict[tuple[str, ...], Shape] = {}
+
+    def among(self, subset: Sequence[str]) -> QuestionEncoder:
+        """One that has the picker choose among these pods only, the rest being the same."""
+        other = copy.copy(self)
+        other._subset = _subset_hint(subset)
+        return other
 
     def headers(self, path: str, headers: Pairs, length: int) -> tuple[bytes, dict[str, str]]:
         """The first message, and the same headers by lower-case name for whoever sends them on.

@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
 from batch_gateway.client.endpoint_picker.conversation import Choice, Conversation
+from batch_gateway.client.endpoint_picker.detour import Detour, PodsUnreachableError
 from batch_gateway.client.endpoint_picker.dialogue import Dialogue, Interrupted
 from batch_gateway.client.endpoint_picker.encode import QuestionEncoder, pieces_of
 from batch_gateway.client.endpoint_picker.health import check_health
-from batch_gateway.client.endpoint_picker.pods import Pods
+from batch_gateway.client.endpoint_picker.pods import Pod, Pods
 from batch_gateway.client.endpoint_picker.relay import Refusal, Relay
 from batch_gateway.client.grpc.channel import Http2Channel
 from batch_gateway.client.grpc.contract import GrpcChannel, GrpcStream
@@ -28,6 +29,7 @@ from batch_gateway.client.http.target import Target
 from batch_gateway.durations import seconds
 from batch_gateway.errors import InferenceError, RequestTimeoutError
 from batch_gateway.wire.ext_proc.names import PROCESS_METHOD
+from batch_gateway.wire.scheduling_headers import DROPPED_REASON, NO_ENDPOINTS
 
 __all__ = ["EndpointPickerExchanger"]
 
@@ -93,19 +95,26 @@ class EndpointPickerExchanger:
     ) -> HTTPResponse:
         """See `HTTPExchanger.post`. Raises InvalidRequestError for what cannot be sent."""
         dialogue = await self._begin(path, headers, body, deadline)
+        detour: Detour | None = None
         try:
             choice = await self._choice(dialogue, deadline)
-            if isinstance(choice, HTTPResponse):
-                return choice
-            try:
-                with dialogue:
-                    pod, response = await self._pods.post(choice, deadline)
-            except Interrupted:
-                return dialogue.refusal
-            self._arm(dialogue, time.monotonic() + self._echo_patience())
-            answer = await dialogue.report(response, pod.served)
-            self._learn(dialogue)
-            return answer
+            while not isinstance(choice, HTTPResponse):
+                tried = () if detour is None else detour.tried
+                try:
+                    with dialogue:
+                        pod, response = await self._pods.post(choice, deadline, tried)
+                except Interrupted:
+                    return dialogue.refusal
+                except PodsUnreachableError as error:
+                    detour = detour or Detour(path, headers, body, deadline)
+                    detour.failed(error.problems)
+                    dialogue, choice = await self._ask_again(dialogue, detour)
+                else:
+                    self._arm(dialogue, time.monotonic() + self._echo_patience())
+                    answer = await dialogue.report(response, pod.served)
+                    self._learn(dialogue)
+                    return answer
+            return choice
         finally:
             self._leave(dialogue)
 
@@ -122,21 +131,36 @@ class EndpointPickerExchanger:
     ) -> AsyncGenerator[HTTPStream]:
         """See `HTTPExchanger.stream`. Raises InvalidRequestError for what cannot be sent."""
         dialogue = await self._begin(path, headers, body, deadline, begin_by)
+        detour: Detour | None = None
+        pod: Pod | None = None
         try:
             choice = await self._choice(dialogue, min(deadline, begin_by))
-            if isinstance(choice, HTTPResponse):
-                yield Refusal(choice)
+            while pod is None and not isinstance(choice, HTTPResponse):
+                tried = () if detour is None else detour.tried
+                try:
+                    with dialogue:
+                        pod = await self._pods.reach(choice, min(deadline, begin_by), tried)
+                except Interrupted:
+                    choice = dialogue.refusal
+                except PodsUnreachableError as error:
+                    detour = detour or Detour(path, headers, body, deadline, begin_by)
+                    detour.failed(error.problems)
+                    dialogue, choice = await self._ask_again(dialogue, detour)
+            if pod is None or isinstance(choice, HTTPResponse):
+                yield Refusal(dialogue.refusal)
                 return
             relay = Relay(dialogue, self._echo_patience(), self._arm, self._most)
-            pod = self._pods.stream(
-                choice, deadline=deadline, begin_by=begin_by, idle_timeout=idle_timeout
+            answer = self._pods.stream(
+                pod, choice, deadline=deadline, begin_by=begin_by, idle_timeout=idle_timeout
             )
             try:
-                yield await relay.begin(pod)
+                yield await relay.begin(answer)
             finally:
                 await relay.aclose()
             self._learn(dialogue)
         finally:
+            if pod is not None:
+                self._pods.give_back(pod)
             self._leave(dialogue)
 
     async def pick(
@@ -207,10 +231,13 @@ class EndpointPickerExchanger:
         body: bytes,
         deadline: float,
         begin_by: float = _NEVER,
+        *,
+        subset: Sequence[str] = (),
     ) -> Dialogue:
         """A stream that is open, with the question that is to be asked on it."""
         self._require_usable()
-        head, by_name = self._encoder.headers(path, headers, len(body))
+        encoder = self._encoder.among(subset) if subset else self._encoder
+        head, by_name = encoder.headers(path, headers, len(body))
         pieces = pieces_of(body)
         if min(deadline, begin_by) <= time.monotonic():
             raise RequestTimeoutError("the deadline passed before the request was sent")
@@ -221,9 +248,9 @@ class EndpointPickerExchanger:
         conversation = Conversation(self._name, by_name, pieces, most=self._most)
         dialogue = Dialogue(stream, conversation, self._name, self._forget)
         if len(pieces) == 1:
-            dialogue.question = (head, self._encoder.body_message(body, last=True))
+            dialogue.question = (head, encoder.body_message(body, last=True))
         else:
-            dialogue.question = itertools.chain((head,), self._encoder.body(pieces))
+            dialogue.question = itertools.chain((head,), encoder.body(pieces))
         self._dialogues.add(dialogue)
         return dialogue
 
@@ -244,6 +271,32 @@ class EndpointPickerExchanger:
         choice = await dialogue.ask()
         dialogue.deadline = _NEVER
         return choice or dialogue.refusal
+
+    async def _ask_again(
+        self, unreached: Dialogue, detour: Detour
+    ) -> tuple[Dialogue, Choice | HTTPResponse]:
+        """Another choice, or the refusal in its place, on another stream.
+
+        Raises what the detour comes to when the picker chooses no pod that can be reached.
+        """
+        while True:
+            subset = detour.next_subset(self._pods.working())
+            if subset is None:
+                raise self._pods.unreachable(detour.tried)
+            dialogue = await self._begin(*detour.question, subset=subset)
+            try:
+                choice = await self._choice(dialogue, detour.choose_by)
+            except BaseException as error:
+                self._leave(dialogue)
+                if not subset or not _has_no_pods(error):
+                    raise
+            else:
+                if not subset or not _has_no_pods(choice):
+                    # Only now, so that a picker that goes by load has seen both.
+                    self._leave(unreached)
+                    return dialogue, choice
+                self._leave(dialogue)
+            detour.failed({})
 
     def _leave(self, dialogue: Dialogue) -> None:
         farewell = time.monotonic() + _FAREWELL_SECONDS
@@ -294,3 +347,10 @@ class EndpointPickerExchanger:
 
     def _require_usable(self) -> None:
         self._loop = own_loop(self._loop, closed=self._closed)
+
+
+def _has_no_pods(end: Choice | HTTPResponse | BaseException) -> bool:
+    """Whether the picker found no pod among those that it was to choose from."""
+    if isinstance(end, HTTPResponse):
+        return end.headers.get(DROPPED_REASON) == NO_ENDPOINTS
+    return isinstance(end, InferenceError) and end.dropped_reason == NO_ENDPOINTS
