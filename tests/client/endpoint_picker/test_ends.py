@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from batch_gateway import (
+    AdaptiveConcurrency,
     AuthenticationError,
     BadResponseError,
     DeadlineExceededError,
@@ -25,7 +26,7 @@ from batch_gateway import (
 from batch_gateway.client.circuit_breaker import is_connect_failure
 from tests.client.endpoint_picker.asking import LIMIT_S, client, request
 from tests.client.endpoint_picker.pod import Received, running_pod, whole
-from tests.client.endpoint_picker.scripted_picker import Talk, echoing, scripted_picker
+from tests.client.endpoint_picker.scripted_picker import Script, Talk, echoing, scripted_picker
 from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
@@ -242,17 +243,113 @@ async def test_a_status_of_the_picker_is_told_as_the_http_status_that_means_the_
     assert f"127.0.0.1:{picker.port} answered {code.name}: no pods in the pool" in error.message
 
 
-async def test_a_message_that_is_too_large_for_the_picker_is_not_sent_again() -> None:
+def ending(code: grpc.StatusCode, words: str) -> Script:
     async def script(talk: Talk) -> None:
         await talk.question()
-        # As grpc-go says it.
-        words = "grpc: received message larger than max (5242880 vs. 4194304)"
-        await talk.context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        await talk.context.abort(code, words)
 
-    async with scripted_picker(script) as picker, client(picker.url, retry=QUICK) as one:
-        with pytest.raises(InvalidRequestError, match="larger than max") as caught:
+    return script
+
+
+EXHAUSTED, INTERNAL = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        # GAIE's lightweight picker, by itself and as Go passes it on.
+        (EXHAUSTED, "request body size limit of 10485760 bytes exceeded"),
+        (
+            INTERNAL,
+            "failed to handle request: rpc error: code = ResourceExhausted desc ="
+            " request body size limit of 10485760 bytes exceeded",
+        ),
+        # gRPC's own limit: grpc-go, gRPC core, grpc-node, grpc-java, grpc-dotnet, tonic.
+        (EXHAUSTED, "grpc: received message larger than max (5242880 vs. 4194304)"),
+        (EXHAUSTED, "grpc: trying to send message larger than max (5242880 vs. 4194304)"),
+        (EXHAUSTED, "SERVER: Received message larger than max (5242880 vs. 4194304)"),
+        (EXHAUSTED, "Attempted to send message with a size larger than 4194304"),
+        (EXHAUSTED, "gRPC message exceeds maximum size 4194304: 5242880"),
+        (EXHAUSTED, "Received message exceeds the maximum configured message size."),
+        (
+            grpc.StatusCode.OUT_OF_RANGE,
+            "Error, decoded message length too large: found 5242880 bytes, the limit is: 4194304",
+        ),
+        # Envoy's and Go's words for HTTP bodies, as pickers and proxies pass them on.
+        (grpc.StatusCode.UNAVAILABLE, "payload too large"),
+        (grpc.StatusCode.UNKNOWN, "http: request body too large"),
+    ],
+)
+async def test_a_body_that_is_too_large_for_the_picker_is_a_413_and_costs_no_pace(
+    code: grpc.StatusCode, words: str
+) -> None:
+    pace = AdaptiveConcurrency(initial=8)
+    async with (
+        scripted_picker(ending(code, words)) as picker,
+        client(picker.url, retry=QUICK, concurrency=pace) as one,
+    ):
+        before = one.concurrency_limit
+        with pytest.raises(InvalidRequestError) as caught:
             await one.generate(request())
-    assert caught.value.attempts == 1
+        assert one.concurrency_limit == before
+    error = caught.value
+    assert (error.status_code, error.attempts, error.is_retryable) == (413, 1, False)
+    assert words[-30:] in error.message
+
+
+async def test_a_rate_that_is_exceeded_is_no_body_that_is_too_large() -> None:
+    words = "Request too large for m on tokens per min (TPM): Limit 30000, Requested 30100."
+    async with scripted_picker(ending(EXHAUSTED, words)) as picker, client(picker.url) as one:
+        with pytest.raises(RateLimitError):
+            await one.generate(request())
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        # As lightweight pickers say it, which wrap every error of theirs.
+        (INTERNAL, "internal error: rpc error: code = Unavailable desc = no pods available"),
+        (INTERNAL, "rpc error: code = Unavailable desc = no endpoints available"),
+        (
+            grpc.StatusCode.UNKNOWN,
+            "rpc error: code = Unknown desc = rpc error: code = Unavailable desc ="
+            " failed to find endpoint candidates for serving the request",
+        ),
+        (grpc.StatusCode.UNAVAILABLE, "no healthy endpoints available"),
+        (grpc.StatusCode.UNAVAILABLE, "no pods found"),
+    ],
+)
+async def test_a_picker_without_pods_says_so_in_whichever_words(
+    code: grpc.StatusCode, words: str
+) -> None:
+    async with scripted_picker(ending(code, words)) as picker, client(picker.url) as one:
+        with pytest.raises(ServerError) as caught:
+            await one.generate(request())
+    error = caught.value
+    assert (error.status_code, error.dropped_reason) == (503, "rejected-no-endpoints")
+    assert error.is_retryable
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "status"),
+    [
+        ("rpc error: code = InvalidArgument desc = no model", InvalidRequestError, 400),
+        ("rpc error: code = PermissionDenied desc = no", AuthenticationError, 403),
+        ("x: rpc error: code = ResourceExhausted desc = busy", RateLimitError, 429),
+        ("rpc error: code = DeadlineExceeded desc = slow", RequestTimeoutError, None),
+        ("rpc error: code = Canceled desc = context canceled", ServerError, 503),
+        ("rpc error: code = NoSuchCode desc = what", ServerError, 500),
+        ("no code at all", ServerError, 500),
+    ],
+)
+async def test_an_error_that_a_picker_passes_on_is_what_happened_and_not_its_own(
+    words: str, kind: type[InferenceError], status: int | None
+) -> None:
+    async with scripted_picker(ending(INTERNAL, words)) as picker, client(picker.url) as one:
+        with pytest.raises(kind) as caught:
+            await one.generate(request())
+    assert caught.value.status_code == status
 
 
 async def test_a_server_that_is_no_picker_is_told_as_a_wrong_address() -> None:
