@@ -1,4 +1,4 @@
-"""An endpoint picker that does exactly what a test tells it, on grpcio, in the test's own loop."""
+"""An endpoint picker that does exactly what a test tells it: a script in its loop, on grpcio."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from batch_gateway.wire.ext_proc.names import (
     LB_NAMESPACE,
     PROCESS_METHOD,
 )
+from tests.grpcio_loop import in_grpcio_loop
 
 __all__ = ["Script", "ScriptedPicker", "Talk", "echoing", "scripted_picker"]
 
@@ -151,7 +152,7 @@ class ScriptedPicker:
         async with asyncio.timeout(10), self._changed:
             await self._changed.wait_for(lambda: self.open == 0)
 
-    async def process(self, _: object, context: Any) -> None:
+    async def process(self, context: Any) -> None:
         talk = Talk(context)
         self.talks.append(talk)
         self.open += 1
@@ -183,14 +184,28 @@ async def scripted_picker(
     """Run `script` for every stream. `health`: a status by service, or no health service."""
     picker = ScriptedPicker(script)
     picker.health = health
+    server = await in_grpcio_loop(_serve(picker, asyncio.get_running_loop(), options))
+    try:
+        yield picker
+    finally:
+        await in_grpcio_loop(server.stop(None))
+
+
+async def _serve(
+    picker: ScriptedPicker, loop: asyncio.AbstractEventLoop, options: Sequence[Any]
+) -> Any:
+    async def process(_: object, context: Any) -> None:
+        script = picker.process(_ContextElsewhere(context))
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(script, loop))
+
     server = grpc.aio.server(options=list(options))
     handler = grpc.stream_stream_rpc_method_handler(
-        picker.process,  # pyright: ignore[reportArgumentType]
+        process,  # pyright: ignore[reportArgumentType]
         request_deserializer=ProcessingRequest.FromString,
         response_serializer=ProcessingResponse.SerializeToString,
     )
     handlers: dict[str, Any] = {PROCESS_METHOD: handler}
-    if health is not None:
+    if picker.health is not None:
         handlers[HEALTH_METHOD] = grpc.unary_unary_rpc_method_handler(
             picker.check,  # pyright: ignore[reportArgumentType]
             request_deserializer=HealthCheckRequest.FromString,
@@ -203,18 +218,26 @@ async def scripted_picker(
         )
     picker.port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    try:
-        yield picker
-    finally:
-        await server.stop(None)
-        await _grpcio_done()
+    return server
 
 
-async def _grpcio_done() -> None:
-    """Wait until grpcio has nothing under way: what came later would meet a closed event loop."""
-    async with asyncio.timeout(10):
-        while any("cygrpc" in str(task.get_coro()) for task in asyncio.all_tasks()):
-            await asyncio.sleep(0.001)
+class _ContextElsewhere:
+    """A call's context for a script that runs in the test's own loop."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    async def read(self) -> object:
+        return await in_grpcio_loop(self._context.read())
+
+    async def write(self, message: ProcessingResponse) -> None:
+        await in_grpcio_loop(self._context.write(message))
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        await in_grpcio_loop(self._context.abort(code, details))
+
+    def cancelled(self) -> bool:
+        return self._context.cancelled()
 
 
 def echoing(endpoints: str, **choice: Any) -> Script:
