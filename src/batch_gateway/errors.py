@@ -8,7 +8,7 @@ BatchGatewayError
     ├── RateLimitError                     RATE_LIMIT
     ├── ServerError                        SERVER_ERROR
     │   ├── GatewayConnectionError (ConnectionError)
-    │   │   ├── StaleConnectionError       a kept-alive connection was closed under the request
+    │   │   ├── StaleConnectionError       the connection was closed before the request was read
     │   │   └── TLSError                   the handshake failed; trying again will not help
     │   ├── RequestTimeoutError (TimeoutError)
     │   │   └── DeadlineExceededError      the request's own deadline passed
@@ -185,10 +185,11 @@ class GatewayConnectionError(ServerError, ConnectionError):
 
 
 class StaleConnectionError(GatewayConnectionError):
-    """A reused connection was closed before the first byte of an answer.
+    """A reused connection was closed before the request on it was read.
 
-    The server most probably never looked at the request: it closed an idle connection just as
-    the request was written. That is likely, not proven.
+    Over HTTP that is most probable, not proven, and the request is sent again on a new connection
+    before anybody hears of it. An endpoint picker that goes away says which calls it has not
+    looked at; those come as this error and are sent again at once.
     """
 
     default_code = "stale_connection"

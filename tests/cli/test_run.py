@@ -56,6 +56,18 @@ def test_failed_lines_go_to_the_error_file_and_exit_1(
     )
 
 
+@pytest.mark.parametrize("fault", ["close-idle", "close-on-next-request", "until-close"])
+def test_a_gateway_that_closes_its_connections_is_neither_down_nor_tried_again(
+    tmp_path: Path, gateway: GatewayHandle, fault: str
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", [f"fault-{fault}"] * 300)
+    run = batch_gateway("run", "requests.jsonl", "--gateway", gateway.url, cwd=tmp_path)
+    assert run.returncode == 0
+    assert "all 300 requests succeeded" in run.stdout
+    assert "0 retries" in run.stdout
+    assert "down" not in run.stdout + run.stderr
+
+
 def test_retry_failed_sends_only_the_lines_of_the_error_file(
     tmp_path: Path, gateway: GatewayHandle
 ) -> None:

@@ -109,6 +109,7 @@ async def test_an_odd_but_whole_answer_is_a_success_again_and_again(
     for _ in range(5):
         response = await client.generate(faulty(fault))
         assert response.json()["object"] == "text_completion"
+        assert response.attempts == 1
 
 
 async def test_bytes_after_an_answer_never_become_part_of_the_next(

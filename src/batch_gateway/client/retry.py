@@ -38,8 +38,9 @@ def retry_delay(
 
     `attempt` is the number of the sending that failed, from 1. A wait that the gateway asked
     for is obeyed up to `max_retry_after`, with up to a tenth more so that those who were refused
-    together do not come back together. A kept-alive connection that closed under the request
-    says nothing about load, so the first retry after one does not wait.
+    together do not come back together. An endpoint picker that left before it looked at a call
+    says nothing about load, so the first retry after one does not wait; the HTTP transports send
+    again by themselves what a server left unread.
     """
     if not error.is_retryable or attempt > policy.max_retries:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import ContextVar
 from types import SimpleNamespace
 
 import aiohttp
@@ -11,7 +12,7 @@ import aiohttp
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import RequestTimeoutError
 
-__all__ = ["Attempt", "attempt_tracing"]
+__all__ = ["UNDER_WAY", "Attempt", "attempt_tracing"]
 
 
 class Attempt:
@@ -21,14 +22,19 @@ class Attempt:
     the wait for a free connection as connecting.
 
     Attributes:
-        reused: whether the request went out on a kept-alive connection.
+        wants_new: whether the request may only go out on a new connection.
+        served: how many answers its connection has brought; 0 when it is a new one.
+        made: when its connection was, in monotonic seconds.
+        sent_at: when it was handed that connection.
 
     Raises RequestTimeoutError at construction when `deadline` (`time.monotonic()` seconds) has
     passed: aiohttp may send before it gives a timer the chance to run.
     """
 
     def __init__(self, peer: str, connect_timeout: float, deadline: float) -> None:
-        self.reused = False
+        self.wants_new = False
+        self.served = 0
+        self.made = self.sent_at = 0.0
         self._peer = peer
         self._connect_timeout = connect_timeout
         self._connecting = False
@@ -71,6 +77,10 @@ class Attempt:
         return RequestTimeoutError(message, cause=cause)
 
 
+UNDER_WAY: ContextVar[Attempt] = ContextVar("UNDER_WAY")
+"""The attempt of this task, for the connector."""
+
+
 def attempt_tracing() -> aiohttp.TraceConfig:
     """Hooks for a session whose requests carry their `Attempt` as `trace_request_ctx`."""
 
@@ -80,11 +90,7 @@ def attempt_tracing() -> aiohttp.TraceConfig:
     async def ends(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
         context.trace_request_ctx.connected()
 
-    async def reuses(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.reused = True
-
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_create_start.append(starts)
     tracing.on_connection_create_end.append(ends)
-    tracing.on_connection_reuseconn.append(reuses)
     return tracing

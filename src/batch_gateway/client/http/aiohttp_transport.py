@@ -1,7 +1,7 @@
 """The second HTTP transport, on aiohttp: for proxies, odd servers and conservative users.
 
-It sends nothing twice behind the caller's back: aiohttp resends idempotent methods on a broken
-connection, and POST is none. Where it differs from the native transport:
+aiohttp itself sends nothing twice: it resends idempotent methods on a broken connection, and POST
+is none. Where it differs from the native transport:
 
 - An idle connection is never reused after `idle_timeout`, but is closed only between one and
   two times that long.
@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import io
 import re
+import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -33,7 +34,7 @@ from yarl import URL
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.header_rules import check_headers
-from batch_gateway.client.http.aiohttp_attempt import Attempt, attempt_tracing
+from batch_gateway.client.http.aiohttp_attempt import UNDER_WAY, Attempt, attempt_tracing
 from batch_gateway.client.http.aiohttp_connectors import (
     CheckingTCPConnector,
     CheckingUnixConnector,
@@ -41,8 +42,10 @@ from batch_gateway.client.http.aiohttp_connectors import (
 from batch_gateway.client.http.aiohttp_errors import exchange_error
 from batch_gateway.client.http.aiohttp_stream import AiohttpStream
 from batch_gateway.client.http.connection_errors import (
+    STALE_SECONDS,
     closed_error,
     dial_error,
+    late_error,
     too_large,
     too_large_error,
 )
@@ -50,6 +53,7 @@ from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
 from batch_gateway.client.http.proxies import proxy_url
+from batch_gateway.client.http.reuse import Reuse
 from batch_gateway.client.http.target import Target
 from batch_gateway.durations import seconds
 from batch_gateway.errors import (
@@ -58,6 +62,7 @@ from batch_gateway.errors import (
     GatewayConnectionError,
     InferenceError,
     InvalidRequestError,
+    StaleConnectionError,
 )
 from batch_gateway.wire.headers import Headers
 
@@ -98,6 +103,7 @@ class AiohttpExchanger:
         name = self._target.name
         self._dialled = name if self._proxy is None else f"the proxy for {name}"
         self._connect_timeout = seconds(config.connect_timeout)
+        self._reuse = Reuse()
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[Attempt] = set()
         self._streams: set[AiohttpStream] = set()
@@ -183,6 +189,39 @@ class AiohttpExchanger:
             return await self._read(response)
 
     async def _open(
+        self,
+        session: aiohttp.ClientSession,
+        attempt: Attempt,
+        path: str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes,
+    ) -> aiohttp.ClientResponse:
+        UNDER_WAY.set(attempt)
+        try:
+            response = await self._send(session, attempt, path, headers, body)
+        except aiohttp.ClientError as error:
+            self._require_unread(error, attempt)
+        else:
+            self._reuse.answered(attempt.served + 1)
+            return response
+        attempt.wants_new = True
+        return await self._send(session, attempt, path, headers, body)
+
+    def _require_unread(self, error: aiohttp.ClientError, attempt: Attempt) -> None:
+        """Raises `error`, unless a kept-alive connection was closed under the request so early that
+        it most probably was not read.
+        """
+        if self._closed or not attempt.served:
+            raise error
+        stale = exchange_error(error, self._target.name, reused=True)
+        if not isinstance(stale, StaleConnectionError):
+            raise error
+        now = time.monotonic()
+        if now - attempt.sent_at > STALE_SECONDS:
+            raise late_error(stale, now - attempt.sent_at) from stale.cause
+        self._reuse.lost(attempt.served, attempt.made, now)
+
+    async def _send(
         self,
         session: aiohttp.ClientSession,
         attempt: Attempt,
@@ -279,7 +318,7 @@ class AiohttpExchanger:
         except aiohttp.ClientError as error:
             if self._closed:
                 raise closed_error() from error
-            raise exchange_error(error, self._target.name, reused=attempt.reused) from error
+            raise exchange_error(error, self._target.name, reused=attempt.served > 0) from error
         except OSError as error:
             raise dial_error(error, self._dialled) from error
         except asyncio.CancelledError as error:
@@ -321,13 +360,18 @@ class AiohttpExchanger:
         keepalive = idle if keeps else None
         if self._target.unix_socket is not None:
             return CheckingUnixConnector(
+                self._reuse,
                 path=self._target.unix_socket,
                 force_close=not keeps,
                 keepalive_timeout=keepalive,
                 limit=limit,
             )
         return CheckingTCPConnector(
-            ssl=self._ssl or True, force_close=not keeps, keepalive_timeout=keepalive, limit=limit
+            self._reuse,
+            ssl=self._ssl or True,
+            force_close=not keeps,
+            keepalive_timeout=keepalive,
+            limit=limit,
         )
 
     def _require_open(self) -> None:

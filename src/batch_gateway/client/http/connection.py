@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -30,6 +31,8 @@ class Connection(Dialled):
     Attributes:
         reusable: whether the next request may go out on it; False during an exchange.
         kept: it has served a request or been idle, so that the peer may have closed it unseen.
+        made: when it was, in monotonic seconds.
+        served: how many answers it has brought.
         deadline: of the exchange under way, in monotonic seconds; infinity without one.
     """
 
@@ -47,7 +50,9 @@ class Connection(Dialled):
         "_waiter",
         "deadline",
         "kept",
+        "made",
         "reusable",
+        "served",
     )
 
     awaited = "the TLS handshake was not over"
@@ -71,6 +76,8 @@ class Connection(Dialled):
         self._poll: Callable[[int], object] = _never_readable
         self.reusable = False
         self.kept = False
+        self.made = 0.0
+        self.served = 0
         self.deadline = _NEVER
 
     # --- one exchange ---
@@ -162,6 +169,7 @@ class Connection(Dialled):
         # uvloop's transports are not instances of it, so this cannot be checked.
         self._transport = cast("asyncio.Transport", transport)
         self._poll = _poller(transport)
+        self.made = time.monotonic()
         self.reusable = True
 
     def data_received(self, data: bytes) -> None:
@@ -242,6 +250,7 @@ class Connection(Dialled):
     def _succeed(self, response: HTTPResponse) -> None:
         # An answer to a request that is still being sent leaves the rest of it in the way.
         sent = self._upload is None or self._upload.finished
+        self.served += 1
         self.reusable = self._reader.keep_alive and sent and not self._transport.is_closing()
         waiter = self._settle()
         if waiter is not None and not waiter.done():
@@ -268,7 +277,7 @@ class Connection(Dialled):
         return broken_error(
             cause,
             self._peer,
-            reused=self.kept,
+            reused=self.served > 0,
             received=reader.received,
             progress=reader.progress(),
         )

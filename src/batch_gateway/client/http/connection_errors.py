@@ -19,17 +19,24 @@ from batch_gateway.errors import (
 )
 
 __all__ = [
+    "STALE_SECONDS",
     "TOO_LARGE",
     "broken_error",
     "closed_error",
     "dial_error",
     "idle_error",
+    "late_error",
     "too_large",
     "too_large_error",
 ]
 
 TOO_LARGE = "response_too_large"
 """The code of an answer over `max_response_bytes`."""
+
+
+STALE_SECONDS = 5.0
+"""Whoever closes a kept-alive connection while a request is on its way to it has not read it. The
+news of that takes as long as the network, or a busy event loop here; an answer may take longer."""
 
 
 def dial_error(error: OSError, peer: str) -> InferenceError:
@@ -61,7 +68,7 @@ def broken_error(
     """The error for a connection that ended under a request.
 
     `cause` is None when the peer closed in good order. `reused` says that the connection had
-    been idle; `received` counts the bytes of the response that had arrived, and `progress`
+    brought an answer; `received` counts the bytes of the response that had arrived, and `progress`
     says it in words.
     """
     if not received and not reused and cause is not None and _is_tls_failure(cause):
@@ -81,6 +88,12 @@ def broken_error(
     return GatewayConnectionError(
         f"{peer} {how} the connection before answering{detail}", cause=cause
     )
+
+
+def late_error(stale: StaleConnectionError, after: float) -> GatewayConnectionError:
+    """The error for a kept-alive connection that was closed so late that the request was read."""
+    message = f"{stale.message}, {after:.0f} seconds after the request"
+    return GatewayConnectionError(message, cause=stale.cause)
 
 
 def idle_error(peer: str, idle_timeout: float) -> RequestTimeoutError:

@@ -14,7 +14,7 @@ from typing import Protocol
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.connection import Connection
-from batch_gateway.client.http.connection_errors import closed_error
+from batch_gateway.client.http.connection_errors import STALE_SECONDS, closed_error, late_error
 from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.dial import Dialler
 from batch_gateway.client.http.exchange import HTTPResponse
@@ -22,11 +22,12 @@ from batch_gateway.client.http.origin_headers import origin_headers
 from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.http.pool import DialSlot, Pool, PoolStatistics
 from batch_gateway.client.http.request_head import RequestHeads
+from batch_gateway.client.http.reuse import Reuse
 from batch_gateway.client.http.slot_waiter import SlotWaiter
 from batch_gateway.client.http.sweeper import Sweeper
 from batch_gateway.client.http.target import Target
 from batch_gateway.durations import seconds
-from batch_gateway.errors import RequestTimeoutError
+from batch_gateway.errors import RequestTimeoutError, StaleConnectionError
 
 __all__ = ["HeadBuilder", "NativeExchanger"]
 
@@ -82,6 +83,7 @@ class NativeExchanger:
         if context is not None:
             context.set_alpn_protocols(["http/1.1"])
         self._pool = pool
+        self._reuse = Reuse()
         self._most_bytes = config.max_response_bytes
         # The event loop keeps connections and timers alive, and all that they refer to. That
         # must not be this object, or it could not notice that it is dropped unclosed.
@@ -106,15 +108,21 @@ class NativeExchanger:
         self._require_usable()
         head = self._heads.build(path, headers, len(body))
         connection = self._pool.take() or await self._acquire(deadline)
-        try:
-            if deadline <= time.monotonic():
-                raise RequestTimeoutError("the deadline passed before the request was sent")
-            self._deadlines.arm(deadline)
-            response = await connection.begin(head, body, deadline)
-        finally:
-            # A connection whose exchange is not over, because the task was cancelled, is not
-            # reusable: releasing it aborts it.
-            self._release(connection)
+        while True:
+            sent_at = time.monotonic()
+            try:
+                if deadline <= sent_at:
+                    raise RequestTimeoutError("the deadline passed before the request was sent")
+                self._deadlines.arm(deadline)
+                response = await connection.begin(head, body, deadline)
+                break
+            except StaleConnectionError as error:
+                self._require_unread(error, connection, sent_at)
+            finally:
+                # A connection whose exchange is not over, because the task was cancelled, is not
+                # reusable: releasing it aborts it.
+                self._release(connection)
+            connection = await self._acquire_new(deadline)
         if response.coding:
             response = await unpacked(response, self._target.name, self._most_bytes)
         return response
@@ -135,13 +143,47 @@ class NativeExchanger:
         head = self._heads.build(path, headers, len(body))
         head_by = min(deadline, begin_by)
         connection = self._pool.take() or await self._acquire(head_by)
+        stream = self._body_of(connection, deadline, begin_by, idle_timeout)
+        try:
+            sent_at = self._begin_stream(connection, head, body, head_by, stream)
+            try:
+                await stream.wait_head()
+            except StaleConnectionError as error:
+                self._require_unread(error, connection, sent_at)
+                self._release(connection)
+                stream.close()
+                connection = await self._acquire_new(head_by)
+                stream = self._body_of(connection, deadline, begin_by, idle_timeout)
+                self._begin_stream(connection, head, body, head_by, stream)
+                await stream.wait_head()
+            yield stream
+        finally:
+            # As in `post`: what has not been read to its end is not reusable.
+            self._release(connection)
+            stream.close()
 
+    def _begin_stream(
+        self, connection: Connection, head: bytes, body: bytes, head_by: float, stream: BodyStream
+    ) -> float:
+        """When it was sent."""
+        now = time.monotonic()
+        if head_by <= now:
+            raise RequestTimeoutError("the deadline passed before the request was sent")
+        # Not kept here: its error would hold this frame, and this frame it.
+        connection.begin(head, body, head_by, stream).add_done_callback(
+            lambda done: stream.ended(None if done.cancelled() else done.exception())
+        )
+        return now
+
+    def _body_of(
+        self, connection: Connection, deadline: float, begin_by: float, idle_timeout: float
+    ) -> BodyStream:
         def set_deadline(at: float) -> None:
             if connection.is_busy:
                 connection.deadline = at
                 self._deadlines.arm(at)
 
-        stream = BodyStream(
+        return BodyStream(
             self._target.name,
             connection.pause_reading,
             set_deadline,
@@ -149,19 +191,6 @@ class NativeExchanger:
             begin_by=begin_by,
             idle_timeout=idle_timeout,
         )
-        try:
-            if head_by <= time.monotonic():
-                raise RequestTimeoutError("the deadline passed before the request was sent")
-            # Not kept here: its error would hold this frame, and this frame it.
-            connection.begin(head, body, head_by, stream).add_done_callback(
-                lambda done: stream.ended(None if done.cancelled() else done.exception())
-            )
-            await stream.wait_head()
-            yield stream
-        finally:
-            # As in `post`: what has not been read to its end is not reusable.
-            self._release(connection)
-            stream.close()
 
     async def connect(self, *, deadline: float) -> None:
         """See `HTTPExchanger.connect`. A connection that had to be made stays in the pool."""
@@ -215,6 +244,24 @@ class NativeExchanger:
             turn = self._pool.swap_for_slot(turn)
         return await self._dial(turn, deadline)
 
+    def _require_unread(
+        self, error: StaleConnectionError, connection: Connection, sent_at: float
+    ) -> None:
+        """Raises GatewayConnectionError when the request was out for so long before its
+        kept-alive connection was closed that the server may have worked on it.
+        """
+        now = time.monotonic()
+        if now - sent_at > STALE_SECONDS:
+            raise late_error(error, now - sent_at) from error.cause
+        self._reuse.lost(connection.served, connection.made, now)
+
+    async def _acquire_new(self, deadline: float) -> Connection:
+        """A connection that nothing has been sent on yet."""
+        turn = self._pool.reserve() or await self._wait_turn(deadline)
+        if isinstance(turn, Connection):
+            turn = self._pool.swap_for_slot(turn)
+        return await self._dial(turn, deadline)
+
     async def _dial(self, slot: DialSlot, deadline: float) -> Connection:
         """Dial in a slot, which is given back when that fails."""
         loop = asyncio.get_running_loop()
@@ -252,9 +299,12 @@ class NativeExchanger:
             self._pool.dial_failed(turn)
 
     def _release(self, connection: Connection) -> None:
-        if self._closed:
+        now, reuse, served = time.monotonic(), self._reuse, connection.served
+        if self._closed or (served >= reuse.most and not reuse.keeps(served, now)):
             connection.reusable = False
-        self._eviction.arm(self._pool.release(connection, time.monotonic()))
+        elif reuse.suspected:
+            reuse.answered(served)
+        self._eviction.arm(self._pool.release(connection, now))
 
     # --- life ---
 

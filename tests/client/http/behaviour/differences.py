@@ -39,8 +39,8 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "a reset in the head on a reused connection": Difference(
         native="connection error",
-        aiohttp="stale",
-        reason="aiohttp does not say how much of a head had arrived; both are retried",
+        aiohttp="sent again",
+        reason="aiohttp does not say how much of a head had arrived",
     ),
     "the socket of a given-up upload": Difference(
         native="closed at once",

@@ -216,24 +216,6 @@ async def test_a_unix_socket_that_is_not_there(
     assert caught.value.message == f"cannot connect to unix:{path}: no such file or directory"
 
 
-@pytest.mark.parametrize("reset", [False, True])
-async def test_a_kept_connection_closed_under_the_request_is_stale(
-    bench: Bench, reset: bool
-) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.respond()
-        await peer.request()
-        if reset:
-            peer.reset()
-
-    _, exchanger = await bench.pair(script)
-    await exchanger.post(PATH, (), b"{}", deadline=soon())
-    with pytest.raises(StaleConnectionError, match="kept-alive connection before answering"):
-        await exchanger.post(PATH, (), b"{}", deadline=soon())
-    assert (await exchanger.post(PATH, (), b"{}", deadline=soon())).status_code == 200
-
-
 async def test_a_kept_connection_that_answered_in_part_is_not_stale(bench: Bench) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
