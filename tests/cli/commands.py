@@ -39,8 +39,12 @@ _LIMIT = 60.0
 
 def environment(**variables: str) -> dict[str, str]:
     """Ours without what would change the command, and with `variables`."""
-    unwanted = ("BATCH_GATEWAY_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    ours = ("BATCH_GATEWAY_", "OPENAI_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ours) and not name.lower().endswith("_proxy")
+    }
     return {**kept, **variables}
 
 

@@ -258,7 +258,7 @@ def test_the_simulator_gets_neither_key_nor_detours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "config", "expected"),
     [
-        ({"gateway": "llm-d:8000"}, "", "--gateway: 'llm-d:8000' is not a URL such as"),
+        ({"gateway": "llm-d"}, "", "--gateway: 'llm-d' is not a URL such as"),
         ({"gateway": "http://user:pw@g"}, "", "--gateway: holds credentials; give the key"),
         ({"gateway": "http://g", "timeout": 0.0}, "", "--timeout: must be more than zero"),
         ({}, "gateway: ftp://g", "gateway.yaml:1: gateway: 'ftp://g' is not a URL"),

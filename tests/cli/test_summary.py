@@ -160,6 +160,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "outcome": "completed",
         "exit_code": 1,
         "reason": None,
+        "hints": [],
         "total": 1000,
         "succeeded": 995,
         "failed": 5,

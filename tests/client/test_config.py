@@ -162,3 +162,17 @@ def test_tls_versions_reach_the_context(tmp_path: Path) -> None:
     assert context.minimum_version.name == "TLSv1_3"
     assert context.check_hostname
     assert not TLSConfig(insecure_skip_verify=True).ssl_context().check_hostname
+
+
+def test_the_key_goes_in_the_header_that_is_asked_for_and_in_no_other() -> None:
+    config = HTTPInferenceClientConfig(api_key="sk-1", api_key_header="api-key")
+    headers = dict(origin_headers(config))
+    assert headers["api-key"] == "sk-1"
+    assert "Authorization" not in headers
+    assert "sk-1" not in repr(config)
+
+
+@pytest.mark.parametrize("name", ["X-Colour", "api key", "Content-Length", ""])
+def test_a_header_that_cannot_be_kept_secret_takes_no_key(name: str) -> None:
+    with pytest.raises(ConfigError, match="^api_key_header"):
+        HTTPInferenceClientConfig(api_key="sk-1", api_key_header=name)

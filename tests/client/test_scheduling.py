@@ -49,7 +49,7 @@ def test_no_time_is_ever_zero(remaining: float) -> None:
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"objective": "a\r\nb"}, "scheduling['x-llm-d-inference-objective']"),
+        ({"objective": "a\r\nb"}, "scheduling.objective"),
         ({"ttl": 0}, "scheduling.ttl"),
         ({"ttl": "x"}, "scheduling.ttl"),
     ],

@@ -45,6 +45,12 @@ def api_key_options(command: F) -> F:
             metavar="NAME",
             help="Variable with it.  [BATCH_GATEWAY_API_KEY]",
         ),
+        option(
+            ACCESS,
+            "--api-key-header",
+            metavar="NAME",
+            help="Header to send it in, as api-key for Azure.  [Authorization: Bearer]",
+        ),
     )(command)
 
 

@@ -187,6 +187,7 @@ GATEWAY_SETTINGS: tuple[Setting, ...] = (
     Setting("api_key", _secret),
     Setting("api_key_file", _path),
     Setting("api_key_env", _text),
+    Setting("api_key_header", _text),
     Setting("inference_objective", _text),
     Setting("fairness_id", _text),
     Setting("inference_ttl", _duration),

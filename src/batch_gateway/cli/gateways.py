@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -49,7 +50,8 @@ _LONGEST_PROBE = 1.5
 _BROKEN_CONNECTIONS = RetryPolicy().max_retries + 1
 
 _PLAIN = (
-    "timeout", "connect_timeout", *API_KEY_SETTINGS, "unix_socket", "proxy", "transport",
+    "timeout", "connect_timeout", *API_KEY_SETTINGS, "api_key_header", "unix_socket", "proxy",
+    "transport",
 )  # fmt: skip
 _RETRY = ("max_retries", "initial_backoff", "max_backoff")
 # `idle_timeout` of the client itself is another one: how long an unused connection is kept.
@@ -99,7 +101,8 @@ PICKER_SETTINGS = (*_PICKER, *_POD_TLS)
 # A key, and headers that may be one, go to the gateway they were written for and to no other, as
 # metrics speak of no other.
 OWN_TO_A_GATEWAY = frozenset(
-    {*API_KEY_SETTINGS, "headers", *_SCHEDULING, *_METRICS, *_PICKER} - {"pick_timeout"}
+    {*API_KEY_SETTINGS, "api_key_header", "headers", *_SCHEDULING, *_METRICS, *_PICKER}
+    - {"pick_timeout"}
 )
 _SETTING_OF_FIELD = {
     "base_url": "gateway",
@@ -114,6 +117,8 @@ _SETTING_OF_FIELD = {
     **{f"scheduling.{client_field}": name for name, client_field in _SCHEDULING.items()},
     **{f"endpoint_picker.{client_field}": name for name, client_field in _PICKER.items()},
 }
+
+_CLIENT_FIELD = re.compile(rf"\b(?:{'|'.join(map(re.escape, _SETTING_OF_FIELD))})\b")
 
 
 def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClientConfig:
@@ -168,9 +173,19 @@ def naming_the_setting(given: Mapping[str, Given]) -> Generator[None]:
     except ConfigError as error:
         client_field = error.field.partition("[")[0]
         name = _SETTING_OF_FIELD.get(client_field, client_field)
-        place = given[name].place if name in given else flag_name(name)
+        place = given[name].place if name in given else _place(name)
         detail = error.field.removeprefix(client_field)
-        raise CommandFailure(f"{place}{detail}: {error.problem}") from error
+        raise CommandFailure(f"{place}{detail}: {_in_flags(error.problem)}") from error
+
+
+def _place(name: str) -> str:
+    """The flag of a setting that is not given; an environment variable has no flag."""
+    return name if name.isupper() else flag_name(name)
+
+
+def _in_flags(problem: str) -> str:
+    """`problem` with the client's fields in it as the flags that they are here."""
+    return _CLIENT_FIELD.sub(lambda found: flag_name(_SETTING_OF_FIELD[found[0]]), problem)
 
 
 def _chosen(given: Mapping[str, Given], fields: Mapping[str, str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from batch_gateway.cli.access_options import (
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, printable
+from batch_gateway.cli.foreign_variables import unused_variables
 from batch_gateway.cli.gateways import naming_the_setting
 from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.options import (
@@ -176,8 +177,9 @@ def _failure(gateway: HTTPInferenceClientConfig, error: InferenceError) -> Comma
         return CommandFailure(f"the request is wrong: {error.message}")
     # Its status may quote the key that it refuses.
     said = Redactor.of_headers(origin_headers(gateway)).in_text(error.message)
+    hint = unused_variables(error, gateway, os.environ)
     return CommandFailure(
         "the endpoint picker cannot be used; nothing was sent to any pod",
-        details=[f"{gateway.base_url}: {said}"],
+        details=[f"{gateway.base_url}: {said}", *filter(None, [hint])],
         code=ExitCode.GATEWAY_UNUSABLE,
     )

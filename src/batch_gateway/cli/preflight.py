@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable
 
 import click
 
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.foreign_variables import unused_variables
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.errors import InferenceError
 
@@ -58,5 +60,6 @@ async def _problem(client: HTTPInferenceClient) -> str:
     try:
         await client.connect()
     except InferenceError as error:
-        return f"{client.config.base_url}: {error.message}"
+        hint = unused_variables(error, client.config, os.environ)
+        return f"{client.config.base_url}: {error.message}" + (f". {hint}" if hint else "")
     return ""

@@ -66,8 +66,9 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
 @option(
     _GATEWAY,
     "--gateway",
-    metavar="URL|simulator",
-    help="Where requests go, grpc:// for an endpoint picker; or a simulator in this process.",
+    metavar="URL",
+    help="Where requests go: a URL, grpc:// for an endpoint picker; or openai for what OpenAI's "
+    "variables say; or simulator for one in this process.",
 )
 @pairs_option(
     _GATEWAY,

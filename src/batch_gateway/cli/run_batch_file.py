@@ -21,6 +21,7 @@ from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.failure import CommandFailure, printable
 from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_name
+from batch_gateway.cli.foreign_variables import unused_at_the_end
 from batch_gateway.cli.gateways import naming_the_setting
 from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.interrupts import Interrupts
@@ -290,6 +291,7 @@ class _Job:
             input=display_name(self._file),
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),
+            hints=self._hints(summary),
             next_steps=next_steps(
                 self._arguments,
                 summary,
@@ -297,6 +299,11 @@ class _Job:
                 from_stdin=self._file == STANDARD_INPUT,
             ),
         )
+
+    def _hints(self, summary: RunSummary) -> tuple[str, ...]:
+        settings = self._settings
+        own = () if settings.uses_simulator or settings.gateway is None else (settings.gateway,)
+        return unused_at_the_end(summary, (*own, *settings.model_gateways.values()), os.environ)
 
 
 def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:

@@ -14,6 +14,12 @@ from typing import Any
 from batch_gateway.batch.plan import Order
 from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.foreign_variables import (
+    KEY_VARIABLE,
+    OPENAI,
+    as_openai_sdk,
+    use_of_openai,
+)
 from batch_gateway.cli.gateways import (
     API_KEY_SETTINGS,
     METRICS_SETTINGS,
@@ -112,6 +118,8 @@ def resolve_settings(
 
     default = _default_gateway(given)
     routes = _model_gateways(flags, given, file)
+    if default is None and not routes:
+        raise _no_gateway(environment)
     gateways = _count(default, routes, flags, given, file)
     concurrency = value("concurrency", _DEFAULT_CONCURRENCY)
     bounds = [_MOST_CONCURRENCY if concurrency == AUTO else concurrency]
@@ -163,6 +171,10 @@ def _merged(
     merged = {**layers[2], **layers[1], **layers[0]}
     for name in API_KEY_SETTINGS:
         merged.pop(name, None)
+    if "gateway" in merged and merged["gateway"].value == OPENAI:
+        # A key that is not given beside it is for some other gateway.
+        layers = (from_flags, as_openai_sdk(merged["gateway"], environment))
+        merged["gateway"] = layers[1]["gateway"]
     merged |= _api_key(layers)
     if "headers" in from_flags and "headers" in file.values:
         headers = _over(file.values["headers"].value, from_flags["headers"].value)
@@ -231,10 +243,17 @@ def _for_entry(
 ) -> dict[str, Given]:
     if entry.own is None:
         same = "gateway" in given and given["gateway"].value == entry.url.value
-        left_out = frozenset[str]() if same else METRICS_SETTINGS
+        left_out = frozenset[str]() if same else _not_shared(given)
         return {name: value for name, value in given.items() if name not in left_out}
     inherited = {name: value for name, value in given.items() if name not in OWN_TO_A_GATEWAY}
     return {**inherited, **entry.own, **flags}
+
+
+def _not_shared(given: Mapping[str, Given]) -> frozenset[str]:
+    """What speaks of one gateway alone. The key of OpenAI's SDK goes where that would send it."""
+    key = given.get("api_key_env")
+    of_openai = key is not None and key.place == KEY_VARIABLE
+    return METRICS_SETTINGS | {"api_key_env"} if of_openai else METRICS_SETTINGS
 
 
 def _count(
@@ -246,8 +265,6 @@ def _count(
 ) -> int:
     """How many gateways there are: at least one, and one that picks where a setting is for it."""
     configs = {config for config in (default, *routes.values()) if config is not None}
-    if not configs:
-        raise _no_gateway()
     if not any(config.uses_endpoint_picker for config in configs):
         _refuse_picker_settings(flags, given, file)
     return len(configs)
@@ -277,7 +294,7 @@ def _isolates(given: Mapping[str, Given]) -> bool:
     return isolates
 
 
-def _no_gateway() -> CommandFailure:
+def _no_gateway(environment: Mapping[str, str]) -> CommandFailure:
     return CommandFailure(
         "no gateway is given, so there is nowhere to send the requests. Choose one:",
         details=[
@@ -285,6 +302,7 @@ def _no_gateway() -> CommandFailure:
             f"{URL_VARIABLE}=URL         in the environment",
             "--config FILE                 with gateway: URL in it",
             "--model-gateway MODEL=URL     for one model",
+            f"--gateway openai              {use_of_openai(environment)}",
             "--gateway simulator           to try it out: a simulated gateway in this process",
         ],
     )

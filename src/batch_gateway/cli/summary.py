@@ -45,6 +45,7 @@ class RunReport:
         done_before: lines that were not sent because of earlier results.
         disk_problem: whether `summary.journal_problem` is about writing, not about the input.
         next_steps: pairs of (what for, the command that does it).
+        hints: what else may be the cure, a sentence each.
         limits: how many requests at a time were found to be best at the end, for each gateway.
         looked: what came of looking at the metrics of each gateway that has some.
         waits: for gateways that were down, and for limits.
@@ -58,6 +59,7 @@ class RunReport:
     output: str
     errors: str
     next_steps: Sequence[tuple[str, str]] = ()
+    hints: Sequence[str] = ()
     limits: Sequence[int] = ()
     looked: Sequence[MetricsStatistics] = ()
     waits: Waits = field(default_factory=Waits)
@@ -114,6 +116,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "outcome": report.outcome.value,
         "exit_code": int(report.exit_code),
         "reason": report.reason or None,
+        "hints": list(report.hints),
         "total": summary.total,
         "succeeded": summary.succeeded,
         "failed": summary.failed,
@@ -171,6 +174,7 @@ def as_text(report: RunReport) -> StyledText:
         text += [(f"\n  {label:<{_LABEL_WIDTH}}", "dim"), (printable(value), "")]
     text.append(("\n", ""))
     text += _causes(report)
+    text += [(f"\n{printable(hint)}\n", "yellow") for hint in report.hints]
     for purpose, command in report.next_steps:
         text += [(f"\n{purpose}\n", ""), (f"  {printable(command)}\n", "bold")]
     return text

@@ -21,6 +21,7 @@ from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedCo
 from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.rate_limit import RateLimit
+from batch_gateway.client.redaction import is_credential
 from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.client.sse import MAX_EVENT_BYTES
 from batch_gateway.client.tls import TLSConfig
@@ -98,6 +99,7 @@ class HTTPInferenceClientConfig:
         max_connections: how many connections there may be; None leaves it to the concurrency.
         api_key: sent as `Authorization: Bearer`. Or its source: `api_key_file` (the first line
             of a file), `api_key_env` (the name of an environment variable); at most one.
+        api_key_header: send the key as this header alone, without `Bearer`: Azure wants `api-key`.
         headers: sent with every request.
         tls: for `https://` and `grpcs://`.
         unix_socket: connect to this path; `base_url` gives only the Host header and prefix.
@@ -132,6 +134,7 @@ class HTTPInferenceClientConfig:
     api_key: str | None = field(default=None, repr=False)
     api_key_file: PathLike | None = None
     api_key_env: str | None = None
+    api_key_header: str | None = None
     headers: Mapping[str, str] | Sequence[tuple[str, str]] = field(default=(), repr=False)
     tls: TLSConfig = field(default_factory=TLSConfig)
     unix_socket: PathLike | None = None
@@ -179,6 +182,14 @@ class HTTPInferenceClientConfig:
             raise ConfigError(given[1], f"{given[0]} is set too; keep one of them")
         if self.api_key is not None:
             _require_sendable_key("api_key", self.api_key)
+        if self.api_key_header is not None:
+            check_headers("api_key_header", {self.api_key_header: ""})
+            if not is_credential(self.api_key_header):
+                raise ConfigError(
+                    "api_key_header",
+                    f"{self.api_key_header!r} does not say that it holds a key, so the key would"
+                    " not be taken out of messages",
+                )
 
     def _check_route(self) -> None:
         if self.transport not in ("auto", "native", "aiohttp"):

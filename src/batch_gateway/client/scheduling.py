@@ -15,6 +15,7 @@ from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import normalise_duration, require_kinds, require_positive
 from batch_gateway.durations import Duration, seconds
+from batch_gateway.errors import ConfigError
 from batch_gateway.wire.scheduling_headers import (
     FAIRNESS_ID,
     OBJECTIVE,
@@ -50,13 +51,22 @@ class SchedulingHints:
         if self.ttl is not None:
             normalise_duration(self, "ttl", prefix="scheduling.")
             require_positive("scheduling.ttl", seconds(self.ttl))
-        check_headers("scheduling", self.fixed_headers())
+        for name, value in (("objective", self.objective), ("fairness_id", self.fairness_id)):
+            if value is not None:
+                _require_sendable(f"scheduling.{name}", value)
 
     def fixed_headers(self) -> Pairs:
         """Those that are the same for every attempt."""
         # Under every name that a gateway may know.
         values = ((OBJECTIVE, self.objective), (FAIRNESS_ID, self.fairness_id))
         return tuple((name, value) for names, value in values if value for name in names)
+
+
+def _require_sendable(field: str, value: str) -> None:
+    try:
+        check_headers(field, {OBJECTIVE[0]: value})
+    except ConfigError as error:
+        raise ConfigError(field, error.problem) from error
 
 
 def hint_headers(hints: SchedulingHints, remaining: float) -> Pairs:

@@ -110,6 +110,8 @@ class TLSConfig:
             context.keylog_filename = keys
         if self.ca_file is None:
             context.load_default_certs()
+            if not self.insecure_skip_verify and self.pinned_certificate is None:
+                _require_named_authorities(context)
             return context
         cafile = os.fspath(self.ca_file)
         try:
@@ -213,6 +215,23 @@ def _fingerprint(certificate: bytes | None) -> str:
 
 def _spelled(digest: bytes) -> str:
     return digest.hex(":").upper()
+
+
+def _require_named_authorities(context: ssl.SSLContext) -> None:
+    """OpenSSL reads these two variables, and passes over in silence what is not there."""
+    file, folders = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file:
+        try:
+            context.load_verify_locations(file)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror if isinstance(error, FileNotFoundError) else "not a PEM file"
+            raise ConfigError("SSL_CERT_FILE", _cure(file, reason)) from error
+    if folders and not any(map(os.path.isdir, folders.split(os.pathsep))):
+        raise ConfigError("SSL_CERT_DIR", _cure(folders, "No such directory"))
+
+
+def _cure(named: str, reason: str | None) -> str:
+    return f"{named}: {reason}. Unset the variable, or give the authorities as tls.ca_file"
 
 
 def _require_tls_version(name: str, version: str | None) -> None:

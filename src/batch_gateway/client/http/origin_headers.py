@@ -22,7 +22,8 @@ def origin_headers(config: HTTPInferenceClientConfig) -> Pairs:
     ]
     key = resolve_api_key(config)
     if key is not None:
-        pairs.append(("Authorization", f"Bearer {key}"))
+        own = config.api_key_header
+        pairs.append(("Authorization", f"Bearer {key}") if own is None else (own, key))
     return merge_headers(tuple(pairs), config.header_pairs())
 
 

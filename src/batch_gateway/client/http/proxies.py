@@ -14,20 +14,22 @@ __all__ = ["proxy_url"]
 def proxy_url(config: HTTPInferenceClientConfig) -> str | None:
     """The proxy's URL, perhaps with credentials in it, or None to connect directly.
 
-    "env" means HTTP_PROXY or HTTPS_PROXY by the scheme of the base URL, in either case, unless
-    NO_PROXY names the host. Read here rather than by aiohttp because its `trust_env` also takes
-    credentials from ~/.netrc. Raises ConfigError for a proxy that is not an HTTP one; the
-    message never shows the URL, which may hold a password.
+    "env" means HTTP_PROXY or HTTPS_PROXY by the scheme of the base URL, else ALL_PROXY, in either
+    case, unless NO_PROXY names the host. Read here rather than by aiohttp because its `trust_env`
+    also takes credentials from ~/.netrc. Raises ConfigError for a proxy that is not an HTTP one;
+    the message never shows the URL, which may hold a password.
     """
     if config.proxy != "env":
         return config.proxy
-    found = getproxies_environment().get(config.url.scheme)
+    variables = getproxies_environment()
+    scheme = config.url.scheme if variables.get(config.url.scheme) else "all"
+    found = variables.get(scheme)
     # NO_PROXY may name the host with its port or without.
     if not found or proxy_bypass(config.url.netloc) or proxy_bypass(config.url.hostname or ""):
         return None
     # Widely written without a scheme, and read as http by other programs.
     url = found if "://" in found else f"http://{found}"
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        variable = f"{config.url.scheme.upper()}_PROXY"
+        variable = f"{scheme.upper()}_PROXY"
         raise ConfigError("proxy", f"{variable} is not the URL of an HTTP proxy")
     return url

@@ -1,0 +1,141 @@
+"""Variables of other programs: how OpenAI's are used when asked for, and what is said otherwise."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from urllib.request import proxy_bypass
+
+from batch_gateway.batch.progress import RunSummary
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.given import Given
+from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.errors import (
+    AuthenticationError,
+    ErrorCategory,
+    GatewayConnectionError,
+    InferenceError,
+    RequestTimeoutError,
+    TLSError,
+)
+
+__all__ = [
+    "KEY_VARIABLE",
+    "OPENAI",
+    "as_openai_sdk",
+    "unused_at_the_end",
+    "unused_variables",
+    "use_of_openai",
+]
+
+OPENAI = "openai"
+"""The gateway that OpenAI's own SDK would use."""
+
+BASE_URL_VARIABLE = "OPENAI_BASE_URL"
+KEY_VARIABLE = "OPENAI_API_KEY"
+_OPENAI_URL = "https://api.openai.com/v1"
+_REFUSED_KEY = re.compile(r"\bHTTP 40[13]\b")
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def as_openai_sdk(asked: Given, environment: Mapping[str, str]) -> dict[str, Given]:
+    """The gateway, and the key if there is one, that OpenAI's SDK would take.
+
+    The key is for that gateway alone. Raises CommandFailure when there is neither.
+    """
+    url, key = _set(environment, BASE_URL_VARIABLE), _set(environment, KEY_VARIABLE)
+    if not url and not key:
+        raise CommandFailure(
+            f"{asked.place}: {OPENAI} takes {BASE_URL_VARIABLE} and {KEY_VARIABLE} from the"
+            " environment, and neither is set"
+        )
+    gateway = Given(url, BASE_URL_VARIABLE) if url else Given(_OPENAI_URL, asked.place)
+    return {"gateway": gateway} | (
+        {"api_key_env": Given(KEY_VARIABLE, KEY_VARIABLE)} if key else {}
+    )
+
+
+def use_of_openai(environment: Mapping[str, str]) -> str:
+    """What `--gateway openai` would do, and which of its variables are set."""
+    names = [name for name in (BASE_URL_VARIABLE, KEY_VARIABLE) if _set(environment, name)]
+    if not names:
+        return f"as OpenAI's SDK: {BASE_URL_VARIABLE} and {KEY_VARIABLE}"
+    verb = "are" if len(names) > 1 else "is"
+    return f"as OpenAI's SDK, by {' and '.join(names)}, which {verb} set"
+
+
+def _unused_key(environment: Mapping[str, str], used: str | None) -> str:
+    """For a gateway that refuses the key `used`: whether there is another. Empty if not."""
+    key = _set(environment, KEY_VARIABLE)
+    if not key or key == used:
+        return ""
+    return f"{KEY_VARIABLE} is set, and not sent unless asked for: --api-key-env {KEY_VARIABLE}"
+
+
+def unused_at_the_end(
+    summary: RunSummary,
+    configs: Iterable[HTTPInferenceClientConfig],
+    environment: Mapping[str, str],
+) -> tuple[str, ...]:
+    """What there is to say of a run in which some gateway refused its key."""
+    problem = summary.gateway_problem or ""
+    if ErrorCategory.AUTH_ERROR not in summary.by_category and not _REFUSED_KEY.search(problem):
+        return ()
+    said = (_unused_key(environment, config.api_key) for config in configs)
+    return tuple(dict.fromkeys(filter(None, said)))
+
+
+def unused_variables(
+    error: InferenceError, config: HTTPInferenceClientConfig, environment: Mapping[str, str]
+) -> str:
+    """Which variable another program would have used where `error` stopped us; or nothing."""
+    if isinstance(error, AuthenticationError):
+        return _unused_key(environment, config.api_key)
+    if isinstance(error, TLSError):
+        refused = isinstance(error.cause, ssl.SSLCertVerificationError)
+        return _unused_authorities(config, environment) if refused else ""
+    if isinstance(error, GatewayConnectionError | RequestTimeoutError):
+        return _unused_proxy(config, environment)
+    return ""
+
+
+def _unused_authorities(config: HTTPInferenceClientConfig, environment: Mapping[str, str]) -> str:
+    if config.tls.ca_file is not None or config.tls.pinned_certificate is not None:
+        return ""
+    for name in _CA_VARIABLES:
+        path = _set(environment, name)
+        if path:
+            use = f"SSL_CERT_DIR={path}" if Path(path).is_dir() else f"--tls-ca-file {path}"
+            return f"{name} is set, and not used unless asked for: {use}"
+    return ""
+
+
+def _unused_proxy(config: HTTPInferenceClientConfig, environment: Mapping[str, str]) -> str:
+    direct = config.unix_socket is not None or config.uses_endpoint_picker
+    host = config.url.hostname or ""
+    if config.proxy is not None or direct or _is_this_machine(host) or proxy_bypass(host):
+        return ""
+    for name in _proxy_variables(config.url.scheme):
+        if _set(environment, name):
+            return f"{name} is set, and proxies are not used unless asked for: --proxy env"
+    return ""
+
+
+def _proxy_variables(scheme: str) -> Iterator[str]:
+    for name in (f"{scheme}_proxy", "all_proxy"):
+        yield name.upper()
+        yield name
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _set(environment: Mapping[str, str], name: str) -> str:
+    return environment.get(name, "").strip()
