@@ -26,6 +26,8 @@ from batch_gateway.errors import error_class_for_status, is_retryable_status
         (403, ErrorCategory.AUTH_ERROR, False),
         (404, ErrorCategory.UNKNOWN, False),
         (408, ErrorCategory.UNKNOWN, True),
+        (424, ErrorCategory.UNKNOWN, True),
+        (425, ErrorCategory.UNKNOWN, True),
         (409, ErrorCategory.UNKNOWN, True),
         (413, ErrorCategory.UNKNOWN, False),
         (422, ErrorCategory.UNKNOWN, False),

@@ -258,8 +258,10 @@ _CLASS_BY_STATUS: dict[int, type[InferenceError]] = {
     429: RateLimitError,
 }
 
-# The OpenAI SDK retries both: a 408 is a timeout said politely, a 409 a lock held by another.
-_RETRYABLE_UNKNOWN = frozenset({408, 409})
+# The OpenAI SDK retries the first two: a 408 is a timeout said politely, a 409 a lock held by
+# another. A 424 is the failure of a server behind this one, and a 425 asks for it later (RFC 4918
+# §11.4, RFC 8470 §5.2).
+_RETRYABLE_UNKNOWN = frozenset({408, 409, 424, 425})
 
 
 def error_class_for_status(status_code: int) -> type[InferenceError]:

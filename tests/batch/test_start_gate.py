@@ -15,6 +15,7 @@ from batch_gateway.batch.start_gate import (
     settle,
     widen,
 )
+from batch_gateway.client.http.connection_errors import too_large_error
 from batch_gateway.errors import (
     AuthenticationError,
     BadResponseError,
@@ -137,6 +138,7 @@ def failure(status: int, body: bytes = b"", message: str = "") -> InferenceError
         (ServerError("oh", status_code=503), Sign.DOUBT),
         (BadResponseError("not JSON", status_code=200), Sign.DOUBT),
         (RequestTimeoutError("late"), Sign.DOUBT),
+        (too_large_error("it", 1000, 200), Sign.LIFE),
         (StaleConnectionError("closed", cause=ConnectionResetError()), Sign.DOUBT),
         (GatewayConnectionError("cut short"), Sign.DOUBT),
         (GatewayConnectionError("refused", cause=ConnectionRefusedError()), Sign.REFUSAL),

@@ -68,6 +68,42 @@ def test_a_gateway_that_closes_its_connections_is_neither_down_nor_tried_again(
     assert "down" not in run.stdout + run.stderr
 
 
+def test_an_answer_that_is_too_large_fails_alone_and_once_and_names_the_setting(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    models = ["fault-endless-body", *["tiny"] * 5]
+    write_batch(tmp_path / "requests.jsonl", models)
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--json")
+    run = batch_gateway(*command, "--max-response-bytes", "20kB", cwd=tmp_path)
+    assert run.returncode == 1
+    told = json.loads(run.stdout)
+    assert (told["succeeded"], told["failed"], told["retries"]) == (5, 1, 0)
+    (line,) = read_lines(tmp_path / "requests.results.errors.jsonl")
+    assert line["error"]["code"] == "response_too_large"
+    assert "(20000 bytes)" in line["error"]["message"]
+    assert "--max-response-bytes" in line["error"]["message"]
+
+
+def test_how_large_an_answer_may_be_is_said_in_a_config_file_too(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", 1)
+    (tmp_path / "run.yaml").write_text(f"gateway: {gateway.url}\nmax_response_bytes: 10B\n")
+    run = batch_gateway("run", "requests.jsonl", "--config", "run.yaml", cwd=tmp_path)
+    assert run.returncode == 1
+    (line,) = read_lines(tmp_path / "requests.results.errors.jsonl")
+    assert "(10 bytes)" in line["error"]["message"]
+
+
+@pytest.mark.parametrize("size", ["0", "much"])
+def test_an_impossible_size_is_named_as_it_was_given(tmp_path: Path, size: str) -> None:
+    write_batch(tmp_path / "requests.jsonl", 1)
+    command = ("run", "requests.jsonl", "--gateway", "http://g")
+    run = batch_gateway(*command, "--max-response-bytes", size, cwd=tmp_path)
+    assert run.returncode == 2
+    assert "--max-response-bytes" in run.stderr
+
+
 def test_retry_failed_sends_only_the_lines_of_the_error_file(
     tmp_path: Path, gateway: GatewayHandle
 ) -> None:

@@ -13,6 +13,7 @@ from enum import Enum, auto
 import msgspec
 
 from batch_gateway.client.circuit_breaker import is_connect_failure
+from batch_gateway.client.http.connection_errors import TOO_LARGE
 from batch_gateway.errors import (
     AuthenticationError,
     InferenceError,
@@ -152,6 +153,8 @@ _DOUBTFUL_STATUS = frozenset({408, 429})
 
 def read_sign(error: InferenceError) -> Sign:
     """What a failed request says about its gateway."""
+    if error.code == TOO_LARGE:
+        return Sign.LIFE
     status = error.status_code
     if status is None:
         return _sign_without_answer(error)

@@ -174,6 +174,8 @@ GATEWAY_SETTINGS: tuple[Setting, ...] = (
     Setting("connect_timeout", _duration),
     Setting("stream_upstream", _switch),
     Setting("idle_timeout", _duration),
+    Setting("max_event_bytes", _size),
+    Setting("max_response_bytes", _size),
     Setting("max_retries", _count(0)),
     Setting("initial_backoff", _duration),
     Setting("max_backoff", _duration),

@@ -50,12 +50,16 @@ _LONGEST_PROBE = 1.5
 _BROKEN_CONNECTIONS = RetryPolicy().max_retries + 1
 
 _PLAIN = (
-    "timeout", "connect_timeout", *API_KEY_SETTINGS, "api_key_header", "unix_socket", "proxy",
-    "transport",
+    "timeout", "connect_timeout", "max_response_bytes", *API_KEY_SETTINGS, "api_key_header",
+    "unix_socket", "proxy", "transport",
 )  # fmt: skip
 _RETRY = ("max_retries", "initial_backoff", "max_backoff")
 # `idle_timeout` of the client itself is another one: how long an unused connection is kept.
-_STREAMING = {"stream_upstream": "stream_upstream", "idle_timeout": "stream_idle_timeout"}
+_STREAMING = {
+    "stream_upstream": "stream_upstream",
+    "idle_timeout": "stream_idle_timeout",
+    "max_event_bytes": "max_event_bytes",
+}
 _RATE_LIMIT = {
     "rpm": "requests_per_minute",
     "tpm": "tokens_per_minute",

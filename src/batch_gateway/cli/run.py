@@ -118,7 +118,9 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
     help="Let answers be streamed and put them together: no time limit but the idle one.",
 )
 @duration_option(_PACE, "--idle-timeout", help="Of a streamed answer that stands still.  [60s]")
+@size_option(_PACE, "--max-event-bytes", help="Of one event of a streamed answer.  [1MiB]")
 @duration_option(_PACE, "--connect-timeout", help="Name, TCP and TLS together.  [10s]")
+@size_option(_PACE, "--max-response-bytes", help="Of one answer; a larger one fails.  [64MiB]")
 @option(_PACE, "--rpm", type=_RATE, metavar="N", help="Requests a minute to each gateway.")
 @option(_PACE, "--tpm", type=_RATE, metavar="N", help="Tokens a minute, likewise.")
 @option(

@@ -6,6 +6,7 @@ client's own, for pods that an endpoint picker chose.
 
 from __future__ import annotations
 
+from batch_gateway.client.http.connection_errors import TOO_LARGE
 from batch_gateway.errors import DeadlineExceededError, ErrorCategory, InferenceError
 
 __all__ = ["PODS_UNREACHABLE", "POD_FAILED", "POD_UNREACHABLE", "is_outage", "wants_room"]
@@ -44,6 +45,7 @@ def is_outage(error: InferenceError) -> bool:
         and not isinstance(error, DeadlineExceededError)
         and error.dropped_reason not in _GIVEN_UP_REASONS
         and error.code not in _OF_ONE_POD
+        and error.code != TOO_LARGE
         and not _is_shed(error)
     )
 

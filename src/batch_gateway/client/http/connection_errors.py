@@ -106,7 +106,10 @@ def idle_error(peer: str, idle_timeout: float) -> RequestTimeoutError:
 
 def too_large(limit: int) -> str:
     """How a sentence about a body over the limit ends."""
-    return f"is larger than max_response_bytes ({limit} bytes)"
+    return (
+        f"is larger than max_response_bytes ({limit} bytes);"
+        " raise that if such answers are wanted (--max-response-bytes)"
+    )
 
 
 def too_large_error(what: str, limit: int, status: int | None) -> BadResponseError:
