@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.wire.lines import paste, success_line, wrap_error_body
+from batch_gateway.wire.lines import error_line, paste, success_line, wrap_error_body
 
 VALUES = st.dictionaries(
     st.text(), st.recursive(st.integers() | st.text() | st.none(), st.lists, max_leaves=5)
@@ -30,6 +30,22 @@ def test_a_body_keeps_its_value_and_becomes_one_line(
 
 def test_half_a_surrogate_pair_in_a_pretty_printed_body_is_no_obstacle() -> None:
     assert paste(b'{\n"a": "\\ud83d"}') == b'{ "a": "\\ud83d"}'
+
+
+@given(st.text(), st.text(st.characters(exclude_categories=["Cs"])), VALUES)
+def test_a_line_is_one_line_for_every_reader_and_says_the_same(
+    custom_id: str, words: str, value: object
+) -> None:
+    body = json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
+    for line in (
+        success_line("batch_req_x", custom_id.encode(errors="replace").decode(), 200, words, body),
+        error_line("batch_req_x", "a", words, words),
+    ):
+        assert len(line.decode().splitlines()) == 1
+        json.loads(line)
+    raw = '{"a": "\u2028 \u2029 \x85 \u2027 \u00e9"}'
+    line = success_line("batch_req_x", "a", 200, "r", raw.encode()).decode()
+    assert '{"a": "\\u2028 \\u2029 \\u0085 \u2027 \u00e9"}' in line
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,9 @@ BATCH_ENDPOINTS: Final = (
 LINE_ID_PREFIX: Final = "batch_req_"
 
 _LINE_ID = re.compile(r"batch_req_([0-9a-f]{12,64})_([0-9]{1,18})")
+# Some readers of text, such as `str.splitlines`, end a line there. JSON has them in strings only,
+# and there it wants all others escaped at which those readers do so.
+_LINE_BREAKS_OF_UNICODE = ("\u2028", "\u2029", "\x85")
 _encode = msgspec.json.encode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -74,9 +77,9 @@ def success_line(
         b'{"id":"%b","custom_id":%b,"response":{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n'
         % (
             result_id.encode(),
-            _encode(custom_id),
+            _encode_text(custom_id),
             status_code,
-            _encode(request_id),
+            _encode_text(request_id),
             paste(body),
         )
     )
@@ -96,7 +99,7 @@ def error_line(result_id: str, custom_id: str, code: str, message: str) -> bytes
     """A line of the error file for a request that got no answer at all."""
     return b'{"id":"%b","custom_id":%b,"response":null,"error":{"code":%b,"message":%b}}\n' % (
         result_id.encode(),
-        _encode(custom_id),
+        _encode_text(custom_id),
         _encode_text(code),
         _encode_text(message),
     )
@@ -122,9 +125,21 @@ def wrap_error_body(body: bytes, *, message: str, kind: str, code: str) -> bytes
 def _encode_text(text: str) -> bytes:
     """A JSON string; half a surrogate pair, which a gateway's words may hold, becomes "?"."""
     try:
-        return _encode(text)
+        encoded = _encode(text)
     except UnicodeEncodeError:
-        return _encode(text.encode(errors="replace").decode())
+        encoded = _encode(text.encode(errors="replace").decode())
+    return encoded if text.isascii() else _on_one_line(encoded, text)
+
+
+def _on_one_line(encoded: bytes, text: str) -> bytes:
+    """JSON without characters that end a line for some; `text` has them when `encoded` does.
+
+    Looking for them in bytes would cost as much as everything else.
+    """
+    for sign in _LINE_BREAKS_OF_UNICODE:
+        if sign in text:
+            encoded = encoded.replace(sign.encode(), f"\\u{ord(sign):04x}".encode())
+    return encoded
 
 
 def paste(body: bytes) -> bytes:
@@ -136,7 +151,9 @@ def paste(body: bytes) -> bytes:
     body = body.strip()
     if not body.isascii():
         try:
-            body.decode()
+            text = body.decode()
         except UnicodeDecodeError:
-            body = body.decode(errors="replace").encode()
+            text = body.decode(errors="replace")
+            body = text.encode()
+        body = _on_one_line(body, text)
     return body.replace(b"\n", b" ").replace(b"\r", b" ")
