@@ -9,7 +9,7 @@ import click
 
 from batch_gateway.cli.exit_codes import ExitCode
 
-__all__ = ["CommandFailure", "printable"]
+__all__ = ["CommandFailure"]
 
 
 class CommandFailure(click.ClickException):
@@ -27,9 +27,4 @@ class CommandFailure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         lines = [f"Error: {self.message}", *(f"  {detail}" for detail in self.details)]
-        click.echo("\n".join(printable(line) for line in lines), file=file, err=file is None)
-
-
-def printable(text: str) -> str:
-    """`text` with control characters escaped: what a gateway says must not steer a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+        click.echo("\n".join(lines), file=file, err=file is None)

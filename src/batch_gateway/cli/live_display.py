@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batch_gateway.cli.progress import View, counted, short_count, time_left
+from batch_gateway.cli.terminal_text import printable
 
 __all__ = ["LiveDisplay", "render"]
 
@@ -105,7 +106,7 @@ class LiveDisplay:
     def note(self, text: str) -> None:
         # No markup and no highlighting: the text may quote what a gateway said.
         with contextlib.suppress(OSError):
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def checking(self, done: int, total: int) -> None:
         if self._now() < self._next_check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -12,8 +13,8 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from batch_gateway.cli.failure import printable
 from batch_gateway.cli.progress import View
+from batch_gateway.cli.terminal_text import one_line, printable_json
 
 __all__ = ["LogDisplay", "LogFormat", "logs_shown"]
 
@@ -98,11 +99,19 @@ def _json_line(record: logging.LogRecord) -> str:
         "event": record.getMessage().strip(),
         **_fields(record),
     }
-    return msgspec.json.encode(content).decode()
+    return printable_json(_encoded(content))
+
+
+def _encoded(content: object) -> str:
+    try:
+        return msgspec.json.encode(content).decode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which a gateway's words may hold.
+        return json.dumps(content)
 
 
 def _text_line(record: logging.LogRecord) -> str:
-    parts = [_time(record), record.levelname, printable(record.getMessage())]
+    parts = [_time(record), record.levelname, one_line(record.getMessage())]
     parts += [f"{name}={_word(value)}" for name, value in _fields(record).items()]
     return " ".join(parts)
 
@@ -110,7 +119,7 @@ def _text_line(record: logging.LogRecord) -> str:
 def _word(value: object) -> str:
     text = str(value)
     plain = text.isprintable() and not any(c in ' "=' for c in text)
-    return text if plain and text else msgspec.json.encode(text).decode()
+    return text if plain and text else printable_json(_encoded(text))
 
 
 class LogDisplay:

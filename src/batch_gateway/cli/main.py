@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from batch_gateway.cli.pick import pick
 from batch_gateway.cli.run import run
 from batch_gateway.cli.simulate import simulate
 from batch_gateway.cli.standard_streams import drop_stdout, prepare_streams
+from batch_gateway.cli.terminal_text import printable
 from batch_gateway.cli.validate import validate
 from batch_gateway.errors import InputError, JournalError
 from batch_gateway.version import __version__
@@ -67,7 +69,9 @@ def _show(error: Exception) -> ExitCode:
     elif isinstance(error, InputError):
         error = CommandFailure(str(error), details=error.problems)
     if isinstance(error, click.ClickException):
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        click.echo(printable(text.getvalue()), nl=False, err=True)
     return error.code if isinstance(error, CommandFailure) else ExitCode.BAD_INPUT
 
 
@@ -79,4 +83,4 @@ def _journal_code(error: JournalError) -> ExitCode:
 
 
 def _one_line(message: Warning | str, *_: object) -> str:
-    return f"Warning: {message}\n"
+    return f"Warning: {printable(str(message))}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from itertools import islice
@@ -20,7 +19,7 @@ from batch_gateway.cli.access_options import (
 )
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
-from batch_gateway.cli.failure import CommandFailure, printable
+from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.foreign_variables import unused_variables
 from batch_gateway.cli.gateways import naming_the_setting
 from batch_gateway.cli.given import ConfigFile
@@ -33,7 +32,8 @@ from batch_gateway.cli.options import (
 )
 from batch_gateway.cli.picked import as_object, as_text
 from batch_gateway.cli.settings import resolve_settings
-from batch_gateway.cli.standard_streams import write_stdout
+from batch_gateway.cli.standard_streams import write_json, write_stdout
+from batch_gateway.cli.terminal_text import printable
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.endpoint_picker.pick import pick as ask_picker
 from batch_gateway.client.http.origin_headers import origin_headers
@@ -106,7 +106,7 @@ def pick(
     except InferenceError as error:
         raise _failure(gateway, error) from error
     if as_json:
-        write_stdout(json.dumps(as_object(gateway, picked), ensure_ascii=False, indent=2))
+        write_json(as_object(gateway, picked))
     else:
         write_stdout(printable(as_text(gateway, picked)))
     return ExitCode.SUCCEEDED if picked.refusal is None else ExitCode.SOME_FAILED

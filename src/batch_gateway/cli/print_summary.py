@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
 from batch_gateway.cli.exit_codes import ExitCode
-from batch_gateway.cli.failure import printable
-from batch_gateway.cli.standard_streams import write_stdout
+from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.summary import RunReport, StyledText, as_json, as_text, plain
+from batch_gateway.cli.terminal_text import printable
 
 __all__ = ["print_summary"]
 
@@ -18,7 +17,7 @@ __all__ = ["print_summary"]
 def print_summary(report: RunReport, *, as_json_object: bool, quiet: bool) -> None:
     """JSON on stdout; or the text there; or, if quiet, one line on stderr when not all is well."""
     if as_json_object:
-        write_stdout(json.dumps(as_json(report), ensure_ascii=False, indent=2))
+        write_json(as_json(report))
     elif not quiet:
         text = as_text(report)
         shown = _with_colours(text) if sys.stdout.isatty() else plain(text)

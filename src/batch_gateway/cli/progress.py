@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from batch_gateway.cli.rates import Rates, Snapshot, measure, seconds_left, with_snapshot
+from batch_gateway.cli.terminal_text import printable
 from batch_gateway.client.clock import Clock
 from batch_gateway.durations import format_duration
 
@@ -143,7 +144,7 @@ class LineDisplay:
     def note(self, text: str) -> None:
         # Whoever read our messages may be gone; the run does not depend on them.
         with contextlib.suppress(OSError):
-            print(text, file=self._stream, flush=True)
+            print(printable(text), file=self._stream, flush=True)
 
     def checking(self, done: int, total: int) -> None:
         pass

@@ -19,7 +19,7 @@ from batch_gateway.batch.progress import RunStats, RunSummary
 from batch_gateway.batch.run import RunOptions, run_batch
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.event_loop import run_async
-from batch_gateway.cli.failure import CommandFailure, printable
+from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_name
 from batch_gateway.cli.foreign_variables import unused_at_the_end
 from batch_gateway.cli.gateways import naming_the_setting
@@ -37,6 +37,7 @@ from batch_gateway.cli.rates import Snapshot
 from batch_gateway.cli.result_paths import check_caches, error_path, output_path
 from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.cli.summary import RunReport
+from batch_gateway.cli.terminal_text import printable
 from batch_gateway.cli.waits import Waits
 from batch_gateway.cli.watching import watch
 from batch_gateway.client.clock import SYSTEM_CLOCK

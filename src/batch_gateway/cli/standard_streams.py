@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 
@@ -10,8 +11,9 @@ import click
 
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.terminal_text import printable_json
 
-__all__ = ["drop_stdout", "prepare_streams", "write_stdout"]
+__all__ = ["drop_stdout", "prepare_streams", "write_json", "write_stdout"]
 
 
 def prepare_streams() -> None:
@@ -47,6 +49,11 @@ def write_stdout(text: str) -> None:
         raise CommandFailure(
             f"standard output cannot be written: {reason}", code=ExitCode.NOT_WRITTEN
         ) from error
+
+
+def write_json(value: object) -> None:
+    """Print `value` as JSON for a program, harmless also for a terminal. See `write_stdout`."""
+    write_stdout(printable_json(json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 def drop_stdout() -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.cli.exit_codes import ExitCode
-from batch_gateway.cli.failure import printable
 from batch_gateway.cli.progress import counted
+from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.cli.waits import Waits
 from batch_gateway.durations import format_duration
 
@@ -171,7 +171,7 @@ def as_text(report: RunReport) -> StyledText:
     if rows:
         text.append(("\n", ""))
     for label, value in rows:
-        text += [(f"\n  {label:<{_LABEL_WIDTH}}", "dim"), (printable(value), "")]
+        text += [(f"\n  {label:<{_LABEL_WIDTH}}", "dim"), (one_line(value), "")]
     text.append(("\n", ""))
     text += _causes(report)
     text += [(f"\n{printable(hint)}\n", "yellow") for hint in report.hints]
@@ -262,7 +262,7 @@ def _causes(report: RunReport) -> StyledText:
         named = cause.status_code is None or str(cause.status_code) in cause.message
         status = "" if named else f"{cause.status_code} "
         text.append((f"\n  line {cause.line_number:<6,}", "red"))
-        text.append((printable(f" {cause.custom_id}: {status}{cause.message}"), ""))
+        text.append((one_line(f" {cause.custom_id}: {status}{cause.message}"), ""))
         if cause.count > 1:
             text.append((f" (and {cause.count - 1:,} more like it)", "dim"))
     told = sum(cause.count for cause in report.summary.causes)

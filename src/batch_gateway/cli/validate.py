@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +11,11 @@ import click
 from batch_gateway.batch.plan import Plan
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.exit_codes import ExitCode
-from batch_gateway.cli.failure import printable
 from batch_gateway.cli.first_pass import check_input, display_name
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.options import GroupedCommand, option
-from batch_gateway.cli.standard_streams import write_stdout
+from batch_gateway.cli.standard_streams import write_json, write_stdout
+from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.errors import InputError
 
 __all__ = ["validate"]
@@ -55,9 +54,11 @@ def _report(file: str, plan: Plan, as_json: bool) -> None:
         found = {"valid": True, "requests": plan.total, "bytes": plan.size_bytes}
         _print_json(file, {**found, "models": plan.models, "problems": []})
         return
-    counts = (f"\n  {printable(model)}  {count:,}" for model, count in plan.models.items())
-    write_stdout(f"{display_name(file)} is valid: {plan.total:,} requests{''.join(counts)}")
+    counts = (f"\n  {one_line(model)}  {count:,}" for model, count in plan.models.items())
+    write_stdout(
+        f"{printable(display_name(file))} is valid: {plan.total:,} requests{''.join(counts)}"
+    )
 
 
 def _print_json(file: str, found: Mapping[str, Any]) -> None:
-    write_stdout(json.dumps({"file": file, **found}, ensure_ascii=False, indent=2))
+    write_json({"file": file, **found})
