@@ -119,7 +119,7 @@ async def test_bytes_arrive_untouched(client: HTTPInferenceClient, gateway: Gate
         ("fault-not-json", BadResponseError, ErrorCategory.SERVER_ERROR, 200, 3),
         ("fault-truncated-json", BadResponseError, ErrorCategory.SERVER_ERROR, 200, 3),
         ("fault-saturated", RateLimitError, ErrorCategory.RATE_LIMIT, 429, 3),
-        ("fault-ttl-expired", RateLimitError, ErrorCategory.RATE_LIMIT, 429, 1),
+        ("fault-ttl-expired", RateLimitError, ErrorCategory.RATE_LIMIT, 429, 3),
         ("fault-no-endpoints", ServerError, ErrorCategory.SERVER_ERROR, 503, 3),
         ("fault-shutting-down", ServerError, ErrorCategory.SERVER_ERROR, 503, 3),
         ("fault-evicted", RateLimitError, ErrorCategory.RATE_LIMIT, 429, 3),

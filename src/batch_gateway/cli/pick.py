@@ -80,7 +80,11 @@ Exit codes: 0 a pod was chosen, 1 the picker refused, 2 the request or a setting
 )
 @option(_SCHEDULING, "--inference-objective", metavar="NAME", help="llm-d's InferenceObjective.")
 @option(_SCHEDULING, "--fairness-id", metavar="NAME", help="Whom it shares fairly among.")
-@duration_option(_SCHEDULING, "--inference-ttl", help="Longest wait in its queue.")
+@duration_option(
+    _SCHEDULING,
+    "--inference-ttl",
+    help="Longest wait in its queue; routers of 2026-08 do not heed it.",
+)
 @api_key_options
 @certificate_options
 @option(ACCESS, "--tls-pin", metavar="SHA256", help="Accept the certificate of this fingerprint.")

@@ -24,7 +24,7 @@ _NOT_SHOWN = "(not shown)"
 # Of llm-d's router, v0.10.
 DROPPED_REASONS = {
     "rejected-saturated": "the queue is full; fewer requests at a time get through",
-    "rejected-ttl-expired": "it waited in the queue for as long as it may",
+    "rejected-ttl-expired": "it waited in the queue for as long as it, or any, may",
     "rejected-no-endpoints": "no pod is ready, or none is in the subset",
     "rejected-shutting-down": "the picker is ending; another replica takes over",
     "rejected-context-cancelled": "whoever asked went away meanwhile",
@@ -46,7 +46,9 @@ def as_object(gateway: HTTPInferenceClientConfig, picked: Picked) -> dict[str, A
     found: dict[str, Any] = {"gateway": gateway.base_url, "seconds": round(picked.seconds, 6)}
     refusal = picked.refusal
     if refusal is not None:
-        error = refusal_error(refusal, time.time(), redact)
+        hints = gateway.scheduling
+        asked = hints is not None and hints.ttl is not None
+        error = refusal_error(refusal, time.time(), redact, ttl_asked=asked)
         return {
             **found,
             "refused": {

@@ -185,7 +185,11 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
     help="llm-d's InferenceObjective; batch work usually has one of negative priority.",
 )
 @option(_SCHEDULING, "--fairness-id", metavar="NAME", help="Whom the gateway shares fairly among.")
-@duration_option(_SCHEDULING, "--inference-ttl", help="Longest wait in the gateway's queue.")
+@duration_option(
+    _SCHEDULING,
+    "--inference-ttl",
+    help="Longest wait in the gateway's queue; routers of 2026-08 do not heed it.",
+)
 @duration_option(_PICKER, "--pick-timeout", help="Of the choice, queueing included.  [--timeout]")
 @repeatable_option(
     _PICKER, "--endpoint-subset", metavar="IP:PORT", help="Choose among these only; repeatable."

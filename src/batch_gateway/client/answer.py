@@ -10,6 +10,7 @@ from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.errors import (
     BadResponseError,
     InferenceError,
+    InvalidRequestError,
     error_class_for_status,
     is_retryable_status,
 )
@@ -18,12 +19,11 @@ from batch_gateway.wire.error_body import parse_error_body, short_text
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 from batch_gateway.wire.retry_after import parse_retry_after
-from batch_gateway.wire.scheduling_headers import DROPPED_REASON
+from batch_gateway.wire.scheduling_headers import DROPPED_REASON, QUEUE_TTL, TTL_EXPIRED
+from batch_gateway.wire.too_large import says_too_large
 
 __all__ = ["error_of_fault", "interpret", "refusal_error"]
 
-# The request waited in the router's queue until nobody wanted the answer (llm-d-router).
-_NEVER_RETRIED = frozenset({"rejected-ttl-expired"})
 _RATE_LIMITS = "x-ratelimit-"
 _UNWANTED_STREAM = Fault(
     "with an event stream; ask for one with client.stream(request), or leave it out",
@@ -40,7 +40,9 @@ def interpret(
     have; BadResponseError for a success that is none for another reason.
     """
     if not 200 <= response.status_code <= 299:
-        raise _of(request, refusal_error(response, clock.wall_time(), redact))
+        asked = any(name.lower() == QUEUE_TTL for name, _ in request.headers)
+        error = refusal_error(response, clock.wall_time(), redact, ttl_asked=asked)
+        raise _of(request, error)
     if judge_answer(request.endpoint, response.body) is not None:
         raise _of(request, _fault_error(response, request.endpoint, clock.wall_time(), redact))
     return InferenceResponse(
@@ -60,8 +62,13 @@ def _of(request: PreparedRequest, error: InferenceError) -> InferenceError:
     return error
 
 
-def refusal_error(response: HTTPResponse, wall_time: float, redact: Redactor) -> InferenceError:
-    """The error that a response of any status but 2xx means, not yet any request's."""
+def refusal_error(
+    response: HTTPResponse, wall_time: float, redact: Redactor, *, ttl_asked: bool = False
+) -> InferenceError:
+    """The error that a response of any status but 2xx means, not yet any request's.
+
+    `ttl_asked` says that the request named how long it may wait in the gateway's queue.
+    """
     status, headers = response.status_code, response.headers
     body = redact.in_bytes(response.body)
     detail = parse_error_body(status, body)
@@ -74,6 +81,8 @@ def refusal_error(response: HTTPResponse, wall_time: float, redact: Redactor) ->
         message = f"HTTP {status}, and its body {response.undecodable}"
     elif reason:
         message = f"{message} [{short_text(reason, 60)}]"
+    elif (status == 429 or status >= 500) and says_too_large(detail.message):
+        return InvalidRequestError(message, status_code=413, body=body, code=detail.code)
     error = error_class_for_status(status)(
         message,
         is_retryable=is_retryable_status(status),
@@ -82,7 +91,12 @@ def refusal_error(response: HTTPResponse, wall_time: float, redact: Redactor) ->
         code=detail.code,
         retry_after=detail.retry_after,
     )
-    return _heeding(error, headers, wall_time)
+    _heed(headers, error, wall_time)
+    if reason == TTL_EXPIRED and ttl_asked:
+        # Nobody wants the answer any more. Without a limit of ours it is the router's queue
+        # that was too long (llm-d-router).
+        error.is_retryable = False
+    return error
 
 
 def _fault_error(
@@ -95,7 +109,8 @@ def _fault_error(
     if body and response.headers.get("content-type", "").startswith("text/event-stream"):
         fault = _UNWANTED_STREAM
     error = error_of_fault(fault, response.status_code, body)
-    return _heeding(error, response.headers, wall_time)
+    _heed(response.headers, error, wall_time)
+    return error
 
 
 def error_of_fault(fault: Fault, status_code: int, body: bytes) -> InferenceError:
@@ -116,14 +131,11 @@ def error_of_fault(fault: Fault, status_code: int, body: bytes) -> InferenceErro
     )
 
 
-def _heeding(error: InferenceError, headers: Headers, wall_time: float) -> InferenceError:
-    """`error` with what the response's head says about it."""
+def _heed(headers: Headers, error: InferenceError, wall_time: float) -> None:
+    """Note in `error` what the response's head says about it."""
     error.retry_after = parse_retry_after(headers, wall_time) or error.retry_after
-    error.dropped_reason = reason = headers.get(DROPPED_REASON)
+    error.dropped_reason = headers.get(DROPPED_REASON)
     error.rate_limits = {name: headers[name] for name in headers if name.startswith(_RATE_LIMITS)}
     should_retry = headers.get("x-should-retry")
-    if reason in _NEVER_RETRIED:
-        error.is_retryable = False
-    elif should_retry in ("true", "false"):
+    if should_retry in ("true", "false"):
         error.is_retryable = should_retry == "true"
-    return error

@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from batch_gateway.client.clock import Clock
+from batch_gateway.client.refusals import is_eviction
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import require_kind
@@ -338,7 +339,7 @@ def printable_name(name: str, longest: int) -> str:
 
 def error_code(error: InferenceError) -> str:
     """The kind of an error in one of few words, never one that the gateway made up."""
-    return type(error).default_code
+    return "evicted" if is_eviction(error.dropped_reason) else type(error).default_code
 
 
 class InstrumentationTransport:

@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from batch_gateway.client.http.connection_errors import TOO_LARGE
 from batch_gateway.errors import DeadlineExceededError, ErrorCategory, InferenceError
+from batch_gateway.wire.scheduling_headers import NO_ENDPOINTS, TTL_EXPIRED
 
-__all__ = ["PODS_UNREACHABLE", "POD_FAILED", "POD_UNREACHABLE", "is_outage", "wants_room"]
+__all__ = [
+    "PODS_UNREACHABLE",
+    "POD_FAILED",
+    "POD_UNREACHABLE",
+    "is_eviction",
+    "is_outage",
+    "wants_room",
+]
 
 POD_UNREACHABLE = "pod_unreachable"
 """The picker goes on choosing pods that cannot be reached, while others of the pool work."""
@@ -23,10 +31,15 @@ PODS_UNREACHABLE = "pods_unreachable"
 _OF_ONE_POD = frozenset({POD_UNREACHABLE, POD_FAILED})
 
 # Refusals for want of room that do not come as a 429.
-_WANTS_ROOM_REASONS = frozenset({"rejected-no-endpoints", "rejected-ttl-expired"})
+_WANTS_ROOM_REASONS = frozenset({NO_ENDPOINTS, TTL_EXPIRED})
 # The router works: nobody waited for the answer any more.
-_GIVEN_UP_REASONS = frozenset({"rejected-ttl-expired", "rejected-context-cancelled"})
+_GIVEN_UP_REASONS = frozenset({TTL_EXPIRED, "rejected-context-cancelled"})
 _ADMISSION_REFUSED = b"request cannot be admitted"
+
+
+def is_eviction(reason: str | None) -> bool:
+    """Whether a dropped reason says that a request was taken back from the pod that had it."""
+    return reason is not None and reason.startswith("evicted")
 
 
 def wants_room(error: InferenceError) -> bool:

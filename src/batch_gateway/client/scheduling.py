@@ -38,7 +38,8 @@ class SchedulingHints:
         fairness_id: the tenant among whom a gateway shares fairly.
         send_deadline: tell how many milliseconds are left to the request's deadline, if it has
             one, anew on every attempt.
-        ttl: how long the gateway may keep a request in its queue.
+        ttl: how long the gateway may keep a request in its queue. Routers of llm-d of 2026-08 do
+            not heed it; a request that was refused for it is not sent again.
     """
 
     objective: str | None = None

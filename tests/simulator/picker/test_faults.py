@@ -158,7 +158,7 @@ def test_the_lightweight_picker_reports_errors_as_grpc_statuses(
     call.send_request(headers=asked("lightweight"), subset=["10.0.0.1:80"])
     code, details = status_of(call)
     assert code is grpc.StatusCode.INTERNAL
-    assert details.endswith("no endpoints available")
+    assert details.endswith("no pods available")
     large = plane.call()
     large.send_request({**CHAT, "user": "x" * 11_000_000}, headers=asked("lightweight"))
     assert status_of(large)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED

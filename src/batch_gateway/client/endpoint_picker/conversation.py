@@ -22,6 +22,7 @@ from batch_gateway.client.endpoint_picker.mutation import (
     pairs_set,
 )
 from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.client.refusals import is_eviction
 from batch_gateway.errors import BadResponseError
 from batch_gateway.wire.error_body import short_text
 from batch_gateway.wire.ext_proc.messages_pb2 import (
@@ -186,7 +187,7 @@ class Conversation:
     def _refused(self, immediate: ImmediateResponse) -> None:
         self.over = True
         headers = Headers(pairs_set(immediate.headers))
-        if self.echo.reported_all and _is_eviction(headers):
+        if self.echo.reported_all and is_eviction(headers.get(DROPPED_REASON)):
             # The answer is here already, and the seat it took is free.
             return
         status = immediate.status.code or 500
@@ -277,7 +278,3 @@ class Conversation:
 
     def _problem(self, what: str) -> BadResponseError:
         return BadResponseError(f"the endpoint picker {self._picker} {what}")
-
-
-def _is_eviction(headers: Headers) -> bool:
-    return headers.get(DROPPED_REASON, "").startswith("evicted")

@@ -69,7 +69,7 @@ PICKER_FAULTS: Mapping[str, _Description] = MappingProxyType(
 
 _MOMENTS = ("start", "picked", "response")
 _ANYTIME = frozenset({"grpc-status", "close", "reset-stream", "reset-connection", "goaway"})
-_OPTIONS = ("after", "at", "reason", "times")
+_OPTIONS = ("after", "at", "reason", "says", "times")
 _STATUS = re.compile(r"status-([1-9][0-9][0-9])")
 
 
@@ -82,7 +82,7 @@ class PickerFault(NamedTuple):
         options: `times` (only the first so many attempts of one request id); `at` ("start":
             as soon as the headers are there, "picked": behind the answer, "response": when
             the response headers come) of faults that end a call; `after` (seconds later);
-            `reason` of an eviction.
+            `reason` of an eviction; `says`, the message of a gRPC status.
     """
 
     name: str

@@ -63,7 +63,7 @@ async def _pick(talk: Talk, request: IncomingRequest) -> None:
     try:
         ticket = await talk.desk.admission.enter(request, 0, "")
     except RequestError as error:
-        problem = "internal error: rpc error: code = Unavailable desc = no endpoints available"
+        problem = "internal error: rpc error: code = Unavailable desc = no pods available"
         raise CallError(StatusCode.INTERNAL, problem) from error
     talk.placed(ticket, ticket.endpoints)
     echo = {"x-echo-set-header": f"{_SERVED_HEADER}:{ticket.endpoints[0]}"}

@@ -97,7 +97,7 @@ class Misbehaviour:
         if fault.name == "goaway":
             stream.go_away(fault.number)
         elif fault.name == "grpc-status":
-            raise CallError(fault.number, "asked for by the request")
+            raise CallError(fault.number, fault.options.get("says", "asked for by the request"))
         else:
             self._end(fault, stream)
 
