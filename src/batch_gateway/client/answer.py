@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.redaction import Redactor
@@ -29,6 +31,8 @@ _UNWANTED_STREAM = Fault(
     "with an event stream; ask for one with client.stream(request), or leave it out",
     is_retryable=False,
 )
+
+_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]")
 
 
 def interpret(
@@ -106,7 +110,8 @@ def _fault_error(
     body = redact.in_bytes(response.body)
     # Judged anew without secrets: words are cut, and a part of a key would not be found again.
     fault = judge_answer(endpoint, body) or Fault("whose body is no answer")
-    if body and response.headers.get("content-type", "").startswith("text/event-stream"):
+    is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+    if is_stream and body and not _JSON.match(body):
         fault = _UNWANTED_STREAM
     error = error_of_fault(fault, response.status_code, body)
     _heed(response.headers, error, wall_time)

@@ -11,8 +11,9 @@ from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.streaming.assemble import is_streamable
+from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.receive import StreamLimits, receive
-from batch_gateway.client.streaming.request_body import streaming_body
+from batch_gateway.client.streaming.request_body import refuses_usage_option, streaming_body
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
@@ -68,6 +69,7 @@ class GatewayTransport:
         self._url = url
         self._stream_upstream = stream_upstream
         self._accept = accept
+        self._habits = GatewayHabits()
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         attempt_ends = self._clock.monotonic() + self._timeout
@@ -77,9 +79,10 @@ class GatewayTransport:
                 raise self._deadline_passed(request, None)
         self._counted.attempts_in_flight += 1
         try:
-            body = self._body_of_stream(request)
-            if body is not None:
-                return await self._stream(request, body, attempt_ends)
+            if self._is_streamed(request):
+                answer = await self._streamed(request, attempt_ends)
+                if answer is not None:
+                    return answer
             response = await self._exchanger.post(
                 request.endpoint,
                 (("X-Request-ID", request.request_id), *request.headers),
@@ -100,16 +103,28 @@ class GatewayTransport:
             self._name_the_url(error, request)
             raise
 
-    def _body_of_stream(self, request: PreparedRequest) -> bytes | None:
-        """What to send for a streamed answer; None where none is wanted or to be had."""
-        if request.sink is not None:
-            return request.body
-        if not self._stream_upstream or not is_streamable(request.endpoint):
-            return None
+    def _is_streamed(self, request: PreparedRequest) -> bool:
+        return request.sink is not None or (
+            self._stream_upstream and is_streamable(request.endpoint)
+        )
+
+    async def _streamed(
+        self, request: PreparedRequest, begin_by: float
+    ) -> InferenceResponse | None:
+        """The answer to a request for a stream; None when its body is not to be asked for one."""
+        asks_usage = self._habits.takes_usage_option
         try:
-            return streaming_body(request.body, request.endpoint, with_usage=True)
+            body = streaming_body(request.body, request.endpoint, with_usage=asks_usage)
         except InvalidRequestError:
             return None  # no JSON object: the gateway will say so better
+        try:
+            return await self._stream(request, body, begin_by)
+        except InferenceError as error:
+            plain = streaming_body(request.body, request.endpoint, with_usage=False)
+            if plain == body or not refuses_usage_option(error):
+                raise
+        self._habits.takes_usage_option = False
+        return await self._stream(request, plain, begin_by)
 
     async def _stream(
         self, request: PreparedRequest, body: bytes, begin_by: float
@@ -126,7 +141,14 @@ class GatewayTransport:
             idle_timeout=self._limits.idle_timeout,
         ) as response:
             return await receive(
-                response, request, self._clock, self._redact, limits=self._limits, sent_at=sent_at
+                response,
+                request,
+                self._clock,
+                self._redact,
+                limits=self._limits,
+                habits=self._habits,
+                sent_at=sent_at,
+                begin_by=begin_by,
             )
 
     def _attributed(self, error: InferenceError, request: PreparedRequest) -> InferenceError:

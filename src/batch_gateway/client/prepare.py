@@ -60,18 +60,20 @@ def _require_request(request: object) -> None:
 
 
 def prepare_stream(request: InferenceRequest, clock: Clock) -> PreparedRequest:
-    """`prepare` for a request whose answer is wanted chunk by chunk: its body asks for that.
+    """`prepare` for a request whose answer is wanted chunk by chunk.
 
-    Raises InvalidRequestError also for an endpoint that cannot be streamed.
+    Raises InvalidRequestError also for an endpoint that cannot be streamed, and for bytes that
+    are no JSON object.
     """
     prepared = prepare(request, clock, streamed=True)
     try:
         assembler_for(prepared.endpoint, 1)
-        body = streaming_body(prepared.body, prepared.endpoint)
+        if isinstance(request.params, bytes):
+            streaming_body(prepared.body, prepared.endpoint)
     except InvalidRequestError as error:
         error.request_id = prepared.request_id
         raise
-    return msgspec.structs.replace(prepared, body=body)
+    return prepared
 
 
 def prepare(request: InferenceRequest, clock: Clock, *, streamed: bool = False) -> PreparedRequest:

@@ -6,18 +6,29 @@ from collections.abc import Iterator
 
 import msgspec
 
-__all__ = ["MAX_EVENT_BYTES", "EventTooLargeError", "SSEDecoder", "ServerSentEvent"]
+__all__ = [
+    "MAX_EVENT_BYTES",
+    "EventTooLargeError",
+    "IdleStreamError",
+    "SSEDecoder",
+    "ServerSentEvent",
+]
 
 MAX_EVENT_BYTES = 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
+_NO_LIMIT = 2**62
 
 
 class EventTooLargeError(Exception):
     """An event, or a line that does not end, is larger than the limit."""
 
 
-class ServerSentEvent(msgspec.Struct, frozen=True):
+class IdleStreamError(Exception):
+    """Too many bytes came that are not data of an event."""
+
+
+class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     """One event. `data` is UTF-8 as received, its lines joined by a line feed."""
 
     data: bytes
@@ -34,27 +45,43 @@ class SSEDecoder:
     """Takes in the bytes of one stream and gives back its events.
 
     Lines may end in CR, LF or CRLF; comments and unknown fields are skipped; an event that the
-    end of the stream cuts off is none. Never holds more than `max_event_bytes` of an event's data
-    and as much of an unfinished line.
+    end of the stream cuts off is none, but see `end`. Never holds more than `max_event_bytes` of
+    an event's data and as much of an unfinished line.
+
+    Beyond the standard, a field called `error` (llama.cpp until 2025) is the data of an event of
+    that name, and a line that begins an object is an event by itself: proxies write their errors
+    so into a stream that is not theirs.
+
+    Args:
+        max_idle_bytes: how much may come that is no data, as comments and empty lines are,
+            before `idle_bytes` is set back.
 
     Attributes:
+        idle_bytes: how much of that has come.
         retry_ms: the reconnection time that the server asked for, in milliseconds, or None.
     """
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(
+        self, max_event_bytes: int = MAX_EVENT_BYTES, max_idle_bytes: int = _NO_LIMIT
+    ) -> None:
         self._limit = max_event_bytes
+        self._most_idle = max_idle_bytes
         self._line = bytearray()
         self._after_cr = False
         self._at_start = True
         self._data: bytes | bytearray | None = None
         self._event = ""
+        self._event_line = b"event: message"
+        self._event_name = "message"
         self._id = ""
+        self.idle_bytes = 0
         self.retry_ms: int | None = None
 
     def feed(self, data: bytes) -> Iterator[ServerSentEvent]:
         """The events that `data` completes. Consume them all before the next call.
 
-        Raises EventTooLargeError after the events that came before the one that is too large.
+        Raises EventTooLargeError after the events that came before the one that is too large,
+        and IdleStreamError.
         """
         if self._after_cr and data:
             self._after_cr = False
@@ -64,13 +91,44 @@ class SSEDecoder:
             return
         # A CR ends its line at once; whether a LF belongs to it is only known later.
         self._after_cr = data.endswith(b"\r")
+        if data[0] in b"\r\n":
+            data = self._after_empty_lines(data)
+            if not data:
+                return
         lines = data.splitlines()
         rest = b"" if data.endswith((b"\n", b"\r")) else lines.pop()
         for line in lines:
-            event = self._take(self._completed(line))
+            event = self._take(line)
             if event is not None:
                 yield event
-        self._keep(rest)
+        if rest:
+            self._keep(rest)
+        self.idle(0)
+
+    def end(self) -> ServerSentEvent | None:
+        """The event that the end of the stream cut off, or ended with: its empty line is missing.
+
+        Nothing is fed after that.
+        """
+        event = self._take(b"") if self._line else None
+        return event or self._dispatch()
+
+    def idle(self, count: int) -> None:
+        """So many bytes more were none of an answer. Raises IdleStreamError past the limit."""
+        self.idle_bytes += count
+        if self.idle_bytes > self._most_idle:
+            raise IdleStreamError(f"more than {self._most_idle} bytes came that say nothing")
+
+    def _after_empty_lines(self, data: bytes) -> bytes:
+        """Empty lines between events go at once: there may be millions of them."""
+        if self._line or self._data is not None:
+            return data
+        rest = data.lstrip(b"\r\n")
+        empty = data[: len(data) - len(rest)]
+        self._at_start = False
+        self._event = ""
+        self.idle(empty.count(b"\n") + empty.count(b"\r") - empty.count(b"\r\n"))
+        return rest
 
     def _completed(self, end: bytes) -> bytes:
         line = end
@@ -80,8 +138,6 @@ class SSEDecoder:
         if self._at_start:
             self._at_start = False
             line = line.removeprefix(_BOM)
-        if len(line) > self._limit:
-            raise self._too_large()
         return line
 
     def _keep(self, part: bytes) -> None:
@@ -90,20 +146,41 @@ class SSEDecoder:
         self._line += part
 
     def _take(self, line: bytes) -> ServerSentEvent | None:
+        if self._line or self._at_start:
+            line = self._completed(line)
+        if len(line) > self._limit:
+            raise self._too_large()
         if not line:
             return self._dispatch()
+        if self._data is None and line.startswith(b"data: "):
+            self._data = line[6:]  # nearly all events have one such line
+            return None
+        if line == self._event_line:
+            self._event = self._event_name  # many servers repeat it before each event
+            self.idle_bytes += len(line)
+            return None
+        return self._take_field(line)
+
+    def _take_field(self, line: bytes) -> ServerSentEvent | None:
         name, _, value = line.partition(b":")
         if value.startswith(b" "):
             value = value[1:]
         if name == b"data":
             self._add_data(value)
-        elif name == b"event":
-            self._event = value.decode("utf-8", "replace")
-        elif name == b"id":
-            if b"\0" not in value:
-                self._id = value.decode("utf-8", "replace")
+            return None
+        if line.startswith(b"{"):
+            return ServerSentEvent(line, self._event or "message", self._id)
+        if name == b"event":
+            self._event_line = line
+            self._event = self._event_name = value.decode("utf-8", "replace")
+        elif name == b"error":
+            self._event = "error"
+            self._add_data(value)
+        elif name == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) < 10:
             self.retry_ms = int(value)
+        self.idle_bytes += len(line) + 1
         return None
 
     def _add_data(self, value: bytes) -> None:
@@ -121,7 +198,9 @@ class SSEDecoder:
         data, self._data = self._data, None
         event, self._event = self._event, ""
         if data is None:
+            self.idle_bytes += 1
             return None
+        self.idle(0)
         return ServerSentEvent(bytes(data), event or "message", self._id)
 
     def _too_large(self) -> EventTooLargeError:

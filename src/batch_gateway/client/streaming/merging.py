@@ -1,12 +1,13 @@
-"""Values that grow by deltas: text is appended, lists are extended, objects are merged.
+"""Values that grow by deltas: known text is appended, lists are extended, objects are merged.
 
-What is kept is text and encoded JSON, so that its size can be counted as it grows, and a server
-cannot make this process use much more memory than the limit says.
+What is kept is JSON as it will stand in the answer, and what it costs in memory is counted as it
+grows, so that a server cannot make this process use much more than the limit says.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -16,16 +17,26 @@ __all__ = [
     "ENTRY_BYTES",
     "Allowance",
     "AnswerTooLargeError",
+    "FirstValue",
+    "GrowingName",
+    "GrowingText",
+    "Growth",
+    "IncompleteAnswerError",
+    "LastValue",
     "MalformedDeltaError",
     "MergedList",
     "MergedObject",
+    "Start",
+    "index_of",
+    "kind_of",
 ]
 
-# What an entry costs besides its own bytes, roughly.
-ENTRY_BYTES = 64
+# What a field of an object costs besides the bytes of its value: its place in a dictionary, its
+# name, and the object that keeps the value. Measured on CPython 3.11 to 3.13, 64 bit.
+ENTRY_BYTES = 320
 
-# Said once, though some servers repeat them in every chunk.
-_SAID_ONCE = frozenset({"role", "id", "type", "index"})
+# Objects inside objects are merged down to here; what is deeper is taken as a whole.
+_DEEPEST = 6
 
 
 class MalformedDeltaError(Exception):
@@ -36,8 +47,14 @@ class AnswerTooLargeError(Exception):
     """The answer has outgrown its limit."""
 
 
+class IncompleteAnswerError(Exception):
+    """The stream ended before the answer did; says what is missing."""
+
+
 class Allowance:
     """How many more bytes an answer may take."""
+
+    __slots__ = ("_left",)
 
     def __init__(self, limit: int) -> None:
         self._left = limit
@@ -48,138 +65,209 @@ class Allowance:
             raise AnswerTooLargeError
 
 
-class _Text:
-    """Text in UTF-8: a list of its pieces, or `io.StringIO`, would take many times as much."""
+class Growth(Protocol):
+    """What has arrived of a value."""
+
+    def add(self, value: Any) -> bool:
+        """Take in what a delta says; whether something generated is in it.
+
+        Raises MalformedDeltaError for a value of another kind than before, AnswerTooLargeError.
+        """
+        ...
+
+    def value(self) -> Any:
+        """All of it, encoded or ready to be. Asked for once, at the end."""
+        ...
+
+
+Start = Callable[[str, Any, Allowance, int], Growth]
+"""How the value of a field begins: from its name, its first value that is not null, and how deep
+in the answer it stands."""
+
+
+class GrowingText:
+    """Text that is appended, as JSON: a list of its pieces would take many times as much."""
+
+    __slots__ = ("_allowance", "_text")
 
     def __init__(self, allowance: Allowance) -> None:
         self._allowance = allowance
-        self._text = bytearray()
+        self._text = bytearray(b'"')
 
-    def add(self, value: Any) -> None:
+    def add(self, value: Any) -> bool:
         if not isinstance(value, str):
-            raise MalformedDeltaError(f"text goes on with {_kind(value)}")
-        encoded = value.encode("utf-8", "surrogatepass")
+            raise MalformedDeltaError(f"text goes on with {kind_of(value)}")
+        if not value:
+            return False
+        encoded = encode_json(value)[1:-1]
         self._allowance.spend(len(encoded))
         self._text += encoded
+        return True
 
     def value(self) -> Any:
-        return self._text.decode("utf-8", "surrogatepass")
+        text, self._text = self._text, bytearray(b'"')
+        text += b'"'
+        return msgspec.Raw(text)
 
 
-class _Name(_Text):
+class GrowingName:
     """A function's name: some servers send it in pieces, others whole again and again."""
 
-    def add(self, value: Any) -> None:
-        if value != self.value():
-            super().add(value)
-
-
-class _First:
-    """The first value that is not empty."""
+    __slots__ = ("_allowance", "_name")
 
     def __init__(self, allowance: Allowance) -> None:
         self._allowance = allowance
-        self._value: Any = None
+        self._name = bytearray(b'"')
 
-    def add(self, value: Any) -> None:
-        if not self._value:
-            self._allowance.spend(len(encode_json(value)))
-            self._value = value
+    def add(self, value: Any) -> bool:
+        if not isinstance(value, str):
+            raise MalformedDeltaError(f"a name goes on with {kind_of(value)}")
+        encoded = encode_json(value)[:-1]
+        # Unequal lengths settle it: the cost is that of the piece, not of the name.
+        if bytes(self._name[: len(encoded) + 1]) != encoded:
+            self._allowance.spend(len(encoded))
+            self._name += encoded[1:]
+        return bool(value)
+
+    def value(self) -> Any:
+        return msgspec.Raw(self._name + b'"')
+
+
+class FirstValue:
+    """The first value that is not empty, or an empty one."""
+
+    __slots__ = ("_allowance", "_is_said", "_value")
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._is_said = False
+        self._value: msgspec.Raw | None = None
+
+    def add(self, value: Any) -> bool:
+        if not self._is_said:
+            encoded = encode_json(value)
+            self._allowance.spend(len(encoded))
+            self._value = msgspec.Raw(encoded)
+            self._is_said = bool(value)
+        return False
 
     def value(self) -> Any:
         return self._value
 
 
-class _Last:
-    """The latest value."""
+class LastValue:
+    """The latest value that is not empty text: servers repeat what they said, or correct it."""
+
+    __slots__ = ("_allowance", "_value")
 
     def __init__(self, allowance: Allowance) -> None:
         self._allowance = allowance
-        self._value = msgspec.Raw()
+        self._value = b""
 
-    def add(self, value: Any) -> None:
-        encoded = msgspec.Raw(encode_json(value))
-        self._allowance.spend(len(bytes(encoded)) - len(bytes(self._value)))
-        self._value = encoded
+    def add(self, value: Any) -> bool:
+        if value == "" and self._value:
+            return False
+        encoded = encode_json(value)
+        if encoded != self._value:
+            self._allowance.spend(len(encoded) - len(self._value))
+            self._value = encoded
+        return False
 
     def value(self) -> Any:
-        return self._value
+        return msgspec.Raw(self._value)
 
 
 class MergedList:
     """A list that is extended; entries that say their `index` are merged with their like."""
 
-    def __init__(self, allowance: Allowance, *, drop_index: bool = False) -> None:
-        self._allowance = allowance
-        self._drop_index = drop_index
-        self._entries: list[msgspec.Raw] = []
-        self._by_index: dict[int, MergedObject] = {}
+    __slots__ = ("_allowance", "_at", "_begun", "_depth", "_entries", "_start")
 
-    def add(self, value: Any) -> None:
+    def __init__(self, allowance: Allowance, start: Start, depth: int) -> None:
+        self._allowance = allowance
+        self._start = start
+        self._depth = depth
+        self._entries = bytearray()
+        self._begun: list[tuple[int, MergedObject]] = []
+        self._at: dict[tuple[int, str], MergedObject] = {}
+
+    def add(self, value: Any) -> bool:
         if not isinstance(value, list):
-            raise MalformedDeltaError(f"a list goes on with {_kind(value)}")
+            raise MalformedDeltaError(f"a list goes on with {kind_of(value)}")
         for entry in cast("list[Any]", value):
-            index = _index_of(entry)
-            if index is None:
+            index = index_of(entry)
+            if index is None or self._depth >= _DEEPEST:
                 encoded = encode_json(entry)
                 self._allowance.spend(len(encoded) + 1)
-                self._entries.append(msgspec.Raw(encoded))
+                self._entries += encoded
+                self._entries += b","
             else:
-                self._at(index).add(entry)
+                self._like(index, entry).add(entry)
+        return bool(cast("list[Any]", value))
 
-    def _at(self, index: int) -> MergedObject:
-        if index not in self._by_index:
-            self._allowance.spend(ENTRY_BYTES)
-            self._by_index[index] = MergedObject(self._allowance)
-        return self._by_index[index]
+    def _like(self, index: int, entry: dict[str, Any]) -> MergedObject:
+        """The entry that another of its index and type began; without a type, the latest there."""
+        kind = entry.get("type")
+        key = (index, kind if isinstance(kind, str) else "")
+        found = self._at.get(key)
+        if found is None:
+            self._allowance.spend(2 * ENTRY_BYTES)
+            found = self._at[key] = MergedObject(self._allowance, self._start, self._depth + 1)
+            self._begun.append((index, found))
+        self._at[index, ""] = found
+        return found
 
     def value(self) -> Any:
-        indexed = [self._by_index[index].value() for index in sorted(self._by_index)]
-        if self._drop_index:
-            for entry in indexed:
-                entry.pop("index", None)
-        return [*indexed, *self._entries]
+        begun = sorted(self._begun, key=lambda pair: pair[0])
+        parts: list[bytes] = [encode_json(one.value()) for _, one in begun]
+        if self._entries:
+            parts.append(bytes(self._entries[:-1]))
+        return msgspec.Raw(b"[" + b",".join(parts) + b"]")
 
 
 class MergedObject:
-    """An object whose fields grow."""
+    """An object whose fields grow; `start` says how each of them does."""
 
-    def __init__(self, allowance: Allowance) -> None:
+    __slots__ = ("_allowance", "_depth", "_fields", "_start")
+
+    def __init__(self, allowance: Allowance, start: Start, depth: int = 0) -> None:
         self._allowance = allowance
-        self._fields: dict[str, _Node | None] = {}
+        self._start = start
+        self._depth = depth
+        self._fields: dict[str, Growth | None] = {}
 
-    def add(self, value: Any) -> None:
+    def add(self, value: Any) -> bool:
         if not isinstance(value, dict):
-            raise MalformedDeltaError(f"an object goes on with {_kind(value)}")
+            raise MalformedDeltaError(f"an object goes on with {kind_of(value)}")
+        grew, fields = False, self._fields
         for name, part in cast("dict[str, Any]", value).items():
-            node = self._fields.get(name)
-            if node is None:
-                if name not in self._fields:
+            growth = fields.get(name)
+            if growth is None:
+                if name not in fields:
                     self._allowance.spend(len(name) + ENTRY_BYTES)
-                node = self._fields[name] = None if part is None else self._start(name, part)
-            if node is not None and part is not None:
-                node.add(part)
+                    fields[name] = None
+                if part is None:
+                    continue
+                growth = fields[name] = self._begun(name, part)
+            if part is not None and growth.add(part):
+                grew = True
+        return grew
+
+    def _begun(self, name: str, part: Any) -> Growth:
+        if self._depth >= _DEEPEST:
+            return LastValue(self._allowance)
+        return self._start(name, part, self._allowance, self._depth + 1)
 
     def value(self) -> dict[str, Any]:
-        return {name: None if node is None else node.value() for name, node in self._fields.items()}
-
-    def _start(self, name: str, value: Any) -> _Node:
-        if name in _SAID_ONCE:
-            return _First(self._allowance)
-        if isinstance(value, str):
-            return (_Name if name == "name" else _Text)(self._allowance)
-        if isinstance(value, list):
-            return MergedList(self._allowance, drop_index=name == "tool_calls")
-        return (MergedObject if isinstance(value, dict) else _Last)(self._allowance)
+        return {name: None if one is None else one.value() for name, one in self._fields.items()}
 
 
-_Node = _Text | _First | _Last | MergedList | MergedObject
-
-
-def _index_of(entry: Any) -> int | None:
+def index_of(entry: Any) -> int | None:
+    """The index that an entry of a list says; also as text, as some servers write it."""
     index = cast("dict[str, Any]", entry).get("index") if isinstance(entry, dict) else None
+    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
+        return int(index)
     return index if isinstance(index, int) and not isinstance(index, bool) else None
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     return f"a value of another kind ({type(value).__name__})"

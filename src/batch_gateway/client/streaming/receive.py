@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any, Never
 
@@ -18,16 +18,23 @@ from batch_gateway.client.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.streaming.answer_reader import AnswerReader
+from batch_gateway.client.streaming.gateway_habits import GatewayHabits
+from batch_gateway.client.streaming.request_body import choices_asked
 from batch_gateway.client.transport import PreparedRequest
-from batch_gateway.errors import BadResponseError, InferenceError
-from batch_gateway.wire.chunks import decode_json
+from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
+from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 
 __all__ = ["StreamLimits", "receive"]
 
-# After `[DONE]` the body ends, or should. Waiting for it makes the connection reusable.
-_FAREWELL_SECONDS = 1.0
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
+_TELLING = len(BYTE_ORDER_MARK) + len(max(_FIELDS, key=len))
+# Blanks that JSON or a stream may begin with, and the mark of UTF-8.
+_BLANKS = b" \t\r\n"
 
-_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+# After so much work without a pause, others get their turn.
+_STINT_BYTES = 16 * 1024
+# What a piece costs however small it is, in bytes that take as long.
+_PIECE_BYTES = 128
 
 
 class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,14 +52,26 @@ async def receive(
     redact: Redactor,
     *,
     limits: StreamLimits,
+    habits: GatewayHabits,
     sent_at: float,
+    begin_by: float,
 ) -> InferenceResponse:
     """The whole answer, its chunks handed to the request's sink on the way.
 
     A refusal and an answer that is plain JSON are what they are without streaming; the latter
-    goes to the sink as one chunk. Raises InferenceError.
+    goes to the sink as one chunk. `sent_at` and `begin_by` are in monotonic seconds; by the
+    latter something must have come that is not blank. Raises InferenceError.
     """
-    reception = _Reception(response, request, clock, redact, limits=limits, sent_at=sent_at)
+    reception = _Reception(
+        response,
+        request,
+        clock,
+        redact,
+        limits=limits,
+        habits=habits,
+        sent_at=sent_at,
+        begin_by=begin_by,
+    )
     async with aclosing(reception.pieces()) as pieces:
         return await reception.run(pieces)
 
@@ -66,56 +85,89 @@ class _Reception:
         redact: Redactor,
         *,
         limits: StreamLimits,
+        habits: GatewayHabits,
         sent_at: float,
+        begin_by: float,
     ) -> None:
         self._response = response
         self._request = request
         self._clock = clock
         self._redact = redact
         self._limits = limits
+        self._habits = habits
         self._sent_at = sent_at
         self._first_token: float | None = None
+        # Until when something must come that is more than a blank, in monotonic seconds.
+        self._patient_until = begin_by
+        self._stint = 0
+        self._asked: int | None = None
 
     async def pieces(self) -> AsyncGenerator[bytes]:
-        """The body as it comes, without a compression that was not asked for."""
+        """The body as it comes, without a compression that was not asked for.
+
+        Raises RequestTimeoutError when the request's deadline passes over work on what has come
+        already.
+        """
         try:
             decoder = BodyDecoder(self._response.headers.get("content-encoding", ""))
             while data := await self._response.read():
                 for piece in decoder.feed(data):
-                    yield piece
+                    for start in range(0, len(piece) or 1, _STINT_BYTES):
+                        yield piece[start : start + _STINT_BYTES]
+                        await self._pause_after(len(piece))
             for piece in decoder.finish():
                 yield piece
         except UndecodableBodyError as error:
             self._fail(f"the response {error}", error)
+
+    async def _pause_after(self, size: int) -> None:
+        """Let others go on: a few bytes may unpack to the work of minutes."""
+        self._stint += min(size, _STINT_BYTES) + _PIECE_BYTES
+        if self._stint >= _STINT_BYTES:
+            self._stint = 0
+            await asyncio.sleep(0)
+            if self._clock.monotonic() >= self._request.deadline:
+                raise RequestTimeoutError("the gateway did not end its answer in time")
 
     async def run(self, pieces: AsyncGenerator[bytes]) -> InferenceResponse:
         if not 200 <= self._response.status_code <= 299:
             refusal = await self._refusal()
             return interpret(refusal, self._request, self._clock, self._redact)
         kind = self._response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "text/event-stream":
-            return await self._read_events(pieces, b"")
-        start = b""
+        start = await self._opening(pieces)
+        telling = start.lstrip(_BLANKS).removeprefix(BYTE_ORDER_MARK)
+        # A gateway that forgets to say so may stream all the same, and one that says so may not.
+        is_stream = kind == "text/event-stream" and not telling.startswith((b"{", b"["))
+        if is_stream or telling.startswith(_FIELDS):
+            return await self._read_events(pieces, telling)
+        return await self._read_whole(await self._collected(pieces, start))
+
+    async def _opening(self, pieces: AsyncGenerator[bytes]) -> bytes:
+        """The bytes before those that tell a stream from JSON, and these."""
+        start, telling = bytearray(), b""
         async for piece in pieces:
             start += piece
-            # A gateway that forgets to say so may stream all the same.
-            if start.lstrip().startswith(_FIELDS):
-                return await self._read_events(pieces, start)
-            if len(start.lstrip()) > len(max(_FIELDS, key=len)):
+            self._require_size(len(start))
+            telling = (telling + piece).lstrip(_BLANKS)[:_TELLING]
+            if len(telling) == _TELLING:
                 break
-        return await self._read_whole(await self._collected(pieces, start))
+            self._require_life(is_alive=bool(telling))
+        return bytes(start)
 
     # --- a stream ---
 
     async def _read_events(self, pieces: AsyncGenerator[bytes], start: bytes) -> InferenceResponse:
         reader = self._reader()
-        await self._take(reader, start)
-        while not reader.complete:
-            piece = await anext(pieces, None)
-            if piece is None:
+        piece: bytes | None = start
+        while piece is not None:
+            known = reader.chunks
+            await self._hand_out(reader, reader.feed(piece))
+            if reader.complete:
+                self._habits.says_done = True
                 break
-            await self._take(reader, piece)
-        body = reader.finish()
+            piece = await self._next(pieces, reader, piece, has_chunks=reader.chunks > known)
+        await self._hand_out(reader, reader.end())
+        body = reader.finish(1 if reader.complete else self._choices_asked())
         duration = self._clock.monotonic() - self._request.started
         await self._read_farewell(pieces)
         return InferenceResponse(
@@ -128,8 +180,40 @@ class _Reception:
             time_to_first_token=self._first_token,
         )
 
-    async def _take(self, reader: AnswerReader, data: bytes) -> None:
-        for value in reader.feed(data):
+    async def _next(
+        self, pieces: AsyncGenerator[bytes], reader: AnswerReader, last: bytes, *, has_chunks: bool
+    ) -> bytes | None:
+        """What comes next; None at the end, or when an answer that has ended is only kept open."""
+        if not reader.ended_choices or reader.ended_choices < self._choices_asked():
+            self._require_life(is_alive=has_chunks or bool(last.strip()))
+            return await anext(pieces, None)
+        # Now nothing but chunks is life: heartbeats may go on for ever.
+        if has_chunks:
+            wait = self._habits.wait_for_done(self._limits.idle_timeout)
+            self._patient_until = self._clock.monotonic() + wait
+        try:
+            async with asyncio.timeout(self._patient_until - self._clock.monotonic()):
+                return await anext(pieces, None)
+        except (TimeoutError, RequestTimeoutError):
+            self._habits.says_done = False
+            return None
+
+    def _choices_asked(self) -> int:
+        if self._asked is None:
+            self._asked = choices_asked(self._request.body)
+        return self._asked
+
+    def _require_life(self, *, is_alive: bool) -> None:
+        now, idle = self._clock.monotonic(), self._limits.idle_timeout
+        if is_alive:
+            self._patient_until = now + idle
+        elif now >= self._patient_until:
+            raise RequestTimeoutError(
+                "the gateway sent nothing but blanks until it was too late", code="idle_timeout"
+            )
+
+    async def _hand_out(self, reader: AnswerReader, chunks: Iterator[dict[str, Any]]) -> None:
+        for value in chunks:
             if reader.generated and self._first_token is None:
                 self._first_token = self._clock.monotonic() - self._sent_at
                 if self._request.on_first_token is not None:
@@ -138,23 +222,31 @@ class _Reception:
                 await self._request.sink.put(reader.typed(value))
 
     async def _read_farewell(self, pieces: AsyncGenerator[bytes]) -> None:
+        """Its end, which makes the connection reusable."""
         try:
-            async with asyncio.timeout(_FAREWELL_SECONDS):
+            async with asyncio.timeout(self._habits.wait_for_end()):
                 async for _ in pieces:
                     pass
         except (TimeoutError, InferenceError):
             # The answer is complete; only its connection is not worth keeping.
-            return
+            self._habits.body_ended(in_time=False)
+        else:
+            self._habits.body_ended(in_time=True)
 
     # --- one body ---
 
     async def _collected(self, pieces: AsyncGenerator[bytes], start: bytes) -> bytes:
-        body, limit = bytearray(start), self._limits.max_response_bytes
+        body = bytearray(start)
         async for piece in pieces:
-            if len(body) + len(piece) > limit:
-                raise too_large_error("the response", limit, self._response.status_code)
             body += piece
+            self._require_size(len(body))
+            self._require_life(is_alive=bool(piece.strip()))
         return bytes(body)
+
+    def _require_size(self, size: int) -> None:
+        limit = self._limits.max_response_bytes
+        if size > limit:
+            raise too_large_error("the response", limit, self._response.status_code)
 
     async def _refusal(self) -> HTTPResponse:
         """The same as without streaming: its status counts, whatever its body."""
@@ -183,8 +275,7 @@ class _Reception:
         response = self._interpreted(body)
         if self._request.sink is not None:
             reader = self._reader()
-            value: Any = decode_json(body)
-            await self._request.sink.put(reader.assembler.chunk_of_body(value))
+            await self._request.sink.put(reader.chunk_of_body(response.body))
         return response
 
     def _fail(self, message: str, cause: Exception | None) -> Never:

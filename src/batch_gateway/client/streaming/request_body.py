@@ -1,55 +1,72 @@
-"""Asking for a stream: what the body of a request must say."""
+"""Asking for a stream: what the body of a request must say, and what it asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 
-from batch_gateway.errors import InvalidRequestError
+from batch_gateway.errors import InferenceError, InvalidRequestError
 
-__all__ = ["streaming_body"]
+__all__ = ["choices_asked", "refuses_usage_option", "streaming_body"]
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
-_USAGE = msgspec.Raw(b'{"include_usage":true}')
+_TRUE = msgspec.Raw(b"true")
+_OPTION = "stream_options"
+_USAGE = "include_usage"
+_NO_OPTIONS = msgspec.Raw(b"{}")
+_USAGE_WORDS = (_OPTION.encode(), _USAGE.encode())
+_UNPROCESSABLE = 422
 
 
-def _streaming_params(params: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
-    """The parameters of a request for a stream, with usage unless they decide that themselves."""
-    asking: dict[str, Any] = {**params, "stream": True}
-    if _has_usage_option(endpoint) and asking.get("stream_options") is None:
-        asking["stream_options"] = _USAGE
-    return asking
+def streaming_body(body: bytes, endpoint: str, *, with_usage: bool = True) -> bytes:
+    """`body` asking for a stream; all other values stay as they were written.
 
+    Usage is asked for, unless `with_usage` is off, or `stream_options` of the body's own decide
+    about it, or are null.
 
-def streaming_body(body: bytes, endpoint: str, *, with_usage: bool = False) -> bytes:
-    """The same for JSON bytes; all other values stay as they were written.
-
-    `with_usage` asks for it whatever they say: an answer that is not streamed always has it.
-
-    Raises InvalidRequestError when they are not a JSON object.
+    Raises InvalidRequestError when `body` is not a JSON object.
     """
     try:
         fields = _decode_fields(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"params are not a JSON object: {error}", cause=error) from error
-    options = fields.get("stream_options")
-    if options is not None and bytes(options).strip() == b"null":
-        del fields["stream_options"]
-    elif options is not None and with_usage and _has_usage_option(endpoint):
-        fields["stream_options"] = _with_usage(options)
-    return _encode(_streaming_params(fields, endpoint))
+    fields["stream"] = _TRUE
+    # The last event of /v1/responses has it in any case.
+    if with_usage and not endpoint.endswith("/responses"):
+        fields[_OPTION] = _with_usage(fields.get(_OPTION, _NO_OPTIONS))
+    return _encode(fields)
 
 
 def _with_usage(options: msgspec.Raw) -> msgspec.Raw:
     try:
-        return msgspec.Raw(_encode({**_decode_fields(options), "include_usage": True}))
+        own = _decode_fields(options)
     except msgspec.DecodeError:
-        return options  # no object: the gateway will say so
+        return options  # null, or nothing that this knows
+    return msgspec.Raw(_encode({**own, _USAGE: own.get(_USAGE, _TRUE)}))
 
 
-def _has_usage_option(endpoint: str) -> bool:
-    # The last event of /v1/responses has the usage in any case, and the option is unknown there.
-    return not endpoint.endswith("/responses")
+def refuses_usage_option(error: InferenceError) -> bool:
+    """Whether an error is the refusal of `stream_options`, which some vendors do not know."""
+    refused = isinstance(error, InvalidRequestError) or error.status_code == _UNPROCESSABLE
+    return refused and any(word in error.body for word in _USAGE_WORDS)
+
+
+class _Asked(msgspec.Struct):
+    n: int | None = None
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_asked = msgspec.json.Decoder(_Asked).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def choices_asked(body: bytes) -> int:
+    """How many choices an answer to `body` has: `n` for each prompt."""
+    try:
+        asked = _decode_asked(body)
+        prompts = _decode_list(asked.prompt) if bytes(asked.prompt).startswith(b"[") else []
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return 1
+    # A list of numbers is one prompt of tokens.
+    several = [one for one in prompts if bytes(one).startswith((b'"', b"["))]
+    return max(1, asked.n or 1) * max(1, len(several))
