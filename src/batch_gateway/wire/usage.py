@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from math import nan
+from typing import Annotated, Any, TypeAlias, cast
 
 import msgspec
+
+from batch_gateway.wire.json_check import NotJSONError, read_json
 
 __all__ = ["Usage", "parse_usage"]
 
@@ -59,16 +63,27 @@ class _Body(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Body).decode
 _EMPTY = _Details()
+_COUNTS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
+_DETAILS = tuple(f"{name}_details" for name in _COUNTS)
+_Fields: TypeAlias = Mapping[str, Any]
 
 
 def parse_usage(body: bytes) -> Usage | None:
-    """The `usage` of a response body; None when it has none or it is not what it should be."""
+    """The token counts of a response body; None when it has none or they are impossible.
+
+    Usually they are the body's `usage`. Groq has them in `x_groq`, Moonshot in a choice. Counts
+    may be written as `1.0` or as text, and what is no count is passed over.
+    """
     try:
         usage = _decode(body).usage
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _from_odd_body(body)
     if usage is None:
-        return None
+        return _from_odd_body(body) if b'"usage"' in body else None
+    return _summed_up(usage)
+
+
+def _summed_up(usage: _WireUsage) -> Usage:
     before = usage.prompt_tokens_details or usage.input_tokens_details or _EMPTY
     after = usage.completion_tokens_details or usage.output_tokens_details or _EMPTY
     return Usage(
@@ -77,3 +92,49 @@ def parse_usage(body: bytes) -> Usage | None:
         cached_tokens=before.cached_tokens or 0,
         reasoning_tokens=after.reasoning_tokens or 0,
     )
+
+
+def _from_odd_body(body: bytes) -> Usage | None:
+    try:
+        value = read_json(body)
+    except NotJSONError:
+        return None
+    usage = next(_places(value), None)
+    if usage is None:
+        return None
+    counts = {name: _count(usage.get(name)) for name in _COUNTS}
+    if any(count is not None and not 0 <= count <= _MOST_TOKENS for count in counts.values()):
+        return None
+    fields: dict[str, Any] = {**counts}
+    fields |= {name: _details(usage.get(name)) for name in _DETAILS}
+    return _summed_up(_WireUsage(**fields))
+
+
+def _places(body: object) -> Iterator[_Fields]:
+    """Every object with token counts, the one for the whole answer first."""
+    fields = _object(body)
+    choices = fields.get("choices")
+    among = cast("list[object]", choices) if isinstance(choices, list) else []
+    for holder in (fields, _object(fields.get("x_groq")), *map(_object, among)):
+        if isinstance(holder.get("usage"), dict):
+            yield holder["usage"]
+
+
+def _object(value: object) -> _Fields:
+    return cast("_Fields", value) if isinstance(value, dict) else {}
+
+
+def _details(value: object) -> _Details:
+    counts = ((name, _count(_object(value).get(name))) for name in _Details.__struct_fields__)
+    return _Details(**{n: c for n, c in counts if c is not None and 0 <= c <= _MOST_TOKENS})
+
+
+def _count(value: object) -> int | None:
+    """A whole number, however it is written; None for what is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value) if isinstance(value, int | float | str) else nan
+    except (ValueError, OverflowError):
+        return None
+    return int(number) if number.is_integer() else None

@@ -90,6 +90,13 @@ def test_entries_are_put_in_the_order_of_their_index() -> None:
     assert all(part["usage"] is None for part in parts)
 
 
+def test_counts_with_a_point_are_shared_out_too() -> None:
+    body = {"data": [{"index": 0}, {"index": 1}], "usage": {"prompt_tokens": 7.0, "cost": 0.5}}
+    parts = split(msgspec.json.encode(body), [1, 1])
+    usages = [json.loads(part)["usage"] for part in parts]
+    assert usages == [{"prompt_tokens": 4, "cost": 0.5}, {"prompt_tokens": 3, "cost": 0.5}]
+
+
 def test_numbers_come_out_as_they_were_written() -> None:
     body = b'{"data":[{"index":0,"embedding":[1.50,1e-9]},{"index":1,"embedding":[0.10]}]}'
     assert split(body, [1, 1]) == [

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from batch_gateway.wire.chunks import decode_json, encode_json
+from batch_gateway.wire.json_check import read_json
 
 __all__ = ["UnsplittableError", "share_out", "split"]
 
@@ -101,7 +102,7 @@ def _usages(
     usage: Any, prompt_weights: Sequence[int], output_weights: Sequence[int]
 ) -> list[dict[str, Any] | None]:
     if isinstance(usage, msgspec.Raw):
-        usage = msgspec.json.decode(usage)
+        usage = read_json(bytes(usage))
     if not isinstance(usage, dict):
         return [None] * len(prompt_weights)
     return list(_shared_usage(usage, prompt_weights, output_weights))  # pyright: ignore[reportUnknownArgumentType]
@@ -116,8 +117,8 @@ def _shared_usage(
         weights = output_weights if is_output else prompt_weights
         if isinstance(value, dict):
             parts: Sequence[Any] = _shared_usage(value, weights, weights)  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            parts = share_out(value, weights)
+        elif _is_count(value):
+            parts = share_out(int(value), weights)
         else:
             parts = [value] * len(shares)
         for share, part in zip(shares, parts, strict=True):
@@ -126,11 +127,18 @@ def _shared_usage(
     return shares
 
 
+def _is_count(value: Any) -> bool:
+    """Some servers write a count as `7.0`."""
+    if isinstance(value, float):
+        return value >= 0 and value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _add_up(usage: dict[str, Any], shares: list[dict[str, Any]]) -> None:
     """Make each total the sum of its own parts, where the joint one is."""
     parts = [name for name in ("prompt_tokens", *_OUTPUT_COUNTS) if name in usage]
     counts = [usage[name] for name in parts]
-    if not parts or not all(isinstance(count, int) for count in counts):
+    if not parts or not all(map(_is_count, counts)):
         return
     if usage.get("total_tokens") == sum(counts):
         for share in shares:
