@@ -50,6 +50,14 @@ DEFECTS = {
     "number as model": (request(body={"model": 4}), "body.model must be a string, not a number"),
     "empty model": (request(body={"model": ""}), "body.model is empty"),
     "streaming": (request(body={**GOOD_BODY, "stream": True}), "body.stream is true"),
+    "in the background": (
+        request(url="/v1/responses", body={"model": "m", "input": "?", "background": True}),
+        "body.background is true",
+    ),
+    "in the background, oddly shaped": (
+        request(body={"model": "m", "messages": "?", "background": True}),
+        "body.background is true",
+    ),
     "odd stream": (request(body={**GOOD_BODY, "stream": "no"}), "must be false or absent"),
 }
 
@@ -140,6 +148,8 @@ def test_the_same_id_in_other_spellings_is_the_same(tmp_path: Path) -> None:
         {"model": "m", "input": None},
         {"model": "m", "stream": False},
         {"model": "m", "stream": None},
+        {"model": "m", "background": False},
+        {"model": "m", "background": "transparent"},
         {"model": "m"},
     ],
 )

@@ -16,6 +16,7 @@ __all__ = ["CheckedBody", "CheckedLine", "Diagnosis", "check_line", "diagnose"]
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _NOTHING = msgspec.Raw(b"")
+_TRUE = msgspec.Raw(b"true")
 
 
 class _Message(msgspec.Struct):
@@ -33,6 +34,7 @@ class CheckedBody(msgspec.Struct):
 
     model: _Text
     stream: bool | None = None
+    background: msgspec.Raw = _NOTHING
     messages: _FirstMessage | None = None
     instructions: msgspec.Raw = _NOTHING
     prompt: msgspec.Raw = _NOTHING
@@ -40,7 +42,7 @@ class CheckedBody(msgspec.Struct):
 
 
 class CheckedLine(msgspec.Struct):
-    """A line that may be sent, except that `stream` must still be looked at."""
+    """A line that may be sent, except that two switches must still be looked at."""
 
     custom_id: _Text
     method: Literal["POST"]
@@ -57,6 +59,7 @@ class CheckedLine(msgspec.Struct):
 class _PlainBody(msgspec.Struct):
     model: _Text
     stream: bool | None = None
+    background: msgspec.Raw = _NOTHING
 
 
 class _PlainLine(msgspec.Struct):
@@ -89,7 +92,13 @@ def check_line(line: bytes) -> CheckedLine | None:
         checked = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _check_oddly_shaped(line)
-    return None if checked.body.stream else checked
+    return None if _asks_for_less(checked.body) else checked
+
+
+def _asks_for_less(body: CheckedBody | _PlainBody) -> bool:
+    """Whether the gateway would answer with less than a whole answer."""
+    in_background = body.background
+    return bool(body.stream) or (in_background is not _NOTHING and in_background == _TRUE)
 
 
 def _check_oddly_shaped(line: bytes) -> CheckedLine | None:
@@ -97,7 +106,7 @@ def _check_oddly_shaped(line: bytes) -> CheckedLine | None:
         plain = _decode_plain(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if plain.url not in BATCH_ENDPOINTS or plain.body.stream:
+    if plain.url not in BATCH_ENDPOINTS or _asks_for_less(plain.body):
         return None
     url = cast("Any", plain.url)
     return CheckedLine(plain.custom_id, plain.method, url, CheckedBody(plain.body.model))
@@ -213,6 +222,8 @@ def _check_body_fields(body: dict[str, Any], fields: dict[str, Any]) -> Iterator
         yield "body.stream is true: a batch returns whole answers, so remove it"
     elif stream is not None and not isinstance(stream, bool):
         yield f"body.stream must be false or absent, not {_kind(stream)}"
+    if body.get("background") is True:
+        yield "body.background is true: a batch waits for its answers, so remove it"
 
 
 _FIELD_CHECKS = (_check_custom_id, _check_method, _check_url, _check_body)
