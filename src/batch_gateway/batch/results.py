@@ -6,6 +6,7 @@ import msgspec
 
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.errors import ErrorCategory, InferenceError
+from batch_gateway.wire.json_check import decode_text
 from batch_gateway.wire.lines import error_line, error_response_line, success_line, wrap_error_body
 
 __all__ = ["Outcome", "failure_outcome", "success_outcome", "unknown_model_outcome"]
@@ -68,8 +69,10 @@ def failure_outcome(index: int, result_id: str, custom_id: str, error: Inference
     """The line of the error file: the gateway's own answer if there was one, else our words."""
     status = error.status_code
     if status is None or 200 <= status < 300:
-        # A success status whose body is unusable is not an answer.
-        line = error_line(result_id, custom_id, error.code, error.message)
+        # A success status whose body is unusable is not an answer. One that would come again just
+        # so is kept as text: it was paid for.
+        wasted = None if error.is_retryable or not error.body else decode_text(error.body)
+        line = error_line(result_id, custom_id, error.code, error.message, wasted)
     else:
         kind = error.default_code
         body = wrap_error_body(error.body, message=error.message, kind=kind, code=error.code)

@@ -47,7 +47,7 @@ def interpret(
         asked = any(name.lower() == QUEUE_TTL for name, _ in request.headers)
         error = refusal_error(response, clock.wall_time(), redact, ttl_asked=asked)
         raise _of(request, error)
-    if judge_answer(request.endpoint, response.body) is not None:
+    if judge_answer(request.endpoint, response.body, request.body) is not None:
         raise _of(request, _fault_error(response, request.endpoint, clock.wall_time(), redact))
     return InferenceResponse(
         request_id=request.request_id,
@@ -85,7 +85,7 @@ def refusal_error(
         message = f"HTTP {status}, and its body {response.undecodable}"
     elif reason:
         message = f"{message} [{short_text(reason, 60)}]"
-    elif (status == 429 or status >= 500) and says_too_large(detail.message):
+    elif _is_about_size(status, detail.message):
         return InvalidRequestError(message, status_code=413, body=body, code=detail.code)
     error = error_class_for_status(status)(
         message,
@@ -101,6 +101,11 @@ def refusal_error(
         # that was too long (llm-d-router).
         error.is_retryable = False
     return error
+
+
+def _is_about_size(status: int, words: str) -> bool:
+    """Whether a status that is worth a retry is given to a request that is too large."""
+    return (status == 429 or status >= 500) and says_too_large(words)
 
 
 def _fault_error(
@@ -124,10 +129,13 @@ def error_of_fault(fault: Fault, status_code: int, body: bytes) -> InferenceErro
     Its status is the one that the fault names, so that whoever decides by it, such as the circuit
     breaker, treats it as a plain refusal of that status.
     """
+    message = f"HTTP {status_code} {fault.problem}"
+    if _is_about_size(fault.status or 0, fault.problem):
+        return InvalidRequestError(message, status_code=413, body=body, code=fault.code)
     kind = BadResponseError if fault.status is None else error_class_for_status(fault.status)
     retryable = True if fault.status is None else is_retryable_status(fault.status)
     return kind(
-        f"HTTP {status_code} {fault.problem}",
+        message,
         is_retryable=retryable if fault.is_retryable is None else fault.is_retryable,
         status_code=fault.status or status_code,
         body=body,

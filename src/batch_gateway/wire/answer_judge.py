@@ -25,7 +25,10 @@ from batch_gateway.wire.json_check import (
 )
 from batch_gateway.wire.short_text import short_text
 
-__all__ = ["Fault", "judge_answer", "judge_value"]
+__all__ = ["NO_ANSWER", "Fault", "judge_answer", "judge_value"]
+
+NO_ANSWER = "no_answer"
+"""The code of a body that has no error of its own and not what was asked for either."""
 
 _Fields: TypeAlias = Mapping[str, Any]
 
@@ -36,6 +39,13 @@ _WRONG_PATH = re.compile(
     r"|(?:invalid url \(|cannot )(?:get|post) |(?:endpoint|route) (?:\S+ )?(?:was )?not found",
     re.IGNORECASE,
 )
+
+
+class _Asked(msgspec.Struct):
+    input: list[msgspec.Raw]
+
+
+_decode_asked = msgspec.json.Decoder(_Asked).decode
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -57,10 +67,11 @@ class Fault(msgspec.Struct, frozen=True):
     retry_after: float | None = None
 
 
-def judge_answer(endpoint: str, body: bytes) -> Fault | None:
+def judge_answer(endpoint: str, body: bytes, asked: bytes = b"") -> Fault | None:
     """None when `body` is an answer of `endpoint`, a path such as `/v1/chat/completions`.
 
-    Of a path that is not one of OpenAI's it is only known what an error looks like. Never raises.
+    Of a path that is not one of OpenAI's it is only known what an error looks like. `asked` is the
+    body of the request: where it has an empty list as input, an empty one is right. Never raises.
     """
     body = body.removeprefix(BYTE_ORDER_MARK)
     # The decoder checks syntax, not the encoding of strings that it skips.
@@ -77,7 +88,15 @@ def judge_answer(endpoint: str, body: bytes) -> Fault | None:
         return _unreadable(body, "is nested too deeply")
     if fault is None and not isinstance(value, dict):
         return _unreadable(body, "is JSON but not an object")
-    return fault
+    nothing_there = fault is not None and fault.code == NO_ANSWER
+    return None if nothing_there and _asks_nothing(asked) else fault
+
+
+def _asks_nothing(asked: bytes) -> bool:
+    try:
+        return not _decode_asked(asked).input
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _unreadable(body: bytes, problem: str, *, is_final: bool = False) -> Fault:
@@ -92,13 +111,15 @@ def judge_value(endpoint: str, value: object) -> Fault | None:
     Give "" as endpoint where only the forms of errors matter, as for a chunk.
     """
     if isinstance(value, list):
-        faults = (judge_value("", entry) for entry in cast("list[object]", value))
+        entries = cast("list[object]", value)
+        faults = (_judge_fields("", entry) for entry in entries if isinstance(entry, dict))  # pyright: ignore[reportUnknownArgumentType]
         return next((fault for fault in faults if fault is not None), None)
-    if not isinstance(value, dict):
-        return None
-    fields = cast("_Fields", value)
+    return _judge_fields(endpoint, cast("_Fields", value)) if isinstance(value, dict) else None
+
+
+def _judge_fields(endpoint: str, fields: _Fields) -> Fault | None:
     if says_error(fields):
-        return _reported({name: fields[name] for name in fields.keys() - _OUTPUT})
+        return _reported(_without_output(fields))
     shape = shape_of(endpoint)
     return _of_entries(shape, fields) or _of_status(shape, fields) or _of_lack(shape, fields)
 
@@ -141,15 +162,19 @@ def _of_status(shape: Shape, fields: _Fields) -> Fault | None:
         problem = f"with a response in it that is only {status!r}; ask without `background`"
         return Fault(problem, code=status, is_retryable=False)
     if status in ("cancelled", "failed"):
-        return Fault(f"with a response in it that was {status!r}", code="aborted")
+        return Fault(f"with a response in it that was {status!r}", code=status)
     return None
 
 
 def _of_lack(shape: Shape, fields: _Fields) -> Fault | None:
     missing = shape.missing(fields)
     if missing or (not shape.demands and hints_at_error(fields)):
-        return _reported({name: fields[name] for name in fields.keys() - _OUTPUT}, missing)
+        return _reported(_without_output(fields), missing)
     return None
+
+
+def _without_output(fields: _Fields) -> _Fields:
+    return {name: value for name, value in fields.items() if name not in _OUTPUT}
 
 
 def _reported(fields: _Fields, missing: str = "") -> Fault:
@@ -159,4 +184,5 @@ def _reported(fields: _Fields, missing: str = "") -> Fault:
     status = detail.status or (404 if _WRONG_PATH.search(detail.message) else None)
     kind = f"error {status}" if status else "no answer" if missing else "an error"
     problem = f"with {kind} in it: {detail.message}"
-    return Fault(problem, status, detail.code, retry_after=detail.retry_after)
+    code = detail.code or (NO_ANSWER if missing and not status else None)
+    return Fault(problem, status, code, retry_after=detail.retry_after)

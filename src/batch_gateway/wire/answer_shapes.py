@@ -59,7 +59,8 @@ class _Choice(_Entry, gc=False, kw_only=True):
     finish_reason: (
         Literal[
             "stop", "length", "tool_calls", "function_call", "content_filter",
-            "eos_token", "stop_sequence", "model_length", "",
+            "STOP", "MAX_TOKENS", "eos", "eos_token", "end_turn", "max_tokens", "model_length",
+            "repetition", "stop_sequence", "",
         ]
         | None
     ) = None  # fmt: skip

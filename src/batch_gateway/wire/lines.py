@@ -95,13 +95,20 @@ def error_response_line(
     return success_line(result_id, custom_id, status_code, request_id, body)
 
 
-def error_line(result_id: str, custom_id: str, code: str, message: str) -> bytes:
-    """A line of the error file for a request that got no answer at all."""
-    return b'{"id":"%b","custom_id":%b,"response":null,"error":{"code":%b,"message":%b}}\n' % (
+def error_line(
+    result_id: str, custom_id: str, code: str, message: str, body: str | None = None
+) -> bytes:
+    """A line of the error file for a request that got no answer at all.
+
+    `body` is the text of an answer that nobody can use, but that was paid for.
+    """
+    text = b"" if body is None else b',"body":%b' % _encode_text(body)
+    return b'{"id":"%b","custom_id":%b,"response":null,"error":{"code":%b,"message":%b%b}}\n' % (
         result_id.encode(),
         _encode_text(custom_id),
         _encode_text(code),
         _encode_text(message),
+        text,
     )
 
 

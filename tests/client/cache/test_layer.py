@@ -64,7 +64,7 @@ class Gateway:
             request_id=request.request_id,
             status_code=200,
             headers=Headers.of({"Content-Type": "application/json", "Date": "today"}),
-            body=self.body or json.dumps({"answer": number}).encode(),
+            body=self.body or json.dumps({"choices": [{"text": f"{number}"}]}).encode(),
         )
 
     async def aclose(self) -> None:
@@ -136,11 +136,25 @@ async def test_errors_are_never_kept(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(ServerError):
                 await cached.layer.send(request("a"))
-        cached.gateway.error = None
-        cached.gateway.body = b'{"error": {"message": "said with status 200"}}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": {"message": "said with status 200"}}',
+        b'{"choices": []}',
+        b'{"choices": [{"text": "Hel", "finish_reason": "abort"}]}',
+        b'{"choices": [{"text": "\xff"}]}',
+    ],
+)
+async def test_what_an_earlier_version_took_for_an_answer_is_asked_again(
+    tmp_path: Path, body: bytes
+) -> None:
+    async with Cached(tmp_path / "c") as cached:
+        cached.gateway.body = body
         for _ in range(2):
             assert not (await cached.layer.send(request("a"))).from_cache
-        cached.gateway.body = b'{"error": null, "output": []}'
+        cached.gateway.body = b'{"error": null, "choices": [{"text": "Hello"}]}'
         await cached.layer.send(request("a"))
         assert (await cached.layer.send(request("a"))).from_cache
 
@@ -188,7 +202,7 @@ async def test_a_follower_has_its_own_deadline_and_a_leaders_is_its_own(tmp_path
         with pytest.raises(DeadlineExceededError):
             await leader
         cached.gateway.error = None
-        assert (await patient).body == b'{"answer": 2}'
+        assert (await patient).json()["choices"][0]["text"] == "2"
 
 
 async def test_an_error_goes_to_everyone_who_asked_at_the_same_time(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 from types import CoroutineType
 from typing import Any, Literal
 
-import msgspec
-
 from batch_gateway.client.byte_size import byte_count
 from batch_gateway.client.cache.key import answer_key
 from batch_gateway.client.cache.place import check_place
@@ -22,16 +20,11 @@ from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.durations import format_duration, seconds
 from batch_gateway.errors import DeadlineExceededError, InferenceError
+from batch_gateway.wire.answer_judge import judge_answer
 from batch_gateway.wire.headers import Headers
 
 __all__ = ["CacheTransport"]
 
-
-class _ErrorOnly(msgspec.Struct):
-    error: Any = None
-
-
-_decode_error = msgspec.json.Decoder(_ErrorOnly).decode
 
 # What the leader of identical requests leaves to one that waits for it: the answer or error, or
 # None for the lead itself.
@@ -103,7 +96,7 @@ class CacheTransport:
             self._flights[key] = None
         try:
             kept = None if self._closed else await self._look_up(key, request)
-            if kept is not None:
+            if kept is not None and self._is_answer(kept, request):
                 self._on_look_up("hit")
                 response = self._answer(request, kept.body, kept.content_type)
             else:
@@ -135,8 +128,13 @@ class CacheTransport:
         except TimeoutError:
             return None  # a disk that hangs costs the cache's help, not the request
 
+    @staticmethod
+    def _is_answer(kept: StoredAnswer, request: PreparedRequest) -> bool:
+        # An earlier version may have kept what it took for one.
+        return judge_answer(request.endpoint, kept.body, request.body) is None
+
     def _keep(self, key: bytes, response: InferenceResponse) -> None:
-        if response.status_code == 200 and not self._closed and not _is_error(response.body):
+        if response.status_code == 200 and not self._closed:
             answer = StoredAnswer(response.body, _content_type(response), self._clock.wall_time())
             self._store.put(key, answer)
 
@@ -222,11 +220,3 @@ def _content_type(response: InferenceResponse) -> str:
         if len(name) == 12 and name.lower() == b"content-type":
             return value.decode("latin-1").strip()
     return "application/json"
-
-
-def _is_error(body: bytes) -> bool:
-    """Whether a success is none: some gateways send their errors with status 200."""
-    try:
-        return bool(_decode_error(body).error)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return b'"error"' in body

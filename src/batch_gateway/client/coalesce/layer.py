@@ -26,6 +26,7 @@ from batch_gateway.errors import (
     GatewayConnectionError,
     InferenceError,
 )
+from batch_gateway.wire.answer_judge import NO_ANSWER
 
 __all__ = ["CoalescingTransport"]
 
@@ -73,9 +74,9 @@ class _Group:
 class CoalescingTransport:
     """Joins completions and embeddings with one prompt each and otherwise equal parameters.
 
-    A joint request that is refused as invalid harms nobody: its members go on alone. Any other
-    error is everybody's. A member that is cancelled or runs out of time leaves the others alone;
-    when the last has left, the joint request is cut off.
+    A joint request that is refused as invalid, or answered with nothing, harms nobody: its members
+    go on alone. Any other error is everybody's. A member that is cancelled or runs out of time
+    leaves the others alone; when the last has left, the joint request is cut off.
     """
 
     def __init__(
@@ -228,7 +229,9 @@ class CoalescingTransport:
             # As llama.cpp answers several prompts: an array of answers, each good by itself.
             self._learn_no_lists(group.members[0].request, "it is an array")
             self._part_company(group, error.attempts)
-        elif error.status_code in _PERHAPS_ONE_MEMBER and not wants_room(error):
+        elif error.code == NO_ANSWER or (
+            error.status_code in _PERHAPS_ONE_MEMBER and not wants_room(error)
+        ):
             self._part_company(group, error.attempts)
         else:
             for member in group.members:
