@@ -124,10 +124,12 @@ def measure(
     window: float,
     *,
     turns: bool = False,
+    source: Path | None = None,
 ) -> LoadResult | None:
     """None, and a line on stderr, when the contender did not get through.
 
-    With `turns` the client is on the server's core, see `take_turns`.
+    With `turns` the client is on the server's core, see `take_turns`. For `source` see
+    `child_environment`.
     """
     target = Target(
         url=server.url(tls=cell.tls, slow=cell.slow),
@@ -147,7 +149,7 @@ def measure(
         done = subprocess.run(
             command,
             cwd=REPOSITORY,
-            env=child_environment(),
+            env=child_environment(source),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_LIMIT_S,

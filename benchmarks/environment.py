@@ -36,10 +36,14 @@ def contenders_python() -> Path:
     return python
 
 
-def child_environment() -> dict[str, str]:
-    """The environment of a measured process: no proxies, no keys, no colours."""
+def child_environment(source: Path | None = None) -> dict[str, str]:
+    """The environment of a measured process: no proxies, no keys, no colours.
+
+    `source` is a folder with another `batch_gateway` than the working tree's.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(REPOSITORY), "OPENAI_API_KEY": "none", "NO_COLOR": "1"}
+    path = os.pathsep.join(str(folder) for folder in (source, REPOSITORY) if folder is not None)
+    return {**kept, "PYTHONPATH": path, "OPENAI_API_KEY": "none", "NO_COLOR": "1"}
 
 
 def _folder() -> Path:

@@ -36,9 +36,13 @@ class ProgramResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_program(
-    command: Sequence[str], requests: int, server_pids: Sequence[int] = ()
+    command: Sequence[str],
+    requests: int,
+    server_pids: Sequence[int] = (),
+    *,
+    source: Path | None = None,
 ) -> ProgramResult:
-    """Run `command` on the client's core to its end.
+    """Run `command` on the client's core to its end. For `source` see `child_environment`.
 
     Raises SystemExit with its last lines when it ends with an error.
     """
@@ -48,7 +52,7 @@ def run_program(
         process = subprocess.Popen(
             command,
             cwd=REPOSITORY,
-            env=child_environment(),
+            env=child_environment(source),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

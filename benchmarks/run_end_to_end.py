@@ -41,7 +41,7 @@ class Program:
     command: Callable[[Path, str, Path, int], list[str]]
 
 
-def _ours(source: Path, url: str, output: Path, concurrency: int) -> list[str]:
+def ours(source: Path, url: str, output: Path, concurrency: int) -> list[str]:
     command = ["-m", "batch_gateway", "run", str(source), "--gateway", url, "-o", str(output)]
     return [*command, "--concurrency", str(concurrency), "--quiet"]
 
@@ -54,7 +54,7 @@ def _loop(module: str) -> Callable[[Path, str, Path, int], list[str]]:
 
 
 PROGRAMS = [
-    Program(_OURS, 1.0, _ours),
+    Program(_OURS, 1.0, ours),
     Program(_AIOHTTP, 1.0, _loop("aiohttp_semaphore")),
     Program("flexllm chat_batch", 0.1, _loop("flexllm_batch")),
     Program("AsyncOpenAI + semaphore", 0.03, _loop("openai_semaphore")),

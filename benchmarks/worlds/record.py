@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from batch_gateway.client.retry import wants_room
+from batch_gateway.client.refusals import wants_room
 from batch_gateway.errors import InferenceError
 from batch_gateway.simulator.batching import ContinuousBatch
 from benchmarks.worlds.policies import Policy
