@@ -209,21 +209,71 @@ def refusal(path: Path) -> str:
     return ""
 
 
-def test_other_peoples_files_are_told_from_a_damaged_cache(tmp_path: Path) -> None:
+TEXT = "is a text file, not an answer cache"
+OTHER = "is not an answer cache; name another, or delete it if it was a damaged one"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", ""),
+        (b'{"custom_id": "a"}\n', TEXT),
+        ("Grüße".encode(), TEXT),
+        ("Grüße".encode("latin-1"), TEXT),
+        ("Grüße".encode("utf-16"), OTHER),
+        ("Grüße".encode("utf-32"), OTHER),
+        (b"bold: b\x08bo\x08o", OTHER),
+        (b"\0asm\1\0\0\0", OTHER),
+        (b"PK\3\4\x14\0", OTHER),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", OTHER),
+        (bytes(5000), OTHER),
+        (bytes(5000) + b"words", OTHER),
+        (bytes(range(256)), OTHER),
+        (random.Random(1).randbytes(5000), OTHER),
+    ],
+)
+def test_a_file_that_is_no_cache_is_refused_and_stays_as_it_is(
+    tmp_path: Path, content: bytes, problem: str
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(content)
+    assert refusal(path) == problem
+    assert path.read_bytes() == content
+    assert [path] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("first_page", [bytes(4096), os.urandom(4096)], ids=["zeros", "garbage"])
+def test_a_cache_whose_beginning_a_crash_has_spoilt_is_known_by_its_log(
+    tmp_path: Path, first_page: bytes
+) -> None:
+    path = tmp_path / "c"
+    store = opened(path)
+    store.write({name(1): answer()}, (), 0.0)
+    content = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    store.close()
+    for file, bytes_then in content.items():
+        (tmp_path / file).write_bytes(bytes_then)
+    path.write_bytes(first_page + content["c"][4096:])
+    assert refusal(path) == ""
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+def test_files_where_sqlite_would_keep_its_own_are_refused_and_stay_as_they_are(
+    tmp_path: Path, ending: str
+) -> None:
+    path, beside = tmp_path / "notes", tmp_path / f"notes{ending}"
+    beside.write_text("mine")
+    assert f"{beside} is in its way" in refusal(path)
+    assert beside.read_text() == "mine"
+    beside.unlink()
+    opened(path).close()
+    beside.write_bytes(bytes(100))
+    assert refusal(path) == ""
+
+
+def test_other_programs_databases_are_told_from_a_cache(tmp_path: Path) -> None:
     path = tmp_path / "f"
     assert refusal(path) == ""
-    for content, is_cache in [
-        (b"", True),
-        (bytes(5000), True),
-        (bytes(range(256)), True),
-        (random.Random(1).randbytes(5000), True),
-        (b'{"custom_id": "a"}\n', False),
-        ("Grüße".encode(), False),
-        ("Grüße".encode("latin-1"), False),
-    ]:
-        path.write_bytes(content)
-        assert refusal(path) == ("" if is_cache else "is a text file, not an answer cache")
-    path.unlink()
     for application in (7, 0):
         with sqlite3.connect(path) as other:
             other.execute(f"PRAGMA application_id = {application}")
