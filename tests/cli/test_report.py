@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +11,7 @@ from unittest import mock
 
 import pytest
 
+from batch_gateway.report.replace_file import GENERATOR
 from batch_gateway.testing import GatewayHandle, simulated_gateway
 from tests.cli.commands import batch_gateway, chat_line, started, wait_until, write_batch
 
@@ -209,7 +211,7 @@ def test_a_gateway_that_cannot_be_reached_is_reported_too(
     tmp_path: Path, gateway: GatewayHandle
 ) -> None:
     write_batch(tmp_path / "requests.jsonl", 3)
-    (tmp_path / "report.html").write_text("of an earlier run")
+    (tmp_path / "report.html").write_text(f"<head>{GENERATOR}</head>of an earlier run")
     gateway.stop()
     run = batch_gateway(
         "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html", cwd=tmp_path
@@ -280,6 +282,50 @@ def test_a_page_that_cannot_be_written_in_the_end_costs_no_result(
     assert run.returncode == 0
     assert "The report could not be written: report.html: No space left on device" in run.stderr
     assert "report    " not in run.stdout
+
+
+@pytest.mark.parametrize(
+    "content", [b"my notes", b"<!doctype html>\n<title>My page</title>", b"\x89PNG", bytes(5000)]
+)
+def test_a_file_that_is_no_report_is_never_replaced(
+    tmp_path: Path, gateway: GatewayHandle, content: bytes
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", 1)
+    (tmp_path / "report.html").write_bytes(content)
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html")
+    run = batch_gateway(*command, cwd=tmp_path)
+    assert run.returncode == 2
+    assert "report.html is no report of this program, so it is left alone" in run.stderr
+    assert (tmp_path / "report.html").read_bytes() == content
+    assert gateway.journal()["received"] == 0
+    (tmp_path / "report.html").write_bytes(b"")
+    assert batch_gateway(*command, cwd=tmp_path).returncode == 0
+    assert batch_gateway(*command, cwd=tmp_path).returncode == 0
+
+
+def test_a_file_that_is_put_in_the_reports_place_during_the_run_stays(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny", "fault-delay-1"])
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html")
+    with started(*command, cwd=tmp_path) as process:
+        wait_until(lambda: gateway.journal()["received"] > 0, "the run has begun")
+        (tmp_path / "report.html").write_text("my page")
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "The report could not be written: report.html: is no report of this" in stderr
+    assert (tmp_path / "report.html").read_text() == "my page"
+
+
+def test_a_report_goes_to_no_device_and_no_pipe(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", 1)
+    os.mkfifo(tmp_path / "pipe")
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--report")
+    for page in ("pipe", "/dev/null", "/dev/full", ""):
+        run = batch_gateway(*command, page, cwd=tmp_path)
+        assert run.returncode == 2
+        assert "--report: " in run.stderr
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_the_missing_extra_is_named(tmp_path: Path, gateway: GatewayHandle) -> None:

@@ -20,7 +20,7 @@ from batch_gateway.cli.summary import Outcome, RunReport
 from batch_gateway.errors import InputError
 from batch_gateway.report.collector import RunCollector
 from batch_gateway.report.page import Line, RunFacts, render_page
-from batch_gateway.report.replace_file import replace_file
+from batch_gateway.report.replace_file import replace_file, why_not_ours
 from batch_gateway.wire.lines import decode_batch_line, parse_line_id
 
 __all__ = ["ReportPage"]
@@ -51,6 +51,9 @@ class ReportPage:
 
     def write(self, report: RunReport, plan: Plan, stats: RunStats) -> str | None:
         """What hindered it, if anything did: that is told, and changes nothing else."""
+        problem = why_not_ours(self.path)
+        if problem:
+            return f"{self.path}: {problem}"
         facts = RunFacts(
             headline=_headline(report),
             tone=_tone(report),
@@ -89,6 +92,9 @@ def _check(path: Path, taken: tuple[Path, ...]) -> None:
         raise CommandFailure(f"--report: the folder {path.absolute().parent} cannot be written to")
     if any(os.path.realpath(path) == os.path.realpath(other) for other in taken):
         raise CommandFailure(f"--report: {path} is the input or a result file; name another")
+    problem = why_not_ours(path)
+    if problem:
+        raise CommandFailure(f"--report: {path} {problem}; name another, or delete it yourself")
 
 
 def _headline(report: RunReport) -> str:

@@ -13,6 +13,7 @@ from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
 from batch_gateway.report.collector import RunCollector, SlowRequest, Totals
 from batch_gateway.report.histogram import DurationHistogram
+from batch_gateway.report.replace_file import GENERATOR
 from batch_gateway.report.scales import duration_text, number_text
 from batch_gateway.report.timeline import Slice
 from batch_gateway.version import __version__
@@ -91,6 +92,7 @@ def render_page(facts: RunFacts, collected: RunCollector) -> str:
     }
     environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]
     return environment.get_template("page.html.jinja").render(
+        generator=GENERATOR,
         style=(_FOLDER / "page.css").read_text("utf-8"),
         version=__version__,
         facts=facts,

@@ -7,7 +7,27 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["replace_file"]
+__all__ = ["GENERATOR", "replace_file", "why_not_ours"]
+
+GENERATOR = '<meta name="generator" content="batch-gateway">'
+"""In the head of every page: tells our pages from the files of others."""
+
+_HEAD_BYTES = 1024
+
+
+def why_not_ours(path: Path) -> str:
+    """What a file is that must not be replaced; nothing for a page, an empty file or none."""
+    try:
+        if not path.exists():
+            return ""
+        if not path.is_file():
+            return "is not a regular file"
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
+    is_ours = not head or GENERATOR.encode() in head
+    return "" if is_ours else "is no report of this program, so it is left alone"
 
 
 def replace_file(path: Path, text: str) -> None:
