@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -145,3 +146,23 @@ async def test_a_removed_error_file_is_noticed_before_it_is_said_that_lines_fail
     assert "results.errors.jsonl: was removed" in str(summary.journal_problem)
     assert (summary.succeeded, summary.failed, summary.left_to_send) == (1, 0, 2)
     assert names_in(folder.output.parent) == ["requests.jsonl", "results.jsonl"]
+
+
+async def test_two_runs_where_files_cannot_be_locked_notice_one_another(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(_fd: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("batch_gateway.batch.result_file.fcntl.flock", no_locks)
+    write_batch(folder.input, LINES)
+    gateway = FakeGateway(when_let_go)
+    async with folder.running(gateway, concurrency=5) as task:
+        await gateway.until(lambda: gateway.in_flight == 5)
+        other = await folder.run(FakeGateway())
+        assert (other.succeeded, other.journal_problem) == (LINES, None)
+        gateway.gate.set()
+        summary = await task
+    assert "was written to by another program" in str(summary.journal_problem)
+    assert (await folder.run(FakeGateway())).succeeded == LINES
+    assert len(ids_in(folder.output)) == LINES

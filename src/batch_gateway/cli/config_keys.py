@@ -68,6 +68,8 @@ def _path(field: str, scalar: Scalar) -> Path:
     text = _text(field, scalar)
     if not text:
         raise ConfigError(field, "is empty; give a path")
+    if "\0" in text:
+        raise ConfigError(field, "has a zero byte in it, which no path can have")
     return scalar.folder / Path(text).expanduser()
 
 

@@ -1,15 +1,23 @@
-"""Which files a run writes when it is not told."""
+"""Which files a run writes, and that none of them is in the way of another."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+import stat
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.first_pass import STANDARD_INPUT
 
-__all__ = ["check_caches", "error_path", "output_path"]
+__all__ = ["check_caches", "check_standard_streams", "error_path", "output_path"]
+
+_STANDARD_STREAMS = (
+    (0, "standard input comes from"),
+    (1, "standard output goes"),
+    (2, "standard error goes"),
+)
 
 
 def output_path(file: str, given: Path | None) -> Path:
@@ -45,15 +53,38 @@ def check_caches(caches: Collection[Path], others: Mapping[str, Path | None]) ->
                 raise CommandFailure(f"--cache: {cache} is where the {what} goes; name another")
 
 
+def check_standard_streams(files: Iterable[tuple[str, Path | None]]) -> None:
+    """Raises CommandFailure for a file, by its option, that the shell has redirected a stream to.
+
+    Each would be written across the other: `-o R > R`, or `-o /dev/stdout > R`.
+    """
+    for option, path in files:
+        found = None if path is None else _regular(os.stat, path)
+        for descriptor, does in _STANDARD_STREAMS:
+            stream = _regular(os.fstat, descriptor)
+            if found is not None and stream is not None and os.path.samestat(found, stream):
+                raise CommandFailure(f"{option}: {path} is where {does}; name another file")
+
+
+def _regular(look: Callable[[Any], os.stat_result], what: Path | int) -> os.stat_result | None:
+    try:
+        found = look(what)
+    except OSError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
 def _database_files(path: Path) -> set[str]:
     place = os.path.realpath(path)
     return {place + ending for ending in ("", "-wal", "-shm", "-journal")}
 
 
 def _file(option: str, given: Path) -> Path:
-    if os.fspath(given) != "-":
-        return given
-    raise CommandFailure(
-        f"{option} -: results are also the record of what is done, so they need a file: "
-        f"give {option} FILE"
-    )
+    if os.fspath(given) == "-":
+        raise CommandFailure(
+            f"{option} -: results are also the record of what is done, so they need a file: "
+            f"give {option} FILE"
+        )
+    if not given.name or given.is_dir():
+        raise CommandFailure(f"{option}: {given} is a folder; give the name of a file")
+    return given

@@ -34,7 +34,12 @@ from batch_gateway.cli.preflight import preflight
 from batch_gateway.cli.print_summary import print_summary
 from batch_gateway.cli.progress import Display, counted, follow
 from batch_gateway.cli.rates import Snapshot
-from batch_gateway.cli.result_paths import check_caches, error_path, output_path
+from batch_gateway.cli.result_paths import (
+    check_caches,
+    check_standard_streams,
+    error_path,
+    output_path,
+)
 from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.cli.terminal_text import printable
@@ -68,6 +73,8 @@ def run_batch_file(
     errors = error_path(output, settings.errors)
     others = {"output": output, "error file": errors, "report": settings.report}
     check_caches(settings.caches, others)
+    written = [("-o", output), ("--errors", errors), ("--report", settings.report)]
+    check_standard_streams([*written, *(("--cache", cache) for cache in settings.caches)])
     job = _Job(arguments, file, settings, output, errors)
     with job.logs_shown(), Interrupts(job.display.leave) as interrupts:
         if settings.concurrency is not None:
