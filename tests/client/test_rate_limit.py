@@ -154,13 +154,14 @@ async def test_limits_are_learned_from_headers_where_they_are_lower() -> None:
     assert gateway.sent == pytest.approx([0, 0.01, 1.01, 2.01], abs=0.05)
 
 
-async def test_nothing_is_sent_before_the_gateway_has_something_left_again() -> None:
+@pytest.mark.parametrize("reset", ["6.5s", "6.5", "6500ms", "1793577606.5"])
+async def test_nothing_is_sent_before_the_gateway_has_something_left_again(reset: str) -> None:
     clock = ManualClock(0)
     gateway = Gateway(
         clock,
         x_ratelimit_limit_requests="6000",
         x_ratelimit_remaining_requests="0",
-        x_ratelimit_reset_requests="6.5s",
+        x_ratelimit_reset_requests=reset,
     )
     transport = RateLimitTransport(gateway, RateLimit(learn=True), clock)
     await transport.send(request())

@@ -82,6 +82,11 @@ def test_the_wait_that_a_gateway_asks_for_is_obeyed_up_to_the_limit() -> None:
     assert retry_delay(policy, RateLimitError("x", retry_after=900), 1, lambda low, _: low) == 30
 
 
+def test_no_wait_asked_for_is_not_a_wait_of_nothing() -> None:
+    policy = RetryPolicy(rate_limit_backoff=4)
+    assert retry_delay(policy, RateLimitError("x", retry_after=0), 1, longest) == 4
+
+
 @pytest.mark.parametrize(
     "error",
     [InvalidRequestError("x"), AuthenticationError("x"), RateLimitError("x", is_retryable=False)],

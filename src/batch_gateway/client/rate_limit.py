@@ -17,8 +17,9 @@ from batch_gateway.client.clock import Clock
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import normalise_duration, require_kinds, require_number
-from batch_gateway.durations import Duration, parse_duration, seconds
+from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError, DeadlineExceededError, InferenceError
+from batch_gateway.wire.retry_after import parse_wait
 
 __all__ = ["GCRA", "RateLimit", "RateLimitTransport", "TokenEstimator"]
 
@@ -259,7 +260,9 @@ class RateLimitTransport:
             else:
                 limit.per_minute = rate
         if limit is not None and _number(headers.get(f"x-ratelimit-remaining-{what}")) == 0:
-            limit.hold(now + _reset(headers.get(f"x-ratelimit-reset-{what}", "")))
+            reset = headers.get(f"x-ratelimit-reset-{what}", "")
+            wait = parse_wait(reset, self._clock.wall_time()) or 0.0
+            limit.hold(now + min(wait, _MINUTE))
         return limit
 
     async def aclose(self) -> None:
@@ -270,10 +273,3 @@ def _number(text: str | None) -> float | None:
     # Some gateways send a policy after the number: "100, 100;w=60".
     found = re.match(r"\s*([0-9]{1,15})", text or "")
     return float(found.group(1)) if found else None
-
-
-def _reset(text: str) -> float:
-    try:
-        return min(parse_duration(text), _MINUTE)
-    except ConfigError:
-        return 0.0

@@ -49,7 +49,8 @@ def retry_delay(
         return None
     if isinstance(error, StaleConnectionError) and attempt == 1:
         return 0.0
-    if error.retry_after is not None:
+    # Nothing to wait for is no answer to how long to wait.
+    if error.retry_after:
         asked = min(error.retry_after, seconds(policy.max_retry_after))
         return asked + uniform(0, asked / 10)
     # An endpoint picker names a pod that died until it is told so, which takes seconds.

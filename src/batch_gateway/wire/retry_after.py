@@ -12,6 +12,7 @@ from typing import Any, cast
 __all__ = [
     "parse_retry_after",
     "parse_wait",
+    "reset_wait",
     "retry_info",
     "said_number",
     "wait_in_words",
@@ -62,6 +63,27 @@ def parse_wait(text: str, wall_time: float) -> float | None:
     else:
         wait = number
     return wait if wait and wait > 0 else None
+
+
+def reset_wait(headers: Mapping[str, str], wall_time: float) -> float | None:
+    """Seconds until every limit of which nothing is left has something again, or None.
+
+    From pairs such as `x-ratelimit-remaining-tokens: 0` and `x-ratelimit-reset-tokens: 6m0s`
+    (OpenAI, Groq), `ratelimit-remaining` and `ratelimit-reset` (the IETF draft), and
+    `anthropic-ratelimit-requests-remaining` and `…-reset`.
+    """
+    waits = (
+        parse_wait(headers.get(name.replace("remaining", "reset"), ""), wall_time)
+        for name in headers
+        if "ratelimit" in name and "remaining" in name and _is_used_up(headers[name])
+    )
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _is_used_up(remaining: str) -> bool:
+    # Some gateways send a policy after the number: "0, 0;w=60".
+    found = _NUMBER.match(remaining.strip())
+    return found is not None and float(found.group()) == 0
 
 
 def wait_in_words(message: str) -> float | None:
