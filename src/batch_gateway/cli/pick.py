@@ -36,8 +36,6 @@ from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.endpoint_picker.pick import pick as ask_picker
-from batch_gateway.client.http.origin_headers import origin_headers
-from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceRequest
 from batch_gateway.errors import InferenceError, InvalidRequestError
 from batch_gateway.wire.lines import BatchLine, decode_batch_line
@@ -179,11 +177,9 @@ def _line(file: Path, number: int) -> BatchLine:
 def _failure(gateway: HTTPInferenceClientConfig, error: InferenceError) -> CommandFailure:
     if isinstance(error, InvalidRequestError) and error.status_code is None:
         return CommandFailure(f"the request is wrong: {error.message}")
-    # Its status may quote the key that it refuses.
-    said = Redactor.of_headers(origin_headers(gateway)).in_text(error.message)
     hint = unused_variables(error, gateway, os.environ)
     return CommandFailure(
         "the endpoint picker cannot be used; nothing was sent to any pod",
-        details=[f"{gateway.base_url}: {said}", *filter(None, [hint])],
+        details=[f"{gateway.base_url}: {error.message}", *filter(None, [hint])],
         code=ExitCode.GATEWAY_UNUSABLE,
     )

@@ -12,7 +12,7 @@ import msgspec
 from batch_gateway.client.answer import refusal_error
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.endpoint_picker.pick import Picked
-from batch_gateway.client.http.origin_headers import origin_headers
+from batch_gateway.client.http.sent_secrets import redactor_of
 from batch_gateway.client.redaction import Redactor, is_credential
 
 __all__ = ["DROPPED_REASONS", "as_object", "as_text"]
@@ -42,7 +42,7 @@ def as_text(gateway: HTTPInferenceClientConfig, picked: Picked) -> str:
 
 def as_object(gateway: HTTPInferenceClientConfig, picked: Picked) -> dict[str, Any]:
     """Everything, as JSON has it; the body as what it is, or as text where it is no JSON."""
-    redact = Redactor.of_headers(origin_headers(gateway))
+    redact = redactor_of(gateway)
     found: dict[str, Any] = {"gateway": gateway.base_url, "seconds": round(picked.seconds, 6)}
     refusal = picked.refusal
     if refusal is not None:

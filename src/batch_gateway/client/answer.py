@@ -11,6 +11,7 @@ from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.errors import (
     BadResponseError,
+    ErrorCategory,
     InferenceError,
     InvalidRequestError,
     error_class_for_status,
@@ -20,7 +21,7 @@ from batch_gateway.wire.answer_judge import Fault, judge_answer
 from batch_gateway.wire.error_body import parse_error_body, short_text
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK
-from batch_gateway.wire.retry_after import parse_retry_after
+from batch_gateway.wire.retry_after import parse_retry_after, reset_wait
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON, QUEUE_TTL, TTL_EXPIRED
 from batch_gateway.wire.too_large import says_too_large
 
@@ -73,13 +74,14 @@ def refusal_error(
 
     `ttl_asked` says that the request named how long it may wait in the gateway's queue.
     """
-    status, headers = response.status_code, response.headers
-    body = redact.in_bytes(response.body)
+    # Before anything is cut: a part of a key would not be found again.
+    response = redact.in_response(response)
+    status, headers, body = response.status_code, response.headers, response.body
     detail = parse_error_body(status, body)
     reason = headers.get(DROPPED_REASON)
     message = f"HTTP {status}: {detail.message}"
     if 300 <= status <= 399:
-        target = short_text(redact.in_text(headers.get("location", "nowhere")), 100)
+        target = short_text(headers.get("location", "nowhere"), 100)
         message = f"HTTP {status} redirects to {target}; redirects are not followed"
     elif response.undecodable:
         message = f"HTTP {status}, and its body {response.undecodable}"
@@ -112,8 +114,9 @@ def _fault_error(
     response: HTTPResponse, endpoint: str, wall_time: float, redact: Redactor
 ) -> InferenceError:
     """The error that a response of a 2xx status means whose body is no answer."""
-    body = redact.in_bytes(response.body)
-    # Judged anew without secrets: words are cut, and a part of a key would not be found again.
+    # Judged anew without secrets, too, because its words are cut.
+    response = redact.in_response(response)
+    body = response.body
     fault = judge_answer(endpoint, body) or Fault("whose body is no answer")
     is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
     if is_stream and body and not _JSON.match(body):
@@ -147,6 +150,8 @@ def error_of_fault(fault: Fault, status_code: int, body: bytes) -> InferenceErro
 def _heed(headers: Headers, error: InferenceError, wall_time: float) -> None:
     """Note in `error` what the response's head says about it."""
     error.retry_after = parse_retry_after(headers, wall_time) or error.retry_after
+    if error.retry_after is None and error.category is ErrorCategory.RATE_LIMIT:
+        error.retry_after = reset_wait(headers, wall_time)
     error.dropped_reason = headers.get(DROPPED_REASON)
     error.rate_limits = {name: headers[name] for name in headers if name.startswith(_RATE_LIMITS)}
     should_retry = headers.get("x-should-retry")

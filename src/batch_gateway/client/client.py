@@ -23,8 +23,8 @@ from batch_gateway.client.config import HTTPInferenceClientConfig, with_resolved
 from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger
-from batch_gateway.client.http.origin_headers import origin_headers
 from batch_gateway.client.http.own_loop import own_loop
+from batch_gateway.client.http.sent_secrets import redactor_of
 from batch_gateway.client.http.target import Target
 from batch_gateway.client.instrumentation import (
     GatewayEvents,
@@ -33,7 +33,6 @@ from batch_gateway.client.instrumentation import (
 )
 from batch_gateway.client.prepare import prepare, prepare_stream
 from batch_gateway.client.rate_limit import RateLimitTransport
-from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.retry import RetryTransport
 from batch_gateway.client.scheduling import SchedulingTransport
@@ -42,6 +41,7 @@ from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.client.transport import Transport
 from batch_gateway.config_checks import require_kind
 from batch_gateway.durations import seconds
+from batch_gateway.errors import InferenceError
 
 if TYPE_CHECKING:
     from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics, MetricsWatch
@@ -124,7 +124,7 @@ def _gateway_transport(
         exchanger,
         seconds(config.timeout),
         clock,
-        Redactor.of_headers(origin_headers(config)),
+        redactor_of(config),
         limits=StreamLimits(
             idle_timeout=seconds(config.stream_idle_timeout),
             max_event_bytes=config.max_event_bytes,
@@ -185,6 +185,7 @@ class HTTPInferenceClient:
         self._events = GatewayEvents(gateway or gateway_name(self._config), observers)
         resolved = with_resolved_api_key(self._config)
         self._exchanger = build_exchanger(resolved)
+        self._redact = redactor_of(resolved)
         self._metrics = _metrics_watch(resolved, clock)
         self._stack = build_stack(resolved, self._exchanger, clock, self._events, self._metrics)
 
@@ -241,7 +242,11 @@ class HTTPInferenceClient:
         GatewayConnectionError (TLSError among them) or RequestTimeoutError.
         """
         limit = seconds(self._config.connect_timeout)
-        await self._exchanger.connect(deadline=self._clock.monotonic() + limit)
+        try:
+            await self._exchanger.connect(deadline=self._clock.monotonic() + limit)
+        except InferenceError as error:
+            self._redact.in_error(error)
+            raise error from error.cause
 
     async def metrics_problems(self) -> list[str]:
         """Look at the gateway's own metrics once; a sentence for each page that is of no use.

@@ -89,19 +89,16 @@ class GatewayTransport:
                 request.body,
                 deadline=attempt_ends,
             )
-        except RequestTimeoutError as error:
-            if self._clock.monotonic() >= request.deadline:
-                raise self._deadline_passed(request, error) from error
-            raise self._attributed(error, request) from error.cause
-        except InferenceError as error:
-            raise self._attributed(error, request) from error.cause
-        finally:
-            self._counted.attempts_in_flight -= 1
-        try:
             return interpret(response, request, self._clock, self._redact)
         except InferenceError as error:
-            self._name_the_url(error, request)
-            raise
+            self._make_presentable(error, request)
+            if isinstance(error, RequestTimeoutError) and (
+                self._clock.monotonic() >= request.deadline
+            ):
+                raise self._deadline_passed(request, error) from error
+            raise error from error.cause
+        finally:
+            self._counted.attempts_in_flight -= 1
 
     def _is_streamed(self, request: PreparedRequest) -> bool:
         return request.sink is not None or (
@@ -151,18 +148,12 @@ class GatewayTransport:
                 begin_by=begin_by,
             )
 
-    def _attributed(self, error: InferenceError, request: PreparedRequest) -> InferenceError:
-        # An error event may quote the key, as an error response may.
-        error.message = self._redact.in_text(error.message)
-        error.args = (error.message,)
-        error.body = self._redact.in_bytes(error.body)
+    def _make_presentable(self, error: InferenceError, request: PreparedRequest) -> None:
+        """Every failure of an attempt passes here, with all that it says still in it."""
+        self._redact.and_headers(request.headers).in_error(error)
         error.request_id = request.request_id
         error.attempts = request.attempt
-        self._name_the_url(error, request)
-        return error
-
-    def _name_the_url(self, error: InferenceError, request: PreparedRequest) -> None:
-        """In a refusal that may be about where the request went, and not about what it said."""
+        # It may be about where the request went, and not about what it said.
         if error.status_code in _ABOUT_THE_PATH and self._url is not None:
             error.message += f"; asked for {self._url(request.endpoint)}"
             error.args = (error.message,)

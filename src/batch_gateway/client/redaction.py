@@ -1,16 +1,46 @@
-"""Takes secrets out of what a gateway says: some gateways quote the key they refuse."""
+"""Takes secrets out of what a gateway says: some gateways quote the key they refuse.
+
+Only failures are looked through. A good answer and the request's own id are the user's and stay
+as they are.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from urllib.parse import unquote, urlsplit
 
-__all__ = ["Redactor", "is_credential"]
+import msgspec
 
-_CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
+from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.client.spellings import CUT, Span, readings, spelt_spans
+from batch_gateway.errors import InferenceError
+from batch_gateway.wire.headers import Headers
+
+__all__ = ["Redactor", "is_credential", "secrets_of_header", "secrets_of_url"]
+
+_CREDENTIAL = re.compile(
+    r"auth(?!or(?:ity|s)?(?:$|[-_]))|key|token|secret|cookie|passw|passphrase|passcode|pwd|credential|signature|jwt"
+    r"|bearer|session|(?:^|[-_])(?:pass|pat|sid|sig)(?:$|[-_])",
+    re.IGNORECASE,
+)
+# Inside one value: what digests and signatures are made of.
+_PARAMETER = re.compile(
+    r"(?:credential|signature|response|token|key|secret|password)\s{0,4}=\s{0,4}\"?([^\s\",;]+)",
+    re.IGNORECASE,
+)
+# Bearer, Basic, Token and whatever else stands before the secret itself.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,30}")
 _MASK = "[redacted]"
+# What `short_text` leaves of a message is shorter.
+_LONGEST_MESSAGE = 4096
 # Shorter values ("1", "batch") are no secrets, and masking them would garble honest text.
 _SHORTEST_SECRET = 8
+# But what a user has put where a password goes is one.
+_SHORTEST_PASSWORD = 6
 
 
 def is_credential(header: str) -> bool:
@@ -18,27 +48,170 @@ def is_credential(header: str) -> bool:
     return _CREDENTIAL.search(header) is not None
 
 
+def secrets_of_header(name: str, value: str) -> Iterator[str]:
+    """What must not be shown of a header that is sent; nothing where its name is harmless."""
+    if not is_credential(name):
+        return
+    scheme, _, rest = value.partition(" ")
+    if rest and _SCHEME.fullmatch(scheme):
+        value = rest.strip()
+    yield from _long(value)
+    if scheme.lower() == "basic":
+        yield from _secrets_of_basic(value)
+    for found in _PARAMETER.finditer(value):
+        yield from _long(found.group(1))
+    if "cookie" in name.lower():
+        for cookie in value.split(";"):
+            yield from _long(cookie.partition("=")[2].strip().strip('"'))
+
+
+def secrets_of_url(url: str) -> Iterator[str]:
+    """The password in a URL such as a proxy's, as it is written and as it is sent."""
+    user_info, at, _ = urlsplit(url).netloc.rpartition("@")
+    if at:
+        plain = unquote(user_info)
+        yield from _secrets_of_user_info(user_info)
+        yield from _secrets_of_user_info(plain)
+        yield base64.b64encode(plain.encode()).decode().rstrip("=")
+
+
+def _secrets_of_basic(token: str) -> Iterator[str]:
+    yield from _long(token.rstrip("="))
+    try:
+        plain = base64.b64decode(f"{token.rstrip('=')}==")
+    except (binascii.Error, ValueError):
+        return
+    yield from _secrets_of_user_info(plain.decode("utf-8", "replace"))
+
+
+def _secrets_of_user_info(user_info: str) -> Iterator[str]:
+    user, _, password = user_info.partition(":")
+    yield from _long(user_info)
+    if len(password) >= _SHORTEST_PASSWORD:
+        yield password
+    elif not password:
+        yield from _long(user)  # where a key stands alone
+
+
+def _long(value: str) -> Iterator[str]:
+    if len(value) >= _SHORTEST_SECRET:
+        yield value
+
+
 class Redactor:
-    """Replaces known secrets in text and bytes."""
+    """Replaces known secrets in text, bytes, responses and errors, however they are spelt there."""
 
     @classmethod
     def of_headers(cls, headers: Iterable[tuple[str, str]]) -> Redactor:
-        """For the headers that are sent: the values of those whose names say credential."""
-        values = (value for name, value in headers if is_credential(name))
-        return cls(value.removeprefix("Bearer ") for value in values)
+        """For the headers that are sent."""
+        return cls(secret for name, value in headers for secret in secrets_of_header(name, value))
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        kept = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
-        # Longest first, so that a secret that contains another goes as a whole.
-        self._secrets = sorted(kept, key=len, reverse=True)
-        self._encoded = [secret.encode("latin-1") for secret in self._secrets]
+        given = {
+            reading
+            for secret in secrets
+            for reading in readings(secret)
+            if reading == secret or len(reading) >= _SHORTEST_PASSWORD
+        }
+        # Bytes are looked through as Latin-1, whatever they are.
+        as_bytes = (one.encode("utf-8", "replace").decode("latin-1") for one in given)
+        self._secrets = frozenset(given.union(as_bytes))
+
+    def and_headers(self, headers: Iterable[tuple[str, str]]) -> Redactor:
+        """For these headers, too."""
+        more = Redactor.of_headers(headers)._secrets - self._secrets
+        return Redactor(self._secrets | more) if more else self
 
     def in_text(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, _MASK)
-        return text
+        """`text` without secrets, and without the beginning of one that `short_text` has cut."""
+        if not self._secrets:
+            return text
+        spans, looked = spelt_spans(text, self._search)
+        if not spans and looked == len(text):
+            return text
+        pieces: list[str] = []
+        at = 0
+        for start, end in spans:
+            pieces += (text[at:start], _MASK)
+            at = end
+        return "".join((*pieces, text[at : max(at, looked)]))
 
     def in_bytes(self, data: bytes) -> bytes:
-        for secret in self._encoded:
-            data = data.replace(secret, _MASK.encode())
-        return data
+        """The same for bytes. UTF-16, in which a secret has other bytes, becomes UTF-8 for it."""
+        if not self._secrets:
+            return data
+        encoding = json.detect_encoding(data)
+        if not encoding.startswith("utf-8"):
+            text = data.decode(encoding, "replace")
+            clean = self.in_text(text)
+            if clean != text:
+                data = clean.encode("utf-8", "replace")
+        text = data.decode("latin-1")
+        clean = self.in_text(text)
+        return data if clean is text else clean.encode("latin-1")
+
+    def in_response(self, response: HTTPResponse) -> HTTPResponse:
+        """The same for a whole response that is no answer."""
+        if not self._secrets:
+            return response
+        headers = [(name, self.in_bytes(value)) for name, value in response.headers.raw]
+        return msgspec.structs.replace(
+            response, headers=Headers(headers), body=self.in_bytes(response.body)
+        )
+
+    def in_error(self, error: InferenceError) -> InferenceError:
+        """`error` itself, with nothing secret in anything that it carries.
+
+        The request's id stays, and a cause that has a secret in its words is dropped.
+        """
+        if not self._secrets:
+            return error
+        error.message = self.in_text(error.message)
+        error.args = (error.message,)
+        error.body = self.in_bytes(error.body)
+        error.code = self.in_text(error.code)
+        if error.dropped_reason is not None:
+            error.dropped_reason = self.in_text(error.dropped_reason)
+        error.rate_limits = {n: self.in_text(value) for n, value in error.rate_limits.items()}
+        if self._is_told_by(error.__cause__):
+            error.__cause__ = None
+        return error
+
+    def _is_told_by(self, cause: BaseException | None) -> bool:
+        while cause is not None:
+            for said in (str(cause), repr(cause)):
+                if self.in_text(said) != said:
+                    return True
+            cause = cause.__cause__ or cause.__context__
+        return False
+
+    def _search(self, text: str) -> Iterator[Span]:
+        for secret in self._secrets:
+            yield from _occurrences(secret, text)
+            if len(text) <= _LONGEST_MESSAGE:
+                yield from _beginnings(secret, text)
+
+
+def _occurrences(secret: str, text: str) -> Iterator[Span]:
+    start, end = text.find(secret), 0
+    while start >= 0:
+        end = start + len(secret)
+        following = text.find(secret, start + 1)
+        while 0 <= following <= end:
+            end = following + len(secret)
+            following = text.find(secret, following + 1)
+        yield start, end
+        start = following
+
+
+def _beginnings(secret: str, text: str) -> Iterator[Span]:
+    """What is left of a secret where a message was cut in the middle of it."""
+    cut = text.find(CUT)
+    while cut >= 0:
+        before = text[max(0, cut - len(secret)) : cut]
+        longest = min(len(before), len(secret) - 1)
+        for length in range(longest, _SHORTEST_SECRET - 1, -1):
+            if before.endswith(secret[:length]):
+                yield cut - length, cut
+                break
+        cut = text.find(CUT, cut + 1)

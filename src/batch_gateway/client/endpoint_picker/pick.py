@@ -11,10 +11,12 @@ from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.client.http.sent_secrets import redactor_of
 from batch_gateway.client.prepare import prepare
 from batch_gateway.client.request import InferenceRequest
 from batch_gateway.client.scheduling import hint_headers
 from batch_gateway.durations import seconds
+from batch_gateway.errors import InferenceError
 
 if TYPE_CHECKING:
     from batch_gateway.client.endpoint_picker.exchanger import EndpointPickerExchanger
@@ -79,6 +81,10 @@ async def pick(
             prepared.endpoint, headers, prepared.body, deadline=began + seconds(config.timeout)
         )
         took = clock.monotonic() - began
+    except InferenceError as error:
+        # Its status may quote the key that it refuses.
+        redactor_of(config).and_headers(headers).in_error(error)
+        raise error from error.cause
     finally:
         await exchanger.aclose()
     if isinstance(choice, HTTPResponse):

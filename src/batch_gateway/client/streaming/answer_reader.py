@@ -204,7 +204,7 @@ class AnswerReader:
             self._fail_chunk(event, "it is not JSON", cause)
 
     def _fail_chunk(self, event: ServerSentEvent, problem: str, cause: Exception | None) -> Never:
-        start = short_text(event.data[:80].decode("utf-8", "replace"), 60)
+        start = short_text(event.data[:400].decode("utf-8", "replace"), 60)
         self._fail(
             f"chunk {self.chunks + 1} of the stream is broken: {short_text(problem, 120)};"
             f" it starts {start!r}",
