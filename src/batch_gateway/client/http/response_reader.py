@@ -7,6 +7,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpResponsePars
 from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.connection_errors import too_large, too_large_error
 from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.client.http.odd_head import is_head, mended
 from batch_gateway.errors import BadResponseError, GatewayConnectionError
 from batch_gateway.wire.headers import Headers
 
@@ -37,13 +38,16 @@ class ResponseReader:
         "_complete",
         "_head_complete",
         "_headers",
+        "_is_odd",
         "_max_body",
         "_parser",
         "_peer",
+        "_start",
         "_status",
         "_stream",
         "_streamed",
         "_undecodable",
+        "_without_body",
         "keep_alive",
         "received",
     )
@@ -52,6 +56,8 @@ class ResponseReader:
         self._peer = peer
         self._max_body = max_body
         self._parser = HttpResponseParser(self)
+        # Blanks behind a chunk's size pad it to a fixed width; they change nothing it can mean.
+        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
         self.begin()
 
     def begin(self, stream: BodyStream | None = None) -> None:
@@ -64,6 +70,10 @@ class ResponseReader:
         self._head_complete = False
         self._complete = False
         self._undecodable = ""
+        # What has come of it, until its body begins: see `_read_as_odd`.
+        self._start: list[bytes] | None = []
+        self._is_odd = False
+        self._without_body = 0
         self.keep_alive = False
         self.received = 0
 
@@ -76,17 +86,24 @@ class ResponseReader:
 
         Raises BadResponseError for anything that is not HTTP/1 or is over a limit.
         """
-        self.received += len(data)
+        size = len(data)
+        self.received += size
+        self._without_body += size
+        if self._start is not None:
+            self._start.append(data)
         try:
-            self._parser.feed_data(data)
+            if not self._is_odd or self._head_complete:
+                self._parser.feed_data(data)
+            else:
+                self._read_as_odd()
         except HttpParserError as error:
-            if not self._complete and not self._undecodable:
+            if not self._complete and not self._undecodable and not self._becomes_odd(error):
                 raise self._problem(error, data) from error
             # Whatever came after a complete response, or is too much, is not ours to read.
             self.keep_alive = False
         if self._complete or self._undecodable:
             return self._response()
-        if not self._head_complete and self.received > MAX_HEAD_BYTES:
+        if self._without_body > MAX_HEAD_BYTES:
             raise self._too_many_headers()
         return None
 
@@ -114,6 +131,31 @@ class ResponseReader:
         total = f" of {length}" if length else ""
         return f"{len(self._body) or self._streamed}{total} bytes of its body had arrived"
 
+    # --- responses that are not quite regular ---
+
+    def _becomes_odd(self, error: HttpParserError) -> bool:
+        """Whether what llhttp refuses is, or may become, something that can mean but one thing."""
+        start = b"".join(self._start or ())
+        if self._is_odd or isinstance(error, HttpParserCallbackError) or not is_head(start):
+            return False
+        self._is_odd, self._head_complete = True, False
+        try:
+            self._read_as_odd()
+        except HttpParserError as second:
+            if not self._complete and not self._undecodable:
+                raise self._problem(second, b"") from second
+        return True
+
+    def _read_as_odd(self) -> None:
+        """Read all that has come once more, as lenient as is safe for whoever reads one response
+        and then closes the connection: nothing that follows can be taken for another one.
+        """
+        start = mended(b"".join(self._start or ()))
+        if start is not None:
+            self._headers = []
+            self._parser = _lenient_parser(self)
+            self._parser.feed_data(start)
+
     # --- called by httptools ---
 
     def on_message_begin(self) -> None:
@@ -140,6 +182,8 @@ class ResponseReader:
                 self._begin_stream(self._stream)
 
     def on_body(self, body: bytes) -> None:
+        self._start = None
+        self._without_body = 0
         if self._stream is not None:
             self._streamed += len(body)
             self._stream.body_received(body)
@@ -160,7 +204,7 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         if self._head_complete:
             self._complete = True
-            self.keep_alive = self._parser.should_keep_alive()
+            self.keep_alive = not self._is_odd and self._parser.should_keep_alive()
 
     # --- judgement ---
 
@@ -168,7 +212,7 @@ class ResponseReader:
         body = self._body if isinstance(self._body, bytes) else bytes(self._body)
         # The connection may be idle for long from here on.
         self._body = b""
-        self._stream = None
+        self._stream = self._start = None
         coding = ""
         for name, value in self._headers:
             # Comparing lengths first keeps this loop, which every response pays for, cheap.
@@ -193,7 +237,7 @@ class ResponseReader:
         stream.head_received(self._status, Headers(self._headers))
 
     def _require_chunked(self, codings: bytes) -> None:
-        if codings.strip().lower() != b"chunked":
+        if codings.strip().lower() not in (b"chunked", b"identity"):
             shown = codings.decode("latin-1")[:40]
             raise BadResponseError(
                 f"{self._peer} answered with a transfer coding nobody asked for: {shown!r}"
@@ -209,6 +253,11 @@ class ResponseReader:
                 raise self._too_many_headers()
 
     def _too_many_headers(self) -> BadResponseError:
+        if self._head_complete:
+            return BadResponseError(
+                f"{self._peer} sent more than {MAX_HEAD_BYTES // 1024} KiB of chunk extensions or"
+                " trailers"
+            )
         return BadResponseError(
             f"{self._peer} sent response headers of more than"
             f" {MAX_HEAD_BYTES // 1024} KiB or {MAX_HEADERS} fields"
@@ -234,6 +283,17 @@ class ResponseReader:
 
     def _is_chunked(self) -> bool:
         return self._header(b"transfer-encoding").lower().endswith("chunked")
+
+
+def _lenient_parser(reader: ResponseReader) -> HttpResponseParser:
+    parser = HttpResponseParser(reader)
+    parser.set_dangerous_leniencies(
+        lenient_spaces_after_chunk_size=True,
+        lenient_optional_cr_before_lf=True,
+        # Together with the one before: chunk sizes that end in a bare LF.
+        lenient_optional_lf_after_cr=True,
+    )
+    return parser
 
 
 def _other_protocol(first: bytes) -> str:
