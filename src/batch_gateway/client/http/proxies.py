@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.request import getproxies_environment
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.http.no_proxy import is_exempt
+from batch_gateway.client.http.target import Target
 from batch_gateway.errors import ConfigError
 
 __all__ = ["proxy_url"]
@@ -24,8 +26,8 @@ def proxy_url(config: HTTPInferenceClientConfig) -> str | None:
     variables = getproxies_environment()
     scheme = config.url.scheme if variables.get(config.url.scheme) else "all"
     found = variables.get(scheme)
-    # NO_PROXY may name the host with its port or without.
-    if not found or proxy_bypass(config.url.netloc) or proxy_bypass(config.url.hostname or ""):
+    target = Target.of(config)
+    if not found or is_exempt(variables.get("no", ""), target.host, target.port):
         return None
     # Widely written without a scheme, and read as http by other programs.
     url = found if "://" in found else f"http://{found}"

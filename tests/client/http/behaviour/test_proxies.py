@@ -118,7 +118,13 @@ async def test_no_proxy_names_hosts_that_are_reached_directly(
 ) -> None:
     async with serving(Gateway()) as server, proxying() as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        for listed in ("other.test,127.0.0.1", f"127.0.0.1:{server.port}, other.test", "*"):
+        for listed in (
+            "other.test,127.0.0.1",
+            f"127.0.0.1:{server.port}, other.test",
+            "*",
+            "10.0.0.0/8,127.0.0.0/8",
+            "127.*",
+        ):
             monkeypatch.setenv("NO_PROXY", listed)
             exchanger = connect(server.base_url, proxy="env")
             await post(exchanger)
