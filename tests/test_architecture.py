@@ -18,6 +18,7 @@ LAYERS: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
     "durations": {"errors"},
+    "loading": set(),
     "config_checks": {"errors", "durations"},
     "wire": {"errors", "durations"},
     "client": {"config_checks", "wire", "errors", "durations", "version"},
@@ -36,9 +37,10 @@ LAYERS: dict[str, set[str]] = {
         "wire",
         "errors",
         "durations",
+        "loading",
         "version",
     },
-    "__init__": {"client", "wire", "errors", "version"},
+    "__init__": {"client", "loading", "wire", "errors", "version"},
     "__main__": {"cli"},
 }
 BANNED_NAMES = {"utils", "util", "common", "shared", "helpers", "helper", "manager", "misc"}

@@ -1,5 +1,7 @@
 """Run large numbers of LLM requests through an OpenAI-compatible inference gateway."""
 
+# First of all: it takes care of Ctrl-C while the rest is loaded.
+from batch_gateway import loading as _loading
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.cache.policy import CacheConfig
 from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
@@ -111,3 +113,5 @@ __all__ = [
     "determine_endpoint",
     "map_status_code_to_category",
 ]
+
+del _loading

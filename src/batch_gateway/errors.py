@@ -104,6 +104,7 @@ class InferenceError(BatchGatewayError):
         dropped_reason: llm-d's `x-llm-d-request-dropped-reason`, or None.
         rate_limits: the `x-ratelimit-*` headers of a refusal, by their names in lower case.
         attempts: how many times the request was sent.
+        out_of_time: it was not sent again only because its deadline would have passed before.
         coalesced: how many requests were sent together and failed together, itself included.
         cause: the exception underneath, or None; also `__cause__`.
     """
@@ -138,6 +139,7 @@ class InferenceError(BatchGatewayError):
         self.dropped_reason = dropped_reason
         self.rate_limits = {} if rate_limits is None else dict(rate_limits)
         self.attempts = attempts
+        self.out_of_time = False
         self.coalesced = 1
         self.__cause__ = cause
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from batch_gateway.batch.execute import ReportCrash, log_crash
 from batch_gateway.batch.journal import Journal
 from batch_gateway.batch.plan import make_plan
 from batch_gateway.batch.progress import RunStats, RunSummary
@@ -31,6 +32,7 @@ class Folder:
         stats: RunStats | None = None,
         clock: SteppedClock | None = None,
         retry_failed: bool = False,
+        report_crash: ReportCrash = log_crash,
         **options: object,
     ) -> RunSummary:
         def client_for(model: str) -> FakeGateway | None:
@@ -47,6 +49,7 @@ class Folder:
                     stats=stats,
                     stop=stop,
                     clock=clock or SteppedClock(),
+                    report_crash=report_crash,
                 )
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from batch_gateway.errors import (
     ServerError,
 )
 
-from .batch_files import ids_in, request, text_of, write_batch
+from .batch_files import ids_in, read_lines, request, text_of, write_batch
 from .batch_folder import Folder
 from .fake_gateways import FakeGateway, SteppedClock, failing, succeed, when_let_go
 
@@ -154,24 +154,65 @@ async def test_the_deadline_of_the_run_stops_it_and_its_lines_stay(folder: Folde
 
 
 async def test_a_failure_that_there_is_no_time_to_retry_stays_to_be_sent(folder: Folder) -> None:
-    write_batch(folder.input, 3)
+    write_batch(folder.input, 4)
 
     async def answer(gateway: FakeGateway, prompt: str) -> bytes:
         if prompt == "hello id-0":
             return await succeed(gateway, prompt)
         await gateway.gate.wait()
-        if prompt == "hello id-1":
-            raise ServerError("HTTP 503: busy", status_code=503)
+        if prompt in ("hello id-1", "hello id-3"):
+            busy = ServerError("HTTP 503: busy", status_code=503)
+            busy.out_of_time = prompt == "hello id-1"
+            raise busy
         raise InvalidRequestError("HTTP 400: no", status_code=400)
 
     gateway, clock = FakeGateway(answer), SteppedClock()
     async with folder.running(gateway, clock=clock, deadline=3600) as task:
-        await gateway.until(lambda: gateway.in_flight == 2 and len(gateway.answered) == 1)
+        await gateway.until(lambda: gateway.in_flight == 3 and len(gateway.answered) == 1)
         await clock.advance(3595)
         gateway.gate.set()
         summary = await task
-    assert (summary.succeeded, summary.failed, summary.left_to_send) == (1, 1, 1)
-    assert ids_in(folder.errors) == ["id-2"]
+    assert (summary.succeeded, summary.failed, summary.left_to_send) == (1, 2, 1)
+    assert summary.deadline_passed
+    # The other one had spent its retries.
+    assert sorted(ids_in(folder.errors)) == ["id-2", "id-3"]
+
+
+async def test_a_wait_longer_than_the_time_left_ends_the_run_by_its_deadline(
+    folder: Folder,
+) -> None:
+    write_batch(folder.input, 300)
+
+    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
+        if len(gateway.prompts) <= 20:
+            return await succeed(gateway, prompt)
+        late = RateLimitError("HTTP 429: slow down", status_code=429, retry_after=300)
+        late.out_of_time = True
+        raise late
+
+    gateway = FakeGateway(answer)
+    summary = await folder.run(gateway, deadline=30, concurrency=8)
+    assert (summary.succeeded, summary.failed, summary.left_to_send) == (20, 0, 280)
+    assert summary.deadline_passed
+    assert summary.deadline_words == "HTTP 429: slow down"
+    assert len(gateway.prompts) < 40
+
+
+async def test_one_wait_that_is_too_long_does_not_keep_others_from_being_sent(
+    folder: Folder,
+) -> None:
+    write_batch(folder.input, 300)
+
+    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
+        if len(gateway.prompts) % 4:
+            return await succeed(gateway, prompt)
+        late = ServerError("HTTP 503: full", status_code=503, retry_after=300)
+        late.out_of_time = True
+        raise late
+
+    summary = await folder.run(FakeGateway(answer), deadline=30, concurrency=1)
+    assert (summary.succeeded, summary.failed, summary.left_to_send) == (225, 0, 75)
+    assert summary.deadline_passed
 
 
 async def test_the_deadline_cuts_off_what_does_not_end_by_itself(folder: Folder) -> None:
@@ -196,13 +237,44 @@ async def test_an_input_that_changes_under_the_run_stops_it(folder: Folder) -> N
     assert summary.left_to_send > 0
 
 
-async def test_an_error_of_a_client_that_breaks_its_contract_is_raised(folder: Folder) -> None:
-    lines = (request(f"{m}{n}", model=m) for n in range(20) for m in ("bug", "fine"))
-    folder.input.write_bytes(text_of(lines))
-    fine = FakeGateway(when_let_go)
-    with pytest.raises(ZeroDivisionError):
-        await folder.run({"bug": FakeGateway(failing(ZeroDivisionError)), "fine": fine})
-    assert fine.in_flight == 0
+async def test_an_unexpected_exception_fails_its_line_alone(folder: Folder) -> None:
+    write_batch(folder.input, 40)
+    kinds = [ZeroDivisionError, RecursionError, MemoryError, KeyError]
+
+    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
+        number = int(prompt.removeprefix("hello id-"))
+        if number % 10 == 3:
+            raise kinds[number // 10]("secret")
+        return await succeed(gateway, prompt)
+
+    told: list[tuple[str, str]] = []
+
+    def report(error: Exception, custom_id: str) -> str:
+        told.append((type(error).__name__, custom_id))
+        return "see crash.txt"
+
+    summary = await folder.run(FakeGateway(answer), report_crash=report)
+    assert (summary.succeeded, summary.failed, summary.left_to_send) == (36, 4, 0)
+    assert sorted(told) == [
+        ("KeyError", "id-33"),
+        ("MemoryError", "id-23"),
+        ("RecursionError", "id-13"),
+        ("ZeroDivisionError", "id-3"),
+    ]
+    lines = read_lines(folder.errors)
+    assert {line["error"]["code"] for line in lines} == {"internal_error"}
+    [message] = [line["error"]["message"] for line in lines if line["custom_id"] == "id-3"]
+    assert message == "a fault of batch-gateway itself (ZeroDivisionError); see crash.txt"
+
+
+async def test_a_program_that_fails_for_every_line_stops_and_the_lines_stay(
+    folder: Folder,
+) -> None:
+    write_batch(folder.input, 1_000)
+    gateway = FakeGateway(failing(ZeroDivisionError))
+    summary = await folder.run(gateway, report_crash=lambda error, custom_id: "see crash.txt")
+    assert (summary.failed, summary.left_to_send) == (0, 1_000)
+    assert "fault of batch-gateway itself" in (summary.gateway_problem or "")
 
 
 async def test_cancelling_a_run_cuts_off_its_requests_and_keeps_its_results(

@@ -50,10 +50,20 @@ def test_failed_lines_go_to_the_error_file_and_exit_1(
     assert "INVALID_REQ 1" in run.stdout
     assert "line 9 " in run.stdout
     assert "req-9: HTTP 400: " in run.stdout
-    assert (
-        f"batch-gateway run requests.jsonl --gateway {gateway.url} -o out.jsonl --retry-failed"
-        in run.stdout
-    )
+    # The same requests would fail in the same way.
+    assert "--retry-failed" not in run.stdout
+
+
+def test_failures_that_another_run_may_mend_are_offered_one(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny", "fault-status-503", "fault-status-400"])
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "-o", "out.jsonl", "--max-retries", "0",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "-o out.jsonl --max-retries 0 --retry-failed" in run.stdout
 
 
 @pytest.mark.parametrize("fault", ["close-idle", "close-on-next-request", "until-close"])

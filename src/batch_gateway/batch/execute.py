@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from batch_gateway.batch.gate import Gate
 from batch_gateway.batch.journal import Journal
 from batch_gateway.batch.lane import Lane, lines_for
 from batch_gateway.batch.plan import Order, Plan
@@ -15,23 +17,34 @@ from batch_gateway.batch.progress import RunStats
 from batch_gateway.batch.results import (
     Outcome,
     failure_outcome,
+    internal_error_outcome,
     success_outcome,
     unknown_model_outcome,
 )
-from batch_gateway.batch.start_gate import GateState, Sign, read_sign
+from batch_gateway.batch.signs import ALIVE, SAYS_NOTHING, Evidence, Sign, read_evidence
+from batch_gateway.batch.tickets import Ended, Ticket
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.request import InferenceClient, InferenceRequest
 from batch_gateway.errors import CircuitOpenError, DeadlineExceededError, InferenceError
 from batch_gateway.wire.lines import BatchLine, decode_batch_line, line_id
 
-__all__ = ["ClientFor", "Executor"]
+__all__ = ["ClientFor", "Executor", "ReportCrash", "log_crash"]
+
+ReportCrash = Callable[[Exception, str], str]
+
+_log = logging.getLogger("batch_gateway.run")
+
+
+def log_crash(error: Exception, custom_id: str) -> str:
+    """Note an unexpected exception in the log."""
+    _log.error("%s: unexpected %s", custom_id, type(error).__name__, exc_info=error)
+    return "the log has the traceback"
+
 
 ClientFor = Callable[[str], InferenceClient | None]
 """The client for a model, or None when no gateway serves it."""
 
 _LINES_BETWEEN_BREATHS = 256
-# As long as a client waits between two attempts, unless it is asked to wait longer.
-_RETRY_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -43,7 +56,12 @@ class Executor:
         concurrency: lines under way for each distinct client; None asks the client.
         order: see `Plan.order`.
         deadline: monotonic seconds at which nothing is wanted any more; infinity for none.
+        records_all: no failure is held for what it says about its gateway or model, where it may
+            be the line's own.
+        report_crash: is told of an unexpected exception and the custom_id of its line, and says
+            where a person finds more.
         deadline_passed: a request met it.
+        deadline_words: what the gateway said that asked for more time than is left.
     """
 
     plan: Plan
@@ -54,7 +72,10 @@ class Executor:
     concurrency: int | None
     order: Order
     deadline: float
+    records_all: bool = False
+    report_crash: ReportCrash = log_crash
     deadline_passed: bool = False
+    deadline_words: str = ""
 
     def lanes(self) -> tuple[list[Lane], list[str]]:
         """One lane a distinct client, and the models that have none."""
@@ -71,18 +92,20 @@ class Executor:
         return [self._lane(clients[key], models) for key, models in models_of.items()], orphans
 
     def _lane(self, client: InferenceClient, models: Sequence[str]) -> Lane:
-        resumed = self.journal.results_before > 0
-        lines = lines_for(client) if self.concurrency is None else self.concurrency
-        gate = GateState.for_concurrency(lines, resumed=resumed)
-        return Lane(client, models, self._to_do(models), gate, lines)
+        limit = lines_for(client) if self.concurrency is None else self.concurrency
+        gate = Gate.for_concurrency(
+            limit, resumed=self.journal.results_before > 0, records_all=self.records_all
+        )
+        return Lane(client, models, _LinesToDo(self, models), gate, limit)
 
-    def _to_do(self, models: Sequence[str]) -> Iterator[int]:
+    def to_do(self, models: Sequence[str]) -> Iterator[int]:
+        """The lines of these models that have no result, in the order in which they are sent."""
         wanted = None if len(models) == len(self.plan.models) else frozenset(models)
         return self.plan.order(self.order, self.journal.is_done, wanted)
 
     async def refuse(self, models: Sequence[str]) -> None:
         """Record an error for every line of models that no gateway serves."""
-        for count, index in enumerate(self._to_do(models) if models else ()):
+        for count, index in enumerate(self.to_do(models) if models else ()):
             result_id, line = self._read(index)
             model = self.plan.model_of(index)
             await self._record(unknown_model_outcome(index, result_id, line.custom_id, model))
@@ -91,40 +114,54 @@ class Executor:
 
     async def work(self, lane: Lane) -> None:
         """What one worker of `lane` does: line after line, until there are none for it."""
-        while (index := lane.take()) is not None:
+        while (ticket := lane.take()) is not None:
             try:
-                judged = await self._send(lane, index)
+                ended = await self._send(lane, ticket)
             except BaseException:
-                lane.give_up()
+                lane.give_up(ticket)
                 raise
-            if judged is None:
-                lane.give_up()
+            if ended is None:
+                lane.give_up(ticket)
                 continue
-            for outcome in lane.judge(*judged):
-                await self._record(outcome)
+            for judged in lane.judge(ended):
+                await self._record(judged.outcome)
+            if self.stats.too_many_failed.is_set():
+                lane.close()
 
-    async def _send(self, lane: Lane, index: int) -> tuple[Outcome, Sign] | None:
-        """How line `index` ended; None when it did not and stays to be sent."""
+    async def _send(self, lane: Lane, ticket: Ticket) -> Ended | None:
+        """How a line ended; None when it did not and stays to be sent."""
+        index = ticket.index
         result_id, line = self._read(index)
         request = InferenceRequest(
             params=bytes(line.body),
             request_id=result_id,
-            model=self.plan.model_of(index),
+            model=ticket.model,
             endpoint=line.url,
             deadline=self._seconds_left(),
         )
         self.stats.in_flight += 1
         try:
-            response = await lane.client.generate(request)
-        except InferenceError as error:
-            if self._is_cut_off(error, lane):
-                return None
-            return failure_outcome(index, result_id, line.custom_id, error), read_sign(error)
+            try:
+                response = await lane.client.generate(request)
+            except InferenceError as error:
+                if self._is_cut_off(error, lane):
+                    return None
+                outcome = failure_outcome(index, result_id, line.custom_id, error)
+                return Ended(ticket, outcome, read_evidence(error))
+            outcome = success_outcome(index, result_id, line.custom_id, response)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
+            return self._internal_error(ticket, result_id, line.custom_id, error)
         finally:
             self.stats.in_flight -= 1
         # The cache answers whether or not the gateway does.
-        sign = Sign.NEUTRAL if response.from_cache else Sign.LIFE
-        return success_outcome(index, result_id, line.custom_id, response), sign
+        return Ended(ticket, outcome, SAYS_NOTHING if response.from_cache else ALIVE)
+
+    def _internal_error(
+        self, ticket: Ticket, result_id: str, custom_id: str, error: Exception
+    ) -> Ended:
+        told = self.report_crash(error, custom_id)
+        outcome = internal_error_outcome(ticket.index, result_id, custom_id, error, told)
+        return Ended(ticket, outcome, Evidence(Sign.OWN, f"internal {type(error).__name__}"))
 
     def _is_cut_off(self, error: InferenceError, lane: Lane) -> bool:
         """Whether this is no result of the request: the run is over for it, not the request."""
@@ -132,16 +169,20 @@ class Executor:
             # Its gateway was down for longer than anybody wants to wait.
             lane.halt(error.message)
             return True
-        left = self._seconds_left()
-        if left is None:
+        if self.deadline == float("inf"):
             return False
         if isinstance(error, DeadlineExceededError):
             self.deadline_passed = True
             lane.close()
             return True
-        # So near the end the client gives up a retry that could only come too late.
-        no_time_to_retry = left <= max(_RETRY_SECONDS, error.retry_after or 0.0)
-        return error.is_retryable and no_time_to_retry and lane.has_answered
+        if not error.out_of_time:
+            return False
+        self.deadline_passed = True
+        if lane.is_too_late(asked=error.retry_after is not None):
+            # Whatever is sent now can only be answered in the same way.
+            self.deadline_words = error.message
+            lane.close()
+        return True
 
     def _seconds_left(self) -> float | None:
         if self.deadline == float("inf"):
@@ -161,3 +202,15 @@ class Executor:
         ok = outcome.category is None
         self.stats.count(outcome, 0 if ok else self.plan.line_number(outcome.index))
         await self.journal.append(outcome.index, outcome.line, ok)
+
+
+class _LinesToDo:
+    """The lines of one lane."""
+
+    def __init__(self, executor: Executor, models: Sequence[str]) -> None:
+        self._executor = executor
+        self._models = models
+        self.model_of = executor.plan.model_of
+
+    def in_order(self) -> Iterator[int]:
+        return self._executor.to_do(self._models)

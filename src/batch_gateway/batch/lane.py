@@ -1,19 +1,21 @@
-"""One gateway's share of a run: its lines, its workers, its start gate."""
+"""One gateway's share of a run: its lines, its workers, its gate."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from batch_gateway.batch.results import Outcome
-from batch_gateway.batch.start_gate import GateState, Phase, Sign, Verdict, settle, widen
+from batch_gateway.batch.gate import PROBES, Gate
+from batch_gateway.batch.spread import spread_of
+from batch_gateway.batch.tickets import Ended, Ticket, Verdict
 from batch_gateway.client.request import InferenceClient
 
-__all__ = ["Lane", "lines_for"]
+__all__ = ["Lane", "Lines", "lines_for"]
 
 _FEWEST_READY = 8
+_LATE_LIMIT = 3
 _LIMIT_OF_OTHERS = 64
 # Each line under way is in memory.
 _MOST_TO_JOIN = 8192
@@ -34,6 +36,16 @@ def lines_for(client: InferenceClient) -> int:
     return max(ready, min(ready * joined, _MOST_TO_JOIN))
 
 
+class Lines(Protocol):
+    """The lines of a lane."""
+
+    def in_order(self) -> Iterator[int]:
+        """Those that have no result, in the order in which they are sent; the same each time."""
+        ...
+
+    def model_of(self, index: int) -> str: ...
+
+
 class Lane:
     """Sends the lines of some models through one client, a limited number at a time.
 
@@ -46,29 +58,29 @@ class Lane:
         limit: how many requests may be under way.
         problem: why the gateway was given up, or None.
         idle: set when no worker is left and none will come.
+        given_up: set when nothing more is sent, because the gateway refuses.
     """
 
     def __init__(
-        self,
-        client: InferenceClient,
-        models: Sequence[str],
-        indexes: Iterator[int],
-        gate: GateState,
-        limit: int,
+        self, client: InferenceClient, models: Sequence[str], lines: Lines, gate: Gate, limit: int
     ) -> None:
         self.client = client
         self.models = tuple(models)
         self.limit = limit
-        self.problem: str | None = None
+        self._halted: str | None = None
         self._gate = gate
-        self._indexes = indexes
-        self._next = next(indexes, None)
-        self._held: list[Outcome] = []
-        self._sending = 0
+        self._lines = lines
+        self._indexes = lines.in_order()
+        self._next = next(self._indexes, None)
+        self._again: deque[tuple[int, str, int]] = deque()
+        self._probes: deque[tuple[int, str, int]] = deque()
+        self._probed: set[int] = set()
+        self._sending = self._late = 0
         self._closed = False
         self._workers: set[asyncio.Task[None]] = set()
         self._work: Callable[[Lane], Coroutine[Any, Any, None]] | None = None
         self.idle = asyncio.Event()
+        self.given_up = asyncio.Event()
         self._error: BaseException | None = None
 
     def start(self, work: Callable[[Lane], Coroutine[Any, Any, None]]) -> None:
@@ -83,54 +95,149 @@ class Lane:
 
     def widen(self) -> None:
         """The gateway takes its time with the first answers: do not wait for them."""
-        self._gate = widen(self._gate)
+        self._gate.widen()
         self._fill()
 
     def _allowed(self) -> float:
         return min(self.limit, self._gate.most_in_flight)
 
-    def take(self) -> int | None:
+    # --- lines ---
+
+    def take(self) -> Ticket | None:
         """The next line to send, or None when this worker should end."""
-        index = self._next
-        if index is None or self._closed or not self._gate.admits:
+        if self._closed or len(self._workers) > self._allowed() or not self._has_line():
             return None
-        if len(self._workers) > self._allowed():
-            return None
-        self._next = next(self._indexes, None)
         self._sending += 1
-        return index
+        if self._probes:
+            return self._gate.sent(*self._probes.popleft())
+        index = self._next
+        if index is None or (self._again and self._gate.admits(self._again[0][1])):
+            return self._gate.sent(*self._again.popleft())
+        self._next = next(self._indexes, None)
+        return self._gate.sent(index, self._lines.model_of(index))
 
-    def give_up(self) -> None:
-        """A line that was taken ended without an outcome."""
-        self._sending -= 1
-
-    def judge(self, outcome: Outcome, sign: Sign) -> Sequence[Outcome]:
-        """A line that was taken has ended: what is to be recorded now."""
-        self._sending -= 1
-        # The usual case first: this runs once a request.
-        if self._gate.phase is Phase.OPEN:
-            return (outcome,)
-        # After a stop the lines that were not sent say nothing about the gateway.
-        unsent = self._next is not None or self._closed
-        self._gate, verdict = settle(self._gate, sign, in_flight=self._sending, unsent=unsent)
-        if verdict is Verdict.RECORD:
-            return (outcome,)
-        self._held.append(outcome)
-        if verdict is Verdict.HOLD:
-            return ()
-        released, self._held = self._held, []
-        if verdict is Verdict.RECORD_ALL:
-            self._fill()
-            return released
-        self.problem = _describe(released)
-        # Not this worker, which is about to end by itself.
-        self._cancel_workers(but=asyncio.current_task())
-        return ()
+    def _has_line(self) -> bool:
+        """Whether a line may be sent now; passes over those that stay to be sent."""
+        if self._probes:
+            return True
+        while self._again and self._gate.is_shut(self._again[0][1]):
+            self._again.popleft()
+        if self._again and self._gate.admits(self._again[0][1]):
+            return True
+        if self._gate.calm and not self._probed:
+            return self._next is not None
+        while self._next is not None:
+            model = self._lines.model_of(self._next)
+            if self._next not in self._probed and not self._gate.is_shut(model):
+                return self._gate.admits(model)
+            self._next = next(self._indexes, None)
+        return False
 
     @property
-    def has_answered(self) -> bool:
-        """Whether the gateway showed a sign of life."""
-        return self._gate.phase is Phase.OPEN
+    def _is_exhausted(self) -> bool:
+        """Whether every line was sent that is to be; `_has_line` was asked just now."""
+        return self._next is None and not self._again and not self._probes
+
+    # --- ends ---
+
+    def give_up(self, ticket: Ticket) -> None:
+        """A line that was taken ended without an outcome."""
+        self._sending -= 1
+        self._gate.lost(ticket)
+
+    def judge(self, ended: Ended) -> Sequence[Ended]:
+        """A line that was taken has ended: what is to be recorded now."""
+        self._sending -= 1
+        self._late = 0
+        was_calm = self._gate.calm
+        verdict = self._gate.ended(ended)
+        # The usual case first: this runs once a request.
+        if was_calm and self._gate.calm:
+            return verdict.record
+        recorded = [*self._take_in(verdict), *self._settle()]
+        self._fill()
+        return recorded
+
+    def _take_in(self, verdict: Verdict) -> Sequence[Ended]:
+        self._again.extend(
+            (held.ticket.index, held.ticket.model, held.ticket.sendings + 1)
+            for held in verdict.send_again
+        )
+        return verdict.record
+
+    def is_too_late(self, *, asked: bool) -> bool:
+        """One more request has no time for its retry; `asked`, the gateway set the wait.
+
+        Whether so many in a row, with no result between them, say that none has.
+        """
+        self._late += asked
+        return self._late >= _LATE_LIMIT
+
+    def _settle(self) -> Sequence[Ended]:
+        """Try lines from elsewhere, shut what is to be shut, and at the end decide on the rest."""
+        # After a stop the lines that were not sent say nothing about the gateway.
+        if self._closed:
+            return ()
+        for model in self._gate.to_probe():
+            self._probe(model)
+        if not self._probes:
+            self._gate.decide()
+        record: Sequence[Ended] = ()
+        if not self._has_line() and self._is_exhausted and not self._sending:
+            record = self._take_in(self._gate.finish())
+        if self._gate.problem is not None:
+            self._shut()
+        return record
+
+    def _probe(self, model: str | None) -> None:
+        """Have lines from all over the rest sent next."""
+        model_of = self._lines.model_of
+        # One that was tried and is done is no longer among the rest.
+        while self._next in self._probed:
+            self._next = next(self._indexes, None)
+        wanted = (
+            index
+            for index in self._rest()
+            if index not in self._probed and model in (None, model_of(index))
+        )
+        chosen = spread_of(wanted, PROBES)
+        self._probed.update(chosen)
+        self._probes.extend((index, model_of(index), 1) for index in chosen)
+
+    def _rest(self) -> Iterator[int]:
+        """The lines that were not taken in their order yet."""
+        indexes = self._lines.in_order()
+        if self._next is None:
+            return
+        for index in indexes:
+            if index == self._next:
+                yield index
+                break
+        yield from indexes
+
+    def _shut(self) -> None:
+        self.given_up.set()
+        if not self._gate.has_answered:
+            # Not this worker, which is about to end by itself.
+            self._cancel_workers(but=asyncio.current_task())
+
+    # --- the end ---
+
+    @property
+    def gate(self) -> Gate:
+        """What it has come to know about its gateway."""
+        return self._gate
+
+    @property
+    def problems(self) -> dict[tuple[str, ...], str]:
+        """Why the gateway, or which of its models, was given up."""
+        whole = self._halted or self._gate.problem
+        if whole is not None:
+            return {self.models: whole}
+        by_words: dict[str, tuple[str, ...]] = {}
+        for model, words in self._gate.problems().items():
+            by_words[words] = (*by_words.get(words, ()), model)
+        return {models: words for words, models in by_words.items()}
 
     def close(self) -> None:
         """Send nothing more."""
@@ -139,7 +246,7 @@ class Lane:
 
     def halt(self, problem: str) -> None:
         """The gateway is given up: what is under way is cut off and stays to be sent."""
-        self.problem = self.problem or problem
+        self._halted = self._halted or problem
         self.close()
         # Not this worker, which is about to end by itself.
         self._cancel_workers(but=asyncio.current_task())
@@ -164,10 +271,9 @@ class Lane:
         """Have as many workers as are useful."""
         while (
             self._work is not None
-            and self._next is not None
             and not self._closed
-            and self._gate.admits
             and len(self._workers) < self._allowed()
+            and self._has_line()
         ):
             worker = asyncio.create_task(self._work(self))
             self._workers.add(worker)
@@ -182,8 +288,3 @@ class Lane:
             self._error = error
             self.cancel()
         self._fill()
-
-
-def _describe(held: Sequence[Outcome]) -> str:
-    message, _ = Counter(outcome.message for outcome in held).most_common(1)[0]
-    return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ class RunStats:
         streamed: answers whose time to the first token is known; `first_token_seconds` is the sum.
         started: monotonic seconds when the run began.
         stopping: nothing new is sent any more.
+        worth_retrying: failures of which another run may make answers.
+        most_failures: so many lines may fail; one more sets `too_many_failed`.
     """
 
     total: int = 0
@@ -65,6 +68,9 @@ class RunStats:
     first_token_seconds: float = 0.0
     started: float = 0.0
     stopping: bool = False
+    worth_retrying: int = 0
+    most_failures: float = float("inf")
+    too_many_failed: asyncio.Event = field(default_factory=asyncio.Event)
     by_category: Counter[ErrorCategory] = field(default_factory=Counter[ErrorCategory])
     causes: dict[str, Cause] = field(default_factory=dict[str, Cause])
 
@@ -85,6 +91,9 @@ class RunStats:
                 self.first_token_seconds += outcome.time_to_first_token
             return
         self.failed += 1
+        self.worth_retrying += outcome.is_retryable
+        if self.failed > self.most_failures:
+            self.too_many_failed.set()
         self.by_category[outcome.category] += 1
         known = self.causes.get(outcome.message)
         if known is not None:
@@ -124,9 +133,15 @@ class RunSummary:
         streamed: answers of this run that came as streams.
         time_to_first_token: their mean, in seconds, or None without any.
         gateway_problem: why gateways were given up, or None.
+        gateway_answers: some gateway answered as one does, be it with a refusal of a request.
+        maybe_the_lines: something was given up for failures that may be the lines' own.
+        unknown_models: those that a gateway says it does not have.
         journal_problem: why results could not be recorded, or the input not be read; or None.
         interrupted: it was asked to stop before everything was done.
         deadline_passed: its own deadline stopped it.
+        deadline_words: what a gateway said that asked for more time than was left.
+        worth_retrying: failures of this run of which another one may make answers.
+        too_many_failed: more lines failed than `max_failures` allows.
     """
 
     total: int
@@ -147,9 +162,15 @@ class RunSummary:
     retries: int = 0
     seconds: float = 0.0
     gateway_problem: str | None = None
+    gateway_answers: bool = False
+    maybe_the_lines: bool = False
+    unknown_models: tuple[str, ...] = ()
     journal_problem: str | None = None
     interrupted: bool = False
     deadline_passed: bool = False
+    deadline_words: str = ""
+    worth_retrying: int = 0
+    too_many_failed: bool = False
 
     @property
     def requests_per_second(self) -> float:

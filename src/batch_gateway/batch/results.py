@@ -9,7 +9,13 @@ from batch_gateway.errors import ErrorCategory, InferenceError
 from batch_gateway.wire.json_check import decode_text
 from batch_gateway.wire.lines import error_line, error_response_line, success_line, wrap_error_body
 
-__all__ = ["Outcome", "failure_outcome", "success_outcome", "unknown_model_outcome"]
+__all__ = [
+    "Outcome",
+    "failure_outcome",
+    "internal_error_outcome",
+    "success_outcome",
+    "unknown_model_outcome",
+]
 
 _REQUEST_ID = b"x-request-id"
 
@@ -20,6 +26,7 @@ class Outcome(msgspec.Struct, frozen=True):
     An answer `from_cache` cost no tokens. `coalesced` requests were sent as one.
 
     `category` is None for a success. `input_tokens` and `output_tokens` are those of the answer;
+    of a failure, `is_retryable` says that the same request may succeed later;
     `time_to_first_token`, in seconds, is None where it was not streamed.
     """
 
@@ -30,6 +37,7 @@ class Outcome(msgspec.Struct, frozen=True):
     category: ErrorCategory | None = None
     status_code: int | None = None
     message: str = ""
+    is_retryable: bool = False
     input_tokens: int = 0
     output_tokens: int = 0
     from_cache: bool = False
@@ -88,6 +96,7 @@ def failure_outcome(index: int, result_id: str, custom_id: str, error: Inference
         status_code=status,
         coalesced=error.coalesced,
         message=error.message,
+        is_retryable=error.is_retryable,
     )
 
 
@@ -96,3 +105,12 @@ def unknown_model_outcome(index: int, result_id: str, custom_id: str, model: str
     message = f"no gateway is configured for model {model!r}"
     line = error_line(result_id, custom_id, "model_not_found", message)
     return Outcome(index, custom_id, line, 0, category=ErrorCategory.INVALID_REQ, message=message)
+
+
+def internal_error_outcome(
+    index: int, result_id: str, custom_id: str, error: Exception, told: str
+) -> Outcome:
+    """The line of the error file for a request that met a fault of this program."""
+    message = f"a fault of batch-gateway itself ({type(error).__name__}); {told}"
+    line = error_line(result_id, custom_id, "internal_error", message)
+    return Outcome(index, custom_id, line, 0, category=ErrorCategory.UNKNOWN, message=message)

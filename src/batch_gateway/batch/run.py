@@ -7,12 +7,13 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batch_gateway.batch.execute import ClientFor, Executor
+from batch_gateway.batch.execute import ClientFor, Executor, ReportCrash, log_crash
+from batch_gateway.batch.failure_limit import FailureLimit
+from batch_gateway.batch.gate import TRIAL_SECONDS
 from batch_gateway.batch.journal import Journal
 from batch_gateway.batch.lane import Lane, lines_for
 from batch_gateway.batch.plan import Order, Plan
 from batch_gateway.batch.progress import RunStats, RunSummary
-from batch_gateway.batch.start_gate import TRIAL_SECONDS
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.durations import Duration, parse_duration
 from batch_gateway.errors import ConfigError, InputError, JournalError
@@ -36,6 +37,8 @@ class RunOptions:
         ordered: put the results into input order at the end.
         deadline: after this long the run stops; lines without a result stay to be sent.
         grace: how long requests under way may go on after a stop.
+        max_failures: when more lines failed in this run, it stops. With all of them allowed,
+            failures that may be their lines' own are not held back for what else they may say.
         trial: how long only a few requests are sent to a gateway that has not answered yet.
     """
 
@@ -44,6 +47,7 @@ class RunOptions:
     ordered: bool = False
     deadline: Duration | None = None
     grace: Duration = 10.0
+    max_failures: FailureLimit | None = None
     trial: Duration = TRIAL_SECONDS
 
     def __post_init__(self) -> None:
@@ -63,6 +67,7 @@ async def run_batch(
     stats: RunStats | None = None,
     stop: asyncio.Event | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    report_crash: ReportCrash = log_crash,
 ) -> RunSummary:
     """Send every line that the journal does not call done, and record each result.
 
@@ -70,7 +75,8 @@ async def run_batch(
     be written, or soon after `stop` is set: requests under way may then end within `grace`.
     Lines that were cut off have no result and are sent by the next run. The journal is finished
     (see `Journal.finish`), not closed. Nothing a gateway, a disk or the input does is raised: it
-    is in the summary. Errors of `client_for` and of a client that breaks its contract are.
+    is in the summary, except for errors of `client_for`. A client that raises what it should not
+    fails that line, with the code `internal_error` and what `report_crash` says of it.
     """
     run = _Run(
         plan,
@@ -79,6 +85,7 @@ async def run_batch(
         options=options or RunOptions(),
         stats=stats or RunStats(),
         clock=clock,
+        report_crash=report_crash,
     )
     return await run.run(stop or asyncio.Event())
 
@@ -93,6 +100,7 @@ class _Run:
         options: RunOptions,
         stats: RunStats,
         clock: Clock,
+        report_crash: ReportCrash,
     ) -> None:
         self.plan, self.journal, self.options = plan, journal, options
         self.stats, self.clock = stats, clock
@@ -114,7 +122,12 @@ class _Run:
             options.concurrency,
             options.order,
             self.deadline,
+            records_all=options.max_failures is not None and options.max_failures.is_everything,
+            report_crash=report_crash,
         )
+        if options.max_failures is not None:
+            to_send = journal.still_to_retry or journal.without_result
+            stats.most_failures = options.max_failures.of(to_send)
 
     async def run(self, stop: asyncio.Event) -> RunSummary:
         lanes, orphans = self.executor.lanes()
@@ -143,19 +156,29 @@ class _Run:
             asked = companions.start(stop.wait())
             expiry = companions.start(self._wait_for_deadline())
             broken = companions.start(self.journal.broken.wait())
-            await asyncio.wait({work, asked, expiry, broken}, return_when=asyncio.FIRST_COMPLETED)
+            failed = companions.start(self.stats.too_many_failed.wait())
+            for lane in lanes:
+                companions.start(self._give_grace(lane))
+            ends = {work, asked, expiry, broken, failed}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if work.done() or broken.done():
                 return
             self.stats.stopping = True
             for lane in lanes:
                 lane.close()
             self.deadline_passed = expiry.done()
-            self.interrupted = not self.deadline_passed
-            if self.interrupted:
+            self.interrupted = asked.done() and not self.deadline_passed
+            if not self.deadline_passed:
                 grace = companions.start(self.clock.sleep(parse_duration(self.options.grace)))
                 await asyncio.wait(
                     {work, expiry, broken, grace}, return_when=asyncio.FIRST_COMPLETED
                 )
+
+    async def _give_grace(self, lane: Lane) -> None:
+        """Answers that were asked for before a gateway began to refuse may still come."""
+        await lane.given_up.wait()
+        await self.clock.sleep(parse_duration(self.options.grace))
+        lane.cancel()
 
     async def _follow_limits(self, lanes: Sequence[Lane]) -> None:
         while True:
@@ -210,6 +233,12 @@ class _Run:
             joint_requests=round(stats.joint_requests),
             seconds=self.clock.monotonic() - stats.started,
             gateway_problem=_gateway_problem(lanes),
+            gateway_answers=any(lane.gate.is_understood for lane in lanes),
+            maybe_the_lines=any(lane.gate.maybe_the_lines for lane in lanes),
+            unknown_models=tuple(name for lane in lanes for name in lane.gate.unknown_models()),
+            worth_retrying=stats.worth_retrying,
+            too_many_failed=stats.too_many_failed.is_set() and unfinished,
+            deadline_words=self.executor.deadline_words,
             journal_problem=self.problem,
             interrupted=self.interrupted and unfinished,
             deadline_passed=(self.deadline_passed or self.executor.deadline_passed) and unfinished,
@@ -255,13 +284,18 @@ async def _error_of(work: asyncio.Future[Any]) -> BaseException | None:
 
 
 def _gateway_problem(lanes: Sequence[Lane]) -> str | None:
-    """The words of every gateway that was given up; which one, when there are several."""
-    given_up = [(lane, lane.problem) for lane in lanes if lane.problem is not None]
-    if not given_up:
+    """The words of every gateway or model that was given up; of which, when there are several."""
+    models = sum(len(lane.models) for lane in lanes)
+    found: dict[str, tuple[str, ...]] = {}
+    for lane in lanes:
+        for names, problem in lane.problems.items():
+            found[problem] = (*found.get(problem, ()), *names)
+    if not found:
         return None
-    if len(lanes) == 1:
-        return given_up[0][1]
-    return "; ".join(f"{_names(lane.models)}: {problem}" for lane, problem in given_up)
+    return "; ".join(
+        problem if len(names) == models else f"{_names(names)}: {problem}"
+        for problem, names in found.items()
+    )
 
 
 def _names(models: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from batch_gateway.batch.failure_limit import FailureLimit
 from batch_gateway.client.byte_size import parse_byte_size
 from batch_gateway.config_checks import require_number
 from batch_gateway.durations import parse_duration
@@ -94,6 +95,10 @@ def _fraction(field: str, scalar: Scalar) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
         raise ConfigError(field, f"{scalar.shown} is not a number between 0 and 1")
     return float(value)
+
+
+def _failures(field: str, scalar: Scalar) -> FailureLimit:
+    return FailureLimit.parse(scalar.text, field)
 
 
 def _switch(field: str, scalar: Scalar) -> bool:
@@ -231,6 +236,7 @@ RUN_SETTINGS: tuple[Setting, ...] = (
     Setting("output", _path),
     Setting("errors", _path),
     Setting("deadline", _duration),
+    Setting("max_failures", _failures),
     Setting("ordered", _switch),
     Setting("order", _choice("prefix", "file")),
     Setting("isolate_models", _switch),

@@ -44,6 +44,8 @@ def configured(settings: RunSettings, files: Mapping[str, str]) -> list[tuple[st
     run.append(("order", settings.order + (", results as in the input" * settings.ordered)))
     if settings.deadline is not None:
         run.append(("deadline", _duration(settings.deadline)))
+    if settings.max_failures is not None:
+        run.append(("max failures", str(settings.max_failures)))
     if settings.fresh:
         run.append(("fresh", "earlier results were discarded"))
     if settings.retry_failed:

@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     GATEWAY_UNUSABLE = 3
     NOT_WRITTEN = 4
+    INTERNAL_ERROR = 5
     INTERRUPTED = 130
 
 
@@ -22,7 +23,9 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     ExitCode.SUCCEEDED: "every line succeeded",
     ExitCode.SOME_FAILED: "the run is finished and some lines failed",
     ExitCode.BAD_INPUT: "the input, a setting or the usage is wrong; nothing was sent",
-    ExitCode.GATEWAY_UNUSABLE: "the gateway cannot be used, or the deadline passed; lines are left",
+    ExitCode.GATEWAY_UNUSABLE: "the gateway refuses, the deadline passed, or too many lines failed;"
+    " lines are left",
     ExitCode.NOT_WRITTEN: "results could not be written, a full disk for example; lines are left",
-    ExitCode.INTERRUPTED: "stopped by Ctrl-C or SIGTERM; the same command goes on",
+    ExitCode.INTERNAL_ERROR: "a fault of batch-gateway itself; the results so far are safe",
+    ExitCode.INTERRUPTED: "stopped by Ctrl-C, SIGTERM or SIGHUP; the same command goes on",
 }

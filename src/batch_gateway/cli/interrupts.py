@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a run to stop, the second leaves at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks a run to stop, the second leaves at once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from batch_gateway.cli.exit_codes import ExitCode
 __all__ = ["Interrupts"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Of a terminal that closed, or of a job that is preempted. Windows has none.
+_HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
 
 
 class Interrupts:
-    """Owns both signals while it is entered. Only for the main thread.
+    """Owns the signals while it is entered. Only for the main thread.
 
     Until `on_first` is called the first signal raises KeyboardInterrupt, which is right while
     nothing has been sent. Afterwards it calls the given function, in the main thread between two
     instructions, so that function may do little more than set a flag.
 
     The second signal ends the process without unwinding: the journal is made for a process that
-    dies at any moment, and whatever hangs must not hold up a person who asked twice.
+    dies at any moment, and whatever hangs must not hold up a person who asked twice. SIGHUP is
+    never a second one: a shell and the kernel both send it when a terminal closes. Where it is
+    ignored, as under nohup, it stays so.
     """
 
     def __init__(self, before_leaving: Callable[[], None] = lambda: None) -> None:
@@ -37,7 +41,10 @@ class Interrupts:
         self._on_first = call
 
     def __enter__(self) -> Self:
-        for number in _SIGNALS:
+        signals = [*_SIGNALS]
+        if _HANG_UP is not None and signal.getsignal(_HANG_UP) is not signal.SIG_IGN:
+            signals.append(_HANG_UP)
+        for number in signals:
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -46,6 +53,8 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == _HANG_UP and self.count:
+            return
         self.count += 1
         if self.count > 1:
             self._leave()

@@ -74,7 +74,7 @@ class _Handler(logging.Handler):
 
 def _to_stderr(text: str) -> None:
     # Whoever read our messages may be gone; the run does not depend on them.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,8 +13,9 @@ from typing import NoReturn
 
 import click
 
+from batch_gateway.cli.crash_report import CrashReport
 from batch_gateway.cli.exit_codes import ExitCode
-from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.failure import CommandFailure, internal_failure
 from batch_gateway.cli.pick import pick
 from batch_gateway.cli.run import run
 from batch_gateway.cli.simulate import simulate
@@ -20,6 +23,7 @@ from batch_gateway.cli.standard_streams import drop_stdout, prepare_streams
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.cli.validate import validate
 from batch_gateway.errors import InputError, JournalError
+from batch_gateway.loading import loaded, unguarded
 from batch_gateway.version import __version__
 
 __all__ = ["main"]
@@ -45,33 +49,42 @@ cli.add_command(pick)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit the process with one of `ExitCode`."""
-    prepare_streams()
-    warnings.formatwarning = _one_line
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        loaded()
+        prepare_streams()
+        warnings.formatwarning = _one_line
         code = cli.main(given, prog_name="batch-gateway", standalone_mode=False, obj=given)
         sys.stdout.flush()
     except BrokenPipeError:
         drop_stdout()
         code = ExitCode.SUCCEEDED
+    except KeyboardInterrupt:
+        code = _show(click.Abort())
     except (click.ClickException, click.Abort, InputError, JournalError) as error:
         code = _show(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, no traceback reaches a person
+        code = _show(internal_failure(error, CrashReport().note(error, shlex.join(given[:1]))))
+    unguarded()
     sys.exit(code or ExitCode.SUCCEEDED)
 
 
 def _show(error: Exception) -> ExitCode:
     """Tell a person what went wrong; the exit code for it."""
-    if isinstance(error, click.Abort):
-        click.echo("Interrupted; nothing was sent.", err=True)
-        return ExitCode.INTERRUPTED
     if isinstance(error, JournalError):
         error = CommandFailure(str(error), code=_journal_code(error))
     elif isinstance(error, InputError):
         error = CommandFailure(str(error), details=error.problems)
-    if isinstance(error, click.ClickException):
-        text = io.StringIO()
-        error.show(text)
-        click.echo(printable(text.getvalue()), nl=False, err=True)
+    # Whoever read our messages may be gone.
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(error, click.Abort):
+            click.echo("Interrupted; nothing was sent.", err=True)
+        elif isinstance(error, click.ClickException):
+            text = io.StringIO()
+            error.show(text)
+            click.echo(printable(text.getvalue()), nl=False, err=True)
+    if isinstance(error, click.Abort):
+        return ExitCode.INTERRUPTED
     return error.code if isinstance(error, CommandFailure) else ExitCode.BAD_INPUT
 
 

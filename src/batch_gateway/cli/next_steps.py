@@ -30,8 +30,15 @@ def _steps(
         )
     elif summary.left_to_send:
         purpose = "To send the lines that are left" if retrying else "To go on, the same command"
+        if summary.maybe_the_lines:
+            purpose = "Once the cause is mended, to go on"
         yield purpose, resume_command(arguments)
-    elif summary.failed:
+        if summary.maybe_the_lines:
+            yield (
+                "If the requests themselves are to blame, to record them as failed",
+                resume_command(arguments, record_all=True),
+            )
+    elif summary.worth_retrying or (summary.failed and not summary.finished_now):
         yield "To send the failed lines again", resume_command(arguments, retry_failed=True)
 
 

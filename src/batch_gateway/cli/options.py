@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from batch_gateway.batch.failure_limit import FailureLimit
 from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.client.byte_size import parse_byte_size
 from batch_gateway.durations import parse_duration
@@ -16,6 +17,7 @@ __all__ = [
     "GroupedCommand",
     "concurrency_option",
     "duration_option",
+    "failures_option",
     "option",
     "pairs_option",
     "repeatable_option",
@@ -71,6 +73,11 @@ def duration_option(group: str, *names: str, **settings: Any) -> Callable[[F], F
     return option(group, *names, metavar="DURATION", callback=_duration, **settings)
 
 
+def failures_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """An option whose value is a number of lines, or a share of them."""
+    return option(group, *names, metavar="N|P%", callback=_failures, **settings)
+
+
 def size_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
     """An option whose value comes as bytes."""
     return option(group, *names, metavar="SIZE", callback=_size, **settings)
@@ -114,6 +121,17 @@ def _duration(ctx: click.Context, parameter: click.Parameter, given: str | None)
         return None
     try:
         return parse_duration(given)
+    except ConfigError as error:
+        raise click.BadParameter(error.problem, ctx, parameter) from error
+
+
+def _failures(
+    ctx: click.Context, parameter: click.Parameter, given: str | None
+) -> FailureLimit | None:
+    if given is None:
+        return None
+    try:
+        return FailureLimit.parse(given)
     except ConfigError as error:
         raise click.BadParameter(error.problem, ctx, parameter) from error
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import click
-
 from batch_gateway.cli.exit_codes import ExitCode
-from batch_gateway.cli.standard_streams import write_json, write_stdout
+from batch_gateway.cli.standard_streams import write_json, write_stderr, write_stdout
 from batch_gateway.cli.summary import RunReport, StyledText, as_json, as_text, plain
 from batch_gateway.cli.terminal_text import printable
 
@@ -24,7 +22,7 @@ def print_summary(report: RunReport, *, as_json_object: bool, quiet: bool) -> No
         write_stdout(shown.removesuffix("\n"))
     if quiet and report.exit_code != ExitCode.SUCCEEDED:
         headline = plain(as_text(report)).partition("\n\n")[0].replace("\n", "; ")
-        click.echo(printable(headline), err=True)
+        write_stderr(printable(headline))
 
 
 def _with_colours(text: StyledText) -> str:

@@ -143,7 +143,7 @@ class LineDisplay:
 
     def note(self, text: str) -> None:
         # Whoever read our messages may be gone; the run does not depend on them.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             print(printable(text), file=self._stream, flush=True)
 
     def checking(self, done: int, total: int) -> None:

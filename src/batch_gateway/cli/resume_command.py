@@ -15,15 +15,20 @@ _ONCE = frozenset({"--fresh", "--retry-failed"})
 _USERINFO = re.compile(r"(?<=://)[^/@]*@")
 
 
-def resume_command(arguments: Sequence[str], *, retry_failed: bool = False) -> str:
+def resume_command(
+    arguments: Sequence[str], *, retry_failed: bool = False, record_all: bool = False
+) -> str:
     """`arguments` (without the program) as one shell-quoted line.
 
-    Without `--fresh` and `--retry-failed`, unless `retry_failed` asks for the latter; values of
-    headers and passwords in URLs are replaced by dots.
+    Without `--fresh` and `--retry-failed`, unless `retry_failed` asks for the latter; with
+    `record_all` every failure is recorded. Values of headers and passwords in URLs are replaced by
+    dots.
     """
     kept = [argument for argument in _safe(arguments) if argument not in _ONCE]
     if retry_failed:
         kept.append("--retry-failed")
+    if record_all:
+        kept.append("--max-failures=100%")
     return shlex.join(["batch-gateway", *kept])
 
 

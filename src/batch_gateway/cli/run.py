@@ -19,6 +19,7 @@ from batch_gateway.cli.options import (
     GroupedCommand,
     concurrency_option,
     duration_option,
+    failures_option,
     option,
     pairs_option,
     repeatable_option,
@@ -132,6 +133,11 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
 )
 @duration_option(_PACE, "--patience", help="Wait so long for a gateway that went down.  [30m]")
 @duration_option(_PACE, "--deadline", help="Of the whole run; the rest is left to be sent.")
+@failures_option(
+    _PACE,
+    "--max-failures",
+    help="Stop when more lines failed. 100% records whatever may be a line's own fault.",
+)
 @option(
     _PACE,
     "--order",

@@ -18,8 +18,9 @@ from batch_gateway.batch.plan import Plan
 from batch_gateway.batch.progress import RunStats, RunSummary
 from batch_gateway.batch.run import RunOptions, run_batch
 from batch_gateway.cli.choose_display import choose_display
+from batch_gateway.cli.crash_report import CrashReport
 from batch_gateway.cli.event_loop import run_async
-from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.failure import CommandFailure, internal_failure
 from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_name
 from batch_gateway.cli.foreign_variables import unused_at_the_end
 from batch_gateway.cli.gateways import naming_the_setting
@@ -41,6 +42,7 @@ from batch_gateway.cli.result_paths import (
     output_path,
 )
 from batch_gateway.cli.settings import RunSettings, resolve_settings
+from batch_gateway.cli.standard_streams import write_stderr
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.cli.waits import Waits
@@ -48,6 +50,7 @@ from batch_gateway.cli.watching import watch
 from batch_gateway.client.clock import SYSTEM_CLOCK
 from batch_gateway.client.instrumentation import Observer
 from batch_gateway.client.routing import RoutedInferenceClient
+from batch_gateway.errors import BatchGatewayError
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.gateway import SimulatedGateway
 
@@ -76,6 +79,15 @@ def run_batch_file(
     written = [("-o", output), ("--errors", errors), ("--report", settings.report)]
     check_standard_streams([*written, *(("--cache", cache) for cache in settings.caches)])
     job = _Job(arguments, file, settings, output, errors)
+    try:
+        return _run(job, file, settings)
+    except (click.ClickException, click.Abort, BatchGatewayError, BrokenPipeError):
+        raise
+    except Exception as error:
+        raise internal_failure(error, job.crashes.note(error, "the run")) from error
+
+
+def _run(job: _Job, file: str, settings: RunSettings) -> int:
     with job.logs_shown(), Interrupts(job.display.leave) as interrupts:
         if settings.concurrency is not None:
             allow_connections(
@@ -115,6 +127,8 @@ class _Job:
         self._output = output
         self._errors = errors
         self._page: ReportPage | None = None
+        configs = (settings.gateway, *settings.model_gateways.values())
+        self.crashes = CrashReport.of_run(output, (one for one in configs if one is not None))
 
     def logs_shown(self) -> AbstractContextManager[None]:
         """Log records on standard error; not across a display that redraws there."""
@@ -196,7 +210,7 @@ class _Job:
             return report
         problem = self._page.write(report, plan, self._stats)
         if problem is not None:
-            click.echo(printable(f"The report could not be written: {problem}"), err=True)
+            write_stderr(printable(f"The report could not be written: {problem}"))
             return report
         return replace(report, page=os.fspath(self._page.path))
 
@@ -257,6 +271,7 @@ class _Job:
             order=settings.order,
             ordered=settings.ordered,
             deadline=settings.deadline,
+            max_failures=settings.max_failures,
         )
         stats.total = plan.total
         showing = asyncio.ensure_future(
@@ -267,7 +282,13 @@ class _Job:
         )
         try:
             summary = await run_batch(
-                plan, journal, client.client_for, options=options, stats=stats, stop=stop
+                plan,
+                journal,
+                client.client_for,
+                options=options,
+                stats=stats,
+                stop=stop,
+                report_crash=self.crashes.of_line,
             )
         finally:
             for companion in (showing, watching):

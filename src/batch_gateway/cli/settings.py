@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from batch_gateway.batch.failure_limit import FailureLimit
 from batch_gateway.batch.plan import Order
 from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.cli.failure import CommandFailure
@@ -57,6 +58,7 @@ class RunSettings:
         isolate_models: each model of the file has a pace, a breaker and limits of its own.
         concurrency: requests in flight to each gateway; None finds that by measuring.
         deadline: seconds the run may take, or None.
+        max_failures: stop when more lines failed, or None.
         output, errors: as given, or None for the default names.
         metrics_port: where Prometheus may ask, 0 for any free port; None for nowhere.
         otel: trace and measure by the OpenTelemetry SDK of this process.
@@ -71,6 +73,7 @@ class RunSettings:
     isolate_models: bool
     concurrency: int | None
     deadline: float | None
+    max_failures: FailureLimit | None
     output: Path | None
     errors: Path | None
     order: Order
@@ -122,14 +125,11 @@ def resolve_settings(
         raise _no_gateway(environment)
     gateways = _count(default, routes, flags, given, file)
     concurrency = value("concurrency", _DEFAULT_CONCURRENCY)
-    bounds = [_MOST_CONCURRENCY if concurrency == AUTO else concurrency]
-    if flags.get("concurrency") in (None, AUTO):
-        bounds.append(value(TOTAL_CONCURRENCY, _MOST_CONCURRENCY * gateways) // gateways)
-    if concurrency == AUTO:
-        # With the simulator in this process, every connection has both its ends here.
-        ends = 2 if value("gateway") == SIMULATOR else 1
-        bounds.append(most_connections // (gateways * ends))
-    most = max(1, min(bounds))
+    asked_here = flags.get("concurrency") not in (None, AUTO)
+    total = None if asked_here else value(TOTAL_CONCURRENCY)
+    # With the simulator in this process, every connection has both its ends here.
+    ends = 2 if value("gateway") == SIMULATOR else 1
+    most = _most_each(concurrency, total, gateways, most_connections // ends)
     pace = partial(paced, most=most, adaptive=concurrency == AUTO)
     return RunSettings(
         gateway=None if default is None else pace(default),
@@ -139,6 +139,7 @@ def resolve_settings(
         model_gateways={model: pace(config) for model, config in routes.items()},
         concurrency=None if concurrency == AUTO else most,
         deadline=value("deadline"),
+        max_failures=value("max_failures"),
         output=value("output"),
         errors=value("errors"),
         order=value("order", "prefix"),
@@ -154,6 +155,18 @@ def resolve_settings(
         log_level=value("log_level"),
         report=value("report"),
     )
+
+
+def _most_each(
+    concurrency: int | str, total: int | None, gateways: int, most_connections: int
+) -> int:
+    """Requests in flight to each gateway, at most."""
+    bounds = [_MOST_CONCURRENCY if isinstance(concurrency, str) else concurrency]
+    if total is not None:
+        bounds.append(total // gateways)
+    if isinstance(concurrency, str):
+        bounds.append(most_connections // gateways)
+    return max(1, min(bounds))
 
 
 def _merged(

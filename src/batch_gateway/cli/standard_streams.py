@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.terminal_text import printable_json
 
-__all__ = ["drop_stdout", "prepare_streams", "write_json", "write_stdout"]
+__all__ = ["drop_stdout", "prepare_streams", "write_json", "write_stderr", "write_stdout"]
 
 
 def prepare_streams() -> None:
@@ -54,6 +55,12 @@ def write_stdout(text: str) -> None:
 def write_json(value: object) -> None:
     """Print `value` as JSON for a program, harmless also for a terminal. See `write_stdout`."""
     write_stdout(printable_json(json.dumps(value, ensure_ascii=False, indent=2)))
+
+
+def write_stderr(text: str) -> None:
+    """Say `text` to whoever still reads messages."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(text, err=True)
 
 
 def drop_stdout() -> None:

@@ -33,6 +33,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
     DEADLINE = "deadline"
     GATEWAY_UNUSABLE = "gateway_unusable"
+    TOO_MANY_FAILED = "too_many_failed"
     NOT_WRITTEN = "not_written"
     INPUT_CHANGED = "input_changed"
 
@@ -74,6 +75,8 @@ class RunReport:
             return Outcome.INTERRUPTED
         if summary.gateway_problem is not None:
             return Outcome.GATEWAY_UNUSABLE
+        if summary.too_many_failed:
+            return Outcome.TOO_MANY_FAILED
         return Outcome.DEADLINE if summary.deadline_passed else Outcome.COMPLETED
 
     @property
@@ -86,7 +89,8 @@ class RunReport:
     @property
     def reason(self) -> str:
         """Why it ended early, where there is more to say than the outcome."""
-        return self.summary.journal_problem or self.summary.gateway_problem or ""
+        summary = self.summary
+        return summary.journal_problem or summary.gateway_problem or summary.deadline_words
 
     @property
     def tokens_per_second(self) -> float:
@@ -98,6 +102,7 @@ _EXIT_CODES = {
     Outcome.INTERRUPTED: ExitCode.INTERRUPTED,
     Outcome.DEADLINE: ExitCode.GATEWAY_UNUSABLE,
     Outcome.GATEWAY_UNUSABLE: ExitCode.GATEWAY_UNUSABLE,
+    Outcome.TOO_MANY_FAILED: ExitCode.GATEWAY_UNUSABLE,
     Outcome.NOT_WRITTEN: ExitCode.NOT_WRITTEN,
     Outcome.INPUT_CHANGED: ExitCode.BAD_INPUT,
 }
@@ -192,8 +197,9 @@ def _headline(report: RunReport) -> tuple[str, str]:
     begin = {
         Outcome.COMPLETED: f"Done in {format_duration(report.summary.seconds)}",
         Outcome.INTERRUPTED: "Interrupted",
-        Outcome.DEADLINE: "The deadline passed",
-        Outcome.GATEWAY_UNUSABLE: f"Stopped, the gateway cannot be used: {report.reason}",
+        Outcome.DEADLINE: _deadline_words(report),
+        Outcome.GATEWAY_UNUSABLE: _gateway_words(report),
+        Outcome.TOO_MANY_FAILED: "Stopped: more requests failed than --max-failures allows",
         Outcome.NOT_WRITTEN: f"Stopped, results cannot be written: {report.reason}",
         Outcome.INPUT_CHANGED: f"Stopped: {report.reason}",
     }[report.outcome]
@@ -201,6 +207,19 @@ def _headline(report: RunReport) -> tuple[str, str]:
         begin = "Nothing to send"
     separator = "\n" if report.reason else ": "
     return f"{printable(begin)}{separator}{_counts(report.summary)}", style
+
+
+def _deadline_words(report: RunReport) -> str:
+    asked = report.summary.deadline_words
+    if not asked:
+        return "The deadline passed"
+    return f"Stopped, the gateway asks for a longer wait than the deadline leaves: {asked}"
+
+
+def _gateway_words(report: RunReport) -> str:
+    if report.summary.gateway_answers:
+        return f"Stopped: {report.reason}"
+    return f"Stopped, the gateway cannot be used: {report.reason}"
 
 
 def _counts(summary: RunSummary) -> str:

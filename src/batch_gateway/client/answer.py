@@ -7,6 +7,7 @@ import re
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.redaction import Redactor
+from batch_gateway.client.refusal_words import is_used_up, names_unknown_model
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.errors import (
@@ -89,7 +90,7 @@ def refusal_error(
         message = f"{message} [{short_text(reason, 60)}]"
     elif _is_about_size(status, detail.message):
         return InvalidRequestError(message, status_code=413, body=body, code=detail.code)
-    error = error_class_for_status(status)(
+    error = _class_for(status, detail.code, message, body)(
         message,
         is_retryable=is_retryable_status(status),
         status_code=status,
@@ -135,9 +136,11 @@ def error_of_fault(fault: Fault, status_code: int, body: bytes) -> InferenceErro
     message = f"HTTP {status_code} {fault.problem}"
     if _is_about_size(fault.status or 0, fault.problem):
         return InvalidRequestError(message, status_code=413, body=body, code=fault.code)
-    kind = BadResponseError if fault.status is None else error_class_for_status(fault.status)
-    retryable = True if fault.status is None else is_retryable_status(fault.status)
-    return kind(
+    kind, retryable = BadResponseError, True
+    if fault.status is not None:
+        kind = _class_for(fault.status, fault.code, message, body)
+        retryable = is_retryable_status(fault.status)
+    error = kind(
         message,
         is_retryable=retryable if fault.is_retryable is None else fault.is_retryable,
         status_code=fault.status or status_code,
@@ -145,6 +148,15 @@ def error_of_fault(fault: Fault, status_code: int, body: bytes) -> InferenceErro
         code=fault.code,
         retry_after=fault.retry_after,
     )
+    error.is_retryable = error.is_retryable and not is_used_up(error)
+    return error
+
+
+def _class_for(status: int, code: str | None, message: str, body: bytes) -> type[InferenceError]:
+    """A 404 about a model is an error of the request, and no wrong address."""
+    if status == 404 and names_unknown_model(status, code, message, body):
+        return InvalidRequestError
+    return error_class_for_status(status)
 
 
 def _heed(headers: Headers, error: InferenceError, wall_time: float) -> None:
@@ -157,3 +169,4 @@ def _heed(headers: Headers, error: InferenceError, wall_time: float) -> None:
     should_retry = headers.get("x-should-retry")
     if should_retry in ("true", "false"):
         error.is_retryable = should_retry == "true"
+    error.is_retryable = error.is_retryable and not is_used_up(error)

@@ -9,7 +9,6 @@ probe now and then, and the first probe that succeeds closes it
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +18,7 @@ from typing import Any, Literal
 
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.failure_window import FailureRow, FailureWindow
-from batch_gateway.client.refusals import is_outage
+from batch_gateway.client.refusals import is_connect_failure, is_outage
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import (
@@ -34,7 +33,6 @@ from batch_gateway.errors import (
     CircuitOpenError,
     ConfigError,
     DeadlineExceededError,
-    GatewayConnectionError,
     InferenceError,
 )
 
@@ -47,9 +45,6 @@ __all__ = [
     "is_connect_failure",
 ]
 
-_BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
-# Libraries wrap them in an OSError of their own.
-_BROKEN_CODES = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 # A router without model servers says so itself, for every request, and it is known to pass.
 _PASSING = frozenset({"rejected-no-endpoints", "rejected-shutting-down"})
 # How often to look whether another request's probe has ended.
@@ -114,18 +109,6 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-def is_connect_failure(error: InferenceError) -> bool:
-    """Whether no connection was made at all: refused, unknown host, no route, TLS.
-
-    Not one that broke, which a restarting replica does to its requests, nor one that timed out.
-    """
-    cause = error.cause
-    if not isinstance(error, GatewayConnectionError) or not isinstance(cause, OSError):
-        return False
-    broke = isinstance(cause, _BROKEN) or cause.errno in _BROKEN_CODES
-    return not broke and not isinstance(cause, TimeoutError)
-
-
 class CircuitBreaker:
     """The decisions: no waiting, no clock of its own. Times are monotonic seconds."""
 
@@ -138,6 +121,7 @@ class CircuitBreaker:
         self._connect_failures = 0
         self._probe_wait = 0.0
         self._next_probe = 0.0
+        self.has_answered = False
         self.opened_at = 0.0
 
     @property
@@ -161,11 +145,15 @@ class CircuitBreaker:
         if self._state is BreakerState.HALF_OPEN:
             self._state = BreakerState.OPEN
 
-    def succeeded(self, now: float) -> None:
-        """A request was answered, whenever it was sent: the gateway works."""
+    def succeeded(self, now: float, sent: float | None = None) -> None:
+        """A request that was sent at `sent`, or just now, was answered: the gateway works."""
+        self.has_answered = True
+        self._is_there(now, now if sent is None else sent)
+
+    def _is_there(self, now: float, sent: float) -> None:
         self._armed = True
         self._connect_failures = 0
-        self._row.clear()
+        self._row.end(sent)
         if self._state is BreakerState.CLOSED:
             self._window.add(now, failed=False)
             return
@@ -174,11 +162,11 @@ class CircuitBreaker:
 
     def ended(self, error: InferenceError, now: float, *, probe: bool) -> None:
         """A request failed in whichever way."""
-        if is_outage(error):
+        if is_outage(error, has_answered=self.has_answered):
             self.failed(error, now, probe=probe)
         elif error.status_code is not None:
             # Refused, but by a gateway that is there.
-            self.succeeded(now)
+            self._is_there(now, now)
         elif probe:
             self.abandoned()
 
@@ -284,7 +272,8 @@ class CircuitBreakerTransport:
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         while True:
-            wait = self._breaker.wait(self._clock.monotonic())
+            sent = self._clock.monotonic()
+            wait = self._breaker.wait(sent)
             if wait is None:
                 try:
                     response = await self._inner.send(request)
@@ -294,7 +283,7 @@ class CircuitBreakerTransport:
                     if not self._failed(error):
                         raise
                     continue
-                self._succeeded()
+                self._succeeded(sent)
                 return response
             if self._policy.when_open == "wait":
                 probed = await self._in_turn(request)
@@ -351,17 +340,18 @@ class CircuitBreakerTransport:
         self._succeeded()
         return response
 
-    def _succeeded(self) -> None:
-        self._breaker.succeeded(self._clock.monotonic())
+    def _succeeded(self, sent: float | None = None) -> None:
+        self._breaker.succeeded(self._clock.monotonic(), sent)
         self._tell()
 
     def _failed(self, error: InferenceError) -> bool:
         """Whether the breaker is open and the request is to wait for another turn."""
-        if is_outage(error):
+        outage = is_outage(error, has_answered=self._breaker.has_answered)
+        if outage:
             self._last_error = error
         self._breaker.ended(error, self._clock.monotonic(), probe=False)
         self._tell()
-        held = self._policy.when_open == "wait" and is_outage(error)
+        held = self._policy.when_open == "wait" and outage
         return held and self._breaker.state is not BreakerState.CLOSED
 
     def _tell(self) -> None:

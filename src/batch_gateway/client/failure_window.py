@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from batch_gateway.client.refusal_words import is_page
 from batch_gateway.errors import GatewayConnectionError, InferenceError
 
 __all__ = ["FailureRow", "FailureWindow"]
@@ -19,14 +20,25 @@ class FailureRow:
     def clear(self) -> None:
         self._broken = self._all = 0
         self._began = 0.0
+        self._are_pages = False
+
+    def end(self, sent: float) -> None:
+        """A request that was sent then was answered.
+
+        A path that is gone is refused in no time, while answers to older requests still come.
+        """
+        if not self._are_pages or sent > self._began:
+            self.clear()
 
     def add(self, error: InferenceError, now: float) -> tuple[int, int]:
         """One more failure. How many connections broke in a row, and how many in all failed so.
 
-        A 502 and a 503 are a proxy's words for nobody being there. Other failures end the row:
-        one request may be too much for a server by itself.
+        A 502 and a 503 are a proxy's words for nobody being there, and so is a page. Other failures
+        end the row: one request may be too much for a server by itself.
         """
-        broke = error.status_code is None and isinstance(error, GatewayConnectionError)
+        self._are_pages = is_page(error)
+        lost = error.status_code is None and isinstance(error, GatewayConnectionError)
+        broke = lost or self._are_pages
         if not broke and error.status_code not in (502, 503):
             self.clear()
             return 0, 0

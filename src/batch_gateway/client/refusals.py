@@ -6,18 +6,31 @@ client's own, for pods that an endpoint picker chose.
 
 from __future__ import annotations
 
+import errno
+
 from batch_gateway.client.http.connection_errors import TOO_LARGE
-from batch_gateway.errors import DeadlineExceededError, ErrorCategory, InferenceError
+from batch_gateway.client.refusal_words import is_page
+from batch_gateway.errors import (
+    DeadlineExceededError,
+    ErrorCategory,
+    GatewayConnectionError,
+    InferenceError,
+)
 from batch_gateway.wire.scheduling_headers import NO_ENDPOINTS, TTL_EXPIRED
 
 __all__ = [
     "PODS_UNREACHABLE",
     "POD_FAILED",
     "POD_UNREACHABLE",
+    "is_connect_failure",
     "is_eviction",
     "is_outage",
     "wants_room",
 ]
+
+_BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+# Libraries wrap them in an OSError of their own.
+_BROKEN_CODES = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 POD_UNREACHABLE = "pod_unreachable"
 """The picker goes on choosing pods that cannot be reached, while others of the pool work."""
@@ -51,9 +64,12 @@ def wants_room(error: InferenceError) -> bool:
     )
 
 
-def is_outage(error: InferenceError) -> bool:
-    """Whether a failure speaks against the gateway, and not against the request or its pace."""
-    return (
+def is_outage(error: InferenceError, *, has_answered: bool = False) -> bool:
+    """Whether a failure speaks against the gateway, and not against the request or its pace.
+
+    A page instead of an answer does where there were answers before.
+    """
+    return (has_answered and is_page(error)) or (
         error.category is ErrorCategory.SERVER_ERROR
         and not isinstance(error, DeadlineExceededError)
         and error.dropped_reason not in _GIVEN_UP_REASONS
@@ -61,6 +77,18 @@ def is_outage(error: InferenceError) -> bool:
         and error.code != TOO_LARGE
         and not _is_shed(error)
     )
+
+
+def is_connect_failure(error: InferenceError) -> bool:
+    """Whether no connection was made at all: refused, unknown host, no route, TLS.
+
+    Not one that broke, which a restarting replica does to its requests, nor one that timed out.
+    """
+    cause = error.cause
+    if not isinstance(error, GatewayConnectionError) or not isinstance(cause, OSError):
+        return False
+    broke = isinstance(cause, _BROKEN) or cause.errno in _BROKEN_CODES
+    return not broke and not isinstance(cause, TimeoutError)
 
 
 def _is_shed(error: InferenceError) -> bool:

@@ -149,11 +149,15 @@ class RetryTransport:
             return None  # somebody has read the beginning of another answer
         delay = retry_delay(self._policy, error, request.attempt, self._uniform)
         now = self._clock.monotonic()
+        if delay is None:
+            return None
         # Nothing is sent after the deadline, so waiting for it would only delay the bad news.
-        if delay is None or now + delay >= request.deadline:
+        if now + delay >= request.deadline:
+            error.out_of_time = True
             return None
         turn = self._budget.spend(now)
         if turn is None or now + turn >= request.deadline:
+            error.out_of_time = turn is not None
             return None
         return max(delay, turn)
 

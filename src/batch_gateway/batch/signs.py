@@ -1,0 +1,105 @@
+"""What the end of one request says about its gateway: the one table."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+from typing import NamedTuple
+
+from batch_gateway.client.http.connection_errors import TOO_LARGE
+from batch_gateway.client.refusal_words import is_page, is_unknown_model, is_used_up
+from batch_gateway.client.refusals import is_connect_failure
+from batch_gateway.errors import (
+    AuthenticationError,
+    InferenceError,
+    InvalidRequestError,
+    TLSError,
+)
+
+__all__ = ["ALIVE", "SAYS_NOTHING", "Evidence", "Sign", "read_evidence"]
+
+
+class Sign(Enum):
+    """What the end of one request says about its gateway."""
+
+    LIFE = auto()
+    """An answer."""
+    NOTHING = auto()
+    """Nothing: the request was refused before it was sent, or the cache had the answer."""
+    OWN = auto()
+    """It failed for what it is (400, 413, 422 …), unless every other fails in the same words."""
+    DOUBT = auto()
+    """It failed in a way that may be this request's fault (5xx, 429, timeout, garbled answer)."""
+    PLACE = auto()
+    """It was refused where others may not be: 403, 404, 405, a redirect."""
+    MODEL = auto()
+    """Its model does not exist."""
+    USED_UP = auto()
+    """The quota or the money of its account or model is used up."""
+    KEY = auto()
+    """It was refused as every other will be: 401, 407."""
+    UNREACHED = auto()
+    """No connection was made at all: refused, unknown host, TLS."""
+
+
+class Evidence(NamedTuple):
+    """One request's sign, and its words without what differs from request to request."""
+
+    sign: Sign
+    kind: str = ""
+    is_page: bool = False
+
+
+ALIVE = Evidence(Sign.LIFE)
+SAYS_NOTHING = Evidence(Sign.NOTHING)
+
+_SIGN_OF_STATUS = {
+    401: Sign.KEY,
+    403: Sign.PLACE,
+    404: Sign.PLACE,
+    405: Sign.PLACE,
+    407: Sign.KEY,
+    408: Sign.DOUBT,
+    421: Sign.PLACE,
+    426: Sign.PLACE,
+    429: Sign.DOUBT,
+}
+# Numbers of requests, trace ids and times: long words with a digit in them.
+_PASSING_WORD = re.compile(r"[\w.:+-]*\d[\w.:+-]*")
+_SHORTEST_ID = 9
+
+
+def read_evidence(error: InferenceError) -> Evidence:
+    """What a failed request says about its gateway."""
+    kind = f"{error.status_code} {error.code} {_PASSING_WORD.sub(_masked, error.message)}"
+    return Evidence(_sign(error), kind, is_page(error))
+
+
+def _masked(found: re.Match[str]) -> str:
+    word = found.group()
+    return word if len(word) < _SHORTEST_ID else "#"
+
+
+def _sign(error: InferenceError) -> Sign:
+    status = error.status_code
+    if is_used_up(error):
+        return Sign.USED_UP
+    if error.code == TOO_LARGE:
+        return Sign.OWN
+    if status is None:
+        return _sign_without_answer(error)
+    if is_unknown_model(error):
+        return Sign.MODEL
+    if status < 300 or status >= 500:
+        return Sign.DOUBT
+    return _SIGN_OF_STATUS.get(status, Sign.PLACE if status < 400 else Sign.OWN)
+
+
+def _sign_without_answer(error: InferenceError) -> Sign:
+    if isinstance(error, InvalidRequestError):
+        return Sign.NOTHING
+    if isinstance(error, AuthenticationError):
+        return Sign.KEY
+    if isinstance(error, TLSError) or is_connect_failure(error):
+        return Sign.UNREACHED
+    return Sign.DOUBT
