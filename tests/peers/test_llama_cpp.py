@@ -193,7 +193,7 @@ def test_a_path_that_it_does_not_serve_is_said(llama: Llama, transport: Transpor
     error = refusal(llama, request, transport=transport, retry=RetryPolicy())
     assert isinstance(error, UnknownStatusError)
     assert (error.status_code, error.attempts, error.is_retryable) == (404, 1, False)
-    assert error.message == "HTTP 404: File Not Found"
+    assert error.message == f"HTTP 404: File Not Found; asked for {llama.url}/v2/chat"
 
 
 def test_a_cancelled_request_frees_its_slot(llama: Llama, transport: TransportName) -> None:
