@@ -47,7 +47,7 @@ def test_failed_lines_go_to_the_error_file_and_exit_1(
     assert errors["req-9"]["response"]["status_code"] == 400
     assert errors["req-10"]["response"]["status_code"] == 422
     assert "8 of 10 requests succeeded, 2 failed" in run.stdout
-    assert "INVALID_REQ 1" in run.stdout
+    assert "1 refused as wrong" in run.stdout
     assert "line 9 " in run.stdout
     assert "req-9: HTTP 400: " in run.stdout
     # The same requests would fail in the same way.

@@ -63,7 +63,7 @@ def test_the_summary_of_a_run_with_failures_says_what_and_what_next() -> None:
 Done in 10.0s: 995 of 1,000 requests succeeded, 5 failed
 
   this run  800, after 200 done before
-  failed    INVALID_REQ 4, SERVER_ERROR 1
+  failed    4 refused as wrong, 1 failed by the gateway
   tokens    12,000 in, 3,000 out
   speed     80.0 requests/s, 1,500 tokens/s, 7 retries
   results   results.jsonl
@@ -169,6 +169,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "done_before": 200,
         "finished_now": 800,
         "failed_by_category": {"INVALID_REQ": 4, "SERVER_ERROR": 1},
+        "cut_off": {"length": 0, "content_filter": 0, "incomplete": 0},
         "causes": [
             {
                 "line": 12,

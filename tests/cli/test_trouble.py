@@ -144,7 +144,7 @@ def test_a_request_timeout_is_a_failure_of_its_line(tmp_path: Path, gateway: Gat
         "--max-retries", "0", cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 1
-    assert "SERVER_ERROR 1" in run.stdout
+    assert "1 failed by the gateway" in run.stdout
 
 
 def test_the_output_of_another_input_is_left_alone(tmp_path: Path, gateway: GatewayHandle) -> None:

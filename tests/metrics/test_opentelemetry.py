@@ -59,16 +59,16 @@ class Backend:
         return self.exporter.get_finished_spans()
 
     def points(self, name: str) -> list[HistogramDataPoint]:
-        return [point for point in self._points(name) if isinstance(point, HistogramDataPoint)]
+        return [point for point in self.any_points(name) if isinstance(point, HistogramDataPoint)]
 
     def sum_of(self, name: str) -> float:
         """What a counter came to, its only series."""
-        [point] = self._points(name)
+        [point] = self.any_points(name)
         assert isinstance(point, NumberDataPoint)
         assert (point.attributes or {})["gen_ai.token.modality"] == "unknown"
         return point.value
 
-    def _points(self, name: str) -> list[DataPointT]:
+    def any_points(self, name: str) -> list[DataPointT]:
         data = self.reader.get_metrics_data()
         if data is None:
             return []
@@ -226,3 +226,16 @@ async def test_without_a_configured_sdk_requests_go_on_as_ever(gateway: GatewayH
     async with HTTPInferenceClient(config, observers=[observer]) as client:
         assert (await client.generate(chat())).status_code == 200
     assert gateway.recent_requests()[-1].header(b"traceparent") == ""
+
+
+async def test_answers_that_were_cut_off_are_counted(
+    gateway: GatewayHandle, backend: Backend
+) -> None:
+    params = {"model": "m", "prompt": "Hi", "max_tokens": 1, "ignore_eos": True}
+    async with client_of(gateway, backend) as client:
+        await client.generate(InferenceRequest(params=params))
+    assert (backend.span().attributes or {})["gen_ai.response.finish_reasons"] == ("length",)
+    [point] = backend.any_points("batch_gateway.answers.cut_off")
+    assert isinstance(point, NumberDataPoint)
+    assert point.value == 1
+    assert (point.attributes or {})["reason"] == "length"

@@ -264,3 +264,16 @@ def test_neither_the_library_nor_the_command_imports_a_monitoring_library() -> N
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.strip() == "[]"
+
+
+async def test_answers_that_were_cut_off_are_counted_by_reason(gateway: GatewayHandle) -> None:
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    config = HTTPInferenceClientConfig(gateway.url)
+    async with HTTPInferenceClient(config, observers=[metrics]) as client:
+        for limit in (1, 1, 10_000):
+            params = {"model": "m", "prompt": "Hi", "max_tokens": limit}
+            await client.generate(InferenceRequest(params=params))
+    labels = {"gateway": gateway.url, "model": "m", "endpoint": "/v1/completions"}
+    value = registry.get_sample_value
+    assert value("batch_gateway_answers_cut_off_total", {**labels, "reason": "length"}) == 2

@@ -46,6 +46,7 @@ class RunStats:
         from_cache: lines answered from the cache, or by an identical request under way.
         coalesced: lines answered together with others; `joint_requests` is how many requests
             they were sent as.
+        cut_off: answers that are not whole, by reason: length, content_filter or incomplete.
         streamed: answers whose time to the first token is known; `first_token_seconds` is the sum.
         started: monotonic seconds when the run began.
         stopping: nothing new is sent any more.
@@ -72,6 +73,7 @@ class RunStats:
     most_failures: float = float("inf")
     too_many_failed: asyncio.Event = field(default_factory=asyncio.Event)
     by_category: Counter[ErrorCategory] = field(default_factory=Counter[ErrorCategory])
+    cut_off: Counter[str] = field(default_factory=Counter[str])
     causes: dict[str, Cause] = field(default_factory=dict[str, Cause])
 
     def count(self, outcome: Outcome, line_number: int) -> None:
@@ -86,6 +88,8 @@ class RunStats:
                 self.joint_requests += 1 / outcome.coalesced
             self.input_tokens += outcome.input_tokens
             self.output_tokens += outcome.output_tokens
+            if outcome.cut_off is not None:
+                self.cut_off[outcome.cut_off] += 1
             if outcome.time_to_first_token is not None:
                 self.streamed += 1
                 self.first_token_seconds += outcome.time_to_first_token
@@ -127,6 +131,7 @@ class RunSummary:
         still_to_retry: with `retry_failed`, failed lines that have no new result yet.
         finished_now: lines recorded in this run.
         by_category: failures of this run.
+        cut_off: answers of this run that are not whole, by reason.
         causes: the most frequent reasons of this run, each with its first line.
         input_tokens, output_tokens, retries, seconds: of this run.
         from_cache, coalesced, joint_requests: of this run; see `RunStats`.
@@ -154,6 +159,7 @@ class RunSummary:
     coalesced: int = 0
     joint_requests: int = 0
     by_category: Mapping[ErrorCategory, int] = field(default_factory=dict[ErrorCategory, int])
+    cut_off: Mapping[str, int] = field(default_factory=dict[str, int])
     causes: Sequence[Cause] = ()
     input_tokens: int = 0
     output_tokens: int = 0

@@ -23,7 +23,8 @@ _REQUEST_ID = b"x-request-id"
 class Outcome(msgspec.Struct, frozen=True):
     """A request that has ended, ready to be recorded.
 
-    An answer `from_cache` cost no tokens. `coalesced` requests were sent as one.
+    An answer `from_cache` cost no tokens. `coalesced` requests were sent as one. `cut_off` says why
+    an answer is not whole.
 
     `category` is None for a success. `input_tokens` and `output_tokens` are those of the answer;
     of a failure, `is_retryable` says that the same request may succeed later;
@@ -43,6 +44,7 @@ class Outcome(msgspec.Struct, frozen=True):
     from_cache: bool = False
     coalesced: int = 1
     time_to_first_token: float | None = None
+    cut_off: str | None = None
 
 
 def success_outcome(
@@ -62,6 +64,7 @@ def success_outcome(
         from_cache=response.from_cache,
         coalesced=response.coalesced,
         time_to_first_token=response.time_to_first_token,
+        cut_off=response.cut_off,
     )
 
 

@@ -222,6 +222,7 @@ class _Run:
             still_to_retry=journal.still_to_retry,
             finished_now=stats.succeeded + stats.failed,
             by_category=dict(stats.by_category),
+            cut_off=dict(stats.cut_off),
             causes=stats.chief_causes(),
             input_tokens=stats.input_tokens,
             output_tokens=stats.output_tokens,

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from batch_gateway.batch.outcome_words import categories_in_words, cut_off_in_words
 from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.progress import counted
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.cli.waits import Waits
 from batch_gateway.durations import format_duration
+from batch_gateway.wire.answer_figures import CUT_OFF
 
 if TYPE_CHECKING:
     from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics
@@ -130,6 +132,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "done_before": report.done_before,
         "finished_now": summary.finished_now,
         "failed_by_category": {name.value: count for name, count in summary.by_category.items()},
+        "cut_off": {reason: summary.cut_off.get(reason, 0) for reason in CUT_OFF},
         "causes": [_cause_json(cause) for cause in summary.causes],
         "usage": {
             "input_tokens": summary.input_tokens,
@@ -237,9 +240,9 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
     if summary.finished_now and report.done_before:
         yield "this run", f"{summary.finished_now:,}, after {report.done_before:,} done before"
     if summary.by_category:
-        frequent = sorted(summary.by_category.items(), key=lambda kind: -kind[1])
-        counts = (f"{name} {count:,}" for name, count in frequent)
-        yield "failed", ", ".join(counts)
+        yield "failed", categories_in_words(summary.by_category)
+    if summary.cut_off:
+        yield "cut off", cut_off_in_words(summary.cut_off)
     if summary.finished_now:
         speed = f"{summary.requests_per_second:,.1f} requests/s"
         if summary.input_tokens or summary.output_tokens:
@@ -254,14 +257,21 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
     if summary.from_cache:
         yield "cache", f"{counted(summary.from_cache, 'answer')} not asked for again"
     if summary.coalesced:
-        yield "joined", f"{summary.coalesced:,} requests, sent as {summary.joint_requests:,}"
+        yield (
+            "joined",
+            f"{counted(summary.coalesced, 'request')}, sent as {summary.joint_requests:,}",
+        )
     if summary.time_to_first_token is not None:
         first = format_duration(round(summary.time_to_first_token, 3))
         answers = counted(summary.streamed, "answer")
         yield "streamed", f"{answers}, the first token after {first} on average"
-    if summary.succeeded:
+    yield from _files(report)
+
+
+def _files(report: RunReport) -> Iterator[tuple[str, str]]:
+    if report.summary.succeeded:
         yield "results", report.output
-    if summary.failed:
+    if report.summary.failed:
         yield "errors", report.errors
     if report.page is not None:
         yield "report", report.page

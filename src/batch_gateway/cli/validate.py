@@ -14,6 +14,7 @@ from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.first_pass import check_input, display_name
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.options import GroupedCommand, option
+from batch_gateway.cli.progress import counted
 from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.errors import InputError
@@ -56,7 +57,8 @@ def _report(file: str, plan: Plan, as_json: bool) -> None:
         return
     counts = (f"\n  {one_line(model)}  {count:,}" for model, count in plan.models.items())
     write_stdout(
-        f"{printable(display_name(file))} is valid: {plan.total:,} requests{''.join(counts)}"
+        f"{printable(display_name(file))} is valid:"
+        f" {counted(plan.total, 'request')}{''.join(counts)}"
     )
 
 

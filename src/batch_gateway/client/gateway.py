@@ -62,6 +62,7 @@ class GatewayTransport:
     ) -> None:
         self._exchanger = exchanger
         self._timeout = timeout
+        self._too_late = f"no answer within {format_duration(timeout)} (timeout, --timeout)"
         self._clock = clock
         self._redact = redact
         self._limits = limits
@@ -91,6 +92,7 @@ class GatewayTransport:
             )
             return interpret(response, request, self._clock, self._redact)
         except InferenceError as error:
+            self._name_the_limit(error, attempt_ends)
             self._make_presentable(error, request)
             if isinstance(error, RequestTimeoutError) and (
                 self._clock.monotonic() >= request.deadline
@@ -147,6 +149,13 @@ class GatewayTransport:
                 sent_at=sent_at,
                 begin_by=begin_by,
             )
+
+    def _name_the_limit(self, error: InferenceError, attempt_ends: float) -> None:
+        # Those of a connection and of a stream that stands still name their own.
+        is_ours = isinstance(error, RequestTimeoutError) and error.code == error.default_code
+        if is_ours and self._clock.monotonic() >= attempt_ends:
+            error.message = f"{self._too_late}: {error.message}"
+            error.args = (error.message,)
 
     def _make_presentable(self, error: InferenceError, request: PreparedRequest) -> None:
         """Every failure of an attempt passes here, with all that it says still in it."""

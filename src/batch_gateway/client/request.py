@@ -9,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from batch_gateway.wire.answer_figures import Figures, read_figures
 from batch_gateway.wire.headers import Headers
-from batch_gateway.wire.usage import Usage, parse_usage
+from batch_gateway.wire.usage import Usage
 
 __all__ = ["InferenceClient", "InferenceRequest", "InferenceResponse"]
 
@@ -89,11 +90,22 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @property
     def usage(self) -> Usage | None:
         """Token counts from the body, whichever names its endpoint uses; None without any."""
+        return self._figures[0]
+
+    @property
+    def cut_off(self) -> str | None:
+        """Why the answer is not whole: "length", "content_filter", or "incomplete" for
+        `/v1/responses` that give no reason; None for one that ended by itself.
+        """
+        return self._figures[1]
+
+    @property
+    def _figures(self) -> Figures:
         # Kept, since several layers and observers ask; as a cached_property it would take a lock.
         kept = vars(self)
-        if "usage" not in kept:
-            kept["usage"] = parse_usage(self.body)
-        return kept["usage"]
+        if "figures" not in kept:
+            kept["figures"] = read_figures(self.body)
+        return kept["figures"]
 
 
 @runtime_checkable

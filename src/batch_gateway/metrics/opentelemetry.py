@@ -111,6 +111,11 @@ class OpenTelemetry(Observer):
         self._output = _counter(meter, "output_tokens")
         self._cached = _counter(meter, "cache_read.input_tokens")
         self._reasoning = _counter(meter, "reasoning.output_tokens")
+        self._cut_off = meter.create_counter(
+            "batch_gateway.answers.cut_off",
+            unit="{answer}",
+            description="Answers that are not whole: length, content_filter, or incomplete.",
+        )
         self._provider_name = provider_name
         self._models = BoundedLabels(max_models)
         # By the identity of the event that began them: request ids may be given twice.
@@ -176,6 +181,8 @@ class OpenTelemetry(Observer):
             self._sort_tokens(operation, event.usage, attributes)
         if event.time_to_first_token is not None:
             self._first_chunk.record(event.time_to_first_token, attributes)
+        if event.response is not None and event.response.cut_off is not None:
+            self._cut_off.add(1, {**attributes, "reason": event.response.cut_off})
         if event.response is None:
             attributes["error.type"] = event.code or event.outcome
         self._durations.get(operation, self._other_duration).record(event.duration, attributes)
@@ -285,6 +292,9 @@ def _of_answer(event: RequestFinished) -> Mapping[str, str | int | float | list[
     if answer.model is not None:
         found["gen_ai.response.model"] = answer.model
     reasons = [choice.finish_reason for choice in answer.choices if choice.finish_reason]
+    if event.response is not None and event.response.cut_off is not None:
+        # Those of /v1/responses, which has no choices, are said in the same place.
+        reasons = reasons or [event.response.cut_off]
     if reasons:
         found["gen_ai.response.finish_reasons"] = reasons
     return found

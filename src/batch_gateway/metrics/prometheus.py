@@ -182,16 +182,23 @@ class PrometheusMetrics(Observer, Collector):
             "Tokens that gateways read and wrote: input, output; of these cached, reasoning.",
             labels=(*_REQUEST_LABELS, "type"),
         )
+        cut_off = CounterMetricFamily(
+            "batch_gateway_answers_cut_off",
+            "Answers that are not whole: length, content_filter, or incomplete.",
+            labels=(*_REQUEST_LABELS, "reason"),
+        )
         for key, series in list(self._requests.items()):
             for outcome, count in list(series.outcomes.items()):
                 requests.add_metric((*key, *outcome), count)
             for kind, count in series.tokens().items():
                 tokens.add_metric((*key, kind), count)
+            for reason, count in list(series.cut_off.items()):
+                cut_off.add_metric((*key, reason), count)
             duration.add_metric(key, series.duration.cumulative(), series.duration.sum)
             if series.first_token is not None:
                 shown = series.first_token
                 first_token.add_metric(key, shown.cumulative(), shown.sum)
-        yield from (requests, duration, first_token, tokens)
+        yield from (requests, duration, first_token, tokens, cut_off)
 
     def _of_gateways(self) -> Iterator[Metric]:
         requests = _gauge("requests_in_flight", "Requests inside the client, waits included.")

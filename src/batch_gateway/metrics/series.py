@@ -61,6 +61,7 @@ class RequestSeries:
 
     Attributes:
         outcomes: requests by (outcome, code of the error).
+        cut_off: answers that are not whole, by reason.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class RequestSeries:
         "_input",
         "_output",
         "_reasoning",
+        "cut_off",
         "duration",
         "first_token",
         "outcomes",
@@ -75,6 +77,7 @@ class RequestSeries:
 
     def __init__(self) -> None:
         self.outcomes = Counter[tuple[str, str]]()
+        self.cut_off = Counter[str]()
         self._input = self._output = self._cached = self._reasoning = 0
         self.duration = Histogram(DURATION_BUCKETS)
         self.first_token: Histogram | None = None
@@ -85,6 +88,8 @@ class RequestSeries:
         self.duration.add(event.duration)
         if response is None:
             return
+        if response.cut_off is not None:
+            self.cut_off[response.cut_off] += 1
         usage = event.usage
         if usage is not None:
             self._input += usage.input_tokens

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from batch_gateway.batch.outcome_words import CATEGORIES
 from batch_gateway.batch.progress import Cause
 from batch_gateway.errors import ErrorCategory
 
@@ -29,6 +30,10 @@ class CauseGroup:
     status_code: int | None
     count: int = 0
     examples: list[Cause] = field(default_factory=list[Cause])
+
+    @property
+    def words(self) -> str:
+        return CATEGORIES[self.category]
 
     @property
     def message(self) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from batch_gateway.batch.outcome_words import cut_off_in_words
 from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
@@ -119,6 +120,7 @@ def _figures(facts: RunFacts, collected: RunCollector) -> dict[str, Any]:
         "gateways": gateways if len(gateways) > 1 else [],
         "slowest": [_slow(request, facts.find_line) for request in collected.slowest()],
         "median": total.latencies.quantile(0.5),
+        "cut_off": cut_off_in_words(cut_off) if (cut_off := facts.summary.cut_off) else "",
         "shares": _shares(facts.summary),
     }
 

@@ -10,7 +10,7 @@ import msgspec
 
 from batch_gateway.wire.json_check import NotJSONError, read_json
 
-__all__ = ["Usage", "parse_usage"]
+__all__ = ["Usage", "WireUsage", "parse_usage", "usage_of"]
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -44,7 +44,9 @@ class _Details(msgspec.Struct):
     reasoning_tokens: _Count | None = None
 
 
-class _WireUsage(msgspec.Struct):
+class WireUsage(msgspec.Struct):
+    """The `usage` of a body as it stands there."""
+
     # Chat and completions say prompt/completion, responses say input/output, embeddings have
     # only prompt_tokens.
     prompt_tokens: _Count | None = None
@@ -58,7 +60,7 @@ class _WireUsage(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    usage: _WireUsage | None = None
+    usage: WireUsage | None = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -78,12 +80,17 @@ def parse_usage(body: bytes) -> Usage | None:
         usage = _decode(body).usage
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _from_odd_body(body)
+    return usage_of(usage, body)
+
+
+def usage_of(usage: WireUsage | None, body: bytes) -> Usage | None:
+    """The same for a body that is decoded already, with what stands at its usual place."""
     if usage is None:
         return _from_odd_body(body) if b'"usage"' in body else None
     return _summed_up(usage)
 
 
-def _summed_up(usage: _WireUsage) -> Usage:
+def _summed_up(usage: WireUsage) -> Usage:
     before = usage.prompt_tokens_details or usage.input_tokens_details or _EMPTY
     after = usage.completion_tokens_details or usage.output_tokens_details or _EMPTY
     return Usage(
@@ -107,7 +114,7 @@ def _from_odd_body(body: bytes) -> Usage | None:
         return None
     fields: dict[str, Any] = {**counts}
     fields |= {name: _details(usage.get(name)) for name in _DETAILS}
-    return _summed_up(_WireUsage(**fields))
+    return _summed_up(WireUsage(**fields))
 
 
 def _places(body: object) -> Iterator[_Fields]:

@@ -26,7 +26,7 @@ from batch_gateway.client.http.origin_headers import merge_headers, origin_heade
 from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.http.sweeper import Sweeper
 from batch_gateway.client.http.target import Target
-from batch_gateway.durations import seconds
+from batch_gateway.durations import format_duration, seconds
 from batch_gateway.errors import InferenceError, RequestTimeoutError
 from batch_gateway.wire.ext_proc.names import PROCESS_METHOD
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON, NO_ENDPOINTS
@@ -268,7 +268,14 @@ class EndpointPickerExchanger:
 
     async def _choice(self, dialogue: Dialogue, deadline: float) -> Choice | HTTPResponse:
         self._arm(dialogue, min(deadline, time.monotonic() + self._pick_timeout))
-        choice = await dialogue.ask()
+        try:
+            choice = await dialogue.ask()
+        except RequestTimeoutError as error:
+            if time.monotonic() < deadline:
+                limit = format_duration(self._pick_timeout)
+                error.message += f": {limit} (endpoint_picker.pick_timeout, --pick-timeout)"
+                error.args = (error.message,)
+            raise
         dialogue.deadline = _NEVER
         return choice or dialogue.refusal
 

@@ -73,7 +73,10 @@ class Attempt:
             message = f"the deadline passed while connecting to {self._peer}"
             if self._ends is None or (self._connect_ends or 0.0) < self._ends:
                 limit = format_duration(self._connect_timeout)
-                message = f"connecting to {self._peer} took longer than {limit}"
+                message = (
+                    f"connecting to {self._peer} took longer than {limit}"
+                    " (connect_timeout, --connect-timeout)"
+                )
         return RequestTimeoutError(message, cause=cause)
 
 

@@ -100,7 +100,9 @@ def idle_error(peer: str, idle_timeout: float) -> RequestTimeoutError:
     """The error for a response that began and then stood still."""
     limit = format_duration(idle_timeout)
     return RequestTimeoutError(
-        f"{peer} sent nothing for {limit} in the middle of its response", code="idle_timeout"
+        f"{peer} sent nothing for {limit} in the middle of its response"
+        " (stream_idle_timeout, --idle-timeout)",
+        code="idle_timeout",
     )
 
 

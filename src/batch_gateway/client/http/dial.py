@@ -147,7 +147,10 @@ class Dialler(Generic[D]):
             message = f"the deadline passed while connecting to {name}: {phase}"
         else:
             limit = format_duration(self._connect_timeout)
-            message = f"connecting to {name} took longer than {limit} (connect_timeout): {phase}"
+            message = (
+                f"connecting to {name} took longer than {limit}"
+                f" (connect_timeout, --connect-timeout): {phase}"
+            )
         return RequestTimeoutError(message, cause=cause)
 
 

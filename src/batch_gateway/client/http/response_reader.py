@@ -299,9 +299,9 @@ def _lenient_parser(reader: ResponseReader) -> HttpResponseParser:
 def _other_protocol(first: bytes) -> str:
     """What the first bytes of something that is not HTTP/1 say about the mistake made."""
     if first.startswith(_TLS_ALERT):
-        return "expects TLS: use https:// in base_url"
+        return "expects TLS: use https:// in its URL"
     if first.startswith(_HTTP2_SETTINGS) and first[3:4] == b"\x04":
-        return "speaks only HTTP/2 on this port, perhaps gRPC; base_url needs an HTTP/1.1 port"
+        return "speaks only HTTP/2 on this port, perhaps gRPC; its URL needs an HTTP/1.1 port"
     return ""
 
 

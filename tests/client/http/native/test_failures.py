@@ -99,7 +99,7 @@ async def test_a_connection_that_is_reset(bench: Bench, sent: bytes, told: str) 
     ("sent", "told"),
     [
         (b"SSH-2.0-OpenSSH_9.6\r\n", "malformed HTTP response (Expected HTTP/"),
-        (b"\x15\x03\x01\x00\x02\x02\x16", "GW expects TLS: use https:// in base_url"),
+        (b"\x15\x03\x01\x00\x02\x02\x16", "GW expects TLS: use https:// in its URL"),
         (b"\x00\x00\x18\x04\x00\x00\x00\x00\x00", "GW speaks only HTTP/2 on this port"),
         (OK + b"Content-Length: x\r\n\r\n", "malformed HTTP response (Invalid character in Con"),
         (OK + b"Content-Length: -1\r\n\r\n", "malformed HTTP response"),
@@ -343,7 +343,8 @@ async def test_connecting_gives_up_after_its_own_timeout(bench: Bench) -> None:
         with pytest.raises(RequestTimeoutError) as caught:
             await exchanger.post(PATH, (), b"{}", deadline=soon())
     assert caught.value.message == (
-        f"connecting to 127.0.0.1:{port} took longer than 50ms (connect_timeout): it did not answer"
+        f"connecting to 127.0.0.1:{port} took longer than 50ms"
+        " (connect_timeout, --connect-timeout): it did not answer"
     )
     assert exchanger.statistics().connecting == 0
 

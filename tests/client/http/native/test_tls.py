@@ -174,7 +174,7 @@ async def test_plain_http_to_a_tls_port(bench: Bench) -> None:
         await peer.send(b"\x15\x03\x01\x00\x02\x02\x0a")
 
     _, exchanger = await bench.pair(script)
-    with pytest.raises(BadResponseError, match="use https:// in base_url"):
+    with pytest.raises(BadResponseError, match="use https:// in its URL"):
         await exchanger.post("/v1", (), b"{}", deadline=soon())
 
 

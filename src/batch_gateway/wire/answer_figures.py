@@ -1,0 +1,96 @@
+"""What an answer says of itself, read in one go: its tokens, and whether it was cut off."""
+
+from __future__ import annotations
+
+import msgspec
+
+from batch_gateway.wire.usage import Usage, WireUsage, parse_usage, usage_of
+
+__all__ = ["CUT_OFF", "Figures", "read_figures"]
+
+CUT_OFF = ("length", "content_filter", "incomplete")
+"""Why an answer is not whole: too long, filtered, or for a reason that its server does not give."""
+
+# Those of OpenAI, of Mistral (model_length), TGI and Anthropic (max_tokens), Gemini's, which some
+# adapters pass through, and Zhipu's (sensitive).
+_MEANINGS = {
+    **dict.fromkeys(
+        ("length", "max_tokens", "max_output_tokens", "model_length", "max_length"), "length"
+    ),
+    **dict.fromkeys(
+        (
+            "content_filter", "content_filtered", "safety", "recitation", "blocklist", "spii",
+            "prohibited_content", "sensitive",
+        ),
+        "content_filter",
+    ),
+    "incomplete": "incomplete",
+}  # fmt: skip
+
+
+class _Reason(msgspec.Struct):
+    # SGLang's own form; elsewhere the type alone stands there.
+    type: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | _Reason | None = None
+
+
+class _Incomplete(msgspec.Struct):
+    reason: str | None = None
+
+
+class _Ending(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    # Of /v1/responses.
+    status: str | None = None
+    incomplete_details: _Incomplete | None = None
+
+
+class _Body(_Ending):
+    usage: WireUsage | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_decode_ending = msgspec.json.Decoder(_Ending).decode
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+Figures = tuple[Usage | None, str | None]
+"""The tokens of an answer, or None without any that make sense; and why it was cut off, one of
+`CUT_OFF`, or None for one that ended by itself.
+"""
+
+
+def read_figures(body: bytes) -> Figures:
+    """Those of a response body. Never raises."""
+    try:
+        found = _decode(body)
+    except _UNREADABLE:
+        return parse_usage(body), _cut_off_alone(body)
+    choices = found.choices
+    # The usual case without another call: this runs once an answer.
+    if choices is not None and len(choices) == 1 and choices[0].finish_reason == "stop":
+        return usage_of(found.usage, body), None
+    return usage_of(found.usage, body), _cut_off(found)
+
+
+def _cut_off_alone(body: bytes) -> str | None:
+    """Where one of the two is not what it should be, the other may be."""
+    try:
+        return _cut_off(_decode_ending(body))
+    except _UNREADABLE:
+        return None
+
+
+def _cut_off(ending: _Ending) -> str | None:
+    if ending.status == "incomplete":
+        details = ending.incomplete_details
+        reason = "" if details is None else details.reason or ""
+        return _MEANINGS.get(reason.lower(), "incomplete")
+    for choice in ending.choices or ():
+        reason = choice.finish_reason
+        kind = reason.type if isinstance(reason, _Reason) else reason
+        if kind is not None and (meaning := _MEANINGS.get(kind.lower())):
+            return meaning
+    return None
