@@ -332,7 +332,7 @@ def test_the_cost_of_looking_grows_with_the_length_of_what_is_looked_at(unit: st
 
 
 def test_what_follows_after_hundreds_of_thousands_of_escapes_is_left_out() -> None:
-    data = b"\\/" * 400_000 + b"\\u0073" + KEY[1:].encode()
+    data = b"\\/" * 200_000 + b"\\u0073" + KEY[1:].encode()
     clean = Redactor([KEY]).in_bytes(data)
     assert data.startswith(clean)
     assert_hidden(KEY, clean.decode())

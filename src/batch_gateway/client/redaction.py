@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from batch_gateway.client.http.exchange import HTTPResponse
-from batch_gateway.client.spellings import CUT, Span, readings, spelt_spans
+from batch_gateway.client.spellings import CUT, Span, looks_escaped, readings, spelt_spans
 from batch_gateway.errors import InferenceError
 from batch_gateway.wire.headers import Headers
 
@@ -116,6 +116,7 @@ class Redactor:
         # Bytes are looked through as Latin-1, whatever they are.
         as_bytes = (one.encode("utf-8", "replace").decode("latin-1") for one in given)
         self._secrets = frozenset(given.union(as_bytes))
+        self._like_escapes = any(map(looks_escaped, self._secrets))
 
     def and_headers(self, headers: Iterable[tuple[str, str]]) -> Redactor:
         """For these headers, too."""
@@ -126,7 +127,7 @@ class Redactor:
         """`text` without secrets, and without the beginning of one that `short_text` has cut."""
         if not self._secrets:
             return text
-        spans, looked = spelt_spans(text, self._search)
+        spans, looked = spelt_spans(text, self._search, like_escapes=self._like_escapes)
         if not spans and looked == len(text):
             return text
         pieces: list[str] = []

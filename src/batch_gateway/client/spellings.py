@@ -13,7 +13,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
-__all__ = ["CUT", "readings", "spelt_spans"]
+__all__ = ["CUT", "looks_escaped", "readings", "spelt_spans"]
 
 Span = tuple[int, int]
 Search = Callable[[str], Iterator[Span]]
@@ -24,15 +24,17 @@ CUT = "…"
 # JSON within JSON has two layers of backslashes, and it doubles from there.
 _MOST_LAYERS = 10
 # In all layers, some tenths of a second. Nobody needs what comes after so many in an error.
-_MOST_ESCAPES = 400_000
+_MOST_ESCAPES = 200_000
 
-_BACKSLASHES = r"|\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([\"'/\\bfnrt]))"
-_OTHERS = r"|%([0-9a-fA-F]{2})|(&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8});?)"
-# Half an escape, at a cut; it stands for nothing.
+_BACKSLASHES = r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([\"'/\\bfnrt]))"
+_OTHERS = r"%([0-9a-fA-F]{2})|(&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8});?)"
+# Before a cut; it stands for nothing.
 _HALF = r"(?:\\{1,8}(?:[ux][0-9a-fA-F]{0,3})?|&#?[0-9A-Za-z]{0,9}|%[0-9a-fA-F]?)(?=…)"
-_ESCAPE = re.compile(_HALF + _BACKSLASHES + _OTHERS)
-# A secret that looks like an escape itself is found where only JSON has touched it.
-_JSON_ESCAPE = re.compile(_HALF + _BACKSLASHES + "|()()(?!)")
+_ESCAPE = re.compile(f"{_BACKSLASHES}|{_OTHERS}")
+_ESCAPE_OR_HALF = re.compile(f"{_HALF}|{_BACKSLASHES}|{_OTHERS}")
+# With the groups of the others, of which it finds none.
+_JSON_ESCAPE = re.compile(rf"{_BACKSLASHES}|()()(?!)")
+_ESCAPE_SIGNS = "\\%&"
 
 
 class _Layer:
@@ -91,27 +93,43 @@ def readings(text: str) -> Iterator[str]:
         text = layer.text
 
 
-def spelt_spans(text: str, search: Search) -> tuple[list[Span], int]:
+def looks_escaped(text: str) -> bool:
+    """Whether there may be escapes in `text`."""
+    return any(sign in text for sign in _ESCAPE_SIGNS)
+
+
+def spelt_spans(text: str, search: Search, *, like_escapes: bool = False) -> tuple[list[Span], int]:
     """Where `search` finds anything in `text` or, escapes undone, in what it stands for.
 
-    The spans do not overlap and are in order. The number is how far was looked, which is less
-    than all only for text with hundreds of thousands of escapes.
+    `like_escapes` says that what it looks for may look like escapes itself: then it is also
+    looked for where only those of JSON are undone. The spans do not overlap and are in order. The
+    number is how far was looked, which is less than all only for text with 200,000 escapes.
     """
-    found = list(search(text))
-    looked = len(text)
-    for escape in (_ESCAPE, _JSON_ESCAPE):
-        layers: list[_Layer] = []
-        current, most = text, _MOST_ESCAPES
-        for _ in range(_MOST_LAYERS):
-            layer = _Layer(current, escape, most)
-            looked = min(looked, _traced(layers, layer.end))
-            if not layer.escapes:
-                break
-            most -= layer.escapes
-            layers.append(layer)
-            current = layer.text
-            found += ((_traced(layers, a), _traced(layers, b)) for a, b in search(current))
+    found, looked = list(search(text)), len(text)
+    if looks_escaped(text):
+        kinds = [_ESCAPE_OR_HALF if CUT in text else _ESCAPE, *([_JSON_ESCAPE] * like_escapes)]
+        for kind in kinds:
+            more, end = _below(text, search, kind)
+            found += more
+            looked = min(looked, end)
     return _merged(found), looked
+
+
+def _below(text: str, search: Search, kind: re.Pattern[str]) -> tuple[list[Span], int]:
+    """The same with one layer of escapes undone after the other."""
+    found: list[Span] = []
+    layers: list[_Layer] = []
+    looked, current, most = len(text), text, _MOST_ESCAPES
+    for _ in range(_MOST_LAYERS):
+        layer = _Layer(current, kind, most)
+        looked = min(looked, _traced(layers, layer.end))
+        if not layer.escapes:
+            break
+        most -= layer.escapes
+        layers.append(layer)
+        current = layer.text
+        found += [(_traced(layers, a), _traced(layers, b)) for a, b in search(current)]
+    return found, looked
 
 
 def _traced(layers: list[_Layer], place: int) -> int:
