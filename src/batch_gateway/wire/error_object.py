@@ -18,6 +18,8 @@ __all__ = ["Found", "find_in_json"]
 _DEEPEST = 8
 _MOST_FIELDS = 200
 _MOST_PROBLEMS = 3
+# A sentence may speak of a status that it does not name.
+_MOST_WORDS = 3
 _LONGEST_CODE = 100
 
 # By their names in lower case without "_", "-" and ".". Those that hold the error itself come
@@ -106,7 +108,7 @@ def _in_object(given: dict[str, Any], depth: int) -> Found:
     if not found.message:
         found = _held(fields, _MAY_HOLD_ERROR, depth).filled_from(found)
     if found.message:
-        return _with_upstream(found, fields, depth)
+        return _with_field_problems(_with_upstream(found, fields, depth), fields)
     # Better than nothing, where nobody knows the form.
     told = depth == 0 and any(value for value in given.values())
     return msgspec.structs.replace(found, message=_as_text(given) if told else "")
@@ -140,9 +142,11 @@ def _own(fields: dict[str, Any], depth: int) -> Found:
     code = _text(_first(fields, _CODE))
     said = _message(fields, depth)
     error = fields.get("error")
-    if isinstance(error, str) and said.message != error and " " not in error.strip():
-        # OAuth, and those who give the code where others give the text.
-        code, words = code or _text(error), (*words, error)
+    if isinstance(error, str) and len(error.split()) <= _MOST_WORDS:
+        # OAuth gives a code there, others the phrase of a status or a word of their own.
+        words = (*words, error)
+        if said.message != error and " " not in error.strip():
+            code = code or _text(error)
     kind = _text(_first(fields, _TYPE))
     number = next((s for name in _STATUS if (s := status_of_number(fields.get(name)))), None)
     own = Found(
@@ -181,6 +185,15 @@ def _with_upstream(found: Found, fields: dict[str, Any], depth: int) -> Found:
     parts = [part for part in (_text(about.get("provider_name")), raw.message) if part]
     message = f"{found.message} ({': '.join(parts)})" if parts else found.message
     return msgspec.structs.replace(found.filled_from(raw), message=message)
+
+
+def _with_field_problems(found: Found, fields: dict[str, Any]) -> Found:
+    """ASP.NET and Laravel say in `errors` what is wrong with each field, by the field's name."""
+    problems = fields.get("errors")
+    if not isinstance(problems, dict) or find_in_json(cast("object", problems), _DEEPEST).message:
+        return found
+    told = _as_text(cast("object", problems))
+    return msgspec.structs.replace(found, message=f"{found.message} {told}")
 
 
 def _words(fields: dict[str, Any]) -> Iterator[str]:
