@@ -103,9 +103,19 @@ async def test_words_that_another_program_wrote_into_the_results_stay(folder: Fo
     assert b"a word from elsewhere\n" in folder.output.read_bytes()
 
 
-async def test_a_file_moved_to_the_name_of_the_empty_error_file_stays(folder: Folder) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_file_moved_to_the_name_of_the_empty_error_file_stays(
+    folder: Folder, fails: bool
+) -> None:
     write_batch(folder.input, LINES)
-    gateway = FakeGateway(when_let_go)
+
+    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
+        await gateway.gate.wait()
+        if fails and prompt.endswith("id-7"):
+            raise InvalidRequestError("HTTP 400: no", status_code=400)
+        return await succeed(gateway, prompt)
+
+    gateway = FakeGateway(answer)
     mine = folder.errors.with_name("mine")
     mine.write_text("mine")
     async with folder.running(gateway, concurrency=5) as task:
@@ -115,8 +125,23 @@ async def test_a_file_moved_to_the_name_of_the_empty_error_file_stays(folder: Fo
         gateway.gate.set()
         summary = await task
     assert folder.errors.read_text() == "mine"
-    assert "results.errors.jsonl: was removed or replaced" in str(summary.journal_problem)
-    assert (summary.succeeded, len(ids_in(folder.output))) == (LINES, LINES)
+    if fails:
+        assert "results.errors.jsonl: was removed or replaced" in str(summary.journal_problem)
+    else:
+        assert summary.journal_problem is None
+    assert (summary.failed, summary.left_to_send) == (0, int(fails))
+    assert summary.succeeded == len(ids_in(folder.output)) == LINES - fails
+
+
+async def test_an_empty_error_file_that_somebody_removes_stops_no_run(folder: Folder) -> None:
+    write_batch(folder.input, LINES)
+    gateway = FakeGateway(when_let_go)
+    async with folder.running(gateway, concurrency=5) as task:
+        await gateway.until(lambda: gateway.in_flight == 5)
+        folder.errors.unlink()
+        gateway.gate.set()
+        summary = await task
+    assert (summary.succeeded, summary.journal_problem) == (LINES, None)
 
 
 async def test_an_error_file_that_was_written_to_by_others_is_not_removed(folder: Folder) -> None:

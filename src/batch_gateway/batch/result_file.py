@@ -89,17 +89,17 @@ class ResultFile:
         self.size = size
 
     def sync(self) -> None:
-        """Return once the device has everything. Raises OSError; see also `check`."""
+        """Return once the device has everything."""
         os.fsync(self.fd)
-        self.check(writing=True)
 
     def check(self, *, writing: bool = False) -> None:
         """Raises TakenAwayError when somebody else laid hands on the file.
 
-        While another thread is `writing`, the file may be longer than `size`.
+        While another thread is `writing`, the file may be longer than `size`. An empty one that
+        is gone is no loss.
         """
         state = os.fstat(self.fd)
-        if not _is_still_at(self.path, self.fd):
+        if self.size and not _is_still_at(self.path, self.fd):
             raise TakenAwayError(self.name, *(_MOVED if state.st_nlink else _GONE))
         if state.st_size < self.size:
             raise TakenAwayError(self.name, *_CUT)

@@ -115,7 +115,10 @@ def _parse_by_stdlib(line: bytes) -> ResultLine | None:
         return ResultLine("", "") if line.endswith(b"}") else None
     except ValueError:
         return None
-    return msgspec.convert(value, ResultLine)
+    try:
+        return msgspec.convert(value, ResultLine)
+    except UnicodeEncodeError as error:
+        raise msgspec.ValidationError("half a surrogate pair in a name") from error
 
 
 def _refuse(constant: str) -> Never:

@@ -133,6 +133,8 @@ class WriteBehind:
     def _sync_now(self) -> None:
         for file in self._files:
             file.sync()
+        for file in self._files:
+            file.check(writing=True)
 
     def _note_failure(self, job: asyncio.Future[None]) -> None:
         error = None if job.cancelled() else job.exception()
