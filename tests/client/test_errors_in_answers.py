@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,8 +24,15 @@ from batch_gateway import (
     RateLimitError,
     ServerError,
     UnknownStatusError,
+    Usage,
 )
+from batch_gateway.client.answer import interpret_aside
+from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.client.redaction import Redactor
+from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.wire.headers import Headers
 from tests.client.http.behaviour.scripted_server import Peer, answer, serving
+from tests.client.manual_clock import ManualClock
 from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
@@ -164,6 +172,30 @@ async def test_what_is_no_answer_is_not_cached(tmp_path: Path) -> None:
         responses = [await client.generate(REQUEST) for _ in range(2)]
     assert [response.from_cache for response in responses] == [False, True]
     assert responses[1].body == GOOD
+
+
+class NotingClock(ManualClock):
+    """Notes which threads ask for the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[int] = set()
+
+    def monotonic(self) -> float:
+        self.threads.add(threading.get_ident())
+        return super().monotonic()
+
+
+@pytest.mark.parametrize(("size", "aside"), [(100, False), (2_000_000, True)])
+async def test_the_loop_goes_on_while_a_large_answer_is_looked_at(size: int, aside: bool) -> None:
+    body = b'{"choices":[{"text":"%s"}],"usage":{"prompt_tokens":3}}' % (b"x" * size)
+    request = PreparedRequest(request_id="r", model="m", endpoint="/v1/completions", body=b"{}")
+    clock = NotingClock()
+    response = await interpret_aside(
+        HTTPResponse(200, Headers(), body), request, clock, Redactor([])
+    )
+    assert (response.body, response.usage) == (body, Usage(3))
+    assert (threading.get_ident() not in clock.threads) is aside
 
 
 async def test_a_byte_order_mark_is_taken_off() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from batch_gateway.client.clock import Clock
@@ -21,12 +22,12 @@ from batch_gateway.errors import (
 from batch_gateway.wire.answer_judge import Fault, judge_answer
 from batch_gateway.wire.error_body import parse_error_body, short_text
 from batch_gateway.wire.headers import Headers
-from batch_gateway.wire.json_check import BYTE_ORDER_MARK
+from batch_gateway.wire.json_check import BYTE_ORDER_MARK, LARGE_BODY
 from batch_gateway.wire.retry_after import parse_retry_after, reset_wait
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON, QUEUE_TTL, TTL_EXPIRED
 from batch_gateway.wire.too_large import says_too_large
 
-__all__ = ["error_of_fault", "interpret", "refusal_error"]
+__all__ = ["error_of_fault", "interpret", "interpret_aside", "refusal_error"]
 
 _RATE_LIMITS = "x-ratelimit-"
 _UNWANTED_STREAM = Fault(
@@ -59,6 +60,21 @@ def interpret(
         attempts=request.attempt,
         duration=clock.monotonic() - request.started,
     )
+
+
+async def interpret_aside(
+    response: HTTPResponse, request: PreparedRequest, clock: Clock, redact: Redactor
+) -> InferenceResponse:
+    """The same, in a thread where the body is large: others go on meanwhile."""
+    if len(response.body) <= LARGE_BODY:
+        return interpret(response, request, clock, redact)
+
+    def interpreted() -> InferenceResponse:
+        answer = interpret(response, request, clock, redact)
+        _ = answer.usage  # found here, and kept
+        return answer
+
+    return await asyncio.to_thread(interpreted)
 
 
 def _of(request: PreparedRequest, error: InferenceError) -> InferenceError:

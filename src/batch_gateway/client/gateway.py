@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from batch_gateway.client.answer import interpret
+from batch_gateway.client.answer import interpret, interpret_aside
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.redaction import Redactor
@@ -22,6 +22,7 @@ from batch_gateway.errors import (
     InvalidRequestError,
     RequestTimeoutError,
 )
+from batch_gateway.wire.json_check import LARGE_BODY
 
 __all__ = ["ACCEPT_EVENTS", "CountedAttempts", "GatewayTransport"]
 
@@ -90,7 +91,9 @@ class GatewayTransport:
                 request.body,
                 deadline=attempt_ends,
             )
-            return interpret(response, request, self._clock, self._redact)
+            if len(response.body) <= LARGE_BODY:
+                return interpret(response, request, self._clock, self._redact)
+            return await interpret_aside(response, request, self._clock, self._redact)
         except InferenceError as error:
             self._name_the_limit(error, attempt_ends)
             self._make_presentable(error, request)

@@ -9,7 +9,7 @@ from typing import Any, Never
 
 import msgspec
 
-from batch_gateway.client.answer import interpret
+from batch_gateway.client.answer import interpret_aside
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.http.body_decoder import BodyDecoder, UndecodableBodyError
 from batch_gateway.client.http.connection_errors import too_large, too_large_error
@@ -132,7 +132,7 @@ class _Reception:
     async def run(self, pieces: AsyncGenerator[bytes]) -> InferenceResponse:
         if not 200 <= self._response.status_code <= 299:
             refusal = await self._refusal()
-            return interpret(refusal, self._request, self._clock, self._redact)
+            return await interpret_aside(refusal, self._request, self._clock, self._redact)
         kind = self._response.headers.get("content-type", "").partition(";")[0].strip().lower()
         start = await self._opening(pieces)
         telling = start.lstrip(_BLANKS).removeprefix(BYTE_ORDER_MARK)
@@ -267,12 +267,9 @@ class _Reception:
             largest = min(largest, limits.max_event_bytes)
         return AnswerReader(endpoint, limits.max_response_bytes, largest)
 
-    def _interpreted(self, body: bytes) -> InferenceResponse:
-        whole = HTTPResponse(self._response.status_code, self._response.headers, body)
-        return interpret(whole, self._request, self._clock, self._redact)
-
     async def _read_whole(self, body: bytes) -> InferenceResponse:
-        response = self._interpreted(body)
+        whole = HTTPResponse(self._response.status_code, self._response.headers, body)
+        response = await interpret_aside(whole, self._request, self._clock, self._redact)
         if self._request.sink is not None:
             reader = self._reader()
             await self._request.sink.put(reader.chunk_of_body(response.body))
