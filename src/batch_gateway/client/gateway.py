@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -96,7 +97,10 @@ class GatewayTransport:
             return await interpret_aside(response, request, self._clock, self._redact)
         except InferenceError as error:
             self._name_the_limit(error, attempt_ends)
-            self._make_presentable(error, request)
+            if len(error.body) <= LARGE_BODY:
+                self._make_presentable(error, request)
+            else:
+                await asyncio.to_thread(self._make_presentable, error, request)
             if isinstance(error, RequestTimeoutError) and (
                 self._clock.monotonic() >= request.deadline
             ):
