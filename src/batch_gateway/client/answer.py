@@ -47,9 +47,7 @@ def interpret(
     have; BadResponseError for a success that is none for another reason.
     """
     if not 200 <= response.status_code <= 299:
-        asked = any(name.lower() == QUEUE_TTL for name, _ in request.headers)
-        error = refusal_error(response, clock.wall_time(), redact, ttl_asked=asked)
-        raise _of(request, error)
+        raise _refusal(response, request, clock, redact)
     if judge_answer(request.endpoint, response.body, request.body) is not None:
         raise _of(request, _fault_error(response, request.endpoint, clock.wall_time(), redact))
     return InferenceResponse(
@@ -75,6 +73,13 @@ async def interpret_aside(
         return answer
 
     return await asyncio.to_thread(interpreted)
+
+
+def _refusal(
+    response: HTTPResponse, request: PreparedRequest, clock: Clock, redact: Redactor
+) -> InferenceError:
+    asked = any(name.lower() == QUEUE_TTL for name, _ in request.headers)
+    return _of(request, refusal_error(response, clock.wall_time(), redact, ttl_asked=asked))
 
 
 def _of(request: PreparedRequest, error: InferenceError) -> InferenceError:
