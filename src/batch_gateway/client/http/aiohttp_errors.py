@@ -7,7 +7,7 @@ import aiohttp
 from batch_gateway.client.http.connection_errors import broken_error, dial_error
 from batch_gateway.errors import BadResponseError, GatewayConnectionError, InferenceError
 
-__all__ = ["exchange_error"]
+__all__ = ["exchange_error", "is_cut_refusal"]
 
 _QUOTED_CHARACTERS = 160
 
@@ -43,6 +43,12 @@ def _dial_failure(error: aiohttp.ClientConnectorError, peer: str) -> InferenceEr
     else:
         reason = error.os_error
     return dial_error(reason if isinstance(reason, OSError) else OSError(str(reason)), peer)
+
+
+def is_cut_refusal(status: int, error: Exception) -> bool:
+    """Whether a body ended early that only adds words to what its status says."""
+    is_cut = isinstance(error, aiohttp.ClientPayloadError) and "Not enough data" in str(error)
+    return is_cut and status >= 400
 
 
 def _proxy_refusal(error: aiohttp.ClientHttpProxyError) -> InferenceError:

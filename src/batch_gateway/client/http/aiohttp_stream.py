@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import aiohttp
 
+from batch_gateway.client.http.aiohttp_errors import is_cut_refusal
 from batch_gateway.client.http.connection_errors import closed_error, idle_error
 from batch_gateway.errors import GatewayConnectionError, InferenceError, RequestTimeoutError
 from batch_gateway.wire.headers import Headers
@@ -65,6 +66,8 @@ class AiohttpStream:
         except TimeoutError as error:
             raise self._too_late(is_idle=self._begun and ends < self._deadline) from error
         except (aiohttp.ClientError, OSError) as error:
+            if is_cut_refusal(self.status_code, error):
+                return b""
             raise self._translate(error) from error
         finally:
             self._timer = None

@@ -39,7 +39,7 @@ from batch_gateway.client.http.aiohttp_connectors import (
     CheckingTCPConnector,
     CheckingUnixConnector,
 )
-from batch_gateway.client.http.aiohttp_errors import exchange_error
+from batch_gateway.client.http.aiohttp_errors import exchange_error, is_cut_refusal
 from batch_gateway.client.http.aiohttp_stream import AiohttpStream
 from batch_gateway.client.http.connection_errors import (
     STALE_SECONDS,
@@ -296,10 +296,14 @@ class AiohttpExchanger:
             return None
         # Not a list: a server that sends tiny chunks would use up far more than the limit.
         body = bytearray()
-        async for chunk in response.content.iter_any():
-            if len(body) + len(chunk) > limit:
-                return None
-            body += chunk
+        try:
+            async for chunk in response.content.iter_any():
+                if len(body) + len(chunk) > limit:
+                    return None
+                body += chunk
+        except aiohttp.ClientPayloadError as error:
+            if not is_cut_refusal(response.status, error):
+                raise
         return bytes(body)
 
     async def _timed(self, attempt: Attempt, work: Coroutine[None, None, T]) -> T:

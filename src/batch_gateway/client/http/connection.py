@@ -240,7 +240,7 @@ class Connection(Dialled):
 
     def _last_response(self, cause: Exception | None) -> HTTPResponse:
         if cause is None and self._reader.received:
-            return self._reader.finish()
+            return self._reader.cut_refusal() or self._reader.finish()
         unread = b"" if self._upload is None else self._upload.unread()
         response = self._reader.feed(unread) if unread else None
         if response is None:

@@ -121,6 +121,13 @@ class ResponseReader:
             raise BadResponseError(f"{self._peer} sent a truncated response: {self.progress()}")
         return self._response()
 
+    def cut_refusal(self) -> HTTPResponse | None:
+        """The response as far as it came, when its status says that it is an error.
+
+        The status decides what is done about it; the body only adds words.
+        """
+        return self._response() if self._head_complete and self._status >= 400 else None
+
     def progress(self) -> str:
         """How much of the response has arrived, for messages."""
         if not self.received:

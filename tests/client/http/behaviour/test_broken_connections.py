@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 
 import pytest
 
@@ -19,7 +20,7 @@ from batch_gateway.errors import (
 from .conftest import Connect, Post
 from .differences import expected
 from .loops import EVERY_LOOP
-from .scripted_server import Peer, Script, answer, serving
+from .scripted_server import LIMIT, Peer, Script, answer, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -107,6 +108,25 @@ async def test_a_body_that_ends_early_is_a_bad_response(
     error = await error_of(post, connect, sends_then("close", part))
     assert type(error) is BadResponseError
     assert "truncated" in str(error)
+
+
+@pytest.mark.parametrize("part", [HALF[:-5], HALF, HALF_CHUNKED])
+async def test_a_refusal_whose_body_ends_early_is_still_that_refusal(
+    connect: Connect, post: Post, part: bytes
+) -> None:
+    refusal = part.replace(b"200 OK", b"401 Unauthorized")
+    async with serving(sends_then("close", refusal)) as server:
+        exchanger = connect(server.base_url)
+        response = await post(exchanger)
+        assert response.status_code == 401
+        assert response.body in (b"", b"hello")
+        soon = time.monotonic() + LIMIT
+        async with exchanger.stream(
+            "/v1/completions", (), b"{}", deadline=soon, begin_by=soon, idle_timeout=LIMIT
+        ) as begun:
+            assert begun.status_code == 401
+            while await begun.read():
+                pass
 
 
 @pytest.mark.parametrize("part", [HALF[:-5], HALF, HALF_CHUNKED, HALF_UNTIL_CLOSE])
