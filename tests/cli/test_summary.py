@@ -198,6 +198,8 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "outage_seconds": 0.0,
         "rate_limited": 0,
         "rate_limit_wait_seconds": 0.0,
+        "lines_held_by_bytes": 0,
+        "held_by_bytes_seconds": 0.0,
         "from_cache": 0,
         "coalesced": 0,
         "joint_requests": 0,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from batch_gateway.batch.byte_budget import DEFAULT_BUDGET, ByteBudget
 from batch_gateway.batch.gate import Gate
 from batch_gateway.batch.journal import Journal
 from batch_gateway.batch.lane import Lane, lines_for
@@ -56,6 +57,7 @@ class Executor:
         concurrency: lines under way for each distinct client; None asks the client.
         order: see `Plan.order`.
         deadline: monotonic seconds at which nothing is wanted any more; infinity for none.
+        max_bytes: of requests and answers in memory, shared evenly by the lanes.
         records_all: no failure is held for what it says about its gateway or model, where it may
             be the line's own.
         report_crash: is told of an unexpected exception and the custom_id of its line, and says
@@ -72,6 +74,7 @@ class Executor:
     concurrency: int | None
     order: Order
     deadline: float
+    max_bytes: int = DEFAULT_BUDGET
     records_all: bool = False
     report_crash: ReportCrash = log_crash
     deadline_passed: bool = False
@@ -89,14 +92,19 @@ class Executor:
             else:
                 clients[id(client)] = client
                 models_of.setdefault(id(client), []).append(model)
-        return [self._lane(clients[key], models) for key, models in models_of.items()], orphans
+        # A gateway that is slow must not have the room of another.
+        share = self.max_bytes // max(1, len(models_of))
+        lanes = [self._lane(clients[key], models, share) for key, models in models_of.items()]
+        self.stats.rooms = tuple(lane.room for lane in lanes)
+        return lanes, orphans
 
-    def _lane(self, client: InferenceClient, models: Sequence[str]) -> Lane:
+    def _lane(self, client: InferenceClient, models: Sequence[str], max_bytes: int) -> Lane:
         limit = lines_for(client) if self.concurrency is None else self.concurrency
         gate = Gate.for_concurrency(
             limit, resumed=self.journal.results_before > 0, records_all=self.records_all
         )
-        return Lane(client, models, _LinesToDo(self, models), gate, limit)
+        room = ByteBudget(max_bytes, self.clock.monotonic)
+        return Lane(client, models, _LinesToDo(self, models), gate, limit, room=room)
 
     def to_do(self, models: Sequence[str]) -> Iterator[int]:
         """The lines of these models that have no result, in the order in which they are sent."""
@@ -114,24 +122,41 @@ class Executor:
 
     async def work(self, lane: Lane) -> None:
         """What one worker of `lane` does: line after line, until there are none for it."""
+        room = lane.room
         while (ticket := lane.take()) is not None:
+            cost = room.cost(self.plan.size_of(ticket.index))
             try:
-                ended = await self._send(lane, ticket)
+                if not room.take(cost):
+                    await room.wait(cost)
             except BaseException:
                 lane.give_up(ticket)
                 raise
-            if ended is None:
-                lane.give_up(ticket)
-                continue
-            for judged in lane.judge(ended):
-                await self._record(judged.outcome)
-            if self.stats.too_many_failed.is_set():
-                lane.close()
+            try:
+                await self._work_on(lane, ticket)
+            finally:
+                room.give(cost)
+
+    async def _work_on(self, lane: Lane, ticket: Ticket) -> None:
+        """Send one line and record what is to be recorded then."""
+        try:
+            # It may have waited for room until nothing was to be sent any more.
+            ended = None if lane.is_closed else await self._send(lane, ticket)
+        except BaseException:
+            lane.give_up(ticket)
+            raise
+        if ended is None:
+            lane.give_up(ticket)
+            return
+        for judged in lane.judge(ended):
+            await self._record(judged.outcome)
+        if self.stats.too_many_failed.is_set():
+            lane.close()
 
     async def _send(self, lane: Lane, ticket: Ticket) -> Ended | None:
         """How a line ended; None when it did not and stays to be sent."""
         index = ticket.index
         result_id, line = self._read(index)
+        custom_id = line.custom_id
         request = InferenceRequest(
             params=bytes(line.body),
             request_id=result_id,
@@ -139,6 +164,8 @@ class Executor:
             endpoint=line.url,
             deadline=self._seconds_left(),
         )
+        # It holds the text of the whole line, which would be in memory twice.
+        del line
         self.stats.in_flight += 1
         try:
             try:
@@ -146,13 +173,14 @@ class Executor:
             except InferenceError as error:
                 if self._is_cut_off(error, lane):
                     return None
-                outcome = failure_outcome(index, result_id, line.custom_id, error)
+                outcome = failure_outcome(index, result_id, custom_id, error)
                 return Ended(ticket, outcome, read_evidence(error))
-            outcome = success_outcome(index, result_id, line.custom_id, response)
+            outcome = success_outcome(index, result_id, custom_id, response)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
-            return self._internal_error(ticket, result_id, line.custom_id, error)
+            return self._internal_error(ticket, result_id, custom_id, error)
         finally:
             self.stats.in_flight -= 1
+        lane.room.learn(len(response.body))
         # The cache answers whether or not the gateway does.
         return Ended(ticket, outcome, SAYS_NOTHING if response.from_cache else ALIVE)
 

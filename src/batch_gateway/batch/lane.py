@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
+from batch_gateway.batch.byte_budget import ByteBudget
 from batch_gateway.batch.gate import PROBES, Gate
 from batch_gateway.batch.spread import spread_of
 from batch_gateway.batch.tickets import Ended, Ticket, Verdict
@@ -56,17 +57,26 @@ class Lane:
         client: where its lines go.
         models: whose lines they are.
         limit: how many requests may be under way.
+        room: for the bytes of its lines, which no other lane can take.
         problem: why the gateway was given up, or None.
         idle: set when no worker is left and none will come.
         given_up: set when nothing more is sent, because the gateway refuses.
     """
 
     def __init__(
-        self, client: InferenceClient, models: Sequence[str], lines: Lines, gate: Gate, limit: int
+        self,
+        client: InferenceClient,
+        models: Sequence[str],
+        lines: Lines,
+        gate: Gate,
+        limit: int,
+        *,
+        room: ByteBudget,
     ) -> None:
         self.client = client
         self.models = tuple(models)
         self.limit = limit
+        self.room = room
         self._halted: str | None = None
         self._gate = gate
         self._lines = lines
@@ -238,6 +248,11 @@ class Lane:
         for model, words in self._gate.problems().items():
             by_words[words] = (*by_words.get(words, ()), model)
         return {models: words for words, models in by_words.items()}
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is to be sent."""
+        return self._closed
 
     def close(self) -> None:
         """Send nothing more."""

@@ -63,6 +63,11 @@ class Plan:
             raise self.changed()
         return line.strip()
 
+    def size_of(self, index: int) -> int:
+        """How many bytes the line of a request has in the file, its line break included."""
+        start, end = self._lines.span(index)
+        return end - start
+
     def changed(self) -> InputError:
         """The error for a file that is not what it was when the plan was made."""
         return InputError(

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from batch_gateway.batch.byte_budget import ByteBudget
 from batch_gateway.batch.results import Outcome
 from batch_gateway.errors import ErrorCategory
 
@@ -48,6 +49,7 @@ class RunStats:
             they were sent as.
         cut_off: answers that are not whole, by reason: length, content_filter or incomplete.
         streamed: answers whose time to the first token is known; `first_token_seconds` is the sum.
+        rooms: how many bytes each gateway's lines may take, and who waits for room.
         started: monotonic seconds when the run began.
         stopping: nothing new is sent any more.
         worth_retrying: failures of which another run may make answers.
@@ -67,6 +69,7 @@ class RunStats:
     output_tokens: int = 0
     streamed: int = 0
     first_token_seconds: float = 0.0
+    rooms: Sequence[ByteBudget] = ()
     started: float = 0.0
     stopping: bool = False
     worth_retrying: int = 0
@@ -112,6 +115,11 @@ class RunStats:
             )
 
     @property
+    def is_short_of_room(self) -> bool:
+        """Whether lines wait for room in memory just now."""
+        return any(room.is_short for room in self.rooms)
+
+    @property
     def mean_time_to_first_token(self) -> float | None:
         return self.first_token_seconds / self.streamed if self.streamed else None
 
@@ -131,6 +139,8 @@ class RunSummary:
         still_to_retry: with `retry_failed`, failed lines that have no new result yet.
         finished_now: lines recorded in this run.
         by_category: failures of this run.
+        lines_held, held_seconds: lines that waited for room in memory, and for how long there were
+            such lines.
         cut_off: answers of this run that are not whole, by reason.
         causes: the most frequent reasons of this run, each with its first line.
         input_tokens, output_tokens, retries, seconds: of this run.
@@ -159,6 +169,8 @@ class RunSummary:
     coalesced: int = 0
     joint_requests: int = 0
     by_category: Mapping[ErrorCategory, int] = field(default_factory=dict[ErrorCategory, int])
+    lines_held: int = 0
+    held_seconds: float = 0.0
     cut_off: Mapping[str, int] = field(default_factory=dict[str, int])
     causes: Sequence[Cause] = ()
     input_tokens: int = 0

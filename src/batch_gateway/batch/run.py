@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batch_gateway.batch.byte_budget import DEFAULT_BUDGET
 from batch_gateway.batch.execute import ClientFor, Executor, ReportCrash, log_crash
 from batch_gateway.batch.failure_limit import FailureLimit
 from batch_gateway.batch.gate import TRIAL_SECONDS
@@ -35,6 +36,8 @@ class RunOptions:
             client sets itself (`concurrency_limit`), with some lines ready to take free places.
         order: "prefix" groups lines by model and prompt beginning, "file" does not.
         ordered: put the results into input order at the end.
+        max_bytes_in_flight: how many bytes of requests and answers may be in memory at a time;
+            distinct clients share them evenly. A line that is larger goes alone.
         deadline: after this long the run stops; lines without a result stay to be sent.
         grace: how long requests under way may go on after a stop.
         max_failures: when more lines failed in this run, it stops. With all of them allowed,
@@ -45,14 +48,17 @@ class RunOptions:
     concurrency: int | None = 64
     order: Order = "prefix"
     ordered: bool = False
+    max_bytes_in_flight: int = DEFAULT_BUDGET
     deadline: Duration | None = None
     grace: Duration = 10.0
     max_failures: FailureLimit | None = None
     trial: Duration = TRIAL_SECONDS
 
     def __post_init__(self) -> None:
-        if self.concurrency is not None and self.concurrency < 1:
-            raise ConfigError("concurrency", f"{self.concurrency!r} is not at least 1")
+        for name in ("concurrency", "max_bytes_in_flight"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(name, f"{value!r} is not at least 1")
         for name in ("deadline", "grace", "trial"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, parse_duration(getattr(self, name), name))
@@ -122,6 +128,7 @@ class _Run:
             options.concurrency,
             options.order,
             self.deadline,
+            max_bytes=options.max_bytes_in_flight,
             records_all=options.max_failures is not None and options.max_failures.is_everything,
             report_crash=report_crash,
         )
@@ -222,6 +229,8 @@ class _Run:
             still_to_retry=journal.still_to_retry,
             finished_now=stats.succeeded + stats.failed,
             by_category=dict(stats.by_category),
+            lines_held=sum(room.waited for room in stats.rooms),
+            held_seconds=max((room.short_seconds for room in stats.rooms), default=0.0),
             cut_off=dict(stats.cut_off),
             causes=stats.chief_causes(),
             input_tokens=stats.input_tokens,

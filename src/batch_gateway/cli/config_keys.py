@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from batch_gateway.batch.failure_limit import FailureLimit
 from batch_gateway.client.byte_size import parse_byte_size
-from batch_gateway.config_checks import require_number
+from batch_gateway.config_checks import require_count, require_number
 from batch_gateway.durations import parse_duration
 from batch_gateway.errors import ConfigError
 
@@ -88,6 +88,12 @@ def _rate(field: str, scalar: Scalar) -> float:
 
 def _size(field: str, scalar: Scalar) -> int:
     return parse_byte_size(scalar.value, field)
+
+
+def _room(field: str, scalar: Scalar) -> int:
+    room = parse_byte_size(scalar.value, field)
+    require_count(field, room, minimum=1)
+    return room
 
 
 def _fraction(field: str, scalar: Scalar) -> float:
@@ -238,6 +244,7 @@ RUN_SETTINGS: tuple[Setting, ...] = (
     Setting("deadline", _duration),
     Setting("max_failures", _failures),
     Setting("ordered", _switch),
+    Setting("max_bytes_in_flight", _room),
     Setting("order", _choice("prefix", "file")),
     Setting("isolate_models", _switch),
     Setting("json", _switch),

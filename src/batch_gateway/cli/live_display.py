@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batch_gateway.cli.progress import View, counted, short_count, time_left
+from batch_gateway.cli.progress import View, counted, in_flight_text, short_count, time_left
 from batch_gateway.cli.terminal_text import printable
 
 __all__ = ["LiveDisplay", "render"]
@@ -62,7 +62,7 @@ def _counters(view: View, width: int) -> Text:
     now = view.snapshot
     parts = {
         "failed": Text(f"{now.failed:,} failed", style="bold red" if now.failed else "dim"),
-        "in flight": Text(f"{now.in_flight:,} in flight"),
+        "in flight": Text(in_flight_text(now)),
         "retries": Text(
             counted(now.retries, "retry", "retries"), style="yellow" if now.retries else "dim"
         ),

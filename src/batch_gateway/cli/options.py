@@ -10,6 +10,7 @@ import click
 from batch_gateway.batch.failure_limit import FailureLimit
 from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.client.byte_size import parse_byte_size
+from batch_gateway.config_checks import require_count
 from batch_gateway.durations import parse_duration
 from batch_gateway.errors import ConfigError
 
@@ -78,9 +79,20 @@ def failures_option(group: str, *names: str, **settings: Any) -> Callable[[F], F
     return option(group, *names, metavar="N|P%", callback=_failures, **settings)
 
 
-def size_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
-    """An option whose value comes as bytes."""
-    return option(group, *names, metavar="SIZE", callback=_size, **settings)
+def size_option(group: str, *names: str, minimum: int = 0, **settings: Any) -> Callable[[F], F]:
+    """An option whose value comes as bytes, at least `minimum`."""
+
+    def size(ctx: click.Context, parameter: click.Parameter, given: str | None) -> int | None:
+        if given is None:
+            return None
+        try:
+            found = parse_byte_size(given)
+            require_count("size", found, minimum=minimum)
+        except ConfigError as error:
+            raise click.BadParameter(error.problem, ctx, parameter) from error
+        return found
+
+    return option(group, *names, metavar="SIZE", callback=size, **settings)
 
 
 def pairs_option(group: str, *names: str, metavar: str, **settings: Any) -> Callable[[F], F]:
@@ -132,14 +144,5 @@ def _failures(
         return None
     try:
         return FailureLimit.parse(given)
-    except ConfigError as error:
-        raise click.BadParameter(error.problem, ctx, parameter) from error
-
-
-def _size(ctx: click.Context, parameter: click.Parameter, given: str | None) -> int | None:
-    if given is None:
-        return None
-    try:
-        return parse_byte_size(given)
     except ConfigError as error:
         raise click.BadParameter(error.problem, ctx, parameter) from error

@@ -19,6 +19,7 @@ __all__ = [
     "View",
     "counted",
     "follow",
+    "in_flight_text",
     "plain_line",
     "short_count",
     "time_left",
@@ -77,13 +78,18 @@ def plain_line(view: View) -> str:
     parts = [f"{now.done:,} of {now.total:,} done"]
     if now.failed:
         parts.append(f"{now.failed:,} failed")
-    parts.append(f"{now.in_flight:,} in flight")
+    parts.append(in_flight_text(now))
     if now.retries:
         parts.append(counted(now.retries, "retry", "retries"))
     parts.append(f"{view.rates.requests:,.1f} requests/s")
     if now.tokens:
         parts.append(f"{short_count(view.rates.tokens)} tokens/s")
     return ", ".join(filter(None, (*parts, time_left(view))))
+
+
+def in_flight_text(now: Snapshot) -> str:
+    """How many requests there are, and whether it is their bytes that allow no more."""
+    return f"{now.in_flight:,} in flight" + (" (no room for more bytes)" * now.short_of_room)
 
 
 def time_left(view: View) -> str:

@@ -28,6 +28,7 @@ class Snapshot:
         in_flight: lines being sent, retries and their waits included.
         retries: sendings after the first, in this run.
         tokens: of this run's answers, prompts included.
+        short_of_room: lines wait because of the bytes that are under way.
         stopping: nothing new is sent any more.
     """
 
@@ -40,6 +41,7 @@ class Snapshot:
     retries: int = 0
     tokens: int = 0
     stopping: bool = False
+    short_of_room: bool = False
 
     @property
     def done(self) -> int:

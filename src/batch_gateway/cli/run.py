@@ -131,6 +131,12 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
     default=None,
     help="Obey the limits in x-ratelimit-* headers too.",
 )
+@size_option(
+    _PACE,
+    "--max-bytes-in-flight",
+    minimum=1,
+    help="Of requests and answers in memory at a time.  [256MiB]",
+)
 @duration_option(_PACE, "--patience", help="Wait so long for a gateway that went down.  [30m]")
 @duration_option(_PACE, "--deadline", help="Of the whole run; the rest is left to be sent.")
 @failures_option(

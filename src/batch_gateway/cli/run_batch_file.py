@@ -271,6 +271,7 @@ class _Job:
             order=settings.order,
             ordered=settings.ordered,
             deadline=settings.deadline,
+            max_bytes_in_flight=settings.max_bytes_in_flight,
             max_failures=settings.max_failures,
         )
         stats.total = plan.total
@@ -349,4 +350,5 @@ def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:
         retries=round(stats.retries),
         tokens=stats.input_tokens + stats.output_tokens,
         stopping=stats.stopping,
+        short_of_room=stats.is_short_of_room,
     )

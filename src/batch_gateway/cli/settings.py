@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from batch_gateway.batch.byte_budget import DEFAULT_BUDGET
 from batch_gateway.batch.failure_limit import FailureLimit
 from batch_gateway.batch.plan import Order
 from batch_gateway.cli.config_keys import AUTO
@@ -59,6 +60,7 @@ class RunSettings:
         concurrency: requests in flight to each gateway; None finds that by measuring.
         deadline: seconds the run may take, or None.
         max_failures: stop when more lines failed, or None.
+        max_bytes_in_flight: of requests and answers in memory.
         output, errors: as given, or None for the default names.
         metrics_port: where Prometheus may ask, 0 for any free port; None for nowhere.
         otel: trace and measure by the OpenTelemetry SDK of this process.
@@ -73,6 +75,7 @@ class RunSettings:
     isolate_models: bool
     concurrency: int | None
     deadline: float | None
+    max_bytes_in_flight: int
     max_failures: FailureLimit | None
     output: Path | None
     errors: Path | None
@@ -139,6 +142,7 @@ def resolve_settings(
         model_gateways={model: pace(config) for model, config in routes.items()},
         concurrency=None if concurrency == AUTO else most,
         deadline=value("deadline"),
+        max_bytes_in_flight=value("max_bytes_in_flight", DEFAULT_BUDGET),
         max_failures=value("max_failures"),
         output=value("output"),
         errors=value("errors"),

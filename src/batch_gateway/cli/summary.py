@@ -145,6 +145,8 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "concurrency_limits": list(report.limits),
         "gateway_metrics": [found._asdict() for found in report.looked],
         **report.waits.as_json(),
+        "lines_held_by_bytes": summary.lines_held,
+        "held_by_bytes_seconds": round(summary.held_seconds, 3),
         "from_cache": summary.from_cache,
         "coalesced": summary.coalesced,
         "joint_requests": summary.joint_requests,
@@ -254,6 +256,10 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
     if summary.finished_now and report.looked:
         yield "metrics", _looked(report.looked)
     yield from report.waits.rows()
+    if summary.lines_held:
+        held = f"{counted(summary.lines_held, 'line')} waited for room"
+        times = format_duration(summary.held_seconds)
+        yield "memory", f"{held}, for {times} in all; --max-bytes-in-flight gives more"
     if summary.from_cache:
         yield "cache", f"{counted(summary.from_cache, 'answer')} not asked for again"
     if summary.coalesced:
