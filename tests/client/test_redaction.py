@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_gateway import HTTPInferenceClientConfig, InferenceError, InferenceRequest
@@ -283,6 +283,8 @@ secrets = st.text(st.sampled_from("abcXYZ0189-_./+=%&;~!$#u"), min_size=PIECE, m
 layers = st.lists(st.sampled_from(sorted(SPELLINGS)), max_size=3)
 
 
+# Each example has an event loop of its own, which takes long on a busy machine.
+@settings(deadline=None)
 @given(secrets, layers, st.text(max_size=30), st.text(max_size=30), st.integers(0, 330))
 def test_no_piece_of_a_secret_is_left_whatever_it_went_through(
     secret: str, layered: Sequence[str], before: str, after: str, dots: int
