@@ -302,3 +302,43 @@ def test_results_removed_during_the_run_stop_it_with_4(
     assert "0 of 410 requests succeeded, 410 left" in stdout
     # Within a second, not after all the others were sent for nothing.
     assert gateway.journal()["received"] < 300
+
+
+@pytest.mark.parametrize("how", ["truncated", "rewritten", "appended to"])
+def test_an_input_that_is_changed_during_the_run_stops_it_with_2(
+    folder: Path, gateway: GatewayHandle, how: str
+) -> None:
+    requests = write_batch(folder / "requests.jsonl", ["tiny"] * 10 + ["fault-delay-0.3"] * 400)
+    output, before = folder / "requests.results.jsonl", requests.read_bytes()
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--concurrency", "5")
+    with started(*command, cwd=folder) as process:
+        wait_until(lambda: output.exists() and output.stat().st_size > 0, "results")
+        with requests.open("r+b" if how != "appended to" else "ab") as file:
+            if how == "truncated":
+                file.truncate(100)
+            file.write(b" " * 50)
+        stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 2, stdout + stderr
+    assert "requests.jsonl changed while it was running: put the old content back" in stdout
+    assert gateway.journal()["received"] < 300
+    kept = len(read_lines(output))
+    assert f"{kept} of 410 requests succeeded" in stdout
+    requests.write_bytes(before)
+    gateway.clear_journal()
+    assert run(folder, gateway, "--deadline", "100ms").returncode in (0, 3)
+    assert len(read_lines(output)) >= kept
+
+
+def test_an_input_that_is_replaced_is_run_as_it_was(folder: Path, gateway: GatewayHandle) -> None:
+    requests = write_batch(folder / "requests.jsonl", ["tiny"] * 3 + ["fault-delay-0.5"] * 3)
+    output = folder / "requests.results.jsonl"
+    with started("run", "requests.jsonl", "--gateway", gateway.url, cwd=folder) as process:
+        wait_until(lambda: output.exists() and output.stat().st_size > 0, "results")
+        write_batch(folder / "new", 2).rename(requests)
+        stdout, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "all 6 requests succeeded" in stdout
+    ended = run(folder, gateway)
+    assert ended.returncode == 2
+    assert "holds results of another input than requests.jsonl as it is now" in ended.stderr
+    assert len(read_lines(output)) == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -198,3 +199,27 @@ def test_the_settings_of_a_file_are_obeyed(tmp_path: Path, gateway: GatewayHandl
     events = [record["event"] for record in records(done.stderr)]
     assert events[0].startswith("Metrics at http://127.0.0.1:")
     assert {"request started", "request finished"} <= set(events)
+
+
+def test_scrapers_that_hang_up_leave_no_trace_among_the_logs(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    batch = write_batch(tmp_path / "b.jsonl", ["good"] * 20 + ["fault-delay-1"])
+    arguments = ["run", batch, "--gateway", gateway.url, "--metrics-port", "0"]
+    with started(*arguments, "--log-format", "json", cwd=tmp_path) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        found = re.search(r"http://([\d.]+):(\d+)/metrics", first)
+        assert found is not None
+        for sent in (
+            b"",
+            b"GET /metrics HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01",
+            b"GET / HTTP/1.1\r\nX",
+        ):
+            with socket.create_connection((found[1], int(found[2])), timeout=10) as scraper:
+                scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                scraper.sendall(sent)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert {record["level"] for record in records(first + stderr)} == {"info"}
