@@ -206,9 +206,12 @@ class Gate:
     def sent(self, index: int, model: str, sendings: int = 1) -> Ticket:
         """A line is sent; its ticket must come back in `ended` or `lost`."""
         self._sent += 1
-        for scope in (self._gateway, self._model(model)):
-            scope.under_way += 1
-            for row in scope.rows.values():
+        scope = self._models.get(model) or self._model(model)
+        self._gateway.under_way += 1
+        scope.under_way += 1
+        # The usual case first, here and below: this runs once a request.
+        if not self.calm:
+            for row in (*self._gateway.rows.values(), *scope.rows.values()):
                 row.later += 1
         return Ticket(self._sent, index, model, sendings)
 
@@ -263,9 +266,11 @@ class Gate:
         return scope
 
     def _leave(self, ticket: Ticket) -> None:
-        for scope in (self._gateway, self._models[ticket.model]):
-            scope.under_way -= 1
-            for row in scope.rows.values():
+        scope = self._models[ticket.model]
+        self._gateway.under_way -= 1
+        scope.under_way -= 1
+        if not self.calm:
+            for row in (*self._gateway.rows.values(), *scope.rows.values()):
                 if ticket.number > row.began:
                     row.later -= 1
 
