@@ -96,7 +96,8 @@ class InferenceError(BatchGatewayError):
         category: one of `ErrorCategory`.
         message: one short line for a person; never a whole response body.
         is_retryable: whether the same request may succeed later.
-        status_code: the HTTP status, or None when no response arrived.
+        status_code: the HTTP status, or None when no response arrived. Of an error that came with
+            a 2xx it is the one that the error names, if it names one.
         body: the response body as received (perhaps cut short), empty when there was none.
         request_id: the request it belongs to, empty until a client has sent it.
         code: a short machine-readable cause: the gateway's `error.code`, or ours.
@@ -218,7 +219,8 @@ class DeadlineExceededError(RequestTimeoutError):
 
 
 class BadResponseError(ServerError):
-    """An answer arrived that is not one: cut short, too large, malformed HTTP, or not JSON."""
+    """An answer arrived that is not one: cut short, too large, malformed HTTP, not JSON, or
+    without what was asked for."""
 
     default_code = "bad_response"
 

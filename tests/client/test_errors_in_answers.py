@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from batch_gateway import (
     AuthenticationError,
     BadResponseError,
     CacheConfig,
+    CoalescePolicy,
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
     InferenceError,
@@ -172,6 +174,56 @@ async def test_what_is_no_answer_is_not_cached(tmp_path: Path) -> None:
         responses = [await client.generate(REQUEST) for _ in range(2)]
     assert [response.from_cache for response in responses] == [False, True]
     assert responses[1].body == GOOD
+
+
+async def test_an_answer_can_be_read_with_half_an_emoji_in_it() -> None:
+    body = GOOD.replace(b"Hi", b"Hi \\ud83d")
+    async with client_of(Gateway([answer(body)])) as client:
+        response = await client.generate(REQUEST)
+    assert response.body == body
+    assert response.json()["choices"][0]["message"]["content"] == "Hi \ud83d"
+
+
+@pytest.mark.parametrize(
+    "joint",
+    [
+        b'{"data":[]}',
+        b"{}",
+        b'[{"embedding":[1]},{"embedding":[1]}]',
+        b'{"error":{"message":"an input is too long","code":400}}',
+        b'{"data":[{"index":0,"embedding":[1]},{"index":1,"error":{"code":400}}]}',
+    ],
+)
+async def test_a_joint_answer_that_is_none_harms_nobody(joint: bytes) -> None:
+    class Embedder(Gateway):
+        async def __call__(self, peer: Peer) -> None:
+            while True:
+                asked = json.loads((await peer.request()).body)["input"]
+                alone = b'{"data":[{"index":0,"embedding":["%s"]}]}' % str(asked).encode()
+                peer.send(answer(joint if isinstance(asked, list) else alone))
+
+    async with client_of(Embedder([]), coalesce=CoalescePolicy(2)) as client:
+        requests = (
+            InferenceRequest(
+                params={"model": "m", "input": name}, endpoint="/v1/embeddings", request_id=name
+            )
+            for name in ("a", "b")
+        )
+        first, second = await asyncio.gather(*map(client.generate, requests))
+    assert (first.json()["data"][0]["embedding"], first.coalesced) == (["a"], 1)
+    assert (second.json()["data"][0]["embedding"], second.coalesced) == (["b"], 1)
+
+
+async def test_a_joint_refusal_for_load_is_everybodys() -> None:
+    body = b'{"error":{"message":"slow down","code":429}}'
+    config: dict[str, Any] = {"coalesce": CoalescePolicy(2), "retry": None}
+    async with client_of(Gateway([answer(body)]), **config) as client:
+        requests = (
+            InferenceRequest(params={"model": "m", "input": name}, endpoint="/v1/embeddings")
+            for name in ("a", "b")
+        )
+        ends = await asyncio.gather(*map(client.generate, requests), return_exceptions=True)
+    assert [type(end) for end in ends] == [RateLimitError, RateLimitError]
 
 
 class NotingClock(ManualClock):

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from batch_gateway.wire.answer_figures import Figures, read_figures
+from batch_gateway.wire.chunks import decode_json
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.usage import Usage
 
@@ -49,13 +50,13 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """The answer to one request: a 2xx status whose body is known to be a JSON object.
+    """The answer to one request: a 2xx status whose body is what was asked for, a JSON object.
 
     Attributes:
         request_id: the one that was sent.
         status_code: 200 to 299.
         headers: of the response; look-up ignores case.
-        body: the JSON as received.
+        body: the JSON as received, without a byte-order mark.
         attempts: how many times the request was sent, 1 when the first answer was good, 0 when
             it was not sent because the answer was in the cache or on its way already.
         duration: seconds from the call of `generate` to the last byte, waits included.
@@ -84,8 +85,8 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         )
 
     def json(self) -> Any:
-        """The body decoded anew on each call."""
-        return msgspec.json.decode(self.body)
+        """The body decoded anew on each call, be there half an emoji in it or a huge number."""
+        return decode_json(self.body)
 
     @property
     def usage(self) -> Usage | None:
