@@ -133,7 +133,8 @@ class SSEDecoder:
     def _completed(self, end: bytes) -> bytes:
         line = end
         if self._line:
-            line = bytes(self._line) + end
+            self._line += end
+            line = bytes(self._line)
             self._line.clear()
         if self._at_start:
             self._at_start = False

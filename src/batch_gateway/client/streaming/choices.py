@@ -138,7 +138,7 @@ class ChoicesAssembler:
                 raise MalformedDeltaError("the index of a choice is not a number")
         choice = self._choices.get(index)
         if choice is None:
-            self._allowance.spend(2 * ENTRY_BYTES)
+            self._allowance.spend(3 * ENTRY_BYTES)
             self._going_on += 1
             choice = self._choices[index] = {}
         return choice
@@ -201,7 +201,6 @@ class ChatAssembler(ChoicesAssembler):
             if delta is None:
                 return False
         if message is None:
-            self._allowance.spend(2 * ENTRY_BYTES)
             message = choice["message"] = MergedObject(self._allowance, start_message_field)
         return message.add(delta)
 
@@ -234,7 +233,6 @@ class CompletionAssembler(ChoicesAssembler):
                 return False
         text = choice.get("text")
         if text is None:
-            self._allowance.spend(ENTRY_BYTES)
             text = choice["text"] = GrowingText(self._allowance)
         return text.add(part)
 
@@ -269,7 +267,9 @@ def _value(part: Any) -> Any:
 
 
 def _size(value: Any) -> int:
-    return len(bytes(value)) if isinstance(value, msgspec.Raw) else sys.getsizeof(value)
+    if isinstance(value, msgspec.Raw):
+        return len(bytes(value)) + ENTRY_BYTES
+    return sys.getsizeof(value)
 
 
 def _ordered(fields: _Fields, order: tuple[str, ...]) -> _Fields:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 from batch_gateway.client.streaming.merging import (
-    ENTRY_BYTES,
     Allowance,
     FirstValue,
     GrowingName,
@@ -122,5 +121,4 @@ class _Parts:
         return self._parts[-1].add(part) or not in_pieces
 
     def _begin(self, part: Growth) -> None:
-        self._allowance.spend(2 * ENTRY_BYTES)
         self._parts.append(part)

@@ -89,7 +89,7 @@ class OutputItems:
         texts = self._texts.setdefault(index, {})
         key = (kind, number if type(number) is int else 0)
         if key not in texts:
-            self._allowance.spend(2 * ENTRY_BYTES)
+            self._allowance.spend(3 * ENTRY_BYTES)
             texts[key] = GrowingText(self._allowance)
         return texts[key]
 

@@ -118,7 +118,7 @@ class ToolCalls:
         return None if call.name and piece.name not in ("", call.name) else call
 
     def _begun(self, piece: _Piece) -> _Call:
-        self._allowance.spend(3 * ENTRY_BYTES)
+        self._allowance.spend(2 * ENTRY_BYTES)
         place = self._next if piece.index is None else piece.index
         self._next = max(self._next, place + 1)
         call = _Call(MergedObject(self._allowance, self._start, self._depth + 1), place)
