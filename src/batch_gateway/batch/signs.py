@@ -6,7 +6,7 @@ import re
 from enum import Enum, auto
 from typing import NamedTuple
 
-from batch_gateway.client.http.connection_errors import TOO_LARGE
+from batch_gateway.client.http.connection_errors import TOO_LARGE_CODES
 from batch_gateway.client.refusal_words import is_page, is_unknown_model, is_used_up
 from batch_gateway.client.refusals import is_connect_failure
 from batch_gateway.errors import (
@@ -84,7 +84,7 @@ def _sign(error: InferenceError) -> Sign:
     status = error.status_code
     if is_used_up(error):
         return Sign.USED_UP
-    if error.code == TOO_LARGE:
+    if error.code in TOO_LARGE_CODES:
         return Sign.OWN
     if status is None:
         return _sign_without_answer(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from batch_gateway.client.http.connection_errors import TOO_LARGE
+from batch_gateway.client.http.connection_errors import TOO_LARGE_CODES
 from batch_gateway.client.refusal_words import is_page
 from batch_gateway.errors import (
     DeadlineExceededError,
@@ -74,7 +74,7 @@ def is_outage(error: InferenceError, *, has_answered: bool = False) -> bool:
         and not isinstance(error, DeadlineExceededError)
         and error.dropped_reason not in _GIVEN_UP_REASONS
         and error.code not in _OF_ONE_POD
-        and error.code != TOO_LARGE
+        and error.code not in TOO_LARGE_CODES
         and not _is_shed(error)
     )
 

@@ -19,8 +19,9 @@ from batch_gateway.errors import (
 )
 
 __all__ = [
+    "EVENT_TOO_LARGE",
     "STALE_SECONDS",
-    "TOO_LARGE",
+    "TOO_LARGE_CODES",
     "broken_error",
     "closed_error",
     "dial_error",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 TOO_LARGE = "response_too_large"
+EVENT_TOO_LARGE = "event_too_large"
+TOO_LARGE_CODES = frozenset({TOO_LARGE, EVENT_TOO_LARGE})
+"""Of answers that are larger than a setting allows, and no worse than others besides."""
 """The code of an answer over `max_response_bytes`."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Never, cast
 
 from batch_gateway.client.answer import error_of_fault
-from batch_gateway.client.http.connection_errors import too_large_error
+from batch_gateway.client.http.connection_errors import EVENT_TOO_LARGE, too_large_error
 from batch_gateway.client.sse import (
     MAX_EVENT_BYTES,
     EventTooLargeError,
@@ -221,7 +221,9 @@ class AnswerReader:
 
     def _fail_event_size(self, cause: EventTooLargeError) -> Never:
         setting = "max_event_bytes" if self._max_event < self._max_answer else "max_response_bytes"
-        self._fail(f"{cause} ({setting})", "event_too_large", cause, final=True)
+        option = f"--{setting.replace('_', '-')}"
+        message = f"{cause}; raise {setting} if such events are wanted ({option})"
+        self._fail(message, EVENT_TOO_LARGE, cause, final=True)
 
     def _fail(
         self, message: str, code: str, cause: Exception | None, *, final: bool = False
