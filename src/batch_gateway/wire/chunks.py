@@ -209,8 +209,13 @@ def _fitting(value: Mapping[str, Any], kinds: _Kinds) -> dict[str, Any]:
     return {
         name: value[name]
         for name, kind in kinds.items()
-        if isinstance(value.get(name), kind) and not isinstance(value[name], bool)
+        if isinstance(value.get(name), kind) and not _is_no_number(value[name])
     }
+
+
+def _is_no_number(value: object) -> bool:
+    """Whether this would be taken for a number and is none that a float holds."""
+    return isinstance(value, bool) or (isinstance(value, int) and value.bit_length() > _MOST_BITS)
 
 
 def _mended_choices(
@@ -277,7 +282,8 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
-_MOST_DIGITS = 1000
+_MOST_DIGITS = 300
+_MOST_BITS = 1000
 
 
 def decode_json(data: bytes) -> Any:
@@ -311,7 +317,7 @@ def _float(digits: str) -> float:
 
 
 def _int(digits: str) -> float:
-    # Python refuses to read integers of more than 4,300 digits.
+    # Those of more than 4,300 digits Python refuses to read, of more than 308 no float holds.
     return int(digits) if len(digits) < _MOST_DIGITS else _float(digits)
 
 

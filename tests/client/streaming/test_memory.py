@@ -47,8 +47,8 @@ def event(value: Any) -> bytes:
     return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
 
 
-def choice(fields: dict[str, Any], index: int = 0, **more: Any) -> bytes:
-    return event({"choices": [{"index": index, "delta": fields, **more}]})
+def choice(fields: dict[str, Any], index: int = 0, more: dict[str, Any] | None = None) -> bytes:
+    return event({"choices": [{"index": index, "delta": fields, **(more or {})}]})
 
 
 def tool_call(**fields: Any) -> bytes:
@@ -72,9 +72,9 @@ ENDLESS: dict[str, Callable[[int], bytes]] = {
     "parts": lambda _: choice({"content": [{"type": "image_url"}]}),
     "choices": lambda n: choice({}, n),
     "choices with text": lambda n: choice({"content": "x"}, n),
-    "fields of a choice": lambda n: choice({}, **{f"f{n}": 1}),
-    "lists of a choice": lambda n: choice({}, **{f"f{n}": [1]}),
-    "log probabilities": lambda n: choice({"content": "x"}, logprobs={f"f{n}": [1]}),
+    "fields of a choice": lambda n: choice({}, more={f"f{n}": 1}),
+    "lists of a choice": lambda n: choice({}, more={f"f{n}": [1]}),
+    "log probabilities": lambda n: choice({"content": "x"}, more={"logprobs": {f"f{n}": [1]}}),
     "fields of the answer": lambda n: event({"choices": [], f"f{n}": 1}),
     "objects of the answer": lambda n: event({"choices": [], f"f{n}": {"a": [1]}}),
     "wide text of the answer": lambda n: event({"choices": [], f"f{n}": "😀" + "x" * 300}),
