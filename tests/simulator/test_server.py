@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -97,6 +98,35 @@ def test_a_request_may_come_in_pieces(gateway: GatewayHandle, size: int) -> None
         for start in range(0, len(data), size):
             sock.sendall(data[start : start + size])
         assert receive(sock, lambda got: got.endswith(b"}")).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("endless", [b"x" * 8192, b"X: y\r\n" * 1000], ids=["a name", "headers"])
+def test_a_head_without_an_end_is_refused_soon(gateway: GatewayHandle, endless: bytes) -> None:
+    sent = 0
+    with connect(gateway) as sock, contextlib.suppress(ConnectionError):
+        sock.sendall(b"GET /health HTTP/1.1\r\n")
+        while sent < 100_000_000:
+            sock.sendall(endless)
+            sent += len(endless)
+    # What the kernel buffers on both sides comes on top.
+    assert sent < 16_000_000
+    assert ask(gateway.url).status == 200
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 268435457", "Transfer-Encoding: chunked"])
+def test_a_body_that_is_too_large_is_refused_and_forgotten(
+    gateway: GatewayHandle, framing: str
+) -> None:
+    sent, piece = 0, b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+    with connect(gateway) as sock, contextlib.suppress(ConnectionError):
+        sock.sendall(f"POST {CHAT_PATH} HTTP/1.1\r\nHost: t\r\n{framing}\r\n\r\n".encode())
+        if framing.startswith("Content"):
+            assert receive(sock, lambda _: False).startswith(b"HTTP/1.1 413")
+        while sent < 300_000_000:
+            sock.sendall(piece)
+            sent += len(piece)
+    assert sent < 100_000_000
+    assert ask(gateway.url).status == 200
 
 
 def test_chunked_requests_and_expect_continue_work(gateway: GatewayHandle) -> None:

@@ -17,7 +17,7 @@ from batch_gateway.simulator.replies import HeaderPairs, Reply, openai_error
 __all__ = ["ServerConnection", "Site"]
 
 MAX_HEAD_BYTES = 64 * 1024
-MAX_BODY_BYTES = 256 * 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_PIPELINED = 16
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -49,6 +49,7 @@ class ServerConnection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0
+        self._without_body = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._current: Exchange | None = None
@@ -67,6 +68,7 @@ class ServerConnection(asyncio.Protocol):
         self._transport = None
         current, self._current = self._current, None
         self._waiting.clear()
+        self._drop_request()
         if current is not None:
             current.disconnected()
         self._site.closed(self)
@@ -77,6 +79,7 @@ class ServerConnection(asyncio.Protocol):
         if self.doomed:
             self.reset()
             return
+        self._without_body += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -85,6 +88,9 @@ class ServerConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             if not self._refused:
                 self._refuse(openai_error(400, f"this is not HTTP/1.1: {error}"))
+        # The parser itself keeps a header until it ends, if ever.
+        if self._without_body > MAX_HEAD_BYTES:
+            self._refuse_head()
 
     def eof_received(self) -> bool:
         # A client that half-closes does not wait for an answer.
@@ -117,16 +123,23 @@ class ServerConnection(asyncio.Protocol):
         self._count_head(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
-        if self._headers.get(b"expect", b"").lower() == b"100-continue":
+        length = self._headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
+            self._refuse_body()
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue":
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        self._without_body = 0
+        if self._refused:
+            return
         self._body.append(body)
         self._body_bytes += len(body)
         if self._body_bytes > MAX_BODY_BYTES:
-            self._refuse(openai_error(413, f"the body is over {MAX_BODY_BYTES} bytes"))
+            self._refuse_body()
 
     def on_message_complete(self) -> None:
+        self._without_body = 0
         if self._refused or self._parser.should_upgrade():
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -137,6 +150,7 @@ class ServerConnection(asyncio.Protocol):
             body,
             self._parser.should_keep_alive(),
         )
+        self._body = []
         if self._current is None:
             self._start(request)
         elif len(self._waiting) < MAX_PIPELINED:
@@ -144,20 +158,33 @@ class ServerConnection(asyncio.Protocol):
         else:
             self.reset()
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(openai_error(431, f"the head is over {MAX_HEAD_BYTES} bytes"))
-
     def _start(self, request: ReceivedRequest) -> None:
         self._current = exchange = Exchange(self, request)
         self._site.handle(exchange)
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        self._refuse(openai_error(431, f"the head is over {MAX_HEAD_BYTES} bytes"))
+
+    def _refuse_body(self) -> None:
+        self._refuse(openai_error(413, f"the body is over {MAX_BODY_BYTES} bytes"))
+
+    def _drop_request(self) -> None:
+        """Forget what has come of it. The parser holds this object, which holds the parser."""
+        self._body = []
+        self._headers = {}
+        self._parser = httptools.HttpRequestParser(_Nobody())
 
     def _refuse(self, reply: Reply) -> None:
         """Answer what is no request, and close: the stream cannot be trusted further."""
         if self._refused or self._transport is None:
             return
         self._refused = True
+        self._body = []
         self._waiting.clear()
         if self._current is None:
             request = ReceivedRequest(b"", b"", {}, b"", keep_alive=False)
@@ -206,3 +233,7 @@ class ServerConnection(asyncio.Protocol):
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
+
+
+class _Nobody:
+    """Whom the parser of a closed connection tells."""
