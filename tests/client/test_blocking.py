@@ -108,3 +108,46 @@ def test_an_interrupt_ends_the_wait_and_aborts_the_request(gateway: GatewayHandl
         _, stderr = process.communicate(timeout=20)
     assert b"KeyboardInterrupt" in stderr
     assert gateway.journal()["aborted"] == aborted + 1
+
+
+FORKED = """
+import os, sys
+from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
+config = HTTPInferenceClientConfig({url!r})
+request = InferenceRequest(params={{"model": "m", "prompt": "hello"}})
+with HTTPInferenceClient(config).blocking() as client:
+    client.generate(request)
+    stream = client.stream(request)
+    next(stream)
+    child = os.fork()
+    if not child:
+        for use in (lambda: client.generate(request), lambda: next(stream)):
+            try:
+                use()
+            except RuntimeError as error:
+                print("child:", error, flush=True)
+        stream.close()
+        with HTTPInferenceClient(config).blocking() as own:
+            print("its own:", own.generate(request).status_code, flush=True)
+        os._exit(0)  # as multiprocessing does
+    else:
+        assert os.waitpid(child, 0)[1] == 0
+        print("parent:", client.generate(request).status_code, len(list(stream)) > 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_is_told_to_make_a_client_of_its_own(gateway: GatewayHandle) -> None:
+    """A fork copies no threads, so that the child would wait for the portal's for ever."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED.format(url=gateway.url)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = "child: this blocking client was opened before the process forked"
+    assert ran.stdout.count(told) == 2
+    assert "its own: 200" in ran.stdout
+    assert "parent: 200 True" in ran.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Generator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
@@ -44,12 +45,13 @@ class BlockingInferenceClient:
         self._client = client
         self._portal: BlockingPortal | None = None
         self._left = False
+        self._process = 0
         self._resources = ExitStack()
 
     def generate(self, request: InferenceRequest) -> InferenceResponse:
         """As the async `generate`. An interrupt (Ctrl-C) aborts the HTTP request.
 
-        Raises RuntimeError outside the context manager.
+        Raises RuntimeError outside the context manager, and in a process that was forked within it.
         """
         return _result(self._open_portal().start_task_soon(self._client.generate, request))
 
@@ -65,8 +67,9 @@ class BlockingInferenceClient:
             while (chunk := self._next_of(stream)) is not None:
                 yield chunk
         finally:
-            # Left in the middle after the client was closed: its request ended with the client.
-            if self._portal is not None:
+            # Left in the middle after the client was closed: its request ended with the client. In
+            # a forked child it goes on in the parent.
+            if self._portal is not None and self._is_at_home:
                 with suppress(RuntimeError):
                     self._portal.call(stream.aclose)
 
@@ -74,10 +77,20 @@ class BlockingInferenceClient:
         return _result(self._open_portal().start_task_soon(_next_of, stream))
 
     def _open_portal(self) -> BlockingPortal:
+        if self._portal is not None and not self._is_at_home:
+            raise RuntimeError(
+                "this blocking client was opened before the process forked, and its thread stayed"
+                " in the parent; make a new client in the child"
+            )
         if self._portal is None:
             closed = ", which has closed it; make a new client" if self._left else ""
             raise RuntimeError(f"use the blocking client inside its 'with' block{closed}")
         return self._portal
+
+    @property
+    def _is_at_home(self) -> bool:
+        """Whether this is the process whose thread runs the client. A fork copies no threads."""
+        return os.getpid() == self._process
 
     def __enter__(self) -> Self:
         """Raises RuntimeError the second time."""
@@ -91,14 +104,16 @@ class BlockingInferenceClient:
                 start_blocking_portal("asyncio", backend_options={"use_uvloop": use_uvloop})
             )
             opened.enter_context(portal.wrap_async_context_manager(self._client))
-            self._portal = portal
+            self._portal, self._process = portal, os.getpid()
             self._resources = opened.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        at_home = self._is_at_home
         self._portal = None
         self._left = True
-        self._resources.close()
+        if at_home:
+            self._resources.close()
 
 
 async def _next_of(stream: InferenceStream) -> Chunk | None:
