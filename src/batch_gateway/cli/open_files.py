@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from batch_gateway.cli.failure import CommandFailure
 
 try:
@@ -9,10 +11,10 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None
 
-__all__ = ["allow_connections", "allow_many_connections", "most_connections"]
+__all__ = ["allow_connections", "allow_many_connections", "most_connections", "open_files_limit"]
 
-# Input, output, errors, the event loop's own, and what imports keep open.
-_OTHER_FILES = 64
+# Input, output, errors, a cache, name look-ups, and the event loop's own.
+_OTHER_FILES = 24
 _MANY = 65_536
 
 
@@ -27,12 +29,36 @@ def allow_many_connections() -> None:
 
 
 def most_connections() -> int:
-    """How many connections there can be, after raising the soft limit as far as it goes."""
+    """How many connections there can be, after raising the soft limit as far as it goes.
+
+    Raises CommandFailure when there can be none.
+    """
     allow_many_connections()
+    limit = open_files_limit()
+    most = limit - _taken()
+    if most < 2:
+        raise CommandFailure(
+            f"the limit on open files is {limit}, which leaves none for connections",
+            details=["raise it, for example: ulimit -n 1024"],
+        )
+    return most
+
+
+def open_files_limit() -> int:
+    """The soft limit."""
     if resource is None:
         return _MANY
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (_MANY if soft == resource.RLIM_INFINITY else soft) - _OTHER_FILES
+    return _MANY if soft == resource.RLIM_INFINITY else soft
+
+
+def _taken() -> int:
+    """How many files are open by now, and will be beside the connections."""
+    try:
+        now = sum(1 for _ in Path("/dev/fd").iterdir())
+    except OSError:
+        now = _OTHER_FILES
+    return now + _OTHER_FILES
 
 
 def allow_connections(concurrency: int, *, both_ends: bool = False) -> None:
@@ -43,8 +69,8 @@ def allow_connections(concurrency: int, *, both_ends: bool = False) -> None:
     """
     if resource is None:
         return
-    a_connection = 2 if both_ends else 1
-    needed = concurrency * a_connection + _OTHER_FILES
+    a_connection, taken = 2 if both_ends else 1, _taken()
+    needed = concurrency * a_connection + taken
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -52,7 +78,7 @@ def allow_connections(concurrency: int, *, both_ends: bool = False) -> None:
         raise CommandFailure(
             f"--concurrency {concurrency} needs {needed} open files and the limit is {hard}",
             details=[
-                f"use --concurrency {max(1, (hard - _OTHER_FILES) // a_connection)} or less,",
+                f"use --concurrency {max(1, (hard - taken) // a_connection)} or less,",
                 "or raise the hard limit (ulimit -Hn)",
             ],
         )

@@ -29,7 +29,7 @@ from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.isolated_models import keep_apart
 from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
-from batch_gateway.cli.open_files import allow_connections, most_connections
+from batch_gateway.cli.open_files import allow_connections, most_connections, open_files_limit
 from batch_gateway.cli.outages import tell_of_outages
 from batch_gateway.cli.preflight import preflight
 from batch_gateway.cli.print_summary import print_summary
@@ -252,6 +252,12 @@ class _Job:
         if settings.isolate_models and len(plan.models) > 1:
             pace = f"{pace} for each of {len(plan.models)} models"
         note(f"Sending {counted(to_send, 'request')} to {self._target()}, {pace}")
+        if settings.most_by_files is not None:
+            note(
+                f"The limit on open files, {open_files_limit()}, allows no more than"
+                f" {counted(settings.most_by_files, 'request')} at a time; raise it for more"
+                " (ulimit -n 4096)"
+            )
 
     def _target(self) -> str:
         settings = self._settings

@@ -43,6 +43,8 @@ SIMULATOR = "simulator"
 _DEFAULT_CONCURRENCY = AUTO
 # More is found by no controller on one machine's network, and needs as many open files.
 _MOST_CONCURRENCY = 10_000
+# A bound on open files below that may be what holds a run back.
+_ENOUGH_CONNECTIONS = 1_000
 # The simulator is reached directly and needs no key, whatever the real gateway needs.
 _NOT_FOR_SIMULATOR = frozenset({*API_KEY_SETTINGS, *METRICS_SETTINGS, "unix_socket", "proxy"})
 
@@ -58,6 +60,8 @@ class RunSettings:
         gateways: how many different ones there are.
         isolate_models: each model of the file has a pace, a breaker and limits of its own.
         concurrency: requests in flight to each gateway; None finds that by measuring.
+        most_by_files: the most that may be found, when the limit on open files says so and it is
+            few; else None.
         deadline: seconds the run may take, or None.
         max_failures: stop when more lines failed, or None.
         max_bytes_in_flight: of requests and answers in memory.
@@ -74,6 +78,7 @@ class RunSettings:
     gateways: int
     isolate_models: bool
     concurrency: int | None
+    most_by_files: int | None
     deadline: float | None
     max_bytes_in_flight: int
     max_failures: FailureLimit | None
@@ -113,10 +118,7 @@ def resolve_settings(
 
     `headers` and `model_gateways` among them are mappings. Raises CommandFailure.
     """
-    if flags.get("fresh") and flags.get("retry_failed"):
-        raise CommandFailure(
-            "--fresh discards the failed lines that --retry-failed would send; choose one"
-        )
+    _require_one_of_fresh_and_retry_failed(flags)
     given = _merged(flags, environment, file)
 
     def value(name: str, default: Any = None) -> Any:
@@ -127,20 +129,23 @@ def resolve_settings(
     if default is None and not routes:
         raise _no_gateway(environment)
     gateways = _count(default, routes, flags, given, file)
-    concurrency = value("concurrency", _DEFAULT_CONCURRENCY)
-    asked_here = flags.get("concurrency") not in (None, AUTO)
-    total = None if asked_here else value(TOTAL_CONCURRENCY)
-    # With the simulator in this process, every connection has both its ends here.
+    concurrency, total = value("concurrency", _DEFAULT_CONCURRENCY), None
+    if flags.get("concurrency") in (None, AUTO):
+        total = value(TOTAL_CONCURRENCY)
+    # With the simulator in this process, both ends of a connection are here.
     ends = 2 if value("gateway") == SIMULATOR else 1
-    most = _most_each(concurrency, total, gateways, most_connections // ends)
-    pace = partial(paced, most=most, adaptive=concurrency == AUTO)
+    by_files = most_connections // ends // gateways
+    most = _most_each(concurrency, total, gateways, by_files)
+    is_found = concurrency == AUTO
+    pace = partial(paced, most=most, adaptive=is_found)
     return RunSettings(
         gateway=None if default is None else pace(default),
         gateways=gateways,
         isolate_models=_isolates(given),
         uses_simulator=value("gateway") == SIMULATOR,
         model_gateways={model: pace(config) for model, config in routes.items()},
-        concurrency=None if concurrency == AUTO else most,
+        concurrency=None if is_found else most,
+        most_by_files=most if is_found and by_files <= most < _ENOUGH_CONNECTIONS else None,
         deadline=value("deadline"),
         max_bytes_in_flight=value("max_bytes_in_flight", DEFAULT_BUDGET),
         max_failures=value("max_failures"),
@@ -161,15 +166,20 @@ def resolve_settings(
     )
 
 
-def _most_each(
-    concurrency: int | str, total: int | None, gateways: int, most_connections: int
-) -> int:
+def _require_one_of_fresh_and_retry_failed(flags: Mapping[str, Any]) -> None:
+    if flags.get("fresh") and flags.get("retry_failed"):
+        raise CommandFailure(
+            "--fresh discards the failed lines that --retry-failed would send; choose one"
+        )
+
+
+def _most_each(concurrency: int | str, total: int | None, gateways: int, by_files: int) -> int:
     """Requests in flight to each gateway, at most."""
     bounds = [_MOST_CONCURRENCY if isinstance(concurrency, str) else concurrency]
     if total is not None:
         bounds.append(total // gateways)
     if isinstance(concurrency, str):
-        bounds.append(most_connections // gateways)
+        bounds.append(by_files)
     return max(1, min(bounds))
 
 
