@@ -35,7 +35,9 @@ class ResponseReader:
 
     __slots__ = (
         "_body",
+        "_body_seen",
         "_complete",
+        "_counted",
         "_head_complete",
         "_headers",
         "_is_odd",
@@ -55,6 +57,13 @@ class ResponseReader:
     def __init__(self, peer: str, max_body: int) -> None:
         self._peer = peer
         self._max_body = max_body
+        # Behind a response that makes one of these true, the connection is closed.
+        self._undecodable = ""
+        self._is_odd = False
+        # What had come before a body began: see `_read_as_odd`.
+        self._start = b""
+        self._counted = False
+        self._body_seen = self._without_body = 0
         self._parser = HttpResponseParser(self)
         # Blanks behind a chunk's size pad it to a fixed width; they change nothing it can mean.
         self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
@@ -69,11 +78,9 @@ class ResponseReader:
         self._status = 0
         self._head_complete = False
         self._complete = False
-        self._undecodable = ""
-        # What has come of it, until its body begins: see `_read_as_odd`.
-        self._start: list[bytes] | None = []
-        self._is_odd = False
-        self._without_body = 0
+        if self._counted:
+            self._counted = False
+            self._start, self._body_seen, self._without_body = b"", 0, 0
         self.keep_alive = False
         self.received = 0
 
@@ -86,26 +93,34 @@ class ResponseReader:
 
         Raises BadResponseError for anything that is not HTTP/1 or is over a limit.
         """
-        size = len(data)
-        self.received += size
-        self._without_body += size
-        if self._start is not None:
-            self._start.append(data)
+        self.received += len(data)
         try:
-            if not self._is_odd or self._head_complete:
-                self._parser.feed_data(data)
+            if self._is_odd and not self._head_complete:
+                self._read_as_odd(data)
             else:
-                self._read_as_odd()
+                self._parser.feed_data(data)
         except HttpParserError as error:
-            if not self._complete and not self._undecodable and not self._becomes_odd(error):
+            if not self._complete and not self._undecodable and not self._becomes_odd(error, data):
                 raise self._problem(error, data) from error
             # Whatever came after a complete response, or is too much, is not ours to read.
             self.keep_alive = False
         if self._complete or self._undecodable:
             return self._response()
+        self._count(data)
+        return None
+
+    def _count(self, data: bytes) -> None:
+        """Keep what does not belong to a body within bounds."""
+        self._counted = True
+        body = len(self._body) + self._streamed
+        if body != self._body_seen:
+            self._body_seen, self._without_body, self._start = body, 0, b""
+            return
+        self._without_body += len(data)
         if self._without_body > MAX_HEAD_BYTES:
             raise self._too_many_headers()
-        return None
+        if not body:
+            self._start += data
 
     def finish(self) -> HTTPResponse:
         """The response, when the end of the connection is what ends it.
@@ -140,24 +155,25 @@ class ResponseReader:
 
     # --- responses that are not quite regular ---
 
-    def _becomes_odd(self, error: HttpParserError) -> bool:
+    def _becomes_odd(self, error: HttpParserError, data: bytes) -> bool:
         """Whether what llhttp refuses is, or may become, something that can mean but one thing."""
-        start = b"".join(self._start or ())
-        if self._is_odd or isinstance(error, HttpParserCallbackError) or not is_head(start):
+        has_body = self._body or self._streamed
+        is_ours = isinstance(error, HttpParserCallbackError)
+        if self._is_odd or has_body or is_ours or not is_head(self._start + data):
             return False
         self._is_odd, self._head_complete = True, False
         try:
-            self._read_as_odd()
+            self._read_as_odd(data)
         except HttpParserError as second:
             if not self._complete and not self._undecodable:
                 raise self._problem(second, b"") from second
         return True
 
-    def _read_as_odd(self) -> None:
+    def _read_as_odd(self, data: bytes) -> None:
         """Read all that has come once more, as lenient as is safe for whoever reads one response
         and then closes the connection: nothing that follows can be taken for another one.
         """
-        start = mended(b"".join(self._start or ()))
+        start = mended(self._start + data)
         if start is not None:
             self._headers = []
             self._parser = _lenient_parser(self)
@@ -189,8 +205,6 @@ class ResponseReader:
                 self._begin_stream(self._stream)
 
     def on_body(self, body: bytes) -> None:
-        self._start = None
-        self._without_body = 0
         if self._stream is not None:
             self._streamed += len(body)
             self._stream.body_received(body)
@@ -219,7 +233,7 @@ class ResponseReader:
         body = self._body if isinstance(self._body, bytes) else bytes(self._body)
         # The connection may be idle for long from here on.
         self._body = b""
-        self._stream = self._start = None
+        self._stream = None
         coding = ""
         for name, value in self._headers:
             # Comparing lengths first keeps this loop, which every response pays for, cheap.
@@ -229,7 +243,10 @@ class ResponseReader:
                 )
             elif len(name) == 17 and name.lower() == b"transfer-encoding":
                 self._require_chunked(value)
-        return HTTPResponse(self._status, Headers(self._headers), body, coding, self._undecodable)
+        headers = Headers(self._headers)
+        if coding or self._undecodable:
+            return HTTPResponse(self._status, headers, body, coding, self._undecodable)
+        return HTTPResponse(self._status, headers, body)
 
     def _too_large(self) -> BadResponseError:
         if not 200 <= self._status <= 299:
