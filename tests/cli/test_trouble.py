@@ -135,6 +135,8 @@ def test_a_path_that_is_not_there_is_named_as_it_was_asked_for(
     run = batch_gateway("run", "requests.jsonl", "--gateway", f"{gateway.url}/a/v2", cwd=tmp_path)
     assert run.returncode == 3
     assert f"asked for {gateway.url}/a/v2/chat/completions" in run.stdout
+    # As it is, the same command can only come to the same end.
+    assert "To go on" not in run.stdout
 
 
 def test_a_request_timeout_is_a_failure_of_its_line(tmp_path: Path, gateway: GatewayHandle) -> None:

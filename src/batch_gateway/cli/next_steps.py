@@ -30,6 +30,8 @@ def _steps(
         )
     elif summary.left_to_send:
         purpose = "To send the lines that are left" if retrying else "To go on, the same command"
+        if summary.gateway_problem is not None:
+            purpose = "Once the gateway can be used, the same command goes on"
         if summary.maybe_the_lines:
             purpose = "Once the cause is mended, to go on"
         yield purpose, resume_command(arguments)
