@@ -24,11 +24,15 @@ _GAP = 2
 
 
 def render(view: View, width: int) -> RenderableType:
-    """Two lines: the bar with how far and how long, and the counters and rates.
+    """The bar with how far and how long, the counters and rates, and why nothing moves if so.
 
     What a narrow terminal has no room for is left out, the least important first.
     """
-    return Group(_bar(view, width), _counters(view, width))
+    lines: list[RenderableType] = [_bar(view, width), _counters(view, width)]
+    if view.standstill:
+        text = Text(printable(view.standstill), style="yellow", no_wrap=True, overflow="ellipsis")
+        lines.append(text)
+    return Group(*lines)
 
 
 def _bar(view: View, width: int) -> Table:

@@ -141,7 +141,7 @@ class LogDisplay:
         # The first view is that of the start, when there is nothing to tell.
         if self._begun:
             now, left = view.snapshot, view.seconds_left
-            fields = {
+            fields: dict[str, Any] = {
                 "total": now.total,
                 "done": now.done,
                 "failed": now.failed,
@@ -151,6 +151,8 @@ class LogDisplay:
                 "tokens_per_second": round(view.rates.tokens, 3),
                 "seconds_left": None if left is None else round(left, 1),
             }
+            if view.standstill:
+                fields["standstill"] = view.standstill
             self._logger.info("progress", extra={"fields": fields})
         self._begun = True
 

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from batch_gateway.cli.rates import Rates, Snapshot, measure, seconds_left, with_snapshot
+from batch_gateway.cli.rates import (
+    Rates,
+    Snapshot,
+    measure,
+    seconds_left,
+    standstill,
+    with_snapshot,
+)
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.client.clock import Clock
 from batch_gateway.durations import format_duration
@@ -28,11 +35,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One moment of a run, ready to be shown."""
+    """One moment of a run, ready to be shown. While nothing moves, `standstill` says why."""
 
     snapshot: Snapshot
     rates: Rates
     seconds_left: float | None = None
+    standstill: str = ""
 
 
 class Display(Protocol):
@@ -63,11 +71,15 @@ class Display(Protocol):
 
 async def follow(read: Callable[[], Snapshot], display: Display, clock: Clock) -> None:
     """Show what `read` returns, until cancelled."""
-    started = read()
+    moved = started = read()
     window: tuple[Snapshot, ...] = (started,)
     while True:
         rates = measure(window[0], window[-1])
-        display.show(View(window[-1], rates, seconds_left(window, started)))
+        if window[-1].done != moved.done:
+            moved = window[-1]
+        why = standstill(moved, window[-1])
+        left = None if why else seconds_left(window, started)
+        display.show(View(window[-1], rates, left, why))
         await clock.sleep(display.interval)
         window = with_snapshot(window, read())
 
@@ -84,7 +96,7 @@ def plain_line(view: View) -> str:
     parts.append(f"{view.rates.requests:,.1f} requests/s")
     if now.tokens:
         parts.append(f"{short_count(view.rates.tokens)} tokens/s")
-    return ", ".join(filter(None, (*parts, time_left(view))))
+    return ", ".join(filter(None, (*parts, time_left(view), view.standstill)))
 
 
 def in_flight_text(now: Snapshot) -> str:

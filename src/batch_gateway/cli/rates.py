@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batch_gateway.durations import format_duration
+
 __all__ = [
     "WINDOW_SECONDS",
     "Rates",
     "Snapshot",
     "measure",
     "seconds_left",
+    "standstill",
     "with_snapshot",
 ]
 
 WINDOW_SECONDS = 30.0
+STANDSTILL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Snapshot:
         tokens: of this run's answers, prompts included.
         short_of_room: lines wait because of the bytes that are under way.
         stopping: nothing new is sent any more.
+        failed_attempts, last_failure: sendings that failed, be they tried again or not, and the
+            words of the last one.
     """
 
     at: float
@@ -42,6 +48,8 @@ class Snapshot:
     tokens: int = 0
     stopping: bool = False
     short_of_room: bool = False
+    failed_attempts: int = 0
+    last_failure: str = ""
 
     @property
     def done(self) -> int:
@@ -58,6 +66,20 @@ class Rates:
 
     requests: float = 0.0
     tokens: float = 0.0
+
+
+def standstill(moved: Snapshot, now: Snapshot) -> str:
+    """Why nothing has been done since `moved`, or "" while that is not long ago."""
+    seconds = now.at - moved.at
+    if seconds < STANDSTILL_SECONDS or not now.left or now.stopping:
+        return ""
+    lasted = f"{round(seconds)}s" if seconds < 60 else format_duration(round(seconds))
+    text = f"nothing done for {lasted}"
+    failed = now.failed_attempts - moved.failed_attempts
+    if not failed or not now.last_failure:
+        return f"{text}; no answer yet" if now.in_flight else text
+    times = "" if failed == 1 else f" ({failed:,} times)"
+    return f"{text}; the gateway: {now.last_failure}{times}"
 
 
 def with_snapshot(

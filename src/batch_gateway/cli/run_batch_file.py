@@ -45,6 +45,7 @@ from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.cli.standard_streams import write_stderr
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.cli.terminal_text import printable
+from batch_gateway.cli.unknown_models import models_there_are
 from batch_gateway.cli.waits import Waits
 from batch_gateway.cli.watching import watch
 from batch_gateway.client.clock import SYSTEM_CLOCK
@@ -302,6 +303,10 @@ class _Job:
                 companion.cancel()
             await asyncio.gather(showing, watching, return_exceptions=True)
             self.display.close()
+        if summary.unknown_models and summary.gateway_problem is not None:
+            there_are = await models_there_are(client, summary.unknown_models)
+            problem = f"{summary.gateway_problem.rstrip('.')}. {there_are}".rstrip()
+            summary = replace(summary, gateway_problem=problem)
         limits = [limit for one in client.clients if (limit := one.concurrency_limit) is not None]
         self._waits.take_limits(client.clients)
         disk_problem = journal.write_problem() is not None
@@ -346,6 +351,7 @@ def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:
     limits = [one.concurrency_limit for one in client.clients]
     # Lines that wait for their turn at a gateway are not in flight.
     most = sum(limit for limit in limits if limit is not None) or stats.in_flight
+    worst = max((one.events for one in client.clients), key=lambda events: events.failed_attempts)
     return Snapshot(
         at=SYSTEM_CLOCK.monotonic(),
         total=stats.total,
@@ -357,4 +363,6 @@ def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:
         tokens=stats.input_tokens + stats.output_tokens,
         stopping=stats.stopping,
         short_of_room=stats.is_short_of_room,
+        failed_attempts=worst.failed_attempts,
+        last_failure=worst.last_failure,
     )

@@ -31,6 +31,8 @@ from batch_gateway.client.instrumentation import (
     InstrumentationTransport,
     Observer,
 )
+from batch_gateway.client.key_renewal import KeyRenewalTransport
+from batch_gateway.client.model_list import listed_models
 from batch_gateway.client.prepare import prepare, prepare_stream
 from batch_gateway.client.rate_limit import RateLimitTransport
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
@@ -58,6 +60,10 @@ def build_stack(
 ) -> Transport:
     """The layers, innermost first; a request passes them from the bottom of this list up."""
     stack: Transport = _gateway_transport(config, exchanger, clock, events)
+    if config.renew_key_from is not None and config.api_key is not None:
+        stack = KeyRenewalTransport(
+            stack, config.renew_key_from, config.api_key, config.api_key_header
+        )
     if config.scheduling is not None:
         stack = SchedulingTransport(stack, config.scheduling, clock)
     breaker = None
@@ -183,7 +189,7 @@ class HTTPInferenceClient:
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._events = GatewayEvents(gateway or gateway_name(self._config), observers)
-        resolved = with_resolved_api_key(self._config)
+        self._resolved = resolved = with_resolved_api_key(self._config)
         self._exchanger = build_exchanger(resolved)
         self._redact = redactor_of(resolved)
         self._metrics = _metrics_watch(resolved, clock)
@@ -247,6 +253,10 @@ class HTTPInferenceClient:
         except InferenceError as error:
             self._redact.in_error(error)
             raise error from error.cause
+
+    async def models(self) -> list[str]:
+        """The names that the gateway lists at /v1/models; none where it does not."""
+        return await listed_models(self._resolved)
 
     async def metrics_problems(self) -> list[str]:
         """Look at the gateway's own metrics once; a sentence for each page that is of no use.

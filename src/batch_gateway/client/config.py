@@ -41,6 +41,7 @@ __all__ = [
     "HTTPInferenceClientConfig",
     "RetryPolicy",
     "TLSConfig",
+    "read_api_key_file",
     "resolve_api_key",
     "with_resolved_api_key",
 ]
@@ -99,6 +100,8 @@ class HTTPInferenceClientConfig:
         max_connections: how many connections there may be; None leaves it to the concurrency.
         api_key: sent as `Authorization: Bearer`. Or its source: `api_key_file` (the first line
             of a file), `api_key_env` (the name of an environment variable); at most one.
+        renew_key_from: the file that `api_key` came from. It is read again when the gateway says
+            401; set from `api_key_file` by itself.
         api_key_header: send the key as this header alone, without `Bearer`: Azure wants `api-key`.
         headers: sent with every request.
         tls: for `https://` and `grpcs://`.
@@ -134,6 +137,7 @@ class HTTPInferenceClientConfig:
     api_key: str | None = field(default=None, repr=False)
     api_key_file: PathLike | None = None
     api_key_env: str | None = None
+    renew_key_from: PathLike | None = field(default=None, repr=False)
     api_key_header: str | None = None
     headers: Mapping[str, str] | Sequence[tuple[str, str]] = field(default=(), repr=False)
     tls: TLSConfig = field(default_factory=TLSConfig)
@@ -240,7 +244,7 @@ def resolve_api_key(config: HTTPInferenceClientConfig) -> str | None:
     Raises ConfigError when the file or variable is missing or empty. Never shows the key.
     """
     if config.api_key_file is not None:
-        return _require_sendable_key("api_key_file", _key_from_file(config.api_key_file))
+        return read_api_key_file(config.api_key_file)
     if config.api_key_env is not None:
         key = os.environ.get(config.api_key_env, "").strip()
         if not key:
@@ -250,14 +254,23 @@ def resolve_api_key(config: HTTPInferenceClientConfig) -> str | None:
 
 
 def with_resolved_api_key(config: HTTPInferenceClientConfig) -> HTTPInferenceClientConfig:
-    """The configuration with the key itself in place of its source, which is read only here.
+    """The configuration with the key itself in place of its source.
 
-    A source may be a pipe, which gives the key once. Raises as `resolve_api_key` does.
+    A source may be a pipe, which gives the key once. A file is kept as `renew_key_from`. Raises as
+    `resolve_api_key` does.
     """
     if config.api_key_file is None and config.api_key_env is None:
         return config
-    key = resolve_api_key(config)
-    return replace(config, api_key=key, api_key_file=None, api_key_env=None)
+    key, path = resolve_api_key(config), config.api_key_file
+    renewable = path if path is not None and Path(path).is_file() else None
+    return replace(
+        config, api_key=key, api_key_file=None, api_key_env=None, renew_key_from=renewable
+    )
+
+
+def read_api_key_file(path: PathLike) -> str:
+    """The key in the first line of a file. Raises ConfigError, which never shows it."""
+    return _require_sendable_key("api_key_file", _key_from_file(path))
 
 
 def _key_from_file(path: PathLike) -> str:

@@ -10,6 +10,7 @@ from batch_gateway.client.answer import interpret, interpret_aside
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.redaction import Redactor
+from batch_gateway.client.refusal_words import is_unknown_model
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.streaming.assemble import is_streamable
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
@@ -37,6 +38,8 @@ class CountedAttempts(Protocol):
     """Where requests that are being sent or answered just now are counted."""
 
     attempts_in_flight: int
+
+    def attempt_failed(self, words: str) -> None: ...
 
 
 class GatewayTransport:
@@ -170,9 +173,11 @@ class GatewayTransport:
         error.request_id = request.request_id
         error.attempts = request.attempt
         # It may be about where the request went, and not about what it said.
-        if error.status_code in _ABOUT_THE_PATH and self._url is not None:
+        about_path = error.status_code in _ABOUT_THE_PATH and not is_unknown_model(error)
+        if about_path and self._url is not None:
             error.message += f"; asked for {self._url(request.endpoint)}"
             error.args = (error.message,)
+        self._counted.attempt_failed(error.message)
 
     @staticmethod
     def _deadline_passed(

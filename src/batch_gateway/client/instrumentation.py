@@ -1,9 +1,8 @@
 """What happens inside a client, as typed events for metrics, traces, logs and progress.
 
 An `Observer` listens. `GatewayEvents` is what the layers of one gateway's client call: each of its
-methods says that something has happened, keeps what is true just now (requests in flight, the
-limit, the breaker's state) for whoever asks later, and tells the observers. A layer gets the bound
-method as a plain callback when the stack is built, so that it imports nothing from here:
+methods says what has happened, keeps what is true just now for whoever asks later, and tells the
+observers. A layer gets the bound method as a plain callback, so that it imports nothing from here:
 
     CircuitBreakerTransport(stack, policy, clock, on_change=events.breaker_changed)
 
@@ -211,6 +210,7 @@ class GatewayEvents:
         limit: requests that may be under way at the gateway; None while nothing limits them.
         breaker_state: None without a circuit breaker.
         rate_limit_waits, rate_limit_seconds: sendings that waited for a limit, and how long in all.
+        failed_attempts, last_failure: attempts that failed, and the words of the last one.
         closed: whether the client is.
     """
 
@@ -221,12 +221,11 @@ class GatewayEvents:
             if not isinstance(observer, Observer):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigError("observers", f"{observer!r:.80} is not an Observer")
         self.gateway = gateway
-        self.requests_in_flight = 0
-        self.attempts_in_flight = 0
+        self.requests_in_flight = self.attempts_in_flight = 0
         self.limit: int | None = None
         self.breaker_state: str | None = None
-        self.rate_limit_waits = 0
-        self.rate_limit_seconds = 0.0
+        self.rate_limit_waits, self.rate_limit_seconds = 0, 0.0
+        self.failed_attempts, self.last_failure = 0, ""
         self.closed = False
         self._observers = tuple(observers)
         self._known_failures: set[tuple[int, str]] = set()
@@ -270,6 +269,9 @@ class GatewayEvents:
                 error,
             )
         )
+
+    def attempt_failed(self, words: str) -> None:
+        self.failed_attempts, self.last_failure = self.failed_attempts + 1, words
 
     def limit_changed(self, limit: int) -> None:
         self.limit = limit

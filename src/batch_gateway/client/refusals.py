@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 
 from batch_gateway.client.http.connection_errors import TOO_LARGE_CODES
-from batch_gateway.client.refusal_words import is_page
+from batch_gateway.client.refusal_words import is_page, is_used_up
 from batch_gateway.errors import (
     DeadlineExceededError,
     ErrorCategory,
@@ -58,7 +58,7 @@ def is_eviction(reason: str | None) -> bool:
 def wants_room(error: InferenceError) -> bool:
     """Whether the gateway refused for load, in whichever of its ways."""
     return (
-        error.category is ErrorCategory.RATE_LIMIT
+        (error.category is ErrorCategory.RATE_LIMIT and not is_used_up(error))
         or error.dropped_reason in _WANTS_ROOM_REASONS
         or _is_shed(error)
     )

@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
 from batch_gateway.client.http.connection import Connection
 from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.dial import Dialler
+from batch_gateway.client.http.origin_headers import merge_headers
 from batch_gateway.client.http.request_head import RequestHeads
 from batch_gateway.client.http.target import Target
 from batch_gateway.config_checks import PathLike
@@ -31,7 +33,7 @@ _HEADERS = (
 
 
 class WatchedPage:
-    """One URL, asked for with the bearer token that a file holds at the time.
+    """One URL, asked for with these headers and the bearer token that a file holds at the time.
 
     Raises ConfigError when a certificate cannot be used.
 
@@ -40,7 +42,13 @@ class WatchedPage:
     """
 
     def __init__(
-        self, url: str, tls: TLSConfig, *, max_bytes: int, token_file: PathLike | None = None
+        self,
+        url: str,
+        tls: TLSConfig,
+        *,
+        max_bytes: int,
+        token_file: PathLike | None = None,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
         parts = urlsplit(url)
         self.name = parts._replace(query="").geturl()
@@ -49,7 +57,9 @@ class WatchedPage:
         self._max_bytes = max_bytes
         target = Target.of(HTTPInferenceClientConfig(f"{parts.scheme}://{parts.netloc}"))
         self._peer = target.name
-        self._heads = RequestHeads(target.host_header, target.api.target, _HEADERS)
+        self._heads = RequestHeads(
+            target.host_header, target.api.target, merge_headers(_HEADERS, tuple(headers))
+        )
         self._dialler = Dialler(
             target,
             tls.ssl_context() if target.tls else None,

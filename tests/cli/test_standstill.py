@@ -1,0 +1,71 @@
+"""What is shown while nothing moves: the gateway's words instead of an estimate."""
+
+from __future__ import annotations
+
+import pytest
+
+from batch_gateway.cli.progress import NoDisplay, View, follow, plain_line
+from batch_gateway.cli.rates import Snapshot
+from tests.client.manual_clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+class OverError(Exception):
+    """The end of what is followed."""
+
+
+class Kept(NoDisplay):
+    """Keeps what is shown, once a second."""
+
+    interval = 1.0
+
+    def __init__(self) -> None:
+        self.views: list[View] = []
+
+    def show(self, view: View) -> None:
+        self.views.append(view)
+
+
+async def views(done: dict[int, int], failed: int, words: str) -> list[View]:
+    """A run of 100 lines over 30 seconds, of which so many are done from some second on."""
+    shown = Kept()
+
+    def read() -> Snapshot:
+        second = len(shown.views)
+        if second == 30:
+            raise OverError
+        return Snapshot(
+            at=float(second),
+            total=100,
+            succeeded=max((n for at, n in done.items() if at <= second), default=0),
+            in_flight=8,
+            failed_attempts=failed * second,
+            last_failure=words,
+        )
+
+    with pytest.raises(OverError):
+        await follow(read, shown, ManualClock())
+    return shown.views
+
+
+async def test_after_ten_seconds_it_says_what_the_gateway_says_and_estimates_nothing() -> None:
+    shown = await views({0: 0, 5: 40, 25: 60}, failed=3, words="HTTP 429: slow down")
+    assert shown[10].standstill == ""
+    assert shown[10].seconds_left is not None
+    assert shown[16].standstill == (
+        "nothing done for 11s; the gateway: HTTP 429: slow down (33 times)"
+    )
+    assert shown[16].seconds_left is None
+    line = plain_line(shown[16])
+    assert line.endswith("HTTP 429: slow down (33 times)")
+    assert "left" not in line
+    # It moves again.
+    assert shown[25].standstill == ""
+    assert shown[25].seconds_left is not None
+
+
+async def test_a_slow_gateway_that_refuses_nothing_is_told_apart() -> None:
+    shown = await views({0: 0}, failed=0, words="")
+    assert shown[9].standstill == ""
+    assert shown[15].standstill == "nothing done for 15s; no answer yet"
