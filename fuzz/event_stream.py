@@ -37,6 +37,9 @@ WORDS = (
         "\\ud83d",
         "null",
     ),
+    *("error: {", "event: ping", "data: null", '"reasoning_details":[{"index":0,', '"index":"0"'),
+    *('"content":[{"type":"thinking","thinking":[', '"id":"a"', '"detail":"', '"output":[]'),
+    *("event: response.output_item.done", "event: response.completed", "1e999", '"output_index":0'),
     *('{"type":"response.completed","response":{', '{"type":"response.failed"', "\ufeff"),
 )
 EVENT_LIMIT = 500
