@@ -6,8 +6,16 @@ import json
 
 import pytest
 
+from batch_gateway import (
+    AdaptiveConcurrency,
+    HTTPInferenceClient,
+    HTTPInferenceClientConfig,
+    InferenceError,
+    InferenceRequest,
+)
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.wire.headers import Headers
+from tests.client.endpoint_picker.pod import running_pod, whole
 from tests.client.one_answer import failure
 
 RETRY_INFO = {
@@ -46,3 +54,30 @@ def test_a_refusal_is_waited_for_as_long_as_it_says(
 ) -> None:
     response = HTTPResponse(status, Headers.of(headers), json.dumps(body).encode())
     assert failure(response).retry_after == seconds
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "error", "narrower"),
+    [
+        (429, {"code": "insufficient_quota", "message": "You exceeded your current quota."}, False),
+        (429, {"message": "Rate limit reached on tokens per day (TPD)."}, False),  # Groq
+        (402, {"message": "Insufficient Balance"}, False),  # DeepSeek
+        (200, {"code": 429, "message": "Free tier: daily limit reached."}, False),
+        (429, {"message": "Rate limit reached for requests."}, True),
+        (200, {"code": 429, "message": "Rate limit reached for requests."}, True),
+    ],
+)
+async def test_only_a_refusal_that_room_would_help_narrows_the_limit(
+    status: int, error: dict[str, object], narrower: bool
+) -> None:
+    body = json.dumps({"error": error}).encode()
+    pace = AdaptiveConcurrency(initial=8)
+    async with running_pod(whole(body, status)) as pod:
+        config = HTTPInferenceClientConfig(f"http://{pod.endpoint}", retry=None, concurrency=pace)
+        async with HTTPInferenceClient(config) as client:
+            with pytest.raises(InferenceError):
+                await client.generate(InferenceRequest(params={"model": "m", "prompt": "Hi"}))
+            limit = client.concurrency_limit
+    assert limit is not None
+    assert (limit < 8) == narrower
