@@ -44,6 +44,9 @@ ERRORS: list[dict[str, Any]] = [
     {"success": False},
     {"errors": ["boo"]},
     {"fault": {"faultstring": "Rate limit quota violation"}},  # Apigee
+    {"ok": False, "description": "no such model"},
+    {"success": 0, "message": "boo"},
+    {"x_groq": {"id": "req_1", "error": "the model went away"}},  # Groq
 ]
 # What always stands there in some servers' answers, and says nothing.
 HARMLESS: list[dict[str, Any]] = [
@@ -54,6 +57,11 @@ HARMLESS: list[dict[str, Any]] = [
     {"error": {"code": 0, "message": "success"}},
     {"error": {"code": 200, "message": "OK"}},
     {"error": False},
+    {"error": {"code": None, "message": "success"}},
+    {"error": {"status": "ok"}},
+    {"error": "no_error"},
+    {"error": "N/A"},
+    {"ok": True, "x_groq": {"id": "req_1", "error": None}},
     {"errors": [], "success": True},
     {"error_code": 0, "error_msg": ""},
     {"error_code": "0", "error_msg": "ok"},
@@ -148,6 +156,9 @@ def test_an_answer_without_what_was_asked_for_is_none(
         (CHAT, {"choices": [{**CHOICE, "finish_reason": None}]}),
         (CHAT, {"choices": [{**CHOICE, "finish_reason": "MAX_TOKENS"}]}),
         (CHAT, {"choices": [{**CHOICE, "finish_reason": "content_filter"}]}),
+        (CHAT, {"choices": [{**CHOICE, "finish_reason": "model_context_window_exceeded"}]}),
+        (CHAT, {"choices": [{**CHOICE, "finish_reason": "ERROR_TOXIC"}]}),
+        (CHAT, {"choices": [{**CHOICE, "finish_reason": "MALFORMED_FUNCTION_CALL"}]}),
         (CHAT, {"choices": [{**CHOICE, "stop_reason": "abort"}]}),  # a stop word of the user
         (CHAT, {"choices": [{**CHOICE, "error": None}]}),
         (CHAT, {"choices": [{"message": {"content": '{"error":{"code":500}}'}}]}),
@@ -161,6 +172,14 @@ def test_an_answer_without_what_was_asked_for_is_none(
         ("/completions", {"content": "Hi"}),  # llama.cpp's own
         ("/embed", {"embeddings": [[1]]}),
         (CUSTOM, {}),
+        (CUSTOM, {"message": "Good morning"}),
+        (CUSTOM, {"message": "Good morning", "request_id": "1"}),
+        (CUSTOM, {"code": "0", "message": "Good morning", "data": None}),
+        (CUSTOM, {"code": "print('Hi')", "message": "Here it is"}),
+        (CUSTOM, {"code": 20, "message": "Hi", "results": [1]}),
+        (CUSTOM, {"message": {"role": "assistant", "content": "Hi"}, "done": True}),  # Ollama
+        (CUSTOM, {"Response": {"RequestId": "1", "Data": [1]}}),  # Tencent Cloud
+        (CUSTOM, {"ResponseMetadata": {"RequestId": "1"}, "Result": [1]}),  # Volcengine
     ],
 )
 def test_an_odd_answer_is_one_all_the_same(endpoint: str, value: object) -> None:
@@ -185,6 +204,30 @@ def test_an_odd_answer_is_one_all_the_same(endpoint: str, value: object) -> None
         (CHAT, {"error": {"message": "x", "code": 5007}}, None, "5007"),
         (CUSTOM, {"detail": "busy"}, None, None),
         (CUSTOM, {"status": "error"}, None, None),
+        # Alibaba Model Studio, SiliconFlow, Bedrock, AWS, Tencent Cloud, Volcengine
+        (
+            CUSTOM,
+            {"code": "InvalidApiKey", "message": "x", "request_id": "1"},
+            401,
+            "InvalidApiKey",
+        ),
+        (CUSTOM, {"code": 20012, "message": "no such model", "data": None}, None, "20012"),
+        (CUSTOM, {"__type": "com.x#ThrottlingException", "message": "x"}, 429, None),
+        (CUSTOM, {"Message": "User is not authorized"}, None, None),
+        (
+            CUSTOM,
+            {"Response": {"Error": {"Code": "AuthFailure.SecretIdNotFound", "Message": "x"}}},
+            401,
+            "AuthFailure.SecretIdNotFound",
+        ),
+        (
+            CUSTOM,
+            {"ResponseMetadata": {"Error": {"Code": "InvalidCredential", "Message": "x"}}},
+            401,
+            "InvalidCredential",
+        ),
+        (CHAT, {"code": "DataInspectionFailed", "message": "x"}, 400, "DataInspectionFailed"),
+        (CHAT, {"choices": [CHOICE], "x_groq": {"error": "x"}}, None, None),
     ],
 )
 def test_an_error_has_the_status_that_it_names(
@@ -200,6 +243,7 @@ def test_an_error_has_the_status_that_it_names(
     [
         *("abort", "aborted", "error", "cancelled", "timeout", "ABORT"),
         *("insufficient_system_resource", {"type": "abort"}),
+        *("network_error", "USER_CANCEL", "internal_error", "preempted"),
     ],
 )
 @pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS])
@@ -229,6 +273,8 @@ def test_an_abort_that_says_why_is_that_error() -> None:
         ({"status": "failed", "error": None, "output": []}, None, "failed"),
         ({"status": "failed", "error": {"code": "server_error", "message": "x"}}, None, "x"),
         ({"status": "cancelled", "output": []}, None, "cancelled"),
+        ({"status": "CANCELED", "output": []}, None, "CANCELED"),
+        ({"status": "expired", "output": []}, None, "expired"),
         ({"status": "queued", "output": []}, False, "background"),
         ({"status": "in_progress", "output": []}, False, "background"),
     ],
@@ -257,6 +303,7 @@ NAMES = st.sampled_from(
     [
         *("error", "errors", "choices", "data", "message", "text", "finish_reason", "status"),
         *("code", "detail", "object", "base_resp", "success", "output", "embedding", "type"),
+        *("ok", "x_groq", "Message", "Error", "Response", "__type"),
     ]
 )
 VALUES = st.recursive(

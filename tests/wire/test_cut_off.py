@@ -41,6 +41,9 @@ def response(status: str, details: object) -> dict[str, Any]:
         (chat("SAFETY"), "content_filter"),  # Gemini
         (chat("RECITATION"), "content_filter"),
         (chat("sensitive"), "content_filter"),  # Zhipu
+        (chat("model_context_window_exceeded"), "length"),  # Zhipu
+        (chat("guardrail_intervened"), "content_filter"),  # Bedrock
+        (chat("ERROR_TOXIC"), "content_filter"),  # Cohere
         (chat({"type": "length", "length": 16}), "length"),  # SGLang
         (chat({"type": "stop", "matched": 2}), None),
         (response("completed", None), None),

@@ -12,15 +12,20 @@ CUT_OFF = ("length", "content_filter", "incomplete")
 """Why an answer is not whole: too long, filtered, or for a reason that its server does not give."""
 
 # Those of OpenAI, of Mistral (model_length), TGI and Anthropic (max_tokens), Gemini's, which some
-# adapters pass through, and Zhipu's (sensitive).
+# adapters pass through, Zhipu's (sensitive), Bedrock's (guardrail_…) and Cohere's (error_…).
 _MEANINGS = {
     **dict.fromkeys(
-        ("length", "max_tokens", "max_output_tokens", "model_length", "max_length"), "length"
+        (
+            "length", "max_tokens", "max_output_tokens", "model_length", "max_length",
+            "model_context_window_exceeded", "error_limit",
+        ),
+        "length",
     ),
     **dict.fromkeys(
         (
             "content_filter", "content_filtered", "safety", "recitation", "blocklist", "spii",
-            "prohibited_content", "sensitive",
+            "prohibited_content", "sensitive", "image_safety", "guardrail_intervened",
+            "error_toxic",
         ),
         "content_filter",
     ),

@@ -14,7 +14,7 @@ import msgspec
 
 from batch_gateway.wire.answer_shapes import Shape, shape_of
 from batch_gateway.wire.error_body import detail_of
-from batch_gateway.wire.error_forms import ABORTED, hints_at_error, is_said, says_error
+from batch_gateway.wire.error_forms import breaks_off, hints_at_error, is_said, says_error
 from batch_gateway.wire.error_object import find_in_json
 from batch_gateway.wire.json_check import (
     BYTE_ORDER_MARK,
@@ -130,16 +130,16 @@ def _of_entries(shape: Shape, fields: _Fields) -> Fault | None:
     if not isinstance(entries, list) or shape.list_name == "output":
         return None
     for entry in cast("list[object]", entries):
-        fault = _of_entry(cast("_Fields", entry)) if isinstance(entry, dict) else None
+        fault = _of_entry(shape, cast("_Fields", entry)) if isinstance(entry, dict) else None
         if fault is not None:
             return fault
     return None
 
 
-def _of_entry(entry: _Fields) -> Fault | None:
+def _of_entry(shape: Shape, entry: _Fields) -> Fault | None:
     if is_said(entry.get("error")):
         return _reported({"error": entry["error"]})
-    return _aborted(entry.get("finish_reason"))
+    return _aborted(entry.get("finish_reason")) if shape.list_name == "choices" else None
 
 
 def _aborted(reason: object) -> Fault | None:
@@ -148,7 +148,7 @@ def _aborted(reason: object) -> Fault | None:
         told = cast("_Fields", reason)
         aborted = _aborted(told.get("type"))
         return _reported({"error": told}) if aborted and told.get("message") else aborted
-    if not isinstance(reason, str) or reason.lower() not in ABORTED:
+    if not isinstance(reason, str) or not breaks_off(reason):
         return None
     return Fault(f"with an aborted generation in it (finish_reason {reason!r})", code="aborted")
 
@@ -161,7 +161,7 @@ def _of_status(shape: Shape, fields: _Fields) -> Fault | None:
     if status in ("queued", "in_progress"):
         problem = f"with a response in it that is only {status!r}; ask without `background`"
         return Fault(problem, code=status, is_retryable=False)
-    if status in ("cancelled", "failed"):
+    if breaks_off(status) or status == "expired":
         return Fault(f"with a response in it that was {status!r}", code=status)
     return None
 

@@ -37,6 +37,10 @@ class _Success(msgspec.Struct, gc=False):
     status_code: Literal[0] | None = None
 
 
+class _GroqExtra(msgspec.Struct, gc=False):
+    error: None = None
+
+
 class _Faultless(msgspec.Struct, gc=False, kw_only=True):
     """The fields in which errors are reported (see `error_forms`), none of which says one."""
 
@@ -48,6 +52,8 @@ class _Faultless(msgspec.Struct, gc=False, kw_only=True):
     type: None = None
     base_resp: _Success | None = None
     success: bool | None = None
+    ok: bool | None = None
+    x_groq: _GroqExtra | None = None
     object: str | None = None
 
 
@@ -107,6 +113,15 @@ class _Foreign(_Faultless, gc=False, kw_only=True):
     status_code: None = None
     status_in_camel_case: None = msgspec.field(name="statusCode", default=None)
     error_message: None = msgspec.field(name="errorMessage", default=None)
+    message: _AnyObject | None = None
+    message_in_capitals: None = msgspec.field(name="Message", default=None)
+    msg: None = None
+    error_description: None = None
+    err: None = None
+    amazon_type: None = msgspec.field(name="__type", default=None)
+    error_in_capitals: None = msgspec.field(name="Error", default=None)
+    response: None = msgspec.field(name="Response", default=None)
+    response_metadata: None = msgspec.field(name="ResponseMetadata", default=None)
 
 
 # --- the words ---
@@ -138,7 +153,9 @@ class Shape(msgspec.Struct, frozen=True):
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return False
         kind = answer.object
-        return answer.success is not False and (kind is None or kind.lower() != "error")
+        return not (answer.success is False or answer.ok is False) and (
+            kind is None or kind.lower() != "error"
+        )
 
     def missing(self, fields: _Fields) -> str:
         """What an answer would have and these fields do not; empty when it is all there."""

@@ -20,7 +20,7 @@ _STATUS_OF_GRPC_NAME = {
 # The request itself was refused for what it is, so that it will be refused again, whenever in an
 # answer this is said.
 _FINAL: tuple[tuple[int, tuple[str, ...]], ...] = (
-    (400, ("contentfilter", "contentpolicy", "policyviolation", "invalidprompt")),
+    (400, ("contentfilter", "contentpolicy", "policyviolation", "invalidprompt", "datainspection")),
     (404, ("modelnotfound", "notfounderror")),
     (413, ("requesttoolarge", "payloadtoolarge", "entitytoolarge")),
 )
@@ -43,7 +43,14 @@ _STATUS_OF_WORDS: tuple[tuple[int, tuple[str, ...]], ...] = (
         401,
         (
             *("authentication", "apikey", "unauthorized", "unauthenticated"),
-            *("invalidtoken", "expiredtoken", "accesskeyid", "signaturedoesnotmatch"),
+            *(
+                "invalidtoken",
+                "expiredtoken",
+                "invalidcredential",
+                "authfailure",
+                "accesskeyid",
+                "signaturedoesnotmatch",
+            ),
         ),
     ),
     (403, ("permission", "forbidden", "accessdenied", "notauthorized", "unsupportedcountry")),

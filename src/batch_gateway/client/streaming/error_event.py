@@ -8,13 +8,11 @@ from typing import Any, cast
 from batch_gateway.errors import InferenceError, error_class_for_status, is_retryable_status
 from batch_gateway.wire.chunks import encode_json
 from batch_gateway.wire.error_body import parse_error_body
-from batch_gateway.wire.error_forms import hints_at_error, says_error
+from batch_gateway.wire.error_forms import WORDS, hints_at_error, says_error
 
 __all__ = ["error_of_event", "reported_error"]
 
 _FAILED = b'{"error":{"message":"the response failed","code":"server_error"}}'
-# What else an error may be told in where a chunk has neither choices nor a type.
-_WORDS = ("message", "Message", "msg", "detail", "error_description", "errorMessage")
 
 
 def reported_error(value: object, data: bytes, event: str) -> bytes | None:
@@ -66,4 +64,4 @@ def _of_response(response: Any) -> bytes:
 
 
 def _hints_at_error(fields: Mapping[str, Any]) -> bool:
-    return hints_at_error(fields) or any(isinstance(fields.get(one), str) for one in _WORDS)
+    return hints_at_error(fields) or any(isinstance(fields.get(one), str) for one in WORDS)
