@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from batch_gateway.batch.journal import Journal
+from batch_gateway.batch.plan import make_plan
 from batch_gateway.batch.progress import RunSummary
+from batch_gateway.batch.result_file import ResultFile, open_result_file
 from batch_gateway.errors import InvalidRequestError
+from batch_gateway.wire.lines import line_id, success_line
 
 from .batch_files import ids_in, names_in, write_batch
 from .batch_folder import Folder
@@ -191,3 +197,47 @@ async def test_two_runs_where_files_cannot_be_locked_notice_one_another(
     assert "was written to by another program" in str(summary.journal_problem)
     assert (await folder.run(FakeGateway())).succeeded == LINES
     assert len(ids_in(folder.output)) == LINES
+
+
+def test_a_file_that_grows_while_it_is_looked_at_was_not_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = open_result_file(tmp_path / "results.jsonl")
+    file.append(b"{}\n")
+    look = os.fstat
+
+    def look_and_grow(fd: int) -> os.stat_result:
+        seen = look(fd)
+        file.append(b"{}\n")
+        return seen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", look_and_grow)
+        file.check(writing=True)
+    file.close()
+
+
+async def test_a_file_that_is_put_in_order_is_not_looked_at_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(write_batch(tmp_path / "requests.jsonl", 2))
+    threads: set[int] = set()
+
+    def note(original: Callable[..., None]) -> Callable[..., None]:
+        def noted(*arguments: Any, **more: Any) -> None:
+            threads.add(threading.get_ident())
+            original(*arguments, **more)
+
+        return noted
+
+    monkeypatch.setattr(ResultFile, "replace", note(ResultFile.replace))
+    monkeypatch.setattr(ResultFile, "sync", note(ResultFile.sync))
+    async with Journal.open(plan, tmp_path / "out", tmp_path / "errors") as journal:
+        for index in (1, 0):
+            name = f"id-{index}"
+            result = success_line(line_id(plan.fingerprint, index), name, 200, "r", b"{}")
+            await journal.append(index, result, True)
+        await journal.finish(ordered=True)
+        await journal.flush()
+    assert len(threads) == 1
+    plan.close()

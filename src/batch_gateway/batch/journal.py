@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from batch_gateway.batch.bitmap import Bitmap
@@ -189,9 +190,8 @@ class Journal:
         """
         try:
             await self.flush()
-            self._check_files()
             sort = ordered and self.without_result == 0
-            await asyncio.to_thread(self._tidy, sort)
+            await self._writer.between_syncs(partial(self._tidy, sort))
         except JournalError as error:
             self._problem = error
             # Lines that were only in memory are gone: count again what is really there.
@@ -207,6 +207,7 @@ class Journal:
             raise self._write_error(error) from error
 
     def _tidy(self, sort: bool) -> None:
+        self._check_files()
         output, errors = self._files
         jobs = (
             (output, self._succeeded, self._stale_output or (sort and not self._output.in_order)),

@@ -98,12 +98,13 @@ class ResultFile:
         While another thread is `writing`, the file may be longer than `size`. An empty one that
         is gone is no loss.
         """
+        size = self.size  # before the look at the file, which may grow meanwhile
         state = os.fstat(self.fd)
-        if self.size and not _is_still_at(self.path, self.fd):
+        if size and not _is_still_at(self.path, self.fd):
             raise TakenAwayError(self.name, *(_MOVED if state.st_nlink else _GONE))
-        if state.st_size < self.size:
+        if state.st_size < size:
             raise TakenAwayError(self.name, *_CUT)
-        if state.st_size > self.size and not writing:
+        if state.st_size > size and not writing:
             raise TakenAwayError(self.name, *_SHARED)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from batch_gateway.batch.result_file import ResultFile
@@ -78,6 +78,10 @@ class WriteBehind:
         await self._sync()
         if self.failure is not None:
             raise self.failure
+
+    async def between_syncs(self, action: Callable[[], None]) -> None:
+        """Call `action` in the thread that syncs, so that it may put other files in their place."""
+        await asyncio.get_running_loop().run_in_executor(self._syncer, action)
 
     async def aclose(self) -> None:
         """Write what is left, as far as that is possible, and stop. Raises nothing."""
