@@ -107,6 +107,49 @@ def test_a_key_that_is_quoted_back_is_hidden(body: str, spelling: str, before: i
     assert "[redacted]" in shown(error)
 
 
+CUT_BODIES: dict[str, tuple[int, str]] = {
+    "a refusal": (401, '{"error":{"message":"bad key %s'),
+    "text": (502, "no such key: %s"),
+    "a 200 with an error": (200, '{"error":"bad key %s'),
+    "a 200 that is no JSON": (200, "key %s"),
+    "an error event": (200, 'data: {"error":{"message":"bad key %s'),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("body", CUT_BODIES)
+@pytest.mark.parametrize("missing", [1, 5, 11])
+def test_a_key_is_hidden_where_what_arrived_ends_in_the_middle_of_it(
+    body: str, spelling: str, missing: int
+) -> None:
+    status, form = CUT_BODIES[body]
+    text = form.replace("%s", SPELLINGS[spelling](KEY)[:-missing])
+    error = failure(HTTPResponse(status, Headers(), text.encode()), api_key=KEY)
+    assert_hidden(KEY, shown(error))
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("after", ["...", '"', " [truncated]", "***7890"])
+def test_most_of_a_key_is_hidden_where_a_gateway_has_cut_it(spelling: str, after: str) -> None:
+    said = SPELLINGS[spelling](KEY[:24])
+    error = failure(HTTPResponse(401, Headers(), f"bad key {said}{after}".encode()), api_key=KEY)
+    assert_hidden(KEY, shown(error))
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.upper])
+def test_a_key_whose_letters_became_all_small_or_all_capitals_is_hidden(spell: Spelling) -> None:
+    body = json.dumps({"error": {"message": f"bad key {spell(KEY)}"}}).encode()
+    error = failure(HTTPResponse(401, Headers(), body), api_key=KEY)
+    assert error.message == "HTTP 401: bad key [redacted]"
+    assert_hidden(spell(KEY), shown(error))
+
+
+def test_a_key_in_the_name_of_a_header_is_hidden() -> None:
+    headers = Headers.of({"x-ratelimit-limit-sk-key0123456789": "1"})
+    error = failure(HTTPResponse(429, headers, b"{}"), api_key="SK-key0123456789")
+    assert error.rate_limits == {"x-ratelimit-limit-[redacted]": "1"}
+
+
 EVENTS: dict[str, str] = {
     "a broken chunk of wide signs": "data: éééééééééé%s\n\n",
     "an error event": 'data: {"error":{"message":"bad key %s","code":"%s"}}\n\n',
@@ -182,6 +225,10 @@ BASIC = base64.b64encode(b"alice:opensesame").decode()
         ("X-Signature", "my-long-token", "my-long-token"),
         ("X-Jwt-Assertion", "my-long-token", "my-long-token"),
         ("X-Session-Id", "my-long-token", "my-long-token"),
+        ("X-Creds", "my-long-token", "my-long-token"),
+        ("X-User-Pw", "my-long-token", "my-long-token"),
+        ("X-Hmac", "my-long-token", "my-long-token"),
+        ("X-Forwarded", "Bearer my-long-token", "my-long-token"),
     ],
 )
 @pytest.mark.parametrize("own", [False, True])

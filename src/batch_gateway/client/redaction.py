@@ -24,7 +24,8 @@ __all__ = ["Redactor", "is_credential", "secrets_of_header", "secrets_of_url"]
 
 _CREDENTIAL = re.compile(
     r"auth(?!or(?:ity|s)?(?:$|[-_]))|key|token|secret|cookie|passw|passphrase|passcode|pwd|credential|signature|jwt"
-    r"|bearer|session|(?:^|[-_])(?:pass|pat|sid|sig)(?:$|[-_])",
+    r"|bearer|session|assertion|hmac|saml"
+    r"|(?:^|[-_])(?:creds?|otp|pass|pat|psk|pw|sid|sig)(?:$|[-_])",
     re.IGNORECASE,
 )
 # Inside one value: what digests and signatures are made of.
@@ -39,6 +40,8 @@ _MASK = "[redacted]"
 _LONGEST_MESSAGE = 4096
 # Shorter values ("1", "batch") are no secrets, and masking them would garble honest text.
 _SHORTEST_SECRET = 8
+# What vendors' keys begin with ("sk-proj-") and a few signs more, as they show masked keys.
+_LONGEST_PREFIX = 16
 # But what a user has put where a password goes is one.
 _SHORTEST_PASSWORD = 6
 
@@ -49,10 +52,10 @@ def is_credential(header: str) -> bool:
 
 
 def secrets_of_header(name: str, value: str) -> Iterator[str]:
-    """What must not be shown of a header that is sent; nothing where its name is harmless."""
-    if not is_credential(name):
-        return
+    """What must not be shown of a header that is sent; nothing where it is harmless."""
     scheme, _, rest = value.partition(" ")
+    if not is_credential(name) and scheme.lower() != "bearer":
+        return
     if rest and _SCHEME.fullmatch(scheme):
         value = rest.strip()
     yield from _long(value)
@@ -113,6 +116,7 @@ class Redactor:
             for reading in readings(secret)
             if reading == secret or len(reading) >= _SHORTEST_PASSWORD
         }
+        given.update(*((one.lower(), one.upper()) for one in given))
         # Bytes are looked through as Latin-1, whatever they are.
         as_bytes = (one.encode("utf-8", "replace").decode("latin-1") for one in given)
         self._secrets = frozenset(given.union(as_bytes))
@@ -124,7 +128,7 @@ class Redactor:
         return Redactor(self._secrets | more) if more else self
 
     def in_text(self, text: str) -> str:
-        """`text` without secrets, and without the beginning of one that `short_text` has cut."""
+        """`text` without secrets, and without the beginning of one where it was cut."""
         if not self._secrets:
             return text
         spans, looked = spelt_spans(text, self._search, like_escapes=self._like_escapes)
@@ -173,7 +177,8 @@ class Redactor:
         error.code = self.in_text(error.code)
         if error.dropped_reason is not None:
             error.dropped_reason = self.in_text(error.dropped_reason)
-        error.rate_limits = {n: self.in_text(value) for n, value in error.rate_limits.items()}
+        limits = error.rate_limits.items()
+        error.rate_limits = {self.in_text(name): self.in_text(value) for name, value in limits}
         if self._is_told_by(error.__cause__):
             error.__cause__ = None
         return error
@@ -187,32 +192,43 @@ class Redactor:
         return False
 
     def _search(self, text: str) -> Iterator[Span]:
+        cuts = tuple(_cuts(text))
         for secret in self._secrets:
             yield from _occurrences(secret, text)
-            if len(text) <= _LONGEST_MESSAGE:
-                yield from _beginnings(secret, text)
+            for cut in cuts:
+                yield from _beginnings(secret, text, cut)
 
 
 def _occurrences(secret: str, text: str) -> Iterator[Span]:
-    start, end = text.find(secret), 0
+    """Where it stands, or so much of its beginning that somebody else has cut it there."""
+    head = secret[:_LONGEST_PREFIX]
+    start = text.find(head)
     while start >= 0:
-        end = start + len(secret)
-        following = text.find(secret, start + 1)
-        while 0 <= following <= end:
-            end = following + len(secret)
-            following = text.find(secret, following + 1)
+        end = start + _agreeing(secret, text[start : start + len(secret)])
         yield start, end
-        start = following
+        start = text.find(head, end - len(head) + 1)
 
 
-def _beginnings(secret: str, text: str) -> Iterator[Span]:
-    """What is left of a secret where a message was cut in the middle of it."""
-    cut = text.find(CUT)
+def _agreeing(one: str, other: str) -> int:
+    """How many signs both begin with."""
+    differ = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differ, min(len(one), len(other)))
+
+
+def _beginnings(secret: str, text: str, cut: int) -> Iterator[Span]:
+    """What is left of a secret where a text was cut in the middle of it."""
+    before = text[max(0, cut - len(secret)) : cut]
+    longest = min(len(before), len(secret) - 1)
+    for length in range(longest, _SHORTEST_SECRET - 1, -1):
+        if before.endswith(secret[:length]):
+            yield cut - length, cut
+            return
+
+
+def _cuts(text: str) -> Iterator[int]:
+    """Where a text may be cut: what arrived ends too early at times, and so does a short text."""
+    yield len(text)
+    cut = text.find(CUT) if len(text) <= _LONGEST_MESSAGE else -1
     while cut >= 0:
-        before = text[max(0, cut - len(secret)) : cut]
-        longest = min(len(before), len(secret) - 1)
-        for length in range(longest, _SHORTEST_SECRET - 1, -1):
-            if before.endswith(secret[:length]):
-                yield cut - length, cut
-                break
+        yield cut
         cut = text.find(CUT, cut + 1)

@@ -28,8 +28,8 @@ _MOST_ESCAPES = 200_000
 
 _BACKSLASHES = r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([\"'/\\bfnrt]))"
 _OTHERS = r"%([0-9a-fA-F]{2})|(&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8});?)"
-# Before a cut; it stands for nothing.
-_HALF = r"(?:\\{1,8}(?:[ux][0-9a-fA-F]{0,3})?|&#?[0-9A-Za-z]{0,9}|%[0-9a-fA-F]?)(?=…)"
+# Before a cut, also where all that arrived ends; it stands for nothing.
+_HALF = r"(?:\\{1,8}(?:[ux][0-9a-fA-F]{0,3})?|&#?[0-9A-Za-z]{0,9}|%[0-9a-fA-F]?)(?=…|\Z)"
 _ESCAPE = re.compile(f"{_BACKSLASHES}|{_OTHERS}")
 _ESCAPE_OR_HALF = re.compile(f"{_HALF}|{_BACKSLASHES}|{_OTHERS}")
 # With the groups of the others, of which it finds none.
@@ -107,7 +107,7 @@ def spelt_spans(text: str, search: Search, *, like_escapes: bool = False) -> tup
     """
     found, looked = list(search(text)), len(text)
     if looks_escaped(text):
-        kinds = [_ESCAPE_OR_HALF if CUT in text else _ESCAPE, *([_JSON_ESCAPE] * like_escapes)]
+        kinds = [_ESCAPE_OR_HALF, *([_JSON_ESCAPE] * like_escapes)]
         for kind in kinds:
             more, end = _below(text, search, kind)
             found += more
