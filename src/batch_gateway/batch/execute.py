@@ -124,33 +124,26 @@ class Executor:
         """What one worker of `lane` does: line after line, until there are none for it."""
         room = lane.room
         while (ticket := lane.take()) is not None:
-            cost = room.cost(self.plan.size_of(ticket.index))
+            cost, held = room.cost(self.plan.size_of(ticket.index)), 0
             try:
-                if not room.take(cost):
-                    await room.wait(cost)
-            except BaseException:
-                lane.give_up(ticket)
-                raise
-            try:
-                await self._work_on(lane, ticket)
+                try:
+                    if not room.take(cost):
+                        await room.wait(cost)
+                    held = cost
+                    # It may have waited for room until nothing was to be sent any more.
+                    ended = None if lane.is_closed else await self._send(lane, ticket)
+                except BaseException:
+                    lane.give_up(ticket)
+                    raise
+                if ended is None:
+                    lane.give_up(ticket)
+                    continue
+                for judged in lane.judge(ended):
+                    await self._record(judged.outcome)
             finally:
-                room.give(cost)
-
-    async def _work_on(self, lane: Lane, ticket: Ticket) -> None:
-        """Send one line and record what is to be recorded then."""
-        try:
-            # It may have waited for room until nothing was to be sent any more.
-            ended = None if lane.is_closed else await self._send(lane, ticket)
-        except BaseException:
-            lane.give_up(ticket)
-            raise
-        if ended is None:
-            lane.give_up(ticket)
-            return
-        for judged in lane.judge(ended):
-            await self._record(judged.outcome)
-        if self.stats.too_many_failed.is_set():
-            lane.close()
+                room.give(held)
+            if self.stats.too_many_failed.is_set():
+                lane.close()
 
     async def _send(self, lane: Lane, ticket: Ticket) -> Ended | None:
         """How a line ended; None when it did not and stays to be sent."""

@@ -209,7 +209,6 @@ class Gate:
         scope = self._models.get(model) or self._model(model)
         self._gateway.under_way += 1
         scope.under_way += 1
-        # The usual case first, here and below: this runs once a request.
         if not self.calm:
             for row in (*self._gateway.rows.values(), *scope.rows.values()):
                 row.later += 1
@@ -221,6 +220,17 @@ class Gate:
 
     def ended(self, ended: Ended) -> Verdict:
         """A request has ended."""
+        ticket, sign = ended.ticket, ended.evidence.sign
+        scope = self._models[ticket.model]
+        # The usual case first, and here: this runs once a request.
+        if self.calm and sign is Sign.LIFE and scope.lives:
+            self._gateway.under_way -= 1
+            scope.under_way -= 1
+            scope.answered = max(scope.answered, ticket.number)
+            return Verdict((ended,))
+        return self._weigh(ended)
+
+    def _weigh(self, ended: Ended) -> Verdict:
         ticket, sign = ended.ticket, ended.evidence.sign
         self._leave(ticket)
         if sign is Sign.LIFE:
@@ -325,8 +335,6 @@ class Gate:
         ticket = ended.ticket
         scope = self._models[ticket.model]
         scope.answered = max(scope.answered, ticket.number)
-        if self.calm and scope.lives:
-            return Verdict((ended,))
         self._gateway.lives = scope.lives = self._open = True
         released: list[Ended] = []
         for place in (self._gateway, scope):

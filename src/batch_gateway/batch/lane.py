@@ -58,7 +58,7 @@ class Lane:
         models: whose lines they are.
         limit: how many requests may be under way.
         room: for the bytes of its lines, which no other lane can take.
-        problem: why the gateway was given up, or None.
+        is_closed: nothing more is to be sent.
         idle: set when no worker is left and none will come.
         given_up: set when nothing more is sent, because the gateway refuses.
     """
@@ -86,7 +86,7 @@ class Lane:
         self._probes: deque[tuple[int, str, int]] = deque()
         self._probed: set[int] = set()
         self._sending = self._late = 0
-        self._closed = False
+        self.is_closed = False
         self._workers: set[asyncio.Task[None]] = set()
         self._work: Callable[[Lane], Coroutine[Any, Any, None]] | None = None
         self.idle = asyncio.Event()
@@ -115,7 +115,9 @@ class Lane:
 
     def take(self) -> Ticket | None:
         """The next line to send, or None when this worker should end."""
-        if self._closed or len(self._workers) > self._allowed() or not self._has_line():
+        # A gate that is calm allows any number.
+        allowed = self.limit if self._gate.calm else self._allowed()
+        if self.is_closed or len(self._workers) > allowed or not self._has_line():
             return None
         self._sending += 1
         if self._probes:
@@ -186,7 +188,7 @@ class Lane:
     def _settle(self) -> Sequence[Ended]:
         """Try lines from elsewhere, shut what is to be shut, and at the end decide on the rest."""
         # After a stop the lines that were not sent say nothing about the gateway.
-        if self._closed:
+        if self.is_closed:
             return ()
         for model in self._gate.to_probe():
             self._probe(model)
@@ -249,14 +251,9 @@ class Lane:
             by_words[words] = (*by_words.get(words, ()), model)
         return {models: words for words, models in by_words.items()}
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing more is to be sent."""
-        return self._closed
-
     def close(self) -> None:
         """Send nothing more."""
-        self._closed = True
+        self.is_closed = True
         self._fill()
 
     def halt(self, problem: str) -> None:
@@ -286,7 +283,7 @@ class Lane:
         """Have as many workers as are useful."""
         while (
             self._work is not None
-            and not self._closed
+            and not self.is_closed
             and len(self._workers) < self._allowed()
             and self._has_line()
         ):

@@ -49,6 +49,14 @@ class LineIndex:
         after = index + 1
         return self._offset(index), self._offset(after) if after < len(self._low) else self._end
 
+    def size(self, index: int) -> int:
+        """Bytes from the beginning of a request to that of the next, or to the end of the file."""
+        after = index + 1
+        if after == len(self._low):
+            return self._end - self._offset(index)
+        # A line is shorter than what the low halves can tell apart.
+        return (self._low[after] - self._low[index]) & _LOW
+
     def _offset(self, index: int) -> int:
         low = self._low[index]
         return low + (bisect_right(self._carries, index) << 32) if self._carries else low

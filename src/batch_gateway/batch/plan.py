@@ -65,8 +65,7 @@ class Plan:
 
     def size_of(self, index: int) -> int:
         """How many bytes the line of a request has in the file, its line break included."""
-        start, end = self._lines.span(index)
-        return end - start
+        return self._lines.size(index)
 
     def changed(self) -> InputError:
         """The error for a file that is not what it was when the plan was made."""

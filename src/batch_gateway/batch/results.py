@@ -53,7 +53,9 @@ def success_outcome(
     """The line of the output file for an answer."""
     request_id = _request_id_of(response) or result_id
     line = success_line(result_id, custom_id, response.status_code, request_id, response.body)
-    usage = None if response.from_cache else response.usage
+    usage, cut_off = response.figures
+    if response.from_cache:
+        usage = None
     return Outcome(
         index,
         custom_id,
@@ -64,7 +66,7 @@ def success_outcome(
         from_cache=response.from_cache,
         coalesced=response.coalesced,
         time_to_first_token=response.time_to_first_token,
-        cut_off=response.cut_off,
+        cut_off=cut_off,
     )
 
 

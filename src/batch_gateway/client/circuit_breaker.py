@@ -153,7 +153,8 @@ class CircuitBreaker:
     def _is_there(self, now: float, sent: float) -> None:
         self._armed = True
         self._connect_failures = 0
-        self._row.end(sent)
+        if self._row.length:
+            self._row.end(sent)
         if self._state is BreakerState.CLOSED:
             self._window.add(now, failed=False)
             return

@@ -11,14 +11,18 @@ _BUCKETS = 10
 
 
 class FailureRow:
-    """Requests in a row that nobody answered; it is none before it took so many seconds."""
+    """Requests in a row that nobody answered; it is none before it took so many seconds.
+
+    Attributes:
+        length: how many there are.
+    """
 
     def __init__(self, least_seconds: float) -> None:
         self._least = least_seconds
         self.clear()
 
     def clear(self) -> None:
-        self._broken = self._all = 0
+        self._broken = self.length = 0
         self._began = 0.0
         self._are_pages = False
 
@@ -42,11 +46,11 @@ class FailureRow:
         if not broke and error.status_code not in (502, 503):
             self.clear()
             return 0, 0
-        if not self._all:
+        if not self.length:
             self._began = now
-        self._all += 1
+        self.length += 1
         self._broken = self._broken + 1 if broke else 0
-        return (self._broken, self._all) if now - self._began >= self._least else (0, 0)
+        return (self._broken, self.length) if now - self._began >= self._least else (0, 0)
 
 
 class FailureWindow:

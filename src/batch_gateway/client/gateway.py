@@ -85,7 +85,9 @@ class GatewayTransport:
                 raise self._deadline_passed(request, None)
         self._counted.attempts_in_flight += 1
         try:
-            if self._is_streamed(request):
+            if request.sink is not None or (
+                self._stream_upstream and is_streamable(request.endpoint)
+            ):
                 answer = await self._streamed(request, attempt_ends)
                 if answer is not None:
                     return answer
@@ -111,11 +113,6 @@ class GatewayTransport:
             raise error from error.cause
         finally:
             self._counted.attempts_in_flight -= 1
-
-    def _is_streamed(self, request: PreparedRequest) -> bool:
-        return request.sink is not None or (
-            self._stream_upstream and is_streamable(request.endpoint)
-        )
 
     async def _streamed(
         self, request: PreparedRequest, begin_by: float

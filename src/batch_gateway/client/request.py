@@ -91,17 +91,18 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @property
     def usage(self) -> Usage | None:
         """Token counts from the body, whichever names its endpoint uses; None without any."""
-        return self._figures[0]
+        return self.figures[0]
 
     @property
     def cut_off(self) -> str | None:
         """Why the answer is not whole: "length", "content_filter", or "incomplete" for
         `/v1/responses` that give no reason; None for one that ended by itself.
         """
-        return self._figures[1]
+        return self.figures[1]
 
     @property
-    def _figures(self) -> Figures:
+    def figures(self) -> Figures:
+        """`usage` and `cut_off`, for who wants both."""
         # Kept, since several layers and observers ask; as a cached_property it would take a lock.
         kept = vars(self)
         if "figures" not in kept:

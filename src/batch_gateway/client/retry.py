@@ -87,8 +87,12 @@ class RetryBudget:
 
     def earn(self, now: float) -> None:
         """A request is sent for the first time."""
-        self._refill(now)
-        self._tokens = min(self._capacity, self._tokens + self._ratio)
+        # As `_refill`, without a call: this runs once a request.
+        tokens = self._tokens + self._ratio
+        if self._updated is not None and now > self._updated:
+            tokens += (now - self._updated) * self._per_second
+        self._tokens = min(self._capacity, tokens)
+        self._updated = now
 
     def spend(self, now: float) -> float | None:
         """Seconds until a retry may go, or None when it may not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from batch_gateway.wire.usage import Usage, WireUsage, parse_usage, usage_of
+from batch_gateway.wire.usage import Usage, WireUsage, parse_usage, summed_up, usage_of
 
 __all__ = ["CUT_OFF", "Figures", "read_figures"]
 
@@ -76,7 +76,8 @@ def read_figures(body: bytes) -> Figures:
     choices = found.choices
     # The usual case without another call: this runs once an answer.
     if choices is not None and len(choices) == 1 and choices[0].finish_reason == "stop":
-        return usage_of(found.usage, body), None
+        usage = found.usage
+        return summed_up(usage) if usage is not None else usage_of(None, body), None
     return usage_of(found.usage, body), _cut_off(found)
 
 

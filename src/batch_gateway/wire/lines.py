@@ -77,9 +77,10 @@ def success_line(
         b'{"id":"%b","custom_id":%b,"response":{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n'
         % (
             result_id.encode(),
-            _encode_text(custom_id),
+            # Nearly all are ASCII, and this runs once a request.
+            _encode(custom_id) if custom_id.isascii() else _encode_text(custom_id),
             status_code,
-            _encode_text(request_id),
+            _encode(request_id) if request_id.isascii() else _encode_text(request_id),
             paste(body),
         )
     )

@@ -10,7 +10,7 @@ import msgspec
 
 from batch_gateway.wire.json_check import NotJSONError, read_json
 
-__all__ = ["Usage", "WireUsage", "parse_usage", "usage_of"]
+__all__ = ["Usage", "WireUsage", "parse_usage", "summed_up", "usage_of"]
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -87,10 +87,11 @@ def usage_of(usage: WireUsage | None, body: bytes) -> Usage | None:
     """The same for a body that is decoded already, with what stands at its usual place."""
     if usage is None:
         return _from_odd_body(body) if b'"usage"' in body else None
-    return _summed_up(usage)
+    return summed_up(usage)
 
 
-def _summed_up(usage: WireUsage) -> Usage:
+def summed_up(usage: WireUsage) -> Usage:
+    """The token counts that stand in it, by whichever names."""
     before = usage.prompt_tokens_details or usage.input_tokens_details or _EMPTY
     after = usage.completion_tokens_details or usage.output_tokens_details or _EMPTY
     return Usage(
@@ -114,7 +115,7 @@ def _from_odd_body(body: bytes) -> Usage | None:
         return None
     fields: dict[str, Any] = {**counts}
     fields |= {name: _details(usage.get(name)) for name in _DETAILS}
-    return _summed_up(WireUsage(**fields))
+    return summed_up(WireUsage(**fields))
 
 
 def _places(body: object) -> Iterator[_Fields]:

@@ -105,7 +105,8 @@ class NativeExchanger:
         deadline: float,
     ) -> HTTPResponse:
         """See `HTTPExchanger.post`. Raises InvalidRequestError for what cannot be sent."""
-        self._require_usable()
+        if self._closed or self._loop is not asyncio.get_running_loop():
+            self._require_usable()
         head = self._heads.build(path, headers, len(body))
         connection = self._pool.take() or await self._acquire(deadline)
         while True:
@@ -113,7 +114,8 @@ class NativeExchanger:
             try:
                 if deadline <= sent_at:
                     raise RequestTimeoutError("the deadline passed before the request was sent")
-                self._deadlines.arm(deadline)
+                if deadline < self._deadlines.wakes_at:
+                    self._deadlines.arm(deadline)
                 response = await connection.begin(head, body, deadline)
                 break
             except StaleConnectionError as error:
@@ -304,7 +306,9 @@ class NativeExchanger:
             connection.reusable = False
         elif reuse.suspected:
             reuse.answered(served)
-        self._eviction.arm(self._pool.release(connection, now))
+        needed = self._pool.release(connection, now)
+        if needed < self._eviction.wakes_at:
+            self._eviction.arm(needed)
 
     # --- life ---
 

@@ -158,7 +158,7 @@ class Pool(Generic[C]):
             self._drop(connection)
             return _NEVER
         connection.kept = True
-        waiter = self._next_waiter()
+        waiter = self._next_waiter() if self._waiters else None
         if waiter is not None:
             waiter.grant(connection)
             return _NEVER
