@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from batch_gateway.batch.journal import Journal
 from batch_gateway.batch.plan import make_plan
 from batch_gateway.batch.progress import RunSummary
 from batch_gateway.batch.result_file import ResultFile, open_result_file
-from batch_gateway.errors import InvalidRequestError
+from batch_gateway.errors import InvalidRequestError, JournalError
 from batch_gateway.wire.lines import line_id, success_line
 
 from .batch_files import ids_in, names_in, write_batch
@@ -106,7 +107,26 @@ async def test_words_that_another_program_wrote_into_the_results_stay(folder: Fo
     assert "was written to by another program while the run wrote to it" in str(
         summary.journal_problem
     )
-    assert b"a word from elsewhere\n" in folder.output.read_bytes()
+    left = folder.output.read_bytes()
+    assert b"a word from elsewhere\n" in left
+    # What it advises goes on.
+    assert "take out what is no result" in str(summary.journal_problem)
+    with pytest.raises(JournalError, match="line 21 is not a result of .* take it out if"):
+        await folder.run(FakeGateway())
+    folder.output.write_bytes(left.replace(b"a word from elsewhere\n", b""))
+    assert (await folder.run(FakeGateway())).succeeded == LINES
+
+
+async def test_a_folder_that_is_removed_with_the_results_is_to_be_made_again(
+    folder: Folder, tmp_path: Path
+) -> None:
+    folder.output, folder.errors = (tmp_path / "away" / name for name in ("r.jsonl", "e.jsonl"))
+    folder.output.parent.mkdir()
+    summary = await tampered(folder, lambda path: shutil.rmtree(path.parent))
+    assert "make the folder again" in str(summary.journal_problem)
+    assert (summary.succeeded, summary.left_to_send) == (0, LINES)
+    folder.output.parent.mkdir()
+    assert (await folder.run(FakeGateway())).succeeded == LINES
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -26,8 +26,15 @@ _FILE_MODE = 0o666
 
 _MOVED = "moved to another name", "put it back and run the same command again"
 _GONE = "removed or replaced", "the same command sends the lines again whose results were in it"
+_NO_FOLDER = (
+    "removed with its folder",
+    "make the folder again; then the same command sends all again",
+)
 _CUT = "cut short", "the same command sends the lines again whose results are missing"
-_SHARED = "written to by another program", "stop that and run the same command again"
+_SHARED = (
+    "written to by another program",
+    "stop that, take out what is no result, and run the same command again",
+)
 
 
 class TakenAwayError(OSError):
@@ -101,7 +108,8 @@ class ResultFile:
         size = self.size  # before the look at the file, which may grow meanwhile
         state = os.fstat(self.fd)
         if size and not _is_still_at(self.path, self.fd):
-            raise TakenAwayError(self.name, *(_MOVED if state.st_nlink else _GONE))
+            gone = _GONE if self.path.parent.is_dir() else _NO_FOLDER
+            raise TakenAwayError(self.name, *(_MOVED if state.st_nlink else gone))
         if state.st_size < size:
             raise TakenAwayError(self.name, *_CUT)
         if state.st_size > size and not writing:

@@ -97,7 +97,8 @@ class AnyResultReader:
             problem = f"line {number} is nothing but zeros"
             cure = "delete it if a power cut left it"
         else:
-            problem, cure = f"line {number} is not a result of this program", ""
+            problem = f"line {number} is not a result of this program"
+            cure = "take it out if it was put there by mistake" if number > 1 else ""
         raise JournalError(
             f"{self._name}: {problem}, so the file is left alone; {cure and f'{cure}, or '}"
             "choose another output"
