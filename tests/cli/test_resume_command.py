@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import subprocess
+
+import pytest
 
 from batch_gateway.cli.resume_command import resume_command
 
@@ -11,6 +16,18 @@ def test_it_is_the_same_command_quoted_for_a_shell() -> None:
     arguments = ["run", "my requests.jsonl", "--gateway", "http://g:8000", "-o", "it's.jsonl"]
     line = resume_command(arguments)
     assert shlex.split(line) == ["batch-gateway", *arguments]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_what_a_terminal_would_swallow_is_quoted_visibly(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    names = ["a\nb", "\x1b[31mred\\'", "\x019", "\u202egnp", "ü\u2028ß", "\udcff\t", "bell\x07f"]
+    line = resume_command(["run", *names])
+    assert line.isprintable()
+    show = f"batch-gateway() {{ printf '%s\\0' \"$@\"; }}; {line}"
+    taken = subprocess.run([shell, "-c", show], capture_output=True, check=True).stdout
+    assert [os.fsdecode(one) for one in taken.split(b"\0")[1:-1]] == names
 
 
 def test_header_values_are_hidden_in_every_spelling() -> None:

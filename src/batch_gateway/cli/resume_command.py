@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,22 @@ def resume_command(
         kept.append("--retry-failed")
     if record_all:
         kept.append("--max-failures=100%")
-    return shlex.join(["batch-gateway", *kept])
+    return " ".join(["batch-gateway", *map(_quoted, kept)])
+
+
+def _quoted(argument: str) -> str:
+    """As a shell takes it back from a terminal, which may swallow what is not visible."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+    return f"$'{''.join(map(_escaped, argument))}'"
+
+
+def _escaped(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def _safe(arguments: Iterable[str]) -> Iterable[str]:
