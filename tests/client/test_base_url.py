@@ -54,6 +54,7 @@ def asked(base_url: str, path: str = CHAT) -> str:
         ("'http://h:8000'", "http://h:8000"),
         ("<http://h:8000>", "http://h:8000"),
         ("“http://h:8000”", "http://h:8000"),
+        ("\ufeffhttp://h:8000/v1\u200b\xa0", "http://h:8000"),
         ("h:8000", "http://h:8000"),
         ("localhost", "http://localhost"),
         ("localhost:8000/v1", "http://localhost:8000"),
@@ -166,6 +167,7 @@ def test_other_endpoints_are_found_beside_it(base: str, path: str, url: str) -> 
     [
         "", "http://", "http:/h", "http:h:8000", "ftp://h", "simulater", "h:port", "http://h:99999",
         "http://h/a b", "http://h/v1#part", "http://h/?q=a b", "http://müller/v1", "/v1", "://h",
+        "http//h", "https//h.example:8000/v1", "//h:8000",
     ],
 )  # fmt: skip
 def test_what_is_no_url_is_refused_by_name(base: str) -> None:

@@ -122,7 +122,10 @@ _SETTING_OF_FIELD = {
     **{f"endpoint_picker.{client_field}": name for name, client_field in _PICKER.items()},
 }
 
-_CLIENT_FIELD = re.compile(rf"\b(?:{'|'.join(map(re.escape, _SETTING_OF_FIELD))})\b")
+# What stands in quotes is what the user wrote.
+_CLIENT_FIELD = re.compile(
+    rf"""'[^']*'|"[^"]*"|\b(?P<field>{"|".join(map(re.escape, _SETTING_OF_FIELD))})\b"""
+)
 
 
 def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClientConfig:
@@ -189,7 +192,11 @@ def _place(name: str) -> str:
 
 def _in_flags(problem: str) -> str:
     """`problem` with the client's fields in it as the flags that they are here."""
-    return _CLIENT_FIELD.sub(lambda found: flag_name(_SETTING_OF_FIELD[found[0]]), problem)
+
+    def shown(found: re.Match[str]) -> str:
+        return flag_name(_SETTING_OF_FIELD[found[0]]) if found["field"] else found[0]
+
+    return _CLIENT_FIELD.sub(shown, problem)
 
 
 def _chosen(given: Mapping[str, Given], fields: Mapping[str, str]) -> dict[str, Any]:

@@ -22,11 +22,12 @@ __all__ = ["DEFAULT_BASE_URL", "ApiPath", "checked_base_url"]
 DEFAULT_BASE_URL = "http://localhost:8000"
 
 _SCHEMES = ("http", "https", "grpc", "grpcs")
-_AROUND = " \t\r\n\"'`<>“”‘’"  # noqa: RUF001 - quotes are meant
+# Quotes, and what cannot be seen: no-break and zero-width spaces, a byte-order mark.
+_AROUND = " \t\r\n\"'`<>“”‘’\xa0\u200b\u200c\u200d\u2060\ufeff"  # noqa: RUF001
 _WITH_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
-# A word alone is more likely a mistyped setting than a host.
+# A word alone is more likely a mistyped setting than a host, and `http` half a scheme.
 _WITHOUT_SCHEME = re.compile(
-    r"(?P<host>localhost|\[[0-9A-Fa-f:.]+\]|[\w-]+(?:\.[\w-]+)+|[\w-]+(?=[:/]))"
+    r"(?!https?[:/])(?P<host>localhost|\[[0-9A-Fa-f:.]+\]|[\w-]+(?:\.[\w-]+)+|[\w-]+(?=[:/]))"
     r"(?::(?P<port>\d+))?(?:[/?].*)?"
 )
 _TLS_PORTS = frozenset({"443", "8443"})
@@ -39,6 +40,7 @@ _ASKED_FOR = re.compile(rf"(?:{_ENDPOINT.pattern})|/models$")
 _VERSION_PARAMETER = "api-version"
 # Azure's functions and signed URLs have their keys there.
 _SECRET_PARAMETERS = frozenset({"code", "sig"})
+_KEY_APART = "give the key by itself instead (api_key, --api-key-file, --api-key-env)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +115,13 @@ def _with_scheme(text: str) -> str:
 
 def _refuse_credentials(text: str, parts: SplitResult) -> None:
     if "@" in (parts.netloc or text):
-        raise ConfigError("base_url", "holds credentials; give the key as api_key instead")
+        raise ConfigError("base_url", f"holds credentials; {_KEY_APART}")
     for name, _ in parse_qsl(parts.query, keep_blank_values=True):
         if is_credential(name) or name.lower() in _SECRET_PARAMETERS:
             raise ConfigError(
                 "base_url",
                 f"holds a credential, {name!r:.40}, and URLs are shown in messages and metrics;"
-                " give it as a header or as api_key instead",
+                f" {_KEY_APART}, or as a header (headers, --header)",
             )
 
 

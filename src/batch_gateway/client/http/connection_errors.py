@@ -62,7 +62,7 @@ def dial_error(error: OSError, peer: str) -> InferenceError:
         return RequestTimeoutError(f"connecting to {peer} timed out", cause=error)
     hint = ""
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        hint = " (raise `ulimit -n`, or set max_connections)"
+        hint = " (raise `ulimit -n`, or send fewer at a time: max_connections, --concurrency)"
     return GatewayConnectionError(f"cannot connect to {peer}: {_reason(error)}{hint}", cause=error)
 
 

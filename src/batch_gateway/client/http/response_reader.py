@@ -151,7 +151,9 @@ class ResponseReader:
             return "its headers were not complete"
         length = self._header(b"content-length")
         total = f" of {length}" if length else ""
-        return f"{len(self._body) or self._streamed}{total} bytes of its body had arrived"
+        arrived = len(self._body) or self._streamed
+        unit = "byte" if arrived == 1 and not total else "bytes"
+        return f"{arrived}{total} {unit} of its body had arrived"
 
     # --- responses that are not quite regular ---
 
