@@ -17,6 +17,7 @@ __all__ = [
 MAX_EVENT_BYTES = 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
+_BEGINNINGS = (b"{", b"[DONE]")
 _NO_LIMIT = 2**62
 
 
@@ -50,7 +51,9 @@ class SSEDecoder:
 
     Beyond the standard, a field called `error` (llama.cpp until 2025) is the data of an event of
     that name, and a line that begins an object is an event by itself: proxies write their errors
-    so into a stream that is not theirs.
+    so into a stream that is not theirs. Data that begins an object, or is `[DONE]`, behind data
+    that ends one is an event of its own, too: no JSON goes on so, and some servers end an event
+    with a single line feed.
 
     Args:
         max_idle_bytes: how much may come that is no data, as comments and empty lines are,
@@ -105,13 +108,17 @@ class SSEDecoder:
             self._keep(rest)
         self.idle(0)
 
-    def end(self) -> ServerSentEvent | None:
-        """The event that the end of the stream cut off, or ended with: its empty line is missing.
+    def end(self) -> Iterator[ServerSentEvent]:
+        """The events that the end of the stream cut off, or ended with: an empty line is missing.
 
-        Nothing is fed after that.
+        Nothing is fed after that. Raises as `feed`.
         """
         event = self._take(b"") if self._line else None
-        return event or self._dispatch()
+        if event is not None:
+            yield event
+        event = self._dispatch()
+        if event is not None:
+            yield event
 
     def idle(self, count: int) -> None:
         """So many bytes more were none of an answer. Raises IdleStreamError past the limit."""
@@ -167,16 +174,16 @@ class SSEDecoder:
         if value.startswith(b" "):
             value = value[1:]
         if name == b"data":
-            self._add_data(value)
-            return None
+            return self._add_data(value)
         if line.startswith(b"{"):
             return ServerSentEvent(line, self._event or "message", self._id)
         if name == b"event":
             self._event_line = line
             self._event = self._event_name = value.decode("utf-8", "replace")
         elif name == b"error":
+            before = self._add_data(value)
             self._event = "error"
-            self._add_data(value)
+            return before
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) < 10:
@@ -184,16 +191,23 @@ class SSEDecoder:
         self.idle_bytes += len(line) + 1
         return None
 
-    def _add_data(self, value: bytes) -> None:
+    def _add_data(self, value: bytes) -> ServerSentEvent | None:
+        """The event before this data, when that was whole."""
         if self._data is None:
             self._data = value  # nearly all events have one line: no copy of it
-            return
+            return None
+        if self._data.endswith(b"}") and value.startswith(_BEGINNINGS):
+            name = self._event
+            before = self._dispatch()
+            self._event, self._data = name, value
+            return before
         if len(self._data) + 1 + len(value) > self._limit:
             raise self._too_large()
         if isinstance(self._data, bytes):
             self._data = bytearray(self._data)
         self._data += b"\n"
         self._data += value
+        return None
 
     def _dispatch(self) -> ServerSentEvent | None:
         data, self._data = self._data, None

@@ -29,6 +29,7 @@ __all__ = [
     "completion_chunk",
     "decode_json",
     "encode_json",
+    "index_in",
 ]
 
 
@@ -222,7 +223,7 @@ def _mended_choices(
     choices: Any, mended: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> list[dict[str, Any]]:
     return [
-        {**mended(choice), "index": index_of(choice, place)}
+        {**mended(choice), "index": _index_or(place, choice)}
         for place, choice in enumerate(_objects(choices))
     ]
 
@@ -236,13 +237,14 @@ def _mended_chat_choice(choice: dict[str, Any]) -> dict[str, Any]:
     text = _text_of_parts(delta.get("content"))
     if text:
         mended["content"] = text
-    if isinstance(delta.get("tool_calls"), list):
-        mended["tool_calls"] = [_mended_call(call) for call in _objects(delta["tool_calls"])]
+    calls = delta.get("tool_calls")
+    if isinstance(calls, list | dict):
+        mended["tool_calls"] = [_mended_call(call) for call in _objects(calls)]
     return {**_fitting(choice, _CHOICE), "delta": mended}
 
 
 def _mended_call(call: dict[str, Any]) -> dict[str, Any]:
-    mended = {**_fitting(call, _CALL), "index": index_of(call, 0)}
+    mended = {**_fitting(call, _CALL), "index": _index_or(0, call)}
     if isinstance(call.get("function"), dict):
         mended["function"] = _fitting(_object(call["function"]), _FUNCTION)
     return mended
@@ -263,12 +265,23 @@ def _text_of_parts(content: Any) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def index_of(entry: Mapping[str, Any], default: int) -> int:
-    """The number that an entry of a list says; some servers write digits, or leave it out."""
+# Below it a float holds every integer.
+_MOST_EXACT = 2**53
+
+
+def index_in(entry: Mapping[str, Any]) -> int | None:
+    """The number that an entry of a list says; some servers write it as text, or as 0.0."""
     index: Any = entry.get("index")
     if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
         return int(index)
-    return index if isinstance(index, int) and not isinstance(index, bool) else default
+    if isinstance(index, float) and index.is_integer() and abs(index) < _MOST_EXACT:
+        return int(index)
+    return index if isinstance(index, int) and not isinstance(index, bool) else None
+
+
+def _index_or(default: int, entry: Mapping[str, Any]) -> int:
+    index = index_in(entry)
+    return default if index is None else index
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -276,7 +289,8 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
-    entries = cast("list[Any]", value) if isinstance(value, list) else []
+    """The objects of a list; one that stands where a list should is a list of it."""
+    entries = cast("list[Any]", value if isinstance(value, list) else [value])
     return [entry for entry in entries if isinstance(entry, dict)]
 
 

@@ -191,3 +191,22 @@ def test_a_failed_response_is_its_error(last: dict[str, Any], *, named: bool) ->
 def test_an_incomplete_response_is_an_answer() -> None:
     response = {"status": "incomplete", "output": [MESSAGE]}
     assert response_of({"type": "response.incomplete", "response": response}) == response
+
+
+@pytest.mark.parametrize(
+    ("last", "status"), [("completed", "completed"), ("incomplete", "incomplete")]
+)
+@pytest.mark.parametrize("output", [[], [MESSAGE]])
+def test_a_response_without_a_status_has_that_of_its_last_event(
+    last: str, status: str, output: list[Any]
+) -> None:
+    event = {"type": f"response.{last}", "response": {"id": "r", "output": output}}
+    made = response_of(text_delta("x"), event)
+    assert made["status"] == status
+    assert made["output"][0]["content"]
+
+
+def test_a_response_that_was_cancelled_is_a_failure_even_where_only_its_event_says_so() -> None:
+    event = {"type": "response.cancelled", "response": {"id": "r", "output": [MESSAGE]}}
+    with pytest.raises(InferenceError, match="cancelled"):
+        response_of(text_delta("x"), event)

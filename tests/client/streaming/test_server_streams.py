@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway import InferenceError
+from batch_gateway import ChatChunk, InferenceError
 from batch_gateway.client.streaming.answer_reader import AnswerReader
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
@@ -64,6 +64,88 @@ def call(index: Any, id: str | None, name: str | None, arguments: str) -> dict[s
 
 
 NO_INDEX: Any = ...
+
+
+# --- framing that is nearly that of events ---
+
+HELLO = [delta({"role": "assistant", "content": "Hel"}), delta({"content": "lo"}), STOP]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        *(b"[DONE]", b"[done]", b"[Done]", b"DONE", b'"[DONE]"', b"[EOS]", b"end", b"<[DONE]>"),
+        *(b" [DONE] ", b"data: [DONE]", b"data:[DONE]", b"data: data: [DONE]"),
+    ],
+)
+def test_a_last_word_has_many_spellings(last: bytes) -> None:
+    body, text = read(b"".join(HELLO) + event(last))
+    assert body["choices"][0]["message"]["content"] == text == "Hello"
+
+
+@pytest.mark.parametrize("last", [b"[done]", b"end", b"data: [DONE]"])
+def test_a_last_word_ends_no_answer_that_is_not_whole(last: bytes) -> None:
+    with pytest.raises(InferenceError, match="ended early"):
+        read(b"".join(HELLO[:2]) + event(last))
+
+
+def test_events_that_were_framed_twice_are_read_as_they_were_meant() -> None:
+    twice = [b"data: " + one.rstrip() + b"\ndata: \ndata: \n\n" for one in (*HELLO, DONE)]
+    body, text = read(b"".join(twice))
+    assert body["choices"][0]["message"]["content"] == text == "Hello"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("last", [DONE, b"data: [DONE]", b""])
+@pytest.mark.parametrize("named", [b"", b"id: 7\n"])
+def test_events_need_no_empty_line_between_them(end: bytes, last: bytes, named: bytes) -> None:
+    lines = (named + one.rstrip() for one in (*HELLO, last) if one)
+    wire = b"".join(line.replace(b"\n", end) + end for line in lines)
+    body, text = read(wire)
+    assert body["choices"][0]["message"]["content"] == text == "Hello"
+    cut = AnswerReader(CHAT, 1_000_000, 300)
+    for number in range(len(wire)):
+        list(cut.feed(wire[number : number + 1]))
+    assert json.loads(cut.finish()) == body
+
+
+def test_an_error_field_right_behind_a_chunk_is_no_part_of_it() -> None:
+    with pytest.raises(InferenceError, match="too many tokens"):
+        read(HELLO[0].rstrip() + b'\nerror: {"code": 400, "message": "too many tokens"}\n\n')
+
+
+@pytest.mark.parametrize("end", [b'data: {"a', b'error: {"a', b": b", b"a\n\n"])
+@pytest.mark.parametrize("limit", ["event", "answer"])
+def test_what_is_too_large_at_the_end_of_a_stream_is_no_private_error(
+    end: bytes, limit: str
+) -> None:
+    event_limit, answer_limit = (300, 10_000) if limit == "event" else (10_000, 300)
+    reader = AnswerReader(CHAT, answer_limit, event_limit)
+    wire = b"data: {" + b"c" * 280 + b"\n" + end + b"d" * 50
+
+    def read_all() -> bytes:
+        list(reader.feed(wire))
+        return reader.finish()
+
+    with pytest.raises(InferenceError):
+        read_all()
+
+
+def test_a_whole_message_in_an_event_is_streamed_as_one_chunk() -> None:
+    said = {"role": "assistant", "content": "Hello"}
+    body, text = read(chunk({"index": 0, "message": said, "finish_reason": "stop"}) + DONE)
+    assert body["choices"][0]["message"]["content"] == text == "Hello"
+
+
+# --- errors at the end ---
+
+
+def test_a_stream_that_groq_broke_off_is_a_failure() -> None:
+    with pytest.raises(InferenceError, match="over capacity") as caught:
+        read(HELLO[0] + delta(finish="stop", x_groq={"id": "req", "error": "over capacity"}) + DONE)
+    assert caught.value.is_retryable
+    body, _ = read(HELLO[0] + delta(finish="stop", x_groq={"id": "req", "usage": {}}) + DONE)
+    assert body["x_groq"]["id"] == "req"
 
 
 # --- text in the wrong place ---
@@ -166,6 +248,25 @@ def test_another_name_begins_a_call_where_there_is_neither_index_nor_id() -> Non
         [call(NO_INDEX, None, "g", "{")],
         [call(NO_INDEX, None, "g", "}")],
     ) == [(None, "f", "{}"), (None, "g", "{}")]
+
+
+def test_a_call_that_stands_where_a_list_should_is_one() -> None:
+    # TGI 1.4 to 2.3
+    wire = [delta({"tool_calls": call(0, "", *piece)}) for piece in (("f", '{"a"'), (None, ":1}"))]
+    [made] = message(*wire)["tool_calls"]
+    assert made["function"] == {"name": "f", "arguments": '{"a":1}'}
+    reader = AnswerReader(CHAT, 10_000)
+    [typed] = [reader.typed(value) for value in reader.feed(wire[0])]
+    assert isinstance(typed, ChatChunk)
+    [piece] = typed.choices[0].delta.tool_calls or []
+    assert piece.function is not None
+    assert piece.function.name == "f"
+
+
+@pytest.mark.parametrize("index", [0.0, "0"])
+def test_an_index_may_be_written_otherwise(index: Any) -> None:
+    body, text = read(chunk({"index": index, "delta": {"content": "Hi"}}) + STOP + DONE)
+    assert body["choices"][0]["message"]["content"] == text == "Hi"
 
 
 def test_calls_are_in_the_order_of_their_indexes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Never, cast
 
@@ -35,6 +36,10 @@ from batch_gateway.wire.error_body import short_text
 __all__ = ["AnswerReader"]
 
 _DONE = b"[DONE]"
+# How else servers write it.
+_LAST_WORD = re.compile(rb"\W*(?:done|eos|eof|end)\W*", re.IGNORECASE)
+# Some frameworks frame as data what the program had framed already.
+_PREFIXES = re.compile(rb"(?:data:\s*)+")
 _UNNAMED = "message"
 # No server nests its chunks so deep, and whoever reads the answer has a limit, too.
 _DEEPEST = 200
@@ -83,10 +88,11 @@ class AnswerReader:
         return self._chunks_of(self._decoder.feed(data))
 
     def end(self) -> Iterator[dict[str, Any]]:
-        """The chunk that the end of the stream completes, where only an empty line was missing."""
-        event = None if self.complete else self._decoder.end()
-        if event is not None and (event.event == "error" or _is_whole(event.data)):
-            yield from self._chunks_of(iter((event,)))
+        """The chunks that the end of the stream completes, where only an empty line was missing."""
+        last = self._decoder.end()
+        return self._chunks_of(
+            event for event in last if event.event == "error" or _is_whole(event.data)
+        )
 
     def typed(self, value: dict[str, Any]) -> Chunk:
         """A chunk that `feed` gave, for whoever reads them."""
@@ -167,6 +173,8 @@ class AnswerReader:
         try:
             value: Any = self.assembler.decode(data) if data else None
         except ValueError as error:
+            if data.startswith(b"data:"):
+                return self._chunk_in(event, _PREFIXES.sub(b"", data, count=1))
             return self._unreadable(event, data, error)
         if len(data) > 2 * _DEEPEST and _is_too_deep(data, value):
             self._fail_chunk(event, _TOO_DEEP, None)
@@ -193,14 +201,18 @@ class AnswerReader:
             raise error_of_event(said, midway=self.generated)
         if is_busy_value(value):
             return None
+        if isinstance(value, str):
+            return self._unreadable(event, value.encode("utf-8", "replace"), None)
         if not isinstance(value, dict):
             self._fail_chunk(event, "it is not an object", None)
         return self.assembler.chunk_of_event(cast("dict[str, Any]", value), name)
 
-    def _unreadable(self, event: ServerSentEvent, data: bytes, cause: ValueError) -> None:
+    def _unreadable(self, event: ServerSentEvent, data: bytes, cause: ValueError | None) -> None:
         if event.event == "error":
             raise error_of_event(data, midway=self.generated)
-        if not (names_busy_event(event.event) or is_busy_text(data)):
+        if _LAST_WORD.fullmatch(data):
+            self.assembler.end()
+        elif not (names_busy_event(event.event) or is_busy_text(data)):
             self._fail_chunk(event, "it is not JSON", cause)
 
     def _fail_chunk(self, event: ServerSentEvent, problem: str, cause: Exception | None) -> Never:

@@ -193,6 +193,9 @@ class ChatAssembler(ChoicesAssembler):
     frame_order = ("id", "object", "created", "model", "choices", "usage")
     choice_order = ("index", "message", "logprobs", "finish_reason")
 
+    # The choice that came last as a message instead of deltas.
+    _as_message: _Fields | None = None
+
     def _add_output(self, choice: _Fields, given: _Fields) -> bool:
         delta: Any = given.get("delta")
         message = choice.get("message")
@@ -200,6 +203,8 @@ class ChatAssembler(ChoicesAssembler):
             delta = _without_delta(given, begun=message is not None)
             if delta is None:
                 return False
+            if delta is given.get("message"):
+                self._as_message = given
         if message is None:
             message = choice["message"] = MergedObject(self._allowance, start_message_field)
         return message.add(delta)
@@ -213,6 +218,9 @@ class ChatAssembler(ChoicesAssembler):
         return _ordered(finished, self.choice_order)
 
     def chunk(self, value: Mapping[str, Any]) -> Chunk:
+        message = self._as_message
+        if message is not None and any(one is message for one in value.get("choices") or ()):
+            return chat_chunk_of_body(value)
         return chat_chunk(value)
 
     def chunk_of_body(self, body: _Fields) -> Chunk:

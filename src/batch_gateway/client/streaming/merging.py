@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from batch_gateway.wire.chunks import encode_json
+from batch_gateway.wire.chunks import encode_json, index_in
 
 __all__ = [
     "ENTRY_BYTES",
@@ -271,11 +271,8 @@ class MergedObject:
 
 
 def index_of(entry: Any) -> int | None:
-    """The index that an entry of a list says; also as text, as some servers write it."""
-    index = cast("dict[str, Any]", entry).get("index") if isinstance(entry, dict) else None
-    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
-        return int(index)
-    return index if isinstance(index, int) and not isinstance(index, bool) else None
+    """The index that an entry of a list says; None when it says none."""
+    return index_in(cast("dict[str, Any]", entry)) if isinstance(entry, dict) else None
 
 
 def kind_of(value: Any) -> str:

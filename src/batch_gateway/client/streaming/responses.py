@@ -21,6 +21,7 @@ __all__ = ["ResponsesAssembler"]
 _LAST = frozenset(
     {"response.completed", "response.incomplete", "response.done", "response.cancelled"}
 )
+_STATUS = {"response.incomplete": "incomplete", "response.cancelled": "cancelled"}
 # Below this an event is decoded as a whole; the last one may be as large as the answer, and would
 # take many times as much as objects.
 _SMALL_BYTES = 64 * 1024
@@ -29,11 +30,12 @@ _NOTHING = frozenset({b"", b"[]", b"null"})
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class _Output(msgspec.Struct):
+class _Outline(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw(b"")
+    status: msgspec.Raw = msgspec.Raw(b"")
 
 
-_decode_output = msgspec.json.Decoder(_Output).decode
+_decode_outline = msgspec.json.Decoder(_Outline).decode
 
 
 class _LargeEvent(dict[str, Any]):
@@ -106,20 +108,28 @@ class ResponsesAssembler:
             raise MalformedDeltaError(f"{kind} comes without its response")
         body = bytes(response) if isinstance(response, msgspec.Raw) else encode_json(response)
         Allowance(self._limit).spend(len(body))
-        self._body = self._with_output(body, kind)
+        self._body = self._completed(body, kind)
 
-    def _with_output(self, body: bytes, kind: str) -> bytes:
+    def _completed(self, body: bytes, kind: str) -> bytes:
+        """With the output and the status that some servers leave out, because events said them."""
         try:
-            output = bytes(_decode_output(body).output)
+            outline = _decode_outline(body)
+            output, status = bytes(outline.output), bytes(outline.status)
         except (msgspec.DecodeError, UnicodeDecodeError):
             # Halves of surrogate pairs, or no object at all.
-            fields = decode_json(body)
+            fields: Any = decode_json(body)
             if not isinstance(fields, dict):
                 raise MalformedDeltaError(f"{kind} comes without its response") from None
-            output = encode_json(cast("dict[str, Any]", fields).get("output"))
-        if output not in _NOTHING or not self._items:
-            return body
-        return encode_json({**decode_json(body), "output": self._items.value()})
+            output, status = (
+                encode_json(cast("dict[str, Any]", fields).get(name))
+                for name in ("output", "status")
+            )
+        missing: dict[str, Any] = {}
+        if status in _NOTHING:
+            missing["status"] = _STATUS.get(kind, "completed")
+        if output in _NOTHING and self._items:
+            missing["output"] = self._items.value()
+        return encode_json({**decode_json(body), **missing}) if missing else body
 
 
 def _type_of(value: Mapping[str, Any]) -> str:

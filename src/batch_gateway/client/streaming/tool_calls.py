@@ -67,6 +67,8 @@ class ToolCalls:
         self._next = 0
 
     def add(self, value: Any) -> bool:
+        if isinstance(value, dict) and "function" in value:  # TGI up to 2.3
+            value = [value]
         if not isinstance(value, list):
             raise MalformedDeltaError(f"tool calls are {kind_of(value)}")
         for entry in cast("list[Any]", value):
