@@ -176,6 +176,7 @@ class SSEDecoder:
         if name == b"data":
             return self._add_data(value)
         if line.startswith(b"{"):
+            self.idle(0)
             return ServerSentEvent(line, self._event or "message", self._id)
         if name == b"event":
             self._event_line = line
