@@ -16,8 +16,8 @@ def is_head(start: bytes) -> bool:
     return start.startswith(b"HTTP/1.")
 
 
-def mended(received: bytes) -> bytes | None:
-    """`received` with a regular head, interim ones before it included; None until it is whole.
+def mended(received: bytes) -> tuple[bytes, bytes] | None:
+    """A regular head, interim ones before it included, and what follows; None until it is whole.
 
     - Lines may end in a bare LF (RFC 9112 §2.2).
     - Equal lengths are one (RFC 9110 §8.6). Different ones are left for the parser to refuse.
@@ -34,7 +34,7 @@ def mended(received: bytes) -> bytes | None:
         heads.append(b"\r\n".join([lines[0], *_framed(lines[1:]), b"", b""]))
         start = end.end()
         if not _INTERIM.match(lines[0]):
-            return b"".join(heads) + received[start:]
+            return b"".join(heads), received[start:]
 
 
 def _framed(lines: list[bytes]) -> list[bytes]:

@@ -7,6 +7,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpResponsePars
 from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.connection_errors import too_large, too_large_error
 from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.client.http.odd_chunks import RegularChunks
 from batch_gateway.client.http.odd_head import is_head, mended
 from batch_gateway.errors import BadResponseError, GatewayConnectionError
 from batch_gateway.wire.headers import Headers
@@ -36,6 +37,7 @@ class ResponseReader:
     __slots__ = (
         "_body",
         "_body_seen",
+        "_chunks",
         "_complete",
         "_counted",
         "_head_complete",
@@ -63,6 +65,7 @@ class ResponseReader:
         # What had come before a body began: see `_read_as_odd`.
         self._start = b""
         self._counted = False
+        self._chunks: RegularChunks | None = None
         self._body_seen = self._without_body = 0
         self._parser = HttpResponseParser(self)
         # Blanks behind a chunk's size pad it to a fixed width; they change nothing it can mean.
@@ -95,7 +98,7 @@ class ResponseReader:
         """
         self.received += len(data)
         try:
-            if self._is_odd and not self._head_complete:
+            if self._is_odd:
                 self._read_as_odd(data)
             else:
                 self._parser.feed_data(data)
@@ -175,11 +178,19 @@ class ResponseReader:
         """Read all that has come once more, as lenient as is safe for whoever reads one response
         and then closes the connection: nothing that follows can be taken for another one.
         """
-        start = mended(self._start + data)
-        if start is not None:
+        if not self._head_complete:
+            parts = mended(self._start + data)
+            if parts is None:
+                return
             self._headers = []
-            self._parser = _lenient_parser(self)
-            self._parser.feed_data(start)
+            self._parser = HttpResponseParser(self)
+            head, data = parts
+            self._parser.feed_data(head)
+            self._chunks = RegularChunks() if self._is_chunked() else None
+        if self._chunks is not None:
+            data = self._chunks.feed(data)
+        if data:
+            self._parser.feed_data(data)
 
     # --- called by httptools ---
 
@@ -309,17 +320,6 @@ class ResponseReader:
 
     def _is_chunked(self) -> bool:
         return self._header(b"transfer-encoding").lower().endswith("chunked")
-
-
-def _lenient_parser(reader: ResponseReader) -> HttpResponseParser:
-    parser = HttpResponseParser(reader)
-    parser.set_dangerous_leniencies(
-        lenient_spaces_after_chunk_size=True,
-        lenient_optional_cr_before_lf=True,
-        # Together with the one before: chunk sizes that end in a bare LF.
-        lenient_optional_lf_after_cr=True,
-    )
-    return parser
 
 
 def _other_protocol(first: bytes) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from batch_gateway.errors import BadResponseError
+from batch_gateway.errors import BadResponseError, RequestTimeoutError
 
 from .conftest import Connect, Post
 from .differences import expected
@@ -37,6 +37,12 @@ ODD = {
     + OK
     + b"Content-Length: 2\r\n\r\n{}",
     "a chunk size that ends in LF": OK + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n",
+    "a chunk size and data that end in LF": OK
+    + b"Transfer-Encoding: chunked\r\n\r\n1\n{\n1\r\n}\n0\n\n",
+    "a chunk size that ends in LF, and so the last": OK
+    + b"Transfer-Encoding: chunked\r\n\r\n2;a=b\n{}\r\n0\nX-A: b\n\n",
+    "a chunk size like all lines in LF": b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n"
+    + b"2\n{}\n0\n\n",
 }
 REGULAR = {
     "blanks behind a chunk size": OK
@@ -71,7 +77,8 @@ async def test_an_answer_that_can_mean_but_one_thing_is_read(
         exchanger = connect(server.base_url)
         is_odd = name in ODD and ("length" in name or "chunk size" in name)
         if is_odd and expected("a length or chunk size that is oddly written", transport) != "read":
-            with pytest.raises(BadResponseError):
+            # Its parser may wait for a CR, depending on how the bytes come together.
+            with pytest.raises((BadResponseError, RequestTimeoutError)):
                 await post(exchanger)
             return
         for _ in range(2):
