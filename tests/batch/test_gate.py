@@ -217,6 +217,14 @@ def failure(status: int, body: bytes = b"", message: str = "", **more: Any) -> I
         (failure(400), Sign.OWN),
         (failure(413), Sign.OWN),
         (failure(422), Sign.OWN),
+        (failure(409), Sign.OWN),
+        (failure(410), Sign.PLACE),
+        (failure(418), Sign.PLACE),
+        (failure(451), Sign.PLACE),
+        (failure(400, message="API key not valid. Please pass a valid API key."), Sign.KEY),
+        (failure(400, message="API key expired. Please renew the API key."), Sign.KEY),
+        (failure(400, message="Incorrect API key provided: xa***wx."), Sign.KEY),
+        (failure(403, code="invalid_api_key"), Sign.KEY),
         (failure(404, b'{"message": "x"}', "The model `x` does not exist"), Sign.MODEL),
         (UnknownStatusError("no", status_code=404, code="model_not_found"), Sign.MODEL),
         (failure(400, b'{"error": {}}', "Invalid model name passed in model=x"), Sign.MODEL),
@@ -247,6 +255,24 @@ def failure(status: int, body: bytes = b"", message: str = "", **more: Any) -> I
 )
 def test_what_a_failure_says_about_its_gateway(error: InferenceError, sign: Sign) -> None:
     assert read_evidence(error).sign is sign
+
+
+def test_a_model_whose_every_line_fails_in_the_same_words_is_shut_beside_one_that_lives() -> None:
+    gate = Gate(3)
+    feed(gate, Sign.LIFE, model="good")
+    assert feed(gate, *[Sign.OWN] * 3, model="bad") == []
+    assert gate.admits("good")
+    assert not gate.admits("bad")
+    assert gate.to_probe() == ["bad"]
+    gate.decide()
+    assert list(gate.problems()) == ["bad"]
+    assert gate.maybe_the_lines
+
+
+def test_a_model_that_answers_ever_has_its_bad_lines_recorded() -> None:
+    gate = Gate(3)
+    feed(gate, Sign.LIFE, model="good")
+    assert feed(gate, Sign.OWN, Sign.OWN, Sign.LIFE, Sign.OWN, model="m") == [4, 2, 3, 5]
 
 
 def test_words_are_the_same_whatever_request_they_name() -> None:

@@ -46,6 +46,9 @@ REFUSALS = {
     "moved": refusal(301),
     "no such method": refusal(405),
     "proxy": refusal(407),
+    "gone": refusal(410),
+    "blocked": refusal(451),
+    "key not valid": refusal(400, "API key not valid. Please pass a valid API key."),
     "quota": refusal(429, code="insufficient_quota", is_retryable=False),
 }
 
@@ -192,6 +195,25 @@ async def test_one_bad_parameter_in_every_line_stops_the_run(folder: Folder) -> 
     assert "unknown parameter" in (summary.gateway_problem or "")
     assert len(gateway.prompts) < 100
     assert not folder.errors.exists()
+
+
+async def test_one_bad_parameter_in_every_line_of_one_model_stops_that_model(
+    folder: Folder,
+) -> None:
+    lines = (request(f"{m}{n}", model=m) for n in range(40) for m in ("good", "wrong"))
+    folder.input.write_bytes(text_of(lines))
+
+    async def answer(gateway: FakeGateway, prompt: str) -> bytes:
+        if "wrong" in prompt:
+            raise refusal(400, "temperature must be <= 2")()
+        return await succeed(gateway, prompt)
+
+    summary = await folder.run(FakeGateway(answer))
+    # Without an answer yet the refusals count for the gateway, and its first answer ends them.
+    assert summary.succeeded == 40
+    assert summary.failed + summary.left_to_send == 40
+    assert summary.left_to_send > 0
+    assert "wrong: " in (summary.gateway_problem or "")
 
 
 async def test_bad_lines_at_the_beginning_of_a_file_stop_nothing(folder: Folder) -> None:

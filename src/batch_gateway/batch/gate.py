@@ -14,7 +14,8 @@ Failures are held in rows, one for the whole gateway and one for each model:
 | DOUBT                 | gateway      | until it lives  | the gateway is shut                   |
 | USED_UP, MODEL        | model        | always          | the model is shut                     |
 | PLACE                 | model        | always          | lines from elsewhere are tried first  |
-| OWN, always the same  | gateway      | until it lives  | lines from elsewhere are tried first  |
+| OWN, always the same  | gateway, and | until it lives  | lines from elsewhere are tried first  |
+|                       | then model   |                 |                                       |
 
 - **A row begins** with its first failure. Only requests that were sent after that count for it: an
   answer to an older one says nothing, because it was asked for while all was well.
@@ -89,6 +90,7 @@ class _Scope:
         answered: the number of the last request that has an answer.
         rows: what is held.
         full: a row is, so that nothing but lines from elsewhere is sent.
+        told_apart: lines failed in different words, so that they are to blame.
         problem, sign: why it was shut.
     """
 
@@ -97,6 +99,7 @@ class _Scope:
     answered: int = 0
     rows: dict[Sign, _Row] = field(default_factory=dict[Sign, _Row])
     full: bool = False
+    told_apart: bool = False
     problem: str | None = None
     sign: Sign = Sign.NOTHING
 
@@ -121,7 +124,7 @@ class Gate:
         self._gateway = _Scope()
         self._models: dict[str, _Scope] = {}
         self._passed: set[str] = set()
-        self._open = self._widened = self._told_apart = False
+        self._open = self._widened = False
         self._sent = 0
 
     @classmethod
@@ -288,17 +291,18 @@ class Gate:
         """It was understood, so that there is a gateway; but perhaps none of the lines is right."""
         self._open = True
         doubtful = self._release(self._gateway, Sign.DOUBT)
-        row = self._gateway.rows.get(Sign.OWN)
+        scope = self._scope_of(ended)
+        row = scope.rows.get(Sign.OWN)
         is_own = ended.evidence.sign is Sign.OWN
         if is_own and row is not None and row.held[0].evidence.kind != ended.evidence.kind:
-            self._told_apart = True
-            return Verdict((*doubtful, *self._release(self._gateway, Sign.OWN), ended))
+            scope.told_apart = True
+            return Verdict((*doubtful, *self._release(scope, Sign.OWN), ended))
         self._hold(ended)
         return Verdict(doubtful)
 
     def _hold(self, ended: Ended) -> Verdict:
         sign = ended.evidence.sign
-        scope = self._gateway if sign in _OF_THE_GATEWAY else self._model(ended.ticket.model)
+        scope = self._scope_of(ended)
         row = scope.rows.get(sign)
         if row is None:
             # Any answer speaks for a start that was doubtful, but only a later one after a refusal.
@@ -310,6 +314,12 @@ class Gate:
         self.calm = False
         self._look(scope)
         return Verdict()
+
+    def _scope_of(self, ended: Ended) -> _Scope:
+        """Where its failure counts."""
+        sign, model = ended.evidence.sign, self._models[ended.ticket.model]
+        is_apart = sign is Sign.OWN and self._gateway.lives
+        return self._gateway if sign in _OF_THE_GATEWAY and not is_apart else model
 
     def _is_full(self, row: _Row) -> bool:
         return len(row.held) >= self.limit
@@ -328,7 +338,8 @@ class Gate:
         if self._records_all and sign in (Sign.PLACE, Sign.MODEL, Sign.OWN):
             return False
         if sign is Sign.OWN:
-            return not self._gateway.lives and not self._told_apart
+            scope = self._scope_of(ended)
+            return not (scope.lives or scope.told_apart or self._gateway.told_apart)
         return True
 
     def _answered(self, ended: Ended) -> Verdict:

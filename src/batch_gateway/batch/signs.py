@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from batch_gateway.client.http.connection_errors import TOO_LARGE_CODES
-from batch_gateway.client.refusal_words import is_page, is_unknown_model, is_used_up
+from batch_gateway.client.refusal_words import is_page, is_refused_key, is_unknown_model, is_used_up
 from batch_gateway.client.refusals import is_connect_failure
 from batch_gateway.errors import (
     AuthenticationError,
@@ -31,13 +31,13 @@ class Sign(Enum):
     DOUBT = auto()
     """It failed in a way that may be this request's fault (5xx, 429, timeout, garbled answer)."""
     PLACE = auto()
-    """It was refused where others may not be: 403, 404, 405, a redirect."""
+    """It was refused where others may not be: 403, 404, 405, 451, a redirect."""
     MODEL = auto()
     """Its model does not exist."""
     USED_UP = auto()
     """The quota or the money of its account or model is used up."""
     KEY = auto()
-    """It was refused as every other will be: 401, 407."""
+    """It was refused as every other will be: 401, 407, and words that say so."""
     UNREACHED = auto()
     """No connection was made at all: refused, unknown host, TLS."""
 
@@ -54,15 +54,9 @@ ALIVE = Evidence(Sign.LIFE)
 SAYS_NOTHING = Evidence(Sign.NOTHING)
 
 _SIGN_OF_STATUS = {
-    401: Sign.KEY,
-    403: Sign.PLACE,
-    404: Sign.PLACE,
-    405: Sign.PLACE,
+    **dict.fromkeys((400, 409, 411, 413, 414, 415, 416, 417, 422, 428, 431), Sign.OWN),
     407: Sign.KEY,
-    408: Sign.DOUBT,
-    421: Sign.PLACE,
-    426: Sign.PLACE,
-    429: Sign.DOUBT,
+    **dict.fromkeys((408, 424, 425, 429), Sign.DOUBT),
 }
 # Numbers of requests, trace ids and times: long words with a digit in them.
 _PASSING_WORD = re.compile(r"[\w.:+-]*\d[\w.:+-]*")
@@ -90,9 +84,11 @@ def _sign(error: InferenceError) -> Sign:
         return _sign_without_answer(error)
     if is_unknown_model(error):
         return Sign.MODEL
-    if status < 300 or status >= 500:
-        return Sign.DOUBT
-    return _SIGN_OF_STATUS.get(status, Sign.PLACE if status < 400 else Sign.OWN)
+    if is_refused_key(error):
+        return Sign.KEY
+    # What nobody thought of is more often said of the place than of the request.
+    of_status = _SIGN_OF_STATUS.get(status, Sign.PLACE)
+    return of_status if 300 <= status < 500 else Sign.DOUBT
 
 
 def _sign_without_answer(error: InferenceError) -> Sign:

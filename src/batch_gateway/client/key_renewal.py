@@ -5,21 +5,20 @@ from __future__ import annotations
 import msgspec
 
 from batch_gateway.client.config import read_api_key_file
+from batch_gateway.client.refusal_words import is_refused_key
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import PathLike
-from batch_gateway.errors import AuthenticationError, ConfigError
+from batch_gateway.errors import ConfigError, InferenceError
 
 __all__ = ["KeyRenewalTransport"]
-
-_UNAUTHORIZED = 401
 
 
 class KeyRenewalTransport:
     """A layer right above HTTP that reads the key's file again when the key is refused.
 
-    A request that met a 401 is sent once more if there is a key that it was not sent with, and so
-    are the others that went out with the old one; all later ones go out with the new key. `key` is
+    A request whose key was refused is sent once more if there is another by then, and so are the
+    others that went out with the old one; all later ones go out with the new key. `key` is
     what the file held first, which the layer below sends by itself; `header` is where it stands, or
     None for `Authorization: Bearer`.
     """
@@ -35,8 +34,8 @@ class KeyRenewalTransport:
         key = self._key
         try:
             return await self._inner.send(self._keyed(request))
-        except AuthenticationError as error:
-            if error.status_code != _UNAUTHORIZED or not self._has_other_key(key):
+        except InferenceError as error:
+            if not is_refused_key(error) or not self._has_other_key(key):
                 raise
         again = msgspec.structs.replace(request, attempt=request.attempt + 1)
         return await self._inner.send(self._keyed(again))

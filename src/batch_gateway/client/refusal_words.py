@@ -9,7 +9,7 @@ import re
 
 from batch_gateway.errors import InferenceError
 
-__all__ = ["is_page", "is_unknown_model", "is_used_up", "names_unknown_model"]
+__all__ = ["is_page", "is_refused_key", "is_unknown_model", "is_used_up", "names_unknown_model"]
 
 # Where a quota is used up, the same key is refused until somebody pays, or until another day.
 _USED_UP_STATUSES = frozenset({400, 402, 403, 429})
@@ -46,6 +46,15 @@ _QUOTA_ID = re.compile(rb'"quotaId"\s*:\s*"([^"]{1,200})"')
 _LONGEST_WAIT_OF_A_MINUTE = 120.0
 _READ_LIMIT = 64 * 1024
 
+# A key that is no longer one; whoever may not do a single thing is told so in other words.
+_REFUSED_KEY_STATUSES = frozenset({400, 403})
+_REFUSED_KEY_CODES = frozenset({"invalid_api_key", "api_key_invalid"})
+_REFUSED_KEY = re.compile(
+    r"\bapi key (is )?(not valid|invalid|expired)"  # Gemini, with a 400
+    r"|\b(incorrect|invalid|expired) api key\b",  # xAI, with a 400
+    re.IGNORECASE,
+)
+
 _MODEL_CODES = frozenset({"model_not_found", "deploymentnotfound", "model_not_supported"})
 _MODEL_STATUSES = frozenset({400, 403, 404, 422})
 _NO_SUCH_MODEL = re.compile(
@@ -67,6 +76,14 @@ def is_page(error: InferenceError) -> bool:
     if status == 404:
         return error.body.lstrip()[:1] not in (b"{", b"[", b'"')
     return status is not None and 200 <= status < 300 and error.body.lstrip()[:1] == b"<"
+
+
+def is_refused_key(error: InferenceError) -> bool:
+    """Whether the key is refused, whatever it is used for: a 401, or words that say so."""
+    if error.status_code not in _REFUSED_KEY_STATUSES:
+        return error.status_code == 401
+    known = error.code.lower() in _REFUSED_KEY_CODES
+    return known or _REFUSED_KEY.search(error.message) is not None
 
 
 def is_used_up(error: InferenceError) -> bool:
