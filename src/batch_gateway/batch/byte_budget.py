@@ -55,7 +55,8 @@ class ByteBudget:
 
     def cost(self, line_bytes: int) -> int:
         """What a line of so many bytes will take, by what answers took so far."""
-        return min(self.limit, line_bytes + _COPIES_OF_ANSWER * round(self._answer))
+        cost = line_bytes + _COPIES_OF_ANSWER * int(self._answer)
+        return min(cost, self.limit)
 
     def take(self, cost: int) -> bool:
         """Room for a line, if there is some and nobody was there before."""

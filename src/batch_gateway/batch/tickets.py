@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +21,7 @@ class Ticket(msgspec.Struct, frozen=True):
     sendings: int = 1
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True):
     """A request that has ended, and what that says."""
 
     ticket: Ticket
@@ -30,7 +29,7 @@ class Ended(NamedTuple):
     evidence: Evidence
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """What to do with the request that just ended, and with those that were held."""
 
     record: Sequence[Ended] = ()

@@ -34,7 +34,7 @@ class CheckedBody(msgspec.Struct):
 
     model: _Text
     stream: bool | None = None
-    background: msgspec.Raw = _NOTHING
+    background: bool | None = None
     messages: _FirstMessage | None = None
     instructions: msgspec.Raw = _NOTHING
     prompt: msgspec.Raw = _NOTHING
@@ -92,13 +92,9 @@ def check_line(line: bytes) -> CheckedLine | None:
         checked = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _check_oddly_shaped(line)
-    return None if _asks_for_less(checked.body) else checked
-
-
-def _asks_for_less(body: CheckedBody | _PlainBody) -> bool:
-    """Whether the gateway would answer with less than a whole answer."""
-    in_background = body.background
-    return bool(body.stream) or (in_background is not _NOTHING and in_background == _TRUE)
+    # With either the gateway would answer with less than a whole answer.
+    body = checked.body
+    return None if body.stream or body.background else checked
 
 
 def _check_oddly_shaped(line: bytes) -> CheckedLine | None:
@@ -106,7 +102,8 @@ def _check_oddly_shaped(line: bytes) -> CheckedLine | None:
         plain = _decode_plain(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if plain.url not in BATCH_ENDPOINTS or _asks_for_less(plain.body):
+    body = plain.body
+    if plain.url not in BATCH_ENDPOINTS or body.stream or body.background == _TRUE:
         return None
     url = cast("Any", plain.url)
     return CheckedLine(plain.custom_id, plain.method, url, CheckedBody(plain.body.model))

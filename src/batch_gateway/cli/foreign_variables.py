@@ -7,12 +7,13 @@ import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from urllib.request import proxy_bypass
 
 from batch_gateway.batch.progress import RunSummary
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import Given
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.http.no_proxy import is_exempt
+from batch_gateway.client.http.target import Target
 from batch_gateway.errors import (
     AuthenticationError,
     ErrorCategory,
@@ -115,8 +116,11 @@ def _unused_authorities(config: HTTPInferenceClientConfig, environment: Mapping[
 
 def _unused_proxy(config: HTTPInferenceClientConfig, environment: Mapping[str, str]) -> str:
     direct = config.unix_socket is not None or config.uses_endpoint_picker
-    host = config.url.hostname or ""
-    if config.proxy is not None or direct or _is_this_machine(host) or proxy_bypass(host):
+    target = Target.of(config)
+    exempt = _set(environment, "no_proxy") or _set(environment, "NO_PROXY")
+    if config.proxy is not None or direct or _is_this_machine(target.host):
+        return ""
+    if is_exempt(exempt, target.host, target.port):
         return ""
     for name in _proxy_variables(config.url.scheme):
         if _set(environment, name):

@@ -32,7 +32,6 @@ from batch_gateway.client.instrumentation import (
     Observer,
 )
 from batch_gateway.client.key_renewal import KeyRenewalTransport
-from batch_gateway.client.model_list import listed_models
 from batch_gateway.client.prepare import prepare, prepare_stream
 from batch_gateway.client.rate_limit import RateLimitTransport
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
@@ -256,6 +255,9 @@ class HTTPInferenceClient:
 
     async def models(self) -> list[str]:
         """The names that the gateway lists at /v1/models; none where it does not."""
+        # A part of HTTP of its own, which is loaded only where it is used.
+        from batch_gateway.client.model_list import listed_models  # noqa: PLC0415
+
         return await listed_models(self._resolved)
 
     async def metrics_problems(self) -> list[str]:

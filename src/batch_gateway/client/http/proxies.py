@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.no_proxy import is_exempt
@@ -23,6 +22,9 @@ def proxy_url(config: HTTPInferenceClientConfig) -> str | None:
     """
     if config.proxy != "env":
         return config.proxy
+    # A sixth of the time that a command takes to start, for those who use no proxy.
+    from urllib.request import getproxies_environment  # noqa: PLC0415
+
     variables = getproxies_environment()
     scheme = config.url.scheme if variables.get(config.url.scheme) else "all"
     found = variables.get(scheme)
