@@ -296,7 +296,7 @@ TGI = Vendor(
                 },
                 done=False,
             ),
-            "`INVALID_REQ` 200, final",
+            "`INVALID_REQ` 400, final",
             "must have less than 1024 tokens",
             "stream",
         ),

@@ -27,7 +27,7 @@ from batch_gateway.wire.retry_after import parse_retry_after, reset_wait
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON, QUEUE_TTL, TTL_EXPIRED
 from batch_gateway.wire.too_large import says_too_large
 
-__all__ = ["error_of_fault", "interpret", "interpret_aside", "refusal_error"]
+__all__ = ["class_for", "error_of_fault", "interpret", "interpret_aside", "refusal_error"]
 
 _RATE_LIMITS = "x-ratelimit-"
 _UNWANTED_STREAM = Fault(
@@ -111,7 +111,7 @@ def refusal_error(
         message = f"{message} [{short_text(reason, 60)}]"
     elif _is_about_size(status, detail.message):
         return InvalidRequestError(message, status_code=413, body=body, code=detail.code)
-    error = _class_for(status, detail.code, message, body)(
+    error = class_for(status, detail.code, message, body)(
         message,
         is_retryable=is_retryable_status(status),
         status_code=status,
@@ -159,7 +159,7 @@ def error_of_fault(fault: Fault, status_code: int, body: bytes) -> InferenceErro
         return InvalidRequestError(message, status_code=413, body=body, code=fault.code)
     kind, retryable = BadResponseError, True
     if fault.status is not None:
-        kind = _class_for(fault.status, fault.code, message, body)
+        kind = class_for(fault.status, fault.code, message, body)
         retryable = is_retryable_status(fault.status)
     error = kind(
         message,
@@ -173,7 +173,7 @@ def error_of_fault(fault: Fault, status_code: int, body: bytes) -> InferenceErro
     return error
 
 
-def _class_for(status: int, code: str | None, message: str, body: bytes) -> type[InferenceError]:
+def class_for(status: int, code: str | None, message: str, body: bytes) -> type[InferenceError]:
     """A 404 about a model is an error of the request, and no wrong address."""
     if status == 404 and names_unknown_model(status, code, message, body):
         return InvalidRequestError

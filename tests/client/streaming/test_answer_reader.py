@@ -117,6 +117,35 @@ def test_an_error_event_has_the_category_that_it_names(
     assert at_once.is_retryable is kind.default_retryable
 
 
+@pytest.mark.parametrize(
+    ("event", "kind", "status", "retryable"),
+    [
+        ({"error": {"message": "no", "code": "invalid_api_key"}}, AuthenticationError, 401, False),
+        ({"error": {"message": "no", "type": "overloaded_error"}}, ServerError, 503, True),
+        ({"error": {"message": "no", "code": "insufficient_quota"}}, RateLimitError, 429, False),
+        (
+            {"object": "error", "message": "The model `m` does not exist.", "code": 404},  # vLLM
+            InvalidRequestError,
+            404,
+            False,
+        ),
+        (  # MiniMax
+            {"choices": None, "base_resp": {"status_code": 1002, "status_msg": "no"}},
+            ServerError,
+            200,
+            True,
+        ),
+        ({"choices": [], "x_groq": {"id": "r", "error": "no"}}, ServerError, 200, True),  # Groq
+    ],
+)
+def test_an_error_instead_of_a_first_chunk_is_what_it_would_be_as_a_body(
+    event: dict[str, Any], kind: type[InferenceError], status: int, retryable: bool
+) -> None:
+    error = failure(b"data: " + json.dumps(event).encode() + b"\n\n")
+    assert (type(error), error.status_code, error.is_retryable) == (kind, status, retryable)
+    assert error.message.startswith("the gateway broke off its answer: ")
+
+
 def test_an_event_called_error_is_one() -> None:
     assert failure(b'event: error\ndata: {"message":"out of memory"}\n\n').message.endswith(
         "out of memory"

@@ -184,7 +184,7 @@ class AnswerReader:
         fields = cast("dict[str, Any]", value)
         # Nearly all are such, and need no more tests.
         if "error" not in fields:
-            if not name and "choices" in fields:
+            if not name and fields.get("choices"):
                 return fields
             kind: Any = fields.get("type")
             if type(kind) is str and kind.endswith(".delta") and name in (kind, ""):

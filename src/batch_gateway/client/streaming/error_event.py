@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from batch_gateway.errors import InferenceError, error_class_for_status, is_retryable_status
+from batch_gateway.client.answer import class_for
+from batch_gateway.client.refusal_words import is_used_up
+from batch_gateway.errors import InferenceError, is_retryable_status
 from batch_gateway.wire.chunks import encode_json
 from batch_gateway.wire.error_body import parse_error_body
 from batch_gateway.wire.error_forms import WORDS, hints_at_error, says_error
@@ -47,14 +49,17 @@ def error_of_event(said: bytes, *, midway: bool) -> InferenceError:
     detail = parse_error_body(500, said)
     status = detail.status or 500
     retryable = midway or is_retryable_status(status)
-    return error_class_for_status(status)(
-        f"the gateway broke off its answer: {detail.message}",
+    message = f"the gateway broke off its answer: {detail.message}"
+    error = class_for(status, detail.code, message, said)(
+        message,
         is_retryable=retryable and not detail.is_final,
-        status_code=detail.number or 200,
+        status_code=(detail.number if midway else detail.status) or 200,
         body=said,
         code=detail.code or detail.type or "stream_error",
         retry_after=detail.retry_after,
     )
+    error.is_retryable = error.is_retryable and not is_used_up(error)
+    return error
 
 
 def _of_response(response: Any) -> bytes:
