@@ -115,6 +115,8 @@ class ResultReader(AnyResultReader):
         self._total = plan.total
         self._role = role
         self._expected = RESULT_START + f"{plan.fingerprint}_".encode()
+        digits = rb"([0-9]{1,%d})" % _MOST_DIGITS
+        self._match_id = re.compile(re.escape(self._expected) + digits + b'"').match
 
     def index_of(self, line: bytes, number: int) -> int | None:
         index = self._index_in_id(line)
@@ -127,11 +129,8 @@ class ResultReader(AnyResultReader):
 
     def _index_in_id(self, line: bytes) -> int | None:
         """Without decoding the line, which may be megabytes; None when it is not written by us."""
-        if not line.startswith(self._expected):
-            return None
-        start = len(self._expected)
-        digits = line[start : line.find(b'"', start, start + _MOST_DIGITS + 1)]
-        return int(digits) if len(digits) <= _MOST_DIGITS and digits.isdigit() else None
+        found = self._match_id(line)
+        return None if found is None else int(found[1])
 
     def begins(self, line: bytes) -> bool:
         return line.startswith(self._expected)

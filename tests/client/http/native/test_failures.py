@@ -64,6 +64,10 @@ async def failure(bench: Bench, sent: bytes, *, reset: bool = False, **settings:
             OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
             "BadResponseError: GW sent a truncated response: 3 bytes of its body had arrived",
         ),
+        (
+            OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+            "BadResponseError: GW sent a truncated response: 1 byte of its body had arrived",
+        ),
     ],
 )
 async def test_a_connection_closed_too_early(bench: Bench, sent: bytes, told: str) -> None:
