@@ -263,6 +263,30 @@ async def test_results_are_put_in_input_order_once_all_are_there(bench: Bench) -
     assert ids_in(bench.output) == ["id-0", "id-1", "id-2", "id-3"]
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 5000, b'{"id":"ba', b'{"custom_id": "a", "id": "LINE']
+)
+async def test_what_a_crash_left_of_a_new_file_is_removed(bench: Bench, content: bytes) -> None:
+    name = line_id(bench.plan.fingerprint, 0).encode()
+    leftover = bench.output.with_name(f".{bench.output.name}.rewrite")
+    leftover.write_bytes(content.replace(b"LINE", name))
+    await bench.record(0)
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize("kind", ["text", "folder", "link"])
+async def test_what_is_somebodys_in_the_place_of_a_new_file_stays(bench: Bench, kind: str) -> None:
+    leftover = bench.output.with_name(f".{bench.output.name}.rewrite")
+    mine = bench.output.with_name("mine")
+    mine.write_text("my notes")
+    make = {"text": lambda: mine.rename(leftover), "folder": leftover.mkdir}
+    make.get(kind, lambda: leftover.symlink_to(mine))()
+    with pytest.raises(JournalError, match=r"results.jsonl.rewrite: is in the place .* move it"):
+        bench.open()
+    assert kind == "folder" or leftover.read_text() == "my notes"
+    assert not bench.output.exists()
+
+
 async def test_rewriting_keeps_the_mode_and_the_link_and_leaves_no_other_file(
     bench: Bench, tmp_path: Path
 ) -> None:
@@ -272,7 +296,7 @@ async def test_rewriting_keeps_the_mode_and_the_link_and_leaves_no_other_file(
     target.write_bytes(bench.line(1) * 2)
     target.chmod(0o640)
     bench.output.symlink_to(target)
-    (folder / ".real.jsonl.rewrite").write_text("left by a crash")
+    (folder / ".real.jsonl.rewrite").write_bytes(bench.line(0)[:90])
     async with bench.run():
         pass
     assert bench.output.is_symlink()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from batch_gateway.batch.bitmap import Bitmap
 from batch_gateway.batch.plan import Plan
-from batch_gateway.batch.reconcile import leftover_path, reconcile
+from batch_gateway.batch.reconcile import leftover_path, reconcile, remove_leftover
 from batch_gateway.batch.result_file import ResultFile, TakenAwayError, open_result_file
 from batch_gateway.batch.result_line import Role
 from batch_gateway.batch.result_reader import ResultReader
@@ -81,10 +81,8 @@ class Journal:
                 _refuse_place(plan, name, files)
                 files.append(open_result_file(name))
             for file in files:
-                leftover = leftover_path(file.path)
-                _refuse_place(plan, leftover, files)
-                with contextlib.suppress(OSError):
-                    leftover.unlink()
+                _refuse_place(plan, leftover_path(file.path), files)
+                remove_leftover(file.path)
             if fresh:
                 _start_over(files)
             readers = (

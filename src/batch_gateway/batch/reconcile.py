@@ -16,13 +16,18 @@ from typing import Literal
 from batch_gateway.batch.bitmap import Bitmap
 from batch_gateway.batch.line_blocks import iter_blocks
 from batch_gateway.batch.result_file import ResultFile, lock_exclusively
+from batch_gateway.batch.result_line import can_begin_result
 from batch_gateway.batch.result_reader import ResultReader
+from batch_gateway.errors import JournalError
+from batch_gateway.wire.lines import LINE_ID_PREFIX
 
-__all__ = ["leftover_path", "reconcile"]
+__all__ = ["leftover_path", "reconcile", "remove_leftover"]
 
 Which = Literal["first", "last"]
 
 _WRITE_BYTES = 1024 * 1024
+_LOOK_BYTES = 8192
+_ID = LINE_ID_PREFIX.encode()
 # Offsets are held for a window of requests at a time, and the file is read once for each window:
 # at most eight readings, and 12 bytes for an eighth of the requests.
 _MIN_WINDOW = 262_144
@@ -33,6 +38,32 @@ _NOWHERE = 0xFFFF_FFFF_FFFF_FFFF
 def leftover_path(path: Path) -> Path:
     """Where the new file grows; what a crash leaves there is worthless."""
     return path.with_name(f".{path.name}.rewrite")
+
+
+def remove_leftover(path: Path) -> None:
+    """Remove what a crash left there.
+
+    Raises JournalError for anything else, which is somebody's; and OSError.
+    """
+    leftover = leftover_path(path)
+    try:
+        is_file = stat.S_ISREG(leftover.lstat().st_mode)
+        beginning = _beginning(leftover) if is_file else b"?"
+    except FileNotFoundError:
+        return
+    # Lines stay as they are, and another program may have put their fields in another order.
+    if _ID not in beginning and not can_begin_result(beginning):
+        raise JournalError(
+            f"{leftover}: is in the place where {path.name} is put in order, and no file of this "
+            "program; move it, or choose another output"
+        )
+    leftover.unlink()
+
+
+def _beginning(path: Path) -> bytes:
+    """The first bytes, without the zeros that a power cut leaves."""
+    with path.open("rb") as file:
+        return file.read(_LOOK_BYTES).partition(b"\0")[0]
 
 
 def reconcile(
@@ -48,8 +79,7 @@ def reconcile(
     is until the new one is safely on disk. Raises OSError and JournalError.
     """
     target = leftover_path(file.path)
-    with contextlib.suppress(FileNotFoundError):
-        target.unlink()
+    remove_leftover(file.path)
     fd = os.open(target, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         # Locked before it has the name, so that no other run can slip in between.
