@@ -40,3 +40,9 @@ def test_a_key_in_a_url_is_to_be_given_by_an_option_that_there_is(tmp_path: Path
         run = batch_gateway("run", "requests.jsonl", "--gateway", url, cwd=tmp_path)
         assert (run.returncode, "hidden" in run.stderr) == (2, False)
         assert "--api-key-file" in run.stderr
+    url = "http://me:hidden@h/metrics"
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", "http://h", "--gateway-metrics", url, cwd=tmp_path
+    )
+    assert (run.returncode, "hidden" in run.stderr) == (2, False)
+    assert "give a token as --gateway-metrics-token-file" in run.stderr

@@ -75,7 +75,9 @@ def _checked(url: str) -> str:
         raise ConfigError(_URLS, f"is not a URL: {error}") from error
     # Before anything that quotes the URL: it may hold a password.
     if "@" in parts.netloc:
-        raise ConfigError(_URLS, "holds credentials; give a token as token_file instead")
+        raise ConfigError(
+            _URLS, "holds credentials; give a token as gateway_metrics.token_file instead"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ConfigError(_URLS, f"{url!r} is not a URL such as {_EXAMPLE}")
     if not all("!" <= character <= "~" for character in url):
