@@ -13,7 +13,7 @@ __all__ = ["run"]
 def run(check: Callable[[bytes], None], what: str, seeds: Path, words: Sequence[str]) -> None:
     """Mutate the seeds until the time given on the command line is over or `check` fails.
 
-    `words` are tried as a whole; without them the mutations would hardly get past a first line.
+    `words` are tried as a whole; without them mutations of text would hardly get past a first line.
     """
     import atheris  # noqa: PLC0415 - a tool of these scripts alone
 
@@ -24,12 +24,13 @@ def run(check: Callable[[bytes], None], what: str, seeds: Path, words: Sequence[
     options.corpus.mkdir(parents=True, exist_ok=True)
     dictionary = options.corpus.with_suffix(".dict")
     dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in words))
+    settings = [f"-dict={dictionary}"] if words else []
     atheris.instrument_all()
     atheris.Setup(
         [
             sys.argv[0],
             f"-max_total_time={options.seconds}",
-            f"-dict={dictionary}",
+            *settings,
             "-max_len=4096",
             str(options.corpus),
             str(seeds),

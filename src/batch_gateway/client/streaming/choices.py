@@ -97,7 +97,9 @@ class ChoicesAssembler:
         if not self.ended_choices():
             raise IncompleteAnswerError("there was no finish_reason")
         choices = [self._finished(index, choice) for index, choice in sorted(self._choices.items())]
-        kind = str(self._frame.get("object") or "").removesuffix(".chunk")
+        kind = self._frame.get("object") or ""
+        if isinstance(kind, str):
+            kind = kind.removesuffix(".chunk")
         frame = {**self._frame, "object": kind, "choices": choices}
         return encode_json(_ordered(frame, self.frame_order))
 
