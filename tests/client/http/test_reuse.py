@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from batch_gateway.client.http.reuse import Reuse
+import pytest
+
+from batch_gateway.client.http.reuse import Reuse, promised
 
 NEVER = float("inf")
 
@@ -52,3 +54,32 @@ def test_it_is_tried_again_after_a_minute() -> None:
     assert not reuse.keeps(1, now + 59)
     assert reuse.keeps(1, now + 61)
     assert reuse.most == NEVER
+
+
+@pytest.mark.parametrize(
+    ("header", "idle", "most"),
+    [
+        ("timeout=5, max=100", 4.0, 100),
+        ("timeout=5", 4.0, NEVER),
+        ("max=2,timeout=1", 0.5, 2),
+        ('Timeout = "75"; MAX = 1', 74.0, 1),
+        ("timeout=0, max=0", 0.0, 0),
+        *[(odd, NEVER, NEVER) for odd in ("", "300", "timeout=-1, max=x", "timeout=", "max=\xb2")],
+        ("timeout=" + "9" * 5000, NEVER, NEVER),
+    ],
+)
+def test_what_a_server_says_of_its_connections(header: str, idle: float, most: float) -> None:
+    assert promised(header) == (idle, most)
+
+
+def test_what_a_server_says_is_not_forgotten_and_may_be_less() -> None:
+    reuse = Reuse()
+    reuse.promise(10)
+    assert reuse.keeps(9, now=1000.0)
+    assert not reuse.keeps(10, now=1000.0)
+    lost(reuse, 3, 3, 3, now=1000.0)
+    assert not reuse.keeps(3, now=1010.0)
+    assert reuse.keeps(3, now=2000.0)
+    assert not reuse.keeps(10, now=2000.0)
+    reuse.promise(NEVER)
+    assert reuse.keeps(10**6, now=2000.0)

@@ -134,6 +134,10 @@ class Connection(Dialled):
         self.reusable = False
         self._transport.close()
 
+    def keep_alive(self) -> str:
+        """The `Keep-Alive` header of the last response."""
+        return self._reader.header(b"keep-alive")
+
     def is_alive(self) -> bool:
         """Whether an idle connection is still good, as far as the socket tells.
 

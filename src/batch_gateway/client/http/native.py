@@ -22,7 +22,7 @@ from batch_gateway.client.http.origin_headers import origin_headers
 from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.http.pool import DialSlot, Pool, PoolStatistics
 from batch_gateway.client.http.request_head import RequestHeads
-from batch_gateway.client.http.reuse import Reuse
+from batch_gateway.client.http.reuse import Reuse, promised
 from batch_gateway.client.http.slot_waiter import SlotWaiter
 from batch_gateway.client.http.sweeper import Sweeper
 from batch_gateway.client.http.target import Target
@@ -302,6 +302,11 @@ class NativeExchanger:
 
     def _release(self, connection: Connection) -> None:
         now, reuse, served = time.monotonic(), self._reuse, connection.served
+        if served == 1 and connection.reusable:
+            # Servers say the same on all their connections, and with each answer again.
+            idle, most = promised(connection.keep_alive())
+            reuse.promise(most)
+            self._pool.limit_idle(idle)
         if self._closed or (served >= reuse.most and not reuse.keeps(served, now)):
             connection.reusable = False
         elif reuse.suspected:

@@ -96,7 +96,7 @@ class Pool(Generic[C]):
         max_dials: int = _MAX_DIALS,
     ) -> None:
         self._max_idle = max_idle
-        self._idle_timeout = idle_timeout
+        self._idle_timeout = self._longest_idle = idle_timeout
         self._max_connections = _NEVER if max_connections is None else max_connections
         self._max_dials = max_dials
         self._open: set[C] = set()
@@ -168,6 +168,10 @@ class Pool(Generic[C]):
             return _NEVER
         self._idle[connection] = now
         return now + (_SURPLUS_SECONDS if len(self._idle) > self._max_idle else self._idle_timeout)
+
+    def limit_idle(self, timeout: float) -> None:
+        """The server closes connections that are idle for longer, in seconds; maybe infinite."""
+        self._idle_timeout = min(timeout, self._longest_idle)
 
     # --- for the event loop ---
 

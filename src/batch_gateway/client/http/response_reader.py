@@ -135,7 +135,7 @@ class ResponseReader:
             raise GatewayConnectionError(
                 f"{self._peer} closed the connection before its response headers were complete"
             )
-        if self._header(b"content-length") or self._is_chunked():
+        if self.header(b"content-length") or self._is_chunked():
             raise BadResponseError(f"{self._peer} sent a truncated response: {self.progress()}")
         return self._response()
 
@@ -146,13 +146,20 @@ class ResponseReader:
         """
         return self._response() if self._head_complete and self._status >= 400 else None
 
+    def header(self, wanted: bytes) -> str:
+        """The value of the first header of that name, in lower case; empty without one."""
+        for name, value in self._headers:
+            if name.lower() == wanted:
+                return value.decode("latin-1")
+        return ""
+
     def progress(self) -> str:
         """How much of the response has arrived, for messages."""
         if not self.received:
             return "no byte of a response had arrived"
         if not self._head_complete:
             return "its headers were not complete"
-        length = self._header(b"content-length")
+        length = self.header(b"content-length")
         total = f" of {length}" if length else ""
         arrived = len(self._body) or self._streamed
         unit = "byte" if arrived == 1 and not total else "bytes"
@@ -268,7 +275,7 @@ class ResponseReader:
         return too_large_error(f"the response of {self._peer}", self._max_body, self._status)
 
     def _begin_stream(self, stream: BodyStream) -> None:
-        codings = self._header(b"transfer-encoding")
+        codings = self.header(b"transfer-encoding")
         if codings:
             self._require_chunked(codings.encode("latin-1"))
         stream.head_received(self._status, Headers(self._headers))
@@ -312,14 +319,8 @@ class ResponseReader:
             f"{self._peer} sent a malformed HTTP response ({_short(error)})", cause=error
         )
 
-    def _header(self, wanted: bytes) -> str:
-        for name, value in self._headers:
-            if name.lower() == wanted:
-                return value.decode("latin-1")
-        return ""
-
     def _is_chunked(self) -> bool:
-        return self._header(b"transfer-encoding").lower().endswith("chunked")
+        return self.header(b"transfer-encoding").lower().endswith("chunked")
 
 
 def _other_protocol(first: bytes) -> str:

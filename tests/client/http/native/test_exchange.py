@@ -314,3 +314,44 @@ async def test_a_connection_made_in_advance_that_says_something_is_dropped(bench
     await wait_until(lambda: exchanger.statistics().open == 0)
     server.script = script
     assert (await exchanger.post(PATH, (), b"{}", deadline=soon())).body == b"{}"
+
+
+async def test_a_connection_brings_no_more_answers_than_its_server_says(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        for _ in range(2):
+            await peer.request()
+            await peer.respond(extra="Keep-Alive: timeout=60, max=2\r\n")
+        # Closes without a word; a request that came now would be lost.
+        peer.signal.set()
+        await peer.gone()
+
+    server, exchanger = await bench.pair(script)
+    for number in range(5):
+        await exchanger.post(PATH, (), b"{}", deadline=soon())
+        assert len(server.peers) == number // 2 + 1
+
+
+async def test_a_failure_on_a_connection_takes_nothing_of_what_its_server_says(
+    bench: Bench,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.respond(extra="keep-alive: max=1\r\n")
+        await peer.gone()
+
+    server, exchanger = await bench.pair(script)
+    for number in range(1, 4):
+        await exchanger.post(PATH, (), b"{}", deadline=soon())
+        assert len(server.peers) == number
+        assert exchanger.statistics().open == 0
+
+
+async def test_an_idle_connection_is_left_before_its_server_closes_it(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.respond(extra="Keep-Alive: timeout=0\r\n")
+        await peer.gone()
+
+    _, exchanger = await bench.pair(script)
+    await exchanger.post(PATH, (), b"{}", deadline=soon())
+    await wait_until(lambda: exchanger.statistics().open == 0)

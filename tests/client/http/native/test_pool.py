@@ -277,6 +277,16 @@ def test_idle_connections_are_closed_when_their_time_is_up() -> None:
     assert pool.statistics().open == 0
 
 
+def test_a_server_that_closes_idle_connections_earlier_is_heeded_and_a_later_one_is_not() -> None:
+    pool, connections = pool_with_idle(2)
+    pool.limit_idle(4.0)
+    assert pool.evict(4.5) == 5
+    assert [c.closed for c in connections] == [True, False]
+    pool.limit_idle(NEVER)
+    assert pool.evict(5.0) == 91
+    assert not connections[1].closed
+
+
 def test_surplus_idle_connections_are_closed_after_a_moment_the_oldest_first() -> None:
     pool, connections = pool_with_idle(4, max_idle=2)
     assert pool.evict(0.5) == 1.0
