@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
+import re
+import stat
 import sys
 import tempfile
 import traceback
@@ -23,6 +26,9 @@ __all__ = ["CrashReport", "crash_path"]
 # One fault may meet every line; its first tracebacks say all there is to know.
 _MOST_ENTRIES = 20
 _MODE = 0o600
+# A pipe of that name would be waited for.
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_HEAD = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ batch-gateway ")
 
 
 def crash_path(output: Path) -> Path:
@@ -74,11 +80,21 @@ class CrashReport:
             descriptor, name = tempfile.mkstemp(prefix="batch-gateway-", suffix=".crash.txt")
             self._path = Path(name)
         else:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(self._path, flags, _MODE)
+            descriptor = os.open(self._path, _FLAGS, _MODE)
+            if not _is_ours(descriptor):
+                os.close(descriptor)
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self._path)
         with os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         return self._path
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Whether the file is new, empty, or an earlier report of this kind."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return False
+    beginning = os.pread(descriptor, 64, 0)
+    return not beginning or _HEAD.match(beginning) is not None
 
 
 def _entry(error: BaseException, place: str) -> str:
