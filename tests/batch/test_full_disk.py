@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import resource
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 from batch_gateway.batch.journal import Journal
 from batch_gateway.batch.plan import make_plan
 from batch_gateway.batch.progress import RunSummary
+from batch_gateway.batch.result_file import ResultFile
 from batch_gateway.batch.run import RunOptions, run_batch
 from batch_gateway.errors import JournalError
 
@@ -61,9 +64,9 @@ def free_space(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
 
 
-def check_stopped(summary: RunSummary, output: Path, reason: str) -> int:
+def check_stopped(summary: RunSummary, output: Path, reason: str, cure: str) -> int:
     """How many results were kept; the message must say so too."""
-    words = rf"results\.jsonl: {reason}; ([\d,]+) results are safe; free space and run"
+    words = rf"results\.jsonl: {reason}; ([\d,]+) results are safe; {cure} and run the same"
     found = re.search(words, summary.journal_problem or "")
     assert found, summary.journal_problem
     content = output.read_bytes()
@@ -82,7 +85,7 @@ async def test_a_limit_on_file_size_stops_the_run_and_the_next_one_finishes_it(
     requests, output = write_batch(tmp_path / "requests.jsonl", LINES), tmp_path / "results.jsonl"
     with files_limited_to(50_000):
         stopped = await run(requests, tmp_path, FakeGateway())
-    kept = check_stopped(stopped, output, "File too large")
+    kept = check_stopped(stopped, output, "File too large", r"raise the limit .*\(`ulimit -f`\)")
     gateway = FakeGateway()
     assert (await run(requests, tmp_path, gateway)).succeeded == LINES
     assert len(gateway.prompts) == LINES - kept
@@ -94,12 +97,29 @@ async def test_a_full_disk_stops_the_run_and_the_next_one_finishes_it(
 ) -> None:
     requests, output = write_batch(tmp_path / "requests.jsonl", LINES), small_disk / "results.jsonl"
     stopped = await run(requests, small_disk, FakeGateway())
-    kept = check_stopped(stopped, output, "No space left on device")
+    kept = check_stopped(stopped, output, "No space left on device", "free space")
     free_space(small_disk)
     gateway = FakeGateway()
     assert (await run(requests, small_disk, gateway, ordered=True)).succeeded == LINES
     assert len(gateway.prompts) == LINES - kept
     assert ids_in(output) == [f"id-{n}" for n in range(LINES)]
+
+
+async def test_a_device_that_fails_is_not_said_to_be_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, output = write_batch(tmp_path / "requests.jsonl", LINES), tmp_path / "results.jsonl"
+
+    def fail(file: ResultFile) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), file.name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultFile, "sync", fail)
+        stopped = await run(requests, tmp_path, FakeGateway())
+    assert "results.jsonl: Input/output error; " in str(stopped.journal_problem)
+    assert "are safe; mend that and run the same command again" in str(stopped.journal_problem)
+    assert (await run(requests, tmp_path, FakeGateway())).succeeded == LINES
+    assert len(ids_in(output)) == LINES
 
 
 async def test_no_room_for_the_final_form_leaves_the_results_as_they_are(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -28,6 +29,11 @@ __all__ = ["Journal"]
 PathLike = str | os.PathLike[str]
 
 _OUTPUT, _ERRORS = 0, 1
+_CURES = {
+    errno.ENOSPC: "free space",
+    errno.EDQUOT: "free space, or raise the quota,",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+}
 
 
 class Journal:
@@ -258,9 +264,10 @@ class Journal:
         if isinstance(error, TakenAwayError):
             return JournalError(f"{name}: {error.strerror}; {error.advice}")
         safe = sum(file.lines for file in self._files)
+        kept = "1 result is safe" if safe == 1 else f"{safe:,} results are safe"
+        cure = _CURES.get(error.errno or 0, "mend that")
         return JournalError(
-            f"{name}: {error.strerror or error}; {safe:,} results are safe; free space and run "
-            "the same command again"
+            f"{name}: {error.strerror or error}; {kept}; {cure} and run the same command again"
         )
 
 
