@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from batch_gateway.cli.progress import NoDisplay, View, follow, plain_line
+from batch_gateway.cli.progress import LineDisplay, NoDisplay, View, follow, plain_line
 from batch_gateway.cli.rates import Snapshot
 from tests.client.manual_clock import ManualClock
 
@@ -54,11 +56,11 @@ async def test_after_ten_seconds_it_says_what_the_gateway_says_and_estimates_not
     assert shown[10].standstill == ""
     assert shown[10].seconds_left is not None
     assert shown[16].standstill == (
-        "nothing done for 11s; the gateway: HTTP 429: slow down (33 times)"
+        "nothing done for 11s; the gateway: HTTP 429: slow down (36 times)"
     )
     assert shown[16].seconds_left is None
     line = plain_line(shown[16])
-    assert line.endswith("HTTP 429: slow down (33 times)")
+    assert line.endswith("HTTP 429: slow down (36 times)")
     assert "left" not in line
     # It moves again.
     assert shown[25].standstill == ""
@@ -69,3 +71,30 @@ async def test_a_slow_gateway_that_refuses_nothing_is_told_apart() -> None:
     shown = await views({0: 0}, failed=0, words="")
     assert shown[9].standstill == ""
     assert shown[15].standstill == "nothing done for 15s; no answer yet"
+
+
+async def test_a_standstill_is_told_when_it_begins_also_between_two_lines_of_a_log() -> None:
+    clock, log = ManualClock(), io.StringIO()
+    began = clock.monotonic()
+
+    def read() -> Snapshot:
+        elapsed = clock.monotonic() - began
+        if elapsed > 19:
+            raise OverError
+        return Snapshot(
+            at=clock.monotonic(),
+            total=100,
+            succeeded=min(int(elapsed), 3),
+            in_flight=8,
+            # Right after the last answer.
+            failed_attempts=8 * (elapsed >= 3),
+            last_failure="HTTP 429: come back in an hour",
+        )
+
+    with pytest.raises(OverError):
+        await follow(read, LineDisplay(log), clock)
+    [early, told] = log.getvalue().splitlines()
+    assert "left" in early
+    assert told.endswith(
+        "nothing done for 10s; the gateway: HTTP 429: come back in an hour (8 times)"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Protocol
 
 from batch_gateway.cli.rates import (
@@ -31,6 +31,8 @@ __all__ = [
     "short_count",
     "time_left",
 ]
+
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +72,23 @@ class Display(Protocol):
 
 
 async def follow(read: Callable[[], Snapshot], display: Display, clock: Clock) -> None:
-    """Show what `read` returns, until cancelled."""
-    moved = started = read()
+    """Show what `read` returns, until cancelled: in the display's time, a standstill at once."""
+    moved = started = now = read()
     window: tuple[Snapshot, ...] = (started,)
+    next_view, stood = now.at, False
     while True:
-        rates = measure(window[0], window[-1])
-        if window[-1].done != moved.done:
-            moved = window[-1]
-        why = standstill(moved, window[-1])
-        left = None if why else seconds_left(window, started)
-        display.show(View(window[-1], rates, left, why))
-        await clock.sleep(display.interval)
-        window = with_snapshot(window, read())
+        if now.done != moved.done:
+            # What failed since the look before may have failed after the last one was done.
+            moved = replace(now, failed_attempts=window[-2].failed_attempts)
+        why = standstill(moved, now)
+        if now.at >= next_view or (why and not stood):
+            left = None if why else seconds_left(window, started)
+            display.show(View(now, measure(window[0], now), left, why))
+            next_view = now.at + display.interval
+        stood = bool(why)
+        await clock.sleep(min(display.interval, _LOOK_SECONDS))
+        now = read()
+        window = with_snapshot(window, now)
 
 
 def plain_line(view: View) -> str:
