@@ -39,6 +39,18 @@ def test_a_run_whose_streams_are_closed_does_its_work(
     assert len(read_lines(tmp_path / "requests.results.jsonl")) == 5
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_reader_of_the_summary_that_left_costs_no_result_and_no_words(
+    tmp_path: Path, gateway: GatewayHandle, more: tuple[str, ...]
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", 5)
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, *more)
+    # `true` reads nothing and is gone before anything is written.
+    run = in_a_shell(*command, then="| true", cwd=tmp_path)
+    assert [line for line in run.stderr.decode().splitlines() if "Sending" not in line] == []
+    assert len(read_lines(tmp_path / "requests.results.jsonl")) == 5
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_summary_that_cannot_be_written_is_said_and_the_results_are_kept(
     tmp_path: Path, gateway: GatewayHandle

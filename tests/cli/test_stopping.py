@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from batch_gateway.testing import simulated_gateway
-from tests.cli.commands import batch_gateway, read_lines, started, wait_until, write_batch
+from tests.cli.commands import (
+    COMMAND,
+    batch_gateway,
+    environment,
+    read_lines,
+    started,
+    wait_until,
+    write_batch,
+)
 
 # Half of the lines are answered at once; the others hang until somebody gives up.
 HALF_STUCK = ["tiny", "fault-stall"] * 20
@@ -30,7 +38,7 @@ def end(process: subprocess.Popen[str]) -> tuple[str, str]:
     return stdout, stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_one_signal_stops_sending_and_keeps_what_finishes_in_time(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -72,7 +80,41 @@ def test_the_second_signal_leaves_at_once_with_a_journal_that_goes_on(tmp_path: 
         assert "20 of 40 already done" in again.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_terminal_that_hangs_up_twice_leaves_the_grace_of_once(tmp_path: Path) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny"] * 10 + ["fault-delay-1"] * 10)
+    with simulated_gateway() as gateway:
+        command = ("run", "requests.jsonl", "--gateway", gateway.url, "--concurrency", "20")
+        with started(*command, cwd=tmp_path) as process:
+            wait_until(lambda: results(tmp_path) >= 10, "ten results")
+            wait_until(lambda: gateway.journal()["in_flight"] == 10, "slow requests in flight")
+            process.send_signal(signal.SIGHUP)
+            first_words(process, "Stopping")
+            process.send_signal(signal.SIGHUP)
+            stdout, _ = end(process)
+    # All that was in flight had its time.
+    assert results(tmp_path) == 20
+    assert process.returncode == 0
+    assert stdout.startswith("Done")
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny"] * 10 + ["fault-delay-0.3"] * 30)
+    with simulated_gateway() as gateway:
+        command = ("run", "requests.jsonl", "--gateway", gateway.url, "--concurrency", "10")
+        with subprocess.Popen(
+            ["nohup", *COMMAND, *command],
+            cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            wait_until(lambda: results(tmp_path) >= 10, "ten results")
+            process.send_signal(signal.SIGHUP)
+            stdout, _ = end(process)
+    assert process.returncode == 0
+    assert stdout.startswith("Done")
+    assert results(tmp_path) == 40
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_before_anything_was_sent_leaves_nothing_behind(
     tmp_path: Path, number: signal.Signals
 ) -> None:

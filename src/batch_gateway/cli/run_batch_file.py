@@ -209,7 +209,11 @@ class _Job:
         """`report`, and its page written if one is wanted."""
         if self._page is None:
             return report
-        problem = self._page.write(report, plan, self._stats)
+        try:
+            problem = self._page.write(report, plan, self._stats)
+        except Exception as error:  # noqa: BLE001 - the run is done, with or without its page
+            told = self.crashes.note(error, "the report")
+            problem = f"a fault of batch-gateway itself ({type(error).__name__}); {told}"
         if problem is not None:
             write_stderr(printable(f"The report could not be written: {problem}"))
             return report
