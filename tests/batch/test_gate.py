@@ -153,7 +153,7 @@ def test_the_last_lines_of_a_resumed_batch_may_fail_by_themselves() -> None:
     assert len(gate.finish().record) == 1
     refused = Gate(3, resumed=True)
     feed(refused, Sign.KEY)
-    assert refused.finish() == ([], [])
+    assert refused.finish() == Verdict([], [])
     assert refused.problem == "no"
 
 
@@ -164,7 +164,7 @@ def test_when_no_line_is_left_a_single_refusal_of_a_gateway_that_lives_is_its_li
     assert len(end(gate, gate.sent(1, "m", 2), Sign.PLACE).record) == 1
     tail = Gate(5)
     feed(tail, Sign.LIFE, *[Sign.PLACE] * 3)
-    assert tail.finish() == ([], [])
+    assert tail.finish() == Verdict([], [])
     assert tail.problems() == {"m": "the gateway began to refuse: no"}
 
 

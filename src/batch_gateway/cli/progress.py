@@ -73,13 +73,13 @@ class Display(Protocol):
 
 async def follow(read: Callable[[], Snapshot], display: Display, clock: Clock) -> None:
     """Show what `read` returns, until cancelled: in the display's time, a standstill at once."""
-    moved = started = now = read()
+    moved = started = before = now = read()
     window: tuple[Snapshot, ...] = (started,)
     next_view, stood = now.at, False
     while True:
         if now.done != moved.done:
             # What failed since the look before may have failed after the last one was done.
-            moved = replace(now, failed_attempts=window[-2].failed_attempts)
+            moved = replace(now, failed_attempts=before.failed_attempts)
         why = standstill(moved, now)
         if now.at >= next_view or (why and not stood):
             left = None if why else seconds_left(window, started)
@@ -87,6 +87,7 @@ async def follow(read: Callable[[], Snapshot], display: Display, clock: Clock) -
             next_view = now.at + display.interval
         stood = bool(why)
         await clock.sleep(min(display.interval, _LOOK_SECONDS))
+        before = now
         now = read()
         window = with_snapshot(window, now)
 
