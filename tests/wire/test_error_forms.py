@@ -147,6 +147,12 @@ def said(body: bytes | str | Any, status: int = 502) -> ErrorDetail:
         ),
         ("a form nobody knows", {"tip": "read the manual"}, '{"tip":"read the manual"}', None),
         ("an empty list", {"error": []}, "Bad Gateway", None),
+        (
+            "WeChat",
+            {"errcode": 45009, "errmsg": "reach max api limit"},
+            "reach max api limit",
+            "45009",
+        ),
         ("nothing in it", {"error": {}}, "Bad Gateway", None),
         (
             "OpenRouter",
@@ -380,7 +386,12 @@ def test_some_refusals_are_final_whenever_they_are_said(word: str, final: bool) 
         (json_error(message="Please retry in 39.5s."), 39.5),
         (json_error(message="Please try again in 2 minutes."), 120),
         (json_error(message="Please try again in 1 hour, 5 minutes."), 3900),
+        (json_error(message="Please wait 24 seconds before retrying."), 24),  # GitHub Models
+        (json_error(message="Please retry your request after 3 seconds."), 3),
+        ({"detail": "Request was throttled. Expected available in 30 seconds."}, 30),  # Django
+        (json_error(message="Please wait for 1 day 2 hours"), 93_600),
         (json_error(message="Please try again in 20 samples"), None),
+        (json_error(message="Please wait a few seconds"), None),
         (json_error(message="Please try again in a few minutes"), None),
         (json_error(message="Please try again later"), None),
     ],

@@ -33,6 +33,7 @@ NOW = 1_793_577_600.0  # Mon, 02 Nov 2026 00:00:00 GMT
         ({"Retry-After": "30 seconds"}, 30.0),
         ({"Retry-After": "2 minutes"}, 120.0),
         ({"Retry-After": "1 minute 30 seconds"}, 90.0),
+        ({"Retry-After": "1d"}, 86400.0),
         ({"Retry-After": "0s"}, None),
         ({"Retry-After": "2026-11-02T00:00:30Z"}, 30.0),
         ({"Retry-After": "2026-11-02T02:00:30+02:00"}, 30.0),

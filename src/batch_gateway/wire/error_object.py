@@ -25,19 +25,14 @@ _LONGEST_CODE = 100
 # By their names in lower case without "_", "-" and ".". Those that hold the error itself come
 # before its own words, which are more general then; the others after them.
 _HOLDS_ERROR = (
-    "error",
-    "errors",
-    "err",
-    "fault",
-    "exception",
-    "responsemetadata",
-    "baseresp",
-    "xgroq",
+    *("error", "errors", "err", "fault", "exception"),
+    *("responsemetadata", "baseresp", "xgroq"),
 )
 _MAY_HOLD_ERROR = ("response", "body", "data", "result")
 _MESSAGE = (
-    *("message", "msg", "errormessage", "errormsg", "errordescription", "detail", "faultstring"),
-    *("statusmsg", "statusmessage", "description", "title", "reason", "error", "err"),
+    *("message", "msg", "errormessage", "errormsg", "errmsg", "errordescription", "detail"),
+    *("faultstring", "statusmsg", "statusmessage", "description", "title", "reason"),
+    *("error", "err"),
 )
 _CODE = ("code", "errorcode", "errcode", "errno", "errornum")
 _TYPE = ("type", "errortype", "exceptiontype")

@@ -42,15 +42,9 @@ _STATUS_OF_WORDS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (
         401,
         (
-            *("authentication", "apikey", "unauthorized", "unauthenticated"),
-            *(
-                "invalidtoken",
-                "expiredtoken",
-                "invalidcredential",
-                "authfailure",
-                "accesskeyid",
-                "signaturedoesnotmatch",
-            ),
+            *("authentication", "apikey", "unauthorized", "unauthenticated", "authfailure"),
+            *("invalidtoken", "expiredtoken", "invalidcredential", "accesskeyid"),
+            "signaturedoesnotmatch",
         ),
     ),
     (403, ("permission", "forbidden", "accessdenied", "notauthorized", "unsupportedcountry")),

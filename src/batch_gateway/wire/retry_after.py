@@ -18,16 +18,20 @@ __all__ = [
     "wait_in_words",
 ]
 
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = (
     r"[0-9]{1,12}(?:\.[0-9]{0,12})?\s?"
-    r"(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)(?![a-z])"
+    r"(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)(?![a-z])"
 )
 _PARTS = rf"{_PART}(?:,?\s?{_PART}){{0,3}}"
 _DURATION = re.compile(_PARTS, re.IGNORECASE)
 _SPLIT = re.compile(r"([0-9.]+)\s?([a-z]+)", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,15})?")
-_IN_WORDS = re.compile(rf"\b(?:try again|retry)\s(?:in|after)\s({_PARTS})", re.IGNORECASE)
+_IN_WORDS = re.compile(
+    r"\b(?:(?:try again|retry(?: your request)?|available)\s(?:in|after)|wait(?: for)?)"
+    rf"\s({_PARTS})",
+    re.IGNORECASE,
+)
 
 # No gateway asks for thirty years; from here on a number is a moment in Unix time, and from there
 # on one in milliseconds.
@@ -87,7 +91,11 @@ def _is_used_up(remaining: str) -> bool:
 
 
 def wait_in_words(message: str) -> float | None:
-    """Seconds from OpenAI's "Please try again in 6m0s." and Azure's "retry after 26 seconds"."""
+    """Seconds from words such as OpenAI's "Please try again in 6m0s.", or None.
+
+    Azure says "retry after 26 seconds", GitHub "Please wait 24 seconds before retrying", Django
+    "Expected available in 30 seconds".
+    """
     found = _IN_WORDS.search(message)
     return (_duration(found.group(1)) or None) if found else None
 
