@@ -54,7 +54,7 @@ async def test_failures_before_the_first_success_are_recorded_once_it_comes(
 
     async def answer(gateway: FakeGateway, prompt: str) -> bytes:
         if len(gateway.prompts) <= 9:
-            raise RateLimitError("HTTP 429: slow down", status_code=429)
+            raise ServerError("HTTP 500: oh", status_code=500)
         return await succeed(gateway, prompt)
 
     summary = await folder.run(FakeGateway(answer), concurrency=10)

@@ -237,7 +237,7 @@ def failure(status: int, body: bytes = b"", message: str = "", **more: Any) -> I
         (failure(405), Sign.PLACE),
         (failure(407), Sign.KEY),
         (failure(408), Sign.DOUBT),
-        (RateLimitError("slow down", status_code=429), Sign.DOUBT),
+        (RateLimitError("slow down", status_code=429), Sign.LOAD),
         (RateLimitError("no", status_code=429, code="insufficient_quota"), Sign.USED_UP),
         (ServerError("oh", status_code=503), Sign.DOUBT),
         (BadResponseError("not JSON", status_code=200), Sign.DOUBT),
@@ -255,6 +255,21 @@ def failure(status: int, body: bytes = b"", message: str = "", **more: Any) -> I
 )
 def test_what_a_failure_says_about_its_gateway(error: InferenceError, sign: Sign) -> None:
     assert read_evidence(error).sign is sign
+
+
+def test_refusals_for_load_cost_no_line_while_nothing_is_answered() -> None:
+    gate = Gate(3)
+    feed(gate, Sign.LIFE)
+    assert feed(gate, *[Sign.LOAD] * 29) == []
+    assert gate.admits("m")
+    verdict = end(gate, gate.sent(99, "m"), Sign.LIFE)
+    assert (len(verdict.record), len(verdict.send_again)) == (1, 29)
+    again = end(gate, gate.sent(1, "m", sendings=2), Sign.LOAD)
+    assert len(again.record) == 1
+    feed(gate, *[Sign.LOAD] * 30)
+    assert not gate.admits("m")
+    gate.decide()
+    assert gate.problem == "the gateway began to refuse: no"
 
 
 def test_a_model_whose_every_line_fails_in_the_same_words_is_shut_beside_one_that_lives() -> None:

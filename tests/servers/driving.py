@@ -33,6 +33,7 @@ _REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 _RECORDED = {
     Sign.OWN: "errors file",
     Sign.DOUBT: "errors file",
+    Sign.LOAD: "errors file, if others get through",
     Sign.MODEL: "errors file, if the model ever answers",
     Sign.PLACE: "errors file, if others get through",
     Sign.KEY: "stays to be sent",

@@ -88,7 +88,7 @@ _STATUSES = (
     Fault(Form("422", reply(422, _NO), "`UNKNOWN` 422, final", "no"), UNKNOWN),
     Fault(Form("424", reply(424, _NO), "`UNKNOWN` 424, retried", "no"), UNKNOWN),
     Fault(Form("425", reply(425, _NO), "`UNKNOWN` 425, retried", "no"), UNKNOWN),
-    Fault(Form("429", reply(429, _NO), "`RATE_LIMIT` 429, retried", "no"), LIMIT),
+    Fault(Form("429", reply(429, _NO), "`RATE_LIMIT` 429, retried", "no"), LIMIT, PLACE),
     Fault(
         Form(
             "429, with `Retry-After: 7`",
@@ -96,6 +96,7 @@ _STATUSES = (
             "`RATE_LIMIT` 429, retried after 7 s",
         ),
         LIMIT,
+        PLACE,
     ),
     Fault(Form("500", reply(500, _NO), "`SERVER_ERROR` 500, retried", "no"), SERVER),
     Fault(
@@ -140,6 +141,7 @@ _NO_ANSWERS = (
             "slow down",
         ),
         LIMIT,
+        PLACE,
     ),
     Fault(
         Form(

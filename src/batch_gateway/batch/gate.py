@@ -12,6 +12,7 @@ Failures are held in rows, one for the whole gateway and one for each model:
 | KEY                   | gateway      | always          | the gateway is shut                   |
 | UNREACHED             | gateway      | until it lives  | the gateway is shut                   |
 | DOUBT                 | gateway      | until it lives  | the gateway is shut                   |
+| LOAD                  | gateway      | always          | the gateway is shut                   |
 | USED_UP, MODEL        | model        | always          | the model is shut                     |
 | PLACE                 | model        | always          | lines from elsewhere are tried first  |
 | OWN, always the same  | gateway, and | until it lives  | lines from elsewhere are tried first  |
@@ -19,8 +20,9 @@ Failures are held in rows, one for the whole gateway and one for each model:
 
 - **A row begins** with its first failure. Only requests that were sent after that count for it: an
   answer to an older one says nothing, because it was asked for while all was well.
-- **A full row** (`limit` failures) stops the sending of its gateway's or model's other lines. It is
-  decided when the last of the later requests has ended.
+- **A full row** (`limit` failures, of LOAD ten times as many once the gateway lives) stops the
+  sending of its gateway's or model's other lines. It is decided when the last of the later
+  requests has ended.
 - **A later answer ends a row.** What it held is sent once more (a page of an ingress up to three
   times), because the refusal may have been the gateway's; refused again, a line is recorded. DOUBT
   and OWN are recorded at once.
@@ -39,10 +41,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
+from batch_gateway.batch.rows import Row, Scope
 from batch_gateway.batch.signs import Sign
-from batch_gateway.batch.tickets import Ended, Ticket, Verdict
+from batch_gateway.batch.tickets import (
+    RECORDED_AT_ONCE,
+    Ended,
+    Ticket,
+    Verdict,
+    is_to_be_sent_again,
+)
 
 __all__ = ["PROBES", "TRIAL_SECONDS", "Gate"]
 
@@ -56,52 +64,11 @@ three lines in four are refused for their content is given up once in a hundred 
 
 _HOLD_LIMIT = 10
 _LEAST_HOLD_LIMIT = 3
-_MOST_SENDINGS = 2
-_MOST_SENDINGS_TO_A_PAGE = 4
+# Limits for a minute pass, and may be told without how long they last.
+_PATIENCE_WITH_LOAD = 10
 
-_OF_THE_GATEWAY = frozenset({Sign.KEY, Sign.UNREACHED, Sign.DOUBT, Sign.OWN})
+_OF_THE_GATEWAY = frozenset({Sign.KEY, Sign.UNREACHED, Sign.DOUBT, Sign.LOAD, Sign.OWN})
 _MAYBE_THE_LINE = frozenset({Sign.PLACE, Sign.OWN})
-_RECORDED_AT_ONCE = frozenset({Sign.DOUBT, Sign.OWN, Sign.UNREACHED})
-
-
-@dataclass(slots=True)
-class _Row:
-    """Failures of one sign without a later answer.
-
-    Attributes:
-        began: how many requests had been sent when it began.
-        later: requests under way that were sent after that.
-        probed: lines from elsewhere were asked for.
-    """
-
-    began: int
-    later: int = 0
-    held: list[Ended] = field(default_factory=list[Ended])
-    probed: bool = False
-
-
-@dataclass(slots=True)
-class _Scope:
-    """A gateway, or one of its models.
-
-    Attributes:
-        lives: it has answered.
-        under_way: its requests.
-        answered: the number of the last request that has an answer.
-        rows: what is held.
-        full: a row is, so that nothing but lines from elsewhere is sent.
-        told_apart: lines failed in different words, so that they are to blame.
-        problem, sign: why it was shut.
-    """
-
-    lives: bool = False
-    under_way: int = 0
-    answered: int = 0
-    rows: dict[Sign, _Row] = field(default_factory=dict[Sign, _Row])
-    full: bool = False
-    told_apart: bool = False
-    problem: str | None = None
-    sign: Sign = Sign.NOTHING
 
 
 class Gate:
@@ -121,8 +88,8 @@ class Gate:
         self.calm = False
         self._resumed = resumed
         self._records_all = records_all
-        self._gateway = _Scope()
-        self._models: dict[str, _Scope] = {}
+        self._gateway = Scope()
+        self._models: dict[str, Scope] = {}
         self._passed: set[str] = set()
         self._open = self._widened = False
         self._sent = 0
@@ -197,9 +164,9 @@ class Gate:
             return []
         return [name for name, scope in self._models.items() if self._is_probed_next(scope)]
 
-    def _is_probed_next(self, scope: _Scope) -> bool:
+    def _is_probed_next(self, scope: Scope) -> bool:
         for sign, row in scope.rows.items():
-            if sign in _MAYBE_THE_LINE and self._is_due(row) and not row.probed:
+            if sign in _MAYBE_THE_LINE and row.is_due and not row.probed:
                 row.probed = True
                 return True
         return False
@@ -252,7 +219,7 @@ class Gate:
         """Shut what has a full row that nothing can end any more; no line waits as a probe."""
         for scope in self._scopes():
             for sign, row in list(scope.rows.items()):
-                if self._is_due(row):
+                if row.is_due:
                     self._shut(scope, sign)
 
     def finish(self) -> Verdict:
@@ -262,20 +229,20 @@ class Gate:
             for sign, row in list(scope.rows.items()):
                 if self._is_of_the_lines(sign, row):
                     for held in self._release(scope, sign):
-                        (again if _is_to_be_sent_again(held) else record).append(held)
+                        (again if is_to_be_sent_again(held) else record).append(held)
                 else:
                     self._shut(scope, sign)
         return Verdict(record, again)
 
     # --- how ---
 
-    def _scopes(self) -> tuple[_Scope, ...]:
+    def _scopes(self) -> tuple[Scope, ...]:
         return (self._gateway, *self._models.values())
 
-    def _model(self, model: str) -> _Scope:
+    def _model(self, model: str) -> Scope:
         scope = self._models.get(model)
         if scope is None:
-            scope = self._models[model] = _Scope()
+            scope = self._models[model] = Scope()
         return scope
 
     def _leave(self, ticket: Ticket) -> None:
@@ -305,8 +272,13 @@ class Gate:
         scope = self._scope_of(ended)
         row = scope.rows.get(sign)
         if row is None:
+            limit = self.limit
+            if sign is Sign.LOAD and scope.lives:
+                limit *= _PATIENCE_WITH_LOAD
+            row = Row(self._sent, limit)
             # Any answer speaks for a start that was doubtful, but only a later one after a refusal.
-            row = _Row(0, scope.under_way) if sign in _RECORDED_AT_ONCE else _Row(self._sent)
+            if sign in RECORDED_AT_ONCE:
+                row = Row(0, limit, scope.under_way)
             scope.rows[sign] = row
         row.held.append(ended)
         if sign is Sign.PLACE:
@@ -315,17 +287,11 @@ class Gate:
         self._look(scope)
         return Verdict()
 
-    def _scope_of(self, ended: Ended) -> _Scope:
+    def _scope_of(self, ended: Ended) -> Scope:
         """Where its failure counts."""
         sign, model = ended.evidence.sign, self._models[ended.ticket.model]
         is_apart = sign is Sign.OWN and self._gateway.lives
         return self._gateway if sign in _OF_THE_GATEWAY and not is_apart else model
-
-    def _is_full(self, row: _Row) -> bool:
-        return len(row.held) >= self.limit
-
-    def _is_due(self, row: _Row) -> bool:
-        return self._is_full(row) and not row.later
 
     def _is_held(self, ended: Ended) -> bool:
         sign = ended.evidence.sign
@@ -333,7 +299,7 @@ class Gate:
             return not self._gateway.lives
         if sign is Sign.DOUBT:
             return not self._open
-        if sign is not Sign.OWN and not _is_to_be_sent_again(ended):
+        if sign is not Sign.OWN and not is_to_be_sent_again(ended):
             return False
         if self._records_all and sign in (Sign.PLACE, Sign.MODEL, Sign.OWN):
             return False
@@ -356,22 +322,22 @@ class Gate:
         self.calm = not any(one.rows for one in self._scopes())
         record, again = [ended], list[Ended]()
         for held in released:
-            (again if _is_to_be_sent_again(held) else record).append(held)
+            (again if is_to_be_sent_again(held) else record).append(held)
         return Verdict(record, again)
 
-    def _note_passed(self, scope: _Scope, held: Iterable[Ended]) -> None:
+    def _note_passed(self, scope: Scope, held: Iterable[Ended]) -> None:
         """Words with which a line was refused while one that was sent after it was not."""
         self._passed.update(one.evidence.kind for one in held if one.ticket.number < scope.answered)
 
-    def _release(self, scope: _Scope, sign: Sign) -> list[Ended]:
+    def _release(self, scope: Scope, sign: Sign) -> list[Ended]:
         row = scope.rows.pop(sign, None)
         self._look(scope)
         return [] if row is None else row.held
 
-    def _look(self, scope: _Scope) -> None:
-        scope.full = any(self._is_full(row) for row in scope.rows.values())
+    def _look(self, scope: Scope) -> None:
+        scope.full = any(row.is_full for row in scope.rows.values())
 
-    def _shut(self, scope: _Scope, sign: Sign) -> None:
+    def _shut(self, scope: Scope, sign: Sign) -> None:
         held = self._release(scope, sign)
         words, _ = Counter(one.outcome.message for one in held).most_common(1)[0]
         if sign is Sign.OWN:
@@ -381,19 +347,14 @@ class Gate:
         scope.problem = words
         scope.sign = sign
 
-    def _is_of_the_lines(self, sign: Sign, row: _Row) -> bool:
+    def _is_of_the_lines(self, sign: Sign, row: Row) -> bool:
         """What a row means that no later request can decide any more."""
-        if self._is_full(row):
+        if row.is_full:
             return False
         if sign is Sign.DOUBT:
             return self._resumed
+        if sign is Sign.LOAD:
+            return len(row.held) < self.limit and (self._resumed or self._gateway.lives)
         if sign is Sign.PLACE and self._gateway.lives:
             return len(row.held) == 1 or all(one.evidence.kind in self._passed for one in row.held)
         return sign is Sign.OWN
-
-
-def _is_to_be_sent_again(ended: Ended) -> bool:
-    if ended.evidence.sign in _RECORDED_AT_ONCE:
-        return False
-    most = _MOST_SENDINGS_TO_A_PAGE if ended.evidence.is_page else _MOST_SENDINGS
-    return ended.ticket.sendings < most

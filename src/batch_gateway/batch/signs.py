@@ -29,7 +29,9 @@ class Sign(Enum):
     OWN = auto()
     """It failed for what it is (400, 413, 422 …), unless every other fails in the same words."""
     DOUBT = auto()
-    """It failed in a way that may be this request's fault (5xx, 429, timeout, garbled answer)."""
+    """It failed in a way that may be this request's fault (5xx, timeout, garbled answer)."""
+    LOAD = auto()
+    """It was refused for load until its retries were spent: 429."""
     PLACE = auto()
     """It was refused where others may not be: 403, 404, 405, 451, a redirect."""
     MODEL = auto()
@@ -56,7 +58,8 @@ SAYS_NOTHING = Evidence(Sign.NOTHING)
 _SIGN_OF_STATUS = {
     **dict.fromkeys((400, 409, 411, 413, 414, 415, 416, 417, 422, 428, 431), Sign.OWN),
     407: Sign.KEY,
-    **dict.fromkeys((408, 424, 425, 429), Sign.DOUBT),
+    **dict.fromkeys((408, 424, 425), Sign.DOUBT),
+    429: Sign.LOAD,
 }
 # Numbers of requests, trace ids and times: long words with a digit in them.
 _PASSING_WORD = re.compile(r"[\w.:+-]*\d[\w.:+-]*")

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 import msgspec
 
 from batch_gateway.batch.results import Outcome
-from batch_gateway.batch.signs import Evidence
+from batch_gateway.batch.signs import Evidence, Sign
 
-__all__ = ["Ended", "Ticket", "Verdict"]
+__all__ = ["RECORDED_AT_ONCE", "Ended", "Ticket", "Verdict", "is_to_be_sent_again"]
+
+RECORDED_AT_ONCE = frozenset({Sign.DOUBT, Sign.OWN, Sign.UNREACHED})
+
+_MOST_SENDINGS = 2
+_MOST_SENDINGS_TO_A_PAGE = 4
 
 
 class Ticket(msgspec.Struct, frozen=True):
@@ -34,3 +39,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
     record: Sequence[Ended] = ()
     send_again: Sequence[Ended] = ()
+
+
+def is_to_be_sent_again(ended: Ended) -> bool:
+    """Whether a failure that was held is tried once more before it is recorded."""
+    if ended.evidence.sign in RECORDED_AT_ONCE:
+        return False
+    most = _MOST_SENDINGS_TO_A_PAGE if ended.evidence.is_page else _MOST_SENDINGS
+    return ended.ticket.sendings < most
