@@ -231,10 +231,11 @@ async def test_bad_lines_at_the_beginning_of_a_file_stop_nothing(folder: Folder)
         assert (summary.succeeded, summary.failed, summary.left_to_send) == (600, 400, 0)
 
 
-async def test_every_line_may_fail_when_the_user_says_so(folder: Folder) -> None:
+@pytest.mark.parametrize("status", [400, 500])
+async def test_every_line_may_fail_when_the_user_says_so(folder: Folder, status: int) -> None:
     write_batch(folder.input, 60)
     everything = FailureLimit(share=1)
-    bad = FakeGateway(failing(lambda: InvalidRequestError("HTTP 400: no", status_code=400)))
+    bad = FakeGateway(failing(refusal(status)))
     summary = await folder.run(bad, max_failures=everything)
     assert (summary.failed, summary.left_to_send, summary.gateway_problem) == (60, 0, None)
 

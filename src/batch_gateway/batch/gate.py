@@ -76,7 +76,7 @@ class Gate:
 
     `limit` failures make a row full, and so many requests are sent at first: the retries of a
     thousand would take minutes to run out. `resumed` says that an earlier run had results.
-    `records_all` records PLACE, MODEL and OWN as they come.
+    `records_all` records PLACE, MODEL, DOUBT and OWN as they come.
 
     Attributes:
         calm: nothing is held, and the gateway lives.
@@ -298,7 +298,7 @@ class Gate:
         if sign is Sign.UNREACHED:
             return not self._gateway.lives
         if sign is Sign.DOUBT:
-            return not self._open
+            return not (self._open or self._records_all)
         if sign is not Sign.OWN and not is_to_be_sent_again(ended):
             return False
         if self._records_all and sign in (Sign.PLACE, Sign.MODEL, Sign.OWN):
