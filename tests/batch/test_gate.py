@@ -272,6 +272,18 @@ def test_refusals_for_load_cost_no_line_while_nothing_is_answered() -> None:
     assert gate.problem == "the gateway began to refuse: no"
 
 
+def test_a_limit_for_a_minute_is_waited_for_however_many_requests_meet_it() -> None:
+    gate = Gate(3)
+    feed(gate, Sign.LIFE)
+    under_way = [gate.sent(n, "m") for n in range(64)]
+    for number in range(12 * 64 - 1):
+        end(gate, under_way.pop(0), Sign.LOAD)
+        assert gate.admits("m")
+        under_way.append(gate.sent(64 + number, "m"))
+    end(gate, under_way.pop(0), Sign.LOAD)
+    assert not gate.admits("m")
+
+
 def test_a_model_whose_every_line_fails_in_the_same_words_is_shut_beside_one_that_lives() -> None:
     gate = Gate(3)
     feed(gate, Sign.LIFE, model="good")

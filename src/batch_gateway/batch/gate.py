@@ -20,9 +20,9 @@ Failures are held in rows, one for the whole gateway and one for each model:
 
 - **A row begins** with its first failure. Only requests that were sent after that count for it: an
   answer to an older one says nothing, because it was asked for while all was well.
-- **A full row** (`limit` failures, of LOAD ten times as many once the gateway lives) stops the
-  sending of its gateway's or model's other lines. It is decided when the last of the later
-  requests has ended.
+- **A full row** (`limit` failures; of LOAD, once the gateway lives, ten times as many and twelve
+  for each request under way) stops the sending of its gateway's or model's other lines. It is
+  decided when the last of the later requests has ended.
 - **A later answer ends a row.** What it held is sent once more (a page of an ingress up to three
   times), because the refusal may have been the gateway's; refused again, a line is recorded. DOUBT
   and OWN are recorded at once.
@@ -64,8 +64,10 @@ three lines in four are refused for their content is given up once in a hundred 
 
 _HOLD_LIMIT = 10
 _LEAST_HOLD_LIMIT = 3
-# Limits for a minute pass, and may be told without how long they last.
+# Limits for a minute pass, and may be told without how long they last: by their retries so many
+# requests, and so many times those under way, take more than a minute.
 _PATIENCE_WITH_LOAD = 10
+_WAVES_OF_LOAD = 12
 
 _OF_THE_GATEWAY = frozenset({Sign.KEY, Sign.UNREACHED, Sign.DOUBT, Sign.LOAD, Sign.OWN})
 _MAYBE_THE_LINE = frozenset({Sign.PLACE, Sign.OWN})
@@ -274,7 +276,7 @@ class Gate:
         if row is None:
             limit = self.limit
             if sign is Sign.LOAD and scope.lives:
-                limit *= _PATIENCE_WITH_LOAD
+                limit = max(limit * _PATIENCE_WITH_LOAD, _WAVES_OF_LOAD * (scope.under_way + 1))
             row = Row(self._sent, limit)
             # Any answer speaks for a start that was doubtful, but only a later one after a refusal.
             if sign in RECORDED_AT_ONCE:
