@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import platform
 import re
 import stat
 import sys
@@ -100,7 +99,7 @@ def _is_ours(descriptor: int) -> bool:
 def _entry(error: BaseException, place: str) -> str:
     now = datetime.now(UTC)
     head = (
-        f"{now:%Y-%m-%dT%H:%M:%SZ} batch-gateway {__version__}, Python {platform.python_version()},"
+        f"{now:%Y-%m-%dT%H:%M:%SZ} batch-gateway {__version__}, Python {sys.version.split()[0]},"
         f" {sys.platform}: {place}\n"
     )
     # Deep recursion repeats its frames a thousand times.

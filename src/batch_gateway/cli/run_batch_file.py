@@ -52,8 +52,6 @@ from batch_gateway.client.clock import SYSTEM_CLOCK
 from batch_gateway.client.instrumentation import Observer
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.errors import BatchGatewayError
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.gateway import SimulatedGateway
 
 if TYPE_CHECKING:
     from batch_gateway.cli.report_page import ReportPage
@@ -180,9 +178,7 @@ class _Job:
         settings = self._settings
         gateway, routes = settings.gateway, settings.model_gateways
         if settings.uses_simulator and gateway is not None:
-            simulator = SimulatedGateway(SimulatorConfig.small_gpu())
-            await stack.enter_async_context(simulator)
-            gateway = gateway.with_base_url(simulator.url)
+            gateway = gateway.with_base_url(await _simulator_url(stack))
         isolated = list(plan.models) if settings.isolate_models else []
         if isolated:
             routes = keep_apart(
@@ -349,6 +345,17 @@ class _Job:
         settings = self._settings
         own = () if settings.uses_simulator or settings.gateway is None else (settings.gateway,)
         return unused_at_the_end(summary, (*own, *settings.model_gateways.values()), os.environ)
+
+
+async def _simulator_url(stack: AsyncExitStack) -> str:
+    """Start a simulated gateway, which ends with `stack`."""
+    # Loading it takes as long as a tenth of a start, and most runs have a gateway.
+    from batch_gateway.simulator.config import SimulatorConfig  # noqa: PLC0415
+    from batch_gateway.simulator.gateway import SimulatedGateway  # noqa: PLC0415
+
+    simulator = SimulatedGateway(SimulatorConfig.small_gpu())
+    await stack.enter_async_context(simulator)
+    return simulator.url
 
 
 def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:

@@ -20,7 +20,6 @@ from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.client.config import HTTPInferenceClientConfig, resolve_api_key
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.gateway import serve
 
 __all__ = ["simulate"]
 
@@ -152,6 +151,9 @@ async def _serve(
     port: int,
     interrupts: Interrupts,
 ) -> None:
+    # Other commands load this one to know its options.
+    from batch_gateway.simulator.gateway import serve  # noqa: PLC0415
+
     loop = asyncio.get_running_loop()
     if shape is None:
         server = loop.create_task(serve(config, host, port, ready=_announce))

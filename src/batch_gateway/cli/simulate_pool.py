@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 import click
 
@@ -13,7 +13,9 @@ from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.picker.config import Choice, EvictionReason, PickerConfig
-from batch_gateway.simulator.picker.pool import SimulatedPool
+
+if TYPE_CHECKING:
+    from batch_gateway.simulator.picker.pool import SimulatedPool
 
 __all__ = ["PoolShape", "pool_options", "pool_shape", "serve_pool"]
 
@@ -169,6 +171,9 @@ def pool_shape(
 
 async def serve_pool(shape: PoolShape, config: SimulatorConfig, host: str, port: int) -> None:
     """Run the pool until the task is cancelled. Raises OSError and ConfigError."""
+    # Other commands load this one to know its options.
+    from batch_gateway.simulator.picker.pool import SimulatedPool  # noqa: PLC0415
+
     pool = SimulatedPool(
         shape.pods,
         config,

@@ -7,14 +7,15 @@ import os
 from collections.abc import Generator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
-from typing import Protocol, Self, TypeVar
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.errors import ConfigError
 from batch_gateway.wire.chunks import Chunk
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 __all__ = ["BlockingInferenceClient"]
 
@@ -98,6 +99,9 @@ class BlockingInferenceClient:
             raise RuntimeError("the blocking client is in its 'with' block already; use that one")
         if self._left:
             raise RuntimeError("the blocking client's 'with' block closed it; make a new client")
+        # Who has an event loop needs none of it.
+        from anyio.from_thread import start_blocking_portal  # noqa: PLC0415
+
         with ExitStack() as opened:
             use_uvloop = importlib.util.find_spec("uvloop") is not None
             portal = opened.enter_context(
