@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ from tests.cli.commands import (
 
 # Half of the lines are answered at once; the others hang until somebody gives up.
 HALF_STUCK = ["tiny", "fault-stall"] * 20
+
+
+@pytest.fixture(autouse=True)
+def hang_ups_are_heeded() -> Iterator[None]:
+    """Also where the tests themselves run under nohup, which commands would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def results(folder: Path) -> int:
