@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 _REQUEST_ID = b"x-request-id"
+_REQUEST_ID_LENGTH = len(_REQUEST_ID)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ def success_outcome(
 def _request_id_of(response: InferenceResponse) -> str:
     # Not by look-up, which would index every header of every response for this one.
     for name, value in response.headers.raw:
-        if len(name) == len(_REQUEST_ID) and name.lower() == _REQUEST_ID:
+        if len(name) == _REQUEST_ID_LENGTH and name.lower() == _REQUEST_ID:
             return value.decode("latin-1").strip()
     return ""
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from batch_gateway.wire.answer_shapes import Shape, shape_of
+from batch_gateway.wire.answer_shapes import UNUSUAL, Shape, shape_of
 from batch_gateway.wire.error_body import detail_of
 from batch_gateway.wire.error_forms import breaks_off, hints_at_error, is_said, says_error
 from batch_gateway.wire.error_object import find_in_json
@@ -73,9 +73,15 @@ def judge_answer(endpoint: str, body: bytes, asked: bytes = b"") -> Fault | None
     Of a path that is not one of OpenAI's it is only known what an error looks like. `asked` is the
     body of the request: where it has an empty list as input, an empty one is right. Never raises.
     """
-    # The decoder checks syntax, not the encoding of strings that it skips.
-    if shape_of(endpoint).recognises(body) and (body.isascii() or is_utf8(body)):
-        return None
+    # The usual case in one go: this runs once an answer.
+    try:
+        usual = shape_of(endpoint).decode(body)
+        is_good = usual.success is not False and usual.ok is not False
+        # The decoder checks syntax, not the encoding of strings that it skips.
+        if is_good and (body.isascii() or is_utf8(body)):
+            return None
+    except UNUSUAL:
+        pass
     return _look_closer(endpoint, body.removeprefix(BYTE_ORDER_MARK), asked)
 
 

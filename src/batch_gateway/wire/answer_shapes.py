@@ -13,7 +13,10 @@ from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
 
-__all__ = ["Shape", "shape_of"]
+__all__ = ["UNUSUAL", "Shape", "shape_of"]
+
+UNUSUAL = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What `Shape.decode` raises for a body that is not the usual answer."""
 
 _Fields: TypeAlias = Mapping[str, Any]
 
@@ -54,7 +57,8 @@ class _Faultless(msgspec.Struct, gc=False, kw_only=True):
     success: bool | None = None
     ok: bool | None = None
     x_groq: _GroqExtra | None = None
-    object: str | None = None
+    # What OpenAI's endpoints say; "error" is none of them.
+    object: Literal["chat.completion", "text_completion", "list", "response", ""] | None = None
 
 
 class _Entry(msgspec.Struct, gc=False, kw_only=True):
@@ -131,8 +135,8 @@ class Shape(msgspec.Struct, frozen=True):
     """What is known of an endpoint's answers.
 
     Attributes:
-        decode: raises msgspec.MsgspecError, UnicodeDecodeError or RecursionError unless the body
-            has the usual form.
+        decode: raises one of `UNUSUAL` unless the body has the usual form. What it accepts is an
+            answer, but for its `success`, its `ok`, and the encoding of its strings.
         list_name: the field with a list of what was asked for.
         entry_has: whether an entry of it has what an entry must have; None when nothing is known
             of the entries, nor whether there must be any.
@@ -145,17 +149,6 @@ class Shape(msgspec.Struct, frozen=True):
     entry_has: Callable[[_Fields], bool] | None = None
     entry_needs: str = ""
     demands: bool = True
-
-    def recognises(self, body: bytes) -> bool:
-        """Whether `body` surely is an answer, but for the encoding of its strings."""
-        try:
-            answer = self.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return False
-        kind = answer.object
-        return not (answer.success is False or answer.ok is False) and (
-            kind is None or kind.lower() != "error"
-        )
 
     def missing(self, fields: _Fields) -> str:
         """What an answer would have and these fields do not; empty when it is all there."""
