@@ -42,10 +42,9 @@ from batch_gateway.client.http.aiohttp_connectors import (
 from batch_gateway.client.http.aiohttp_errors import exchange_error, is_cut_refusal
 from batch_gateway.client.http.aiohttp_stream import AiohttpStream
 from batch_gateway.client.http.connection_errors import (
-    STALE_SECONDS,
     closed_error,
     dial_error,
-    late_error,
+    require_unread,
     too_large,
     too_large_error,
 )
@@ -217,8 +216,7 @@ class AiohttpExchanger:
         if not isinstance(stale, StaleConnectionError):
             raise error
         now = time.monotonic()
-        if now - attempt.sent_at > STALE_SECONDS:
-            raise late_error(stale, now - attempt.sent_at) from stale.cause
+        require_unread(stale, now - attempt.sent_at)
         self._reuse.lost(attempt.served, attempt.made, now)
 
     async def _send(

@@ -20,13 +20,12 @@ from batch_gateway.errors import (
 
 __all__ = [
     "EVENT_TOO_LARGE",
-    "STALE_SECONDS",
     "TOO_LARGE_CODES",
     "broken_error",
     "closed_error",
     "dial_error",
     "idle_error",
-    "late_error",
+    "require_unread",
     "too_large",
     "too_large_error",
 ]
@@ -94,10 +93,13 @@ def broken_error(
     )
 
 
-def late_error(stale: StaleConnectionError, after: float) -> GatewayConnectionError:
-    """The error for a kept-alive connection that was closed so late that the request was read."""
-    message = f"{stale.message}, {after:.0f} seconds after the request"
-    return GatewayConnectionError(message, cause=stale.cause)
+def require_unread(stale: StaleConnectionError, after: float) -> None:
+    """Raises GatewayConnectionError when a kept-alive connection was closed so many seconds after
+    the request went out on it that the server may have worked on it.
+    """
+    if after > STALE_SECONDS:
+        message = f"{stale.message}, {after:.0f} seconds after the request"
+        raise GatewayConnectionError(message, cause=stale.cause) from stale.cause
 
 
 def idle_error(peer: str, idle_timeout: float) -> RequestTimeoutError:

@@ -14,7 +14,7 @@ from typing import Protocol
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.connection import Connection
-from batch_gateway.client.http.connection_errors import STALE_SECONDS, closed_error, late_error
+from batch_gateway.client.http.connection_errors import closed_error, require_unread
 from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.dial import Dialler
 from batch_gateway.client.http.exchange import HTTPResponse
@@ -253,8 +253,7 @@ class NativeExchanger:
         kept-alive connection was closed that the server may have worked on it.
         """
         now = time.monotonic()
-        if now - sent_at > STALE_SECONDS:
-            raise late_error(error, now - sent_at) from error.cause
+        require_unread(error, now - sent_at)
         self._reuse.lost(connection.served, connection.made, now)
 
     async def _acquire_new(self, deadline: float) -> Connection:

@@ -209,8 +209,7 @@ async def test_a_server_that_is_gone_for_good_is_a_failure_to_connect(
 async def test_a_request_that_was_out_for_long_may_have_been_worked_on(
     connect: Connect, post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("native", "aiohttp_transport"):
-        monkeypatch.setattr(f"batch_gateway.client.http.{module}.STALE_SECONDS", -1.0)
+    monkeypatch.setattr("batch_gateway.client.http.connection_errors.STALE_SECONDS", -1.0)
     async with serving(Closing()) as server:
         exchanger = connect(server.base_url)
         await post(exchanger)
