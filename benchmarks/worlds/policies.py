@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from batch_gateway.client.concurrency.controller import AdaptiveController
-from batch_gateway.client.concurrency.events import Ended, Outcome, Started
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
-from batch_gateway.client.concurrency.server_load import Load, ServerLoad, Standing
+from batch_gateway.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.server_load import Load, ServerLoad, Standing
 
 __all__ = ["AIMD", "Fixed", "Ours", "OursWithMetrics", "Policy"]
 

@@ -11,9 +11,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from batch_gateway.client.concurrency.events import Ended, Outcome, Started
-from batch_gateway.client.concurrency.server_load import Load
+from batch_gateway.client.concurrency.layer import ended_by
 from batch_gateway.client.retry import retry_delay
+from batch_gateway.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.server_load import Load
 from batch_gateway.errors import (
     GatewayConnectionError,
     InferenceError,
@@ -267,7 +268,7 @@ class Simulation:
     def _as_event(self, line: Line, error: InferenceError | None) -> Ended:
         if error is None:
             return Ended(Outcome.OK, tokens=line.output)
-        return Ended.of_error(error)
+        return ended_by(error)
 
 
 def _saturated(world: World) -> InferenceError:

@@ -109,6 +109,7 @@ def _digest(world: World, contender: str) -> str:
     ]
     if contender.startswith("adaptive"):
         sources += (package / "client" / "concurrency").glob("*.py")
+        sources += (package / "concurrency").glob("*.py")
     for source in sorted(sources):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:24]

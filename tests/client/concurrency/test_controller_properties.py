@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batch_gateway import AdaptiveConcurrency
 from batch_gateway.client.concurrency.controller import AdaptiveController
-from batch_gateway.client.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.events import Ended, Outcome, Started
 
 LONGEST_OWN_PAUSE, LONGEST_ASKED_PAUSE = 2.0, 300.0
 

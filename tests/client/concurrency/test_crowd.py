@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch_gateway.client.concurrency.crowd import Crowd
-from batch_gateway.client.concurrency.readings import Reading
+from batch_gateway.concurrency.rounds import Reading
 
 
 def test_others_may_become_known_before_anything_is_known_to_have_fitted() -> None:

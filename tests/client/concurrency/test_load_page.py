@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from batch_gateway.client.concurrency.load_page import combined, read_page
-from batch_gateway.client.concurrency.server_load import Load
+from batch_gateway.concurrency.server_load import Load
 
 VLLM = b"""\
 # HELP vllm:num_requests_running Number of requests in model execution batches.

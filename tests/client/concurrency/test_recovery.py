@@ -9,7 +9,7 @@ import pytest
 
 from batch_gateway import AdaptiveConcurrency
 from batch_gateway.client.concurrency.controller import AdaptiveController
-from batch_gateway.client.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.events import Ended, Outcome, Started
 from benchmarks.worlds.catalogue import WORLDS
 from benchmarks.worlds.policies import Ours
 from benchmarks.worlds.simulation import simulate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch_gateway.client.concurrency.readings import Reading
+from batch_gateway.concurrency.rounds import Reading
 
 __all__ = ["Best"]
 

@@ -7,7 +7,7 @@ import math
 from batch_gateway.client.concurrency.crowd import Crowd
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.concurrency.refusals import Refusals
-from batch_gateway.client.concurrency.server_load import Advice
+from batch_gateway.concurrency.server_load import Advice
 
 __all__ = ["Bounds"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from batch_gateway.client.concurrency.readings import Reading
+from batch_gateway.concurrency.rounds import Reading
 
 __all__ = ["Watch", "as_quick_as", "outdoes", "quicker_than", "unexplained"]
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from batch_gateway.client.concurrency.hidden_waits import MANY
 from batch_gateway.client.concurrency.knee import elasticity, knee
-from batch_gateway.client.concurrency.readings import Reading
+from batch_gateway.concurrency.rounds import Reading
 
 __all__ = ["Climb", "Step"]
 

@@ -9,16 +9,16 @@ from batch_gateway.client.concurrency.bounds import Bounds
 from batch_gateway.client.concurrency.changes import Watch, as_quick_as, outdoes, quicker_than
 from batch_gateway.client.concurrency.climbing import Climb
 from batch_gateway.client.concurrency.crowd import Crowd
-from batch_gateway.client.concurrency.events import Ended, Outcome, Started
 from batch_gateway.client.concurrency.failures import Failures
 from batch_gateway.client.concurrency.holding import Hold
 from batch_gateway.client.concurrency.overshoot import Overshoot
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
-from batch_gateway.client.concurrency.readings import Reading, Round
 from batch_gateway.client.concurrency.refusals import Refusals
-from batch_gateway.client.concurrency.server_load import Advice
 from batch_gateway.client.concurrency.slump import Slump
 from batch_gateway.client.concurrency.waits import MANY, Waits
+from batch_gateway.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.rounds import Reading, Round
+from batch_gateway.concurrency.server_load import Advice
 
 __all__ = ["AdaptiveController"]
 

@@ -7,7 +7,7 @@ from collections import deque
 
 from batch_gateway.client.concurrency.headroom import Headroom
 from batch_gateway.client.concurrency.others import Others
-from batch_gateway.client.concurrency.readings import Reading
+from batch_gateway.concurrency.rounds import Reading
 
 __all__ = ["Crowd"]
 

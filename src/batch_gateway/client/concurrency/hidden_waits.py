@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from batch_gateway.client.concurrency.readings import Reading
+from batch_gateway.concurrency.rounds import Reading
 
 __all__ = ["MANY", "HiddenWaits"]
 

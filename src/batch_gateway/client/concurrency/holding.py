@@ -6,7 +6,7 @@ import math
 
 from batch_gateway.client.concurrency.changes import unexplained
 from batch_gateway.client.concurrency.knee import elasticity, local_elasticity
-from batch_gateway.client.concurrency.readings import Reading
+from batch_gateway.concurrency.rounds import Reading
 
 __all__ = ["Hold"]
 

@@ -10,22 +10,36 @@ import msgspec
 
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.concurrency.controller import AdaptiveController
-from batch_gateway.client.concurrency.events import Ended, Outcome, Started
 from batch_gateway.client.concurrency.permits import Controller, FixedController, Permits
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
-from batch_gateway.client.concurrency.server_load import Advice, Standing
+from batch_gateway.client.refusals import wants_room
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.server_load import Advice, Standing
 from batch_gateway.durations import format_duration
-from batch_gateway.errors import DeadlineExceededError, InferenceError
+from batch_gateway.errors import (
+    DeadlineExceededError,
+    GatewayConnectionError,
+    InferenceError,
+)
 
 if TYPE_CHECKING:
     from batch_gateway.client.concurrency.metrics_watch import MetricsWatch
 
-__all__ = ["ConcurrencyStatistics", "ConcurrencyTransport"]
+__all__ = ["ConcurrencyStatistics", "ConcurrencyTransport", "ended_by"]
 
 _OK = Outcome.OK
 _ABANDONED = Ended(Outcome.ABANDONED)
+
+
+def ended_by(error: InferenceError) -> Ended:
+    """What the controller is told of an attempt that brought no answer."""
+    if wants_room(error):
+        return Ended(Outcome.REFUSED, retry_after=error.retry_after)
+    if isinstance(error, GatewayConnectionError):
+        return Ended(Outcome.UNREACHABLE)
+    return Ended(Outcome.FAILED, retry_after=error.retry_after)
 
 
 class ConcurrencyStatistics(NamedTuple):
@@ -91,7 +105,7 @@ class ConcurrencyTransport:
             usage = response.usage
             ended = Ended(_OK, 0 if usage is None else usage.output_tokens)
         except InferenceError as error:
-            ended = Ended.of_error(error)
+            ended = ended_by(error)
             raise
         finally:
             self._permits.release(started, ended)

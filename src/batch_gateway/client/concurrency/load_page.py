@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from batch_gateway.client.concurrency.server_load import Load
+from batch_gateway.concurrency.server_load import Load
 
 __all__ = ["KNOWN_METRICS", "Page", "combined", "read_page"]
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.concurrency.load_page import KNOWN_METRICS, Page, combined, read_page
-from batch_gateway.client.concurrency.server_load import Advice, ServerLoad, Standing
 from batch_gateway.client.config import TLSConfig
 from batch_gateway.client.http.page import WatchedPage
+from batch_gateway.concurrency.server_load import Advice, ServerLoad, Standing
 from batch_gateway.durations import seconds
 from batch_gateway.errors import InferenceError
 

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Protocol
 
 from batch_gateway.client.clock import Clock
-from batch_gateway.client.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.events import Ended, Outcome, Started
 
 __all__ = ["Controller", "FixedController", "Permits"]
 

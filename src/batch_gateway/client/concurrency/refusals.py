@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from batch_gateway.client.concurrency.events import Ended, Started
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.concurrency.events import Ended, Started
 
 __all__ = ["Refusals"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batch_gateway.client.concurrency.first_tokens import FirstTokens
 from batch_gateway.client.concurrency.hidden_waits import MANY, HiddenWaits
-from batch_gateway.client.concurrency.readings import Reading
+from batch_gateway.concurrency.rounds import Reading
 
 __all__ = ["MANY", "Waits"]
 

@@ -6,9 +6,6 @@ from enum import Enum
 
 import msgspec
 
-from batch_gateway.client.refusals import wants_room
-from batch_gateway.errors import GatewayConnectionError, InferenceError
-
 __all__ = ["Ended", "Outcome", "Started"]
 
 
@@ -45,11 +42,3 @@ class Ended(msgspec.Struct, frozen=True):
     outcome: Outcome
     tokens: int = 0
     retry_after: float | None = None
-
-    @classmethod
-    def of_error(cls, error: InferenceError) -> Ended:
-        if wants_room(error):
-            return cls(Outcome.REFUSED, retry_after=error.retry_after)
-        if isinstance(error, GatewayConnectionError):
-            return cls(Outcome.UNREACHABLE)
-        return cls(Outcome.FAILED, retry_after=error.retry_after)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.client.concurrency.server_load import Load, ServerLoad, Standing
+from batch_gateway.concurrency.server_load import Load, ServerLoad, Standing
 
 
 class Story:
