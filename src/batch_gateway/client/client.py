@@ -26,11 +26,8 @@ from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.http.sent_secrets import redactor_of
 from batch_gateway.client.http.target import Target
-from batch_gateway.client.instrumentation import (
-    GatewayEvents,
-    InstrumentationTransport,
-    Observer,
-)
+from batch_gateway.client.instrumentation import GatewayEvents, Observer
+from batch_gateway.client.instrumentation_layer import InstrumentationTransport
 from batch_gateway.client.key_renewal import KeyRenewalTransport
 from batch_gateway.client.prepare import prepare, prepare_stream
 from batch_gateway.client.rate_limit import RateLimitTransport
