@@ -42,7 +42,7 @@ LAYERS: dict[str, set[str]] = {
         "loading",
         "version",
     },
-    "__init__": {"client", "loading", "wire", "errors", "version"},
+    "__init__": {"client", "concurrency", "loading", "wire", "errors", "version"},
     "__main__": {"cli"},
 }
 BANNED_NAMES = {"utils", "util", "common", "shared", "helpers", "helper", "manager", "misc"}

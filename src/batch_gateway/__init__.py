@@ -29,6 +29,8 @@ from batch_gateway.client.request import InferenceClient, InferenceRequest, Infe
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.client.streaming.stream import InferenceStream
+from batch_gateway.concurrency.reasons import Reason, Why
+from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.errors import (
     AuthenticationError,
     BadResponseError,
@@ -71,6 +73,7 @@ __all__ = [
     "CoalescePolicy",
     "Coalesced",
     "CompletionChunk",
+    "ConcurrencyStatistics",
     "ConfigError",
     "DeadlineExceededError",
     "EndpointPickerConfig",
@@ -95,6 +98,7 @@ __all__ = [
     "RateLimit",
     "RateLimitError",
     "RateLimitWaited",
+    "Reason",
     "RequestFinished",
     "RequestStarted",
     "RequestTimeoutError",
@@ -109,6 +113,7 @@ __all__ = [
     "TLSError",
     "UnknownStatusError",
     "Usage",
+    "Why",
     "__version__",
     "determine_endpoint",
     "map_status_code_to_category",

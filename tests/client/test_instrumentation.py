@@ -19,11 +19,13 @@ from batch_gateway import (
 )
 from batch_gateway.client.instrumentation import (
     GatewayEvents,
+    LimitChanged,
     Observer,
     RequestFinished,
     RequestStarted,
     RetryScheduled,
 )
+from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.testing import GatewayHandle, simulated_gateway
 from tests.quick_retry import QUICK
 
@@ -203,12 +205,14 @@ def test_layers_tell_their_state_and_it_can_be_read_later() -> None:
     notes = Notebook()
     events = GatewayEvents("g", [notes])
     assert (events.limit, events.breaker_state) == (None, None)
-    events.limit_changed(32)
+    events.limit_changed(32, Why(Reason.KNEE), True)
     events.breaker_changed("open")
     events.cache_looked_up("hit")
     events.coalesced(16)
     events.rate_limit_waited(0.5)
     assert (events.limit, events.breaker_state) == (32, "open")
+    assert events.why == Why(Reason.KNEE)
+    assert notes.states[0] == LimitChanged("g", 32, Why(Reason.KNEE), True)
     assert [type(state).__name__ for state in notes.states] == [
         "LimitChanged",
         "BreakerChanged",

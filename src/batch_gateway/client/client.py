@@ -37,6 +37,7 @@ from batch_gateway.client.scheduling import SchedulingTransport
 from batch_gateway.client.streaming.receive import StreamLimits
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.client.transport import Transport
+from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.config_checks import require_kind
 from batch_gateway.durations import seconds
 from batch_gateway.errors import InferenceError
@@ -67,7 +68,7 @@ def build_stack(
         breaker = CircuitBreaker(config.circuit_breaker)
         stack = CircuitGate(stack, breaker, clock)
     if config.concurrency is not None:
-        stack = ConcurrencyTransport(
+        limiting = stack = ConcurrencyTransport(
             stack,
             config.concurrency,
             clock,
@@ -75,6 +76,7 @@ def build_stack(
             streams=config.stream_upstream,
             metrics=metrics,
         )
+        events.concurrency = lambda: limiting.statistics
     if config.rate_limit is not None:
         stack = RateLimitTransport(
             stack, config.rate_limit, clock, on_wait=events.rate_limit_waited
@@ -204,6 +206,14 @@ class HTTPInferenceClient:
     def concurrency_limit(self) -> int | None:
         """How many attempts may be under way just now; None when nothing limits them."""
         return self._events.limit
+
+    @property
+    def concurrency_statistics(self) -> ConcurrencyStatistics | None:
+        """How many may be under way and why, and for how long each reason kept others waiting.
+
+        None when nothing limits them.
+        """
+        return None if self._events.concurrency is None else self._events.concurrency()
 
     @property
     def metrics_statistics(self) -> MetricsStatistics | None:

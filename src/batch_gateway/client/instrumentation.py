@@ -6,7 +6,7 @@ observers. A layer gets the bound method as a plain callback, so that it imports
 
     CircuitBreakerTransport(stack, policy, clock, on_change=events.breaker_changed)
 
-    events.limit_changed(32)                      the concurrency limit is now 32
+    events.limit_changed(32, Why(Reason.KNEE))    the concurrency limit is now 32, and why
     events.breaker_changed("open")                closed, open or half_open
     events.retry_scheduled(request, error, 1.5)   sent again in 1.5 s
     events.rate_limit_waited(0.2)                 a request was held back for 0.2 s
@@ -25,6 +25,8 @@ import msgspec
 from batch_gateway.client.refusals import is_eviction
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.concurrency.reasons import Why
+from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.config_checks import require_kind
 from batch_gateway.errors import ConfigError, InferenceError
 from batch_gateway.wire.usage import Usage
@@ -121,10 +123,18 @@ class RetryScheduled(msgspec.Struct, frozen=True):
 
 
 class LimitChanged(msgspec.Struct, frozen=True):
-    """From now on `limit` requests may be under way at the gateway."""
+    """From now on `limit` requests may be under way at the gateway, or for another reason.
+
+    Attributes:
+        why: what holds the limit where it is; None where nothing is found out, as with a fixed
+            number.
+        reason_changed: `why` is another than was told before, and neither flickers nor creeps.
+    """
 
     gateway: str
     limit: int
+    why: Why | None = None
+    reason_changed: bool = False
 
 
 class BreakerChanged(msgspec.Struct, frozen=True):
@@ -204,6 +214,8 @@ class GatewayEvents:
             there are observers.
         attempts_in_flight: requests being sent or answered just now.
         limit: requests that may be under way at the gateway; None while nothing limits them.
+        why: what holds the limit where it is; None where nothing is found out.
+        concurrency: gives the figures of whatever limits them, and for how long each reason did.
         breaker_state: None without a circuit breaker.
         rate_limit_waits, rate_limit_seconds: sendings that waited for a limit, and how long in all.
         failed_attempts, last_failure: attempts that failed, and the words of the last one.
@@ -219,6 +231,8 @@ class GatewayEvents:
         self.gateway = gateway
         self.requests_in_flight = self.attempts_in_flight = 0
         self.limit: int | None = None
+        self.why: Why | None = None
+        self.concurrency: Callable[[], ConcurrencyStatistics] | None = None
         self.breaker_state: str | None = None
         self.rate_limit_waits, self.rate_limit_seconds = 0, 0.0
         self.failed_attempts, self.last_failure = 0, ""
@@ -269,9 +283,11 @@ class GatewayEvents:
     def attempt_failed(self, words: str) -> None:
         self.failed_attempts, self.last_failure = self.failed_attempts + 1, words
 
-    def limit_changed(self, limit: int) -> None:
-        self.limit = limit
-        self._limit(LimitChanged(self.gateway, limit))
+    def limit_changed(
+        self, limit: int, why: Why | None = None, reason_changed: bool = False
+    ) -> None:
+        self.limit, self.why = limit, why
+        self._limit(LimitChanged(self.gateway, limit, why, reason_changed))
 
     def breaker_changed(self, state: str) -> None:
         self.breaker_state = str(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -20,9 +21,13 @@ from batch_gateway import (
     RateLimitError,
     RetryPolicy,
 )
-from batch_gateway.client.concurrency.layer import ConcurrencyStatistics, ConcurrencyTransport
+from batch_gateway.client.concurrency.layer import ConcurrencyTransport
+from batch_gateway.client.concurrency.permits import FixedController
 from batch_gateway.client.retry import RetryTransport
 from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.concurrency.events import Ended, Started
+from batch_gateway.concurrency.reasons import Reason, Why
+from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.gateway import SimulatedGateway
 from batch_gateway.wire.headers import Headers
@@ -187,12 +192,65 @@ def test_each_new_limit_is_told() -> None:
         told: list[int] = []
         server = Server()
         layer = ConcurrencyTransport(
-            server, AdaptiveConcurrency(initial=4, maximum=20), LoopClock(), told.append
+            server,
+            AdaptiveConcurrency(initial=4, maximum=20),
+            LoopClock(),
+            lambda limit, why, is_news: told.append(limit),
         )
         await asyncio.gather(*(layer.send(request(n)) for n in range(200)))
         assert told[0] == 4
         assert max(told) == 20
         assert server.most == 20
+
+    run_in_virtual_time(main())
+
+
+class Reasons(FixedController):
+    """Allows eight at a time, now for this reason and now for that."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+        self.why: Why | None = Why(Reason.CLIMBING)
+
+    def finished(self, started: Started, ended: Ended, now: float) -> None:
+        super().finished(started, ended, now)
+        if now >= 10.0:
+            self.why = Why(Reason.CEILING, 8.0)
+
+
+def test_each_new_reason_is_told_though_the_limit_stays() -> None:
+    async def main() -> None:
+        told: list[tuple[int, Why | None, bool]] = []
+        with mock.patch("batch_gateway.client.concurrency.layer.AdaptiveController") as made:
+            made.return_value = Reasons()
+            layer = ConcurrencyTransport(
+                Server(), AdaptiveConcurrency(), LoopClock(), lambda *all_: told.append(all_)
+            )
+        await asyncio.gather(*(layer.send(request(n)) for n in range(160)))
+        assert told == [
+            (8, Why(Reason.CLIMBING), True),
+            (8, Why(Reason.CEILING, 8.0), True),
+        ]
+        # Twenty seconds in all; during the last one nobody waits.
+        statistics = layer.statistics
+        assert statistics.why == Why(Reason.CEILING, 8.0)
+        assert statistics.reason_seconds == pytest.approx(
+            {Reason.CLIMBING: 10.0, Reason.CEILING: 9.0}
+        )
+
+    run_in_virtual_time(main())
+
+
+def test_a_fixed_number_has_no_reason_to_tell() -> None:
+    async def main() -> None:
+        told: list[tuple[int, Why | None, bool]] = []
+        layer = ConcurrencyTransport(
+            Server(), FixedConcurrency(2), LoopClock(), lambda *all_: told.append(all_)
+        )
+        await asyncio.gather(*(layer.send(request(n)) for n in range(10)))
+        assert told == [(2, None, False)]
+        assert layer.statistics.why is None
+        assert not layer.statistics.reason_seconds
 
     run_in_virtual_time(main())
 

@@ -17,12 +17,14 @@ from batch_gateway.client.concurrency.refusals import Refusals
 from batch_gateway.client.concurrency.slump import Slump
 from batch_gateway.client.concurrency.waits import MANY, Waits
 from batch_gateway.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.rounds import Reading, Round
 from batch_gateway.concurrency.server_load import Advice
 
 __all__ = ["AdaptiveController"]
 
 _OK = Outcome.OK
+_CLIMBING, _KNEE = Why(Reason.CLIMBING), Why(Reason.KNEE)
 _SHORTEST_ROUND = 0.1  # seconds; below that, millisecond requests would give a thousand rounds
 _FEWEST, _MOST = 4, 64  # answers that a round needs, as the limit is
 _MEMORY = 1000  # answers over which the mean length is taken
@@ -75,7 +77,12 @@ class AdaptiveController:
     def paused_until(self) -> float:
         return self._refusals.paused_until
 
-    # -- events ----------------------------------------------------------------------------
+    @property
+    def why(self) -> Why | None:
+        """What holds the limit, in outline."""
+        if self.limit >= self._refusals.ceiling:
+            return Why(Reason.CEILING, self._refusals.ceiling)
+        return _CLIMBING if self._climb else _KNEE
 
     def started(self, now: float) -> Started:
         self._area += self.in_flight * (now - self._now)
@@ -126,8 +133,6 @@ class AdaptiveController:
         self._bounds.advice = advice
         self._set_limit(now)
 
-    # -- refusals and failures -------------------------------------------------------------
-
     def _refused(self, started: Started, ended: Ended, now: float) -> None:
         self._refusals.refused(started, ended, now, self._rate())
         ceiling = self._refusals.ceiling
@@ -147,8 +152,6 @@ class AdaptiveController:
     def _gave_back(self, allowed: float, now: float) -> None:
         self._base = max(self._base, allowed)
         self._start_climb(None, now, 1.0).bunched = True
-
-    # -- rounds ----------------------------------------------------------------------------
 
     def _answered(self, started: Started, ended: Ended, now: float) -> None:
         latency = max(1e-6, now - started.at)
@@ -239,8 +242,6 @@ class AdaptiveController:
         self._end_climb()
         self._begin_round(now)
 
-    # -- holding ---------------------------------------------------------------------------
-
     def _adjust(self, reading: Reading, now: float) -> None:
         best = self._best.reading
         if best and self._slumps.has_lasted(best, reading, self._tokens, now):
@@ -322,8 +323,6 @@ class AdaptiveController:
         fewer = self._base <= 0.9 * fits and as_quick_as(best, reading, self._tokens)
         return fits if fewer else None
 
-    # -- sudden changes --------------------------------------------------------------------
-
     def _watch_for_changes(self, latency: float, tokens: int, in_flight: float, now: float) -> None:
         reference = self._reference
         if reference is None or self._climb:
@@ -381,8 +380,6 @@ class AdaptiveController:
         self._base = max(self._base, best.in_flight if best else 1.0)
         self._hold_on(now)
         return True
-
-    # -- the limit -------------------------------------------------------------------------
 
     @property
     def _used(self) -> float:

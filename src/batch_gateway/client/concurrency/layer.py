@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,7 +16,9 @@ from batch_gateway.client.refusals import wants_room
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.reasons import Why
 from batch_gateway.concurrency.server_load import Advice, Standing
+from batch_gateway.concurrency.telling import ConcurrencyStatistics, ReasonTimes, Telling
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
     DeadlineExceededError,
@@ -27,10 +29,15 @@ from batch_gateway.errors import (
 if TYPE_CHECKING:
     from batch_gateway.client.concurrency.metrics_watch import MetricsWatch
 
-__all__ = ["ConcurrencyStatistics", "ConcurrencyTransport", "ended_by"]
+__all__ = ["ConcurrencyTransport", "OnLimit", "ended_by"]
+
+OnLimit = Callable[[int, Why | None, bool], None]
+"""Told the limit, why it is that, and whether the reason is news rather than the number."""
 
 _OK = Outcome.OK
 _ABANDONED = Ended(Outcome.ABANDONED)
+# Stands where a reason was seen that may have to be told later.
+_LOOK_AGAIN = object()
 
 
 def ended_by(error: InferenceError) -> Ended:
@@ -42,21 +49,13 @@ def ended_by(error: InferenceError) -> Ended:
     return Ended(Outcome.FAILED, retry_after=error.retry_after)
 
 
-class ConcurrencyStatistics(NamedTuple):
-    """Attempts allowed, under way, and waiting for a permit."""
-
-    limit: int
-    in_flight: int
-    waiting: int
-
-
 class ConcurrencyTransport:
     """A layer that holds attempts back until there is a permit, in order of arrival.
 
     A permit is held while an attempt is under way and no longer: a request that waits out a
-    backoff above this layer holds none. `on_limit` is told each new limit, the first included;
-    `streams` says that answers come token by token, and `metrics` is where an adaptive policy is
-    told how loaded the gateway is.
+    backoff above this layer holds none. `on_limit` is told each new limit, the first included,
+    and each new reason as `Telling` has it; `streams` says that answers come token by token, and
+    `metrics` is where an adaptive policy is told how loaded the gateway is.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class ConcurrencyTransport:
         inner: Transport,
         policy: AdaptiveConcurrency | FixedConcurrency,
         clock: Clock,
-        on_limit: Callable[[int], None] | None = None,
+        on_limit: OnLimit | None = None,
         *,
         streams: bool = False,
         metrics: MetricsWatch | None = None,
@@ -80,7 +79,10 @@ class ConcurrencyTransport:
         self._on_limit = on_limit
         self._streams = streams
         self._told = 0
-        self._tell()
+        self._seen: object = None
+        self._telling = Telling()
+        self._times = ReasonTimes()
+        self._tell(clock.monotonic())
         self._answered = 0
         self._metrics = metrics
         if metrics is not None:
@@ -89,7 +91,13 @@ class ConcurrencyTransport:
     @property
     def statistics(self) -> ConcurrencyStatistics:
         controller = self._controller
-        return ConcurrencyStatistics(controller.limit, controller.in_flight, self._permits.waiting)
+        return ConcurrencyStatistics(
+            controller.limit,
+            controller.in_flight,
+            self._permits.waiting,
+            controller.why,
+            self._times.seconds(self._clock.monotonic()),
+        )
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         """Raises DeadlineExceededError when the deadline passes before there is a permit."""
@@ -108,19 +116,24 @@ class ConcurrencyTransport:
             ended = ended_by(error)
             raise
         finally:
-            self._permits.release(started, ended)
-            if self._controller.limit != self._told:
-                self._tell()
+            now = self._permits.release(started, ended)
+            if self._times.waited_for and not self._permits.waited_for:
+                self._times.flow(now)
+            if self._controller.limit != self._told or self._controller.why is not self._seen:
+                self._tell(now)
         return response
 
     def _listening(self, request: PreparedRequest, started: Started) -> PreparedRequest:
         def on_first_token(seconds: float) -> None:
-            self._controller.first_token(started, seconds, self._clock.monotonic())
-            self._tell()
+            now = self._clock.monotonic()
+            self._controller.first_token(started, seconds, now)
+            self._tell(now)
 
         return msgspec.structs.replace(request, on_first_token=on_first_token)
 
     async def _permit(self, request: PreparedRequest) -> Started:
+        if not self._times.waited_for:
+            self._times.wait(self._clock.monotonic())
         if request.deadline == float("inf"):
             return await self._permits.acquire()
         left = request.deadline - self._clock.monotonic()
@@ -141,16 +154,21 @@ class ConcurrencyTransport:
 
     def _advise(self, advice: Advice) -> None:
         if isinstance(self._controller, AdaptiveController):
-            self._controller.advise(advice, self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._controller.advise(advice, now)
             self._permits.grant()
-            self._tell()
+            self._tell(now)
 
-    def _tell(self) -> None:
-        limit = self._controller.limit
-        if limit != self._told:
+    def _tell(self, now: float) -> None:
+        limit, why = self._controller.limit, self._controller.why
+        if why is not self._seen:
+            self._times.hold(why and why.reason, now)
+        is_news = self._telling.is_news(why, now)
+        self._seen = _LOOK_AGAIN if self._telling.pending else why
+        if limit != self._told or is_news:
             self._told = limit
             if self._on_limit is not None:
-                self._on_limit(limit)
+                self._on_limit(limit, why, is_news)
 
     async def aclose(self) -> None:
         if self._metrics is not None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from batch_gateway.client.clock import Clock
 from batch_gateway.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.reasons import Why
 
 __all__ = ["Controller", "FixedController", "Permits"]
 
@@ -26,6 +27,11 @@ class Controller(Protocol):
         """Monotonic seconds before which nothing is sent."""
         ...
 
+    @property
+    def why(self) -> Why | None:
+        """What holds the limit where it is, the same object until that changes; None if unknown."""
+        ...
+
     def started(self, now: float) -> Started: ...
 
     def finished(self, started: Started, ended: Ended, now: float) -> None: ...
@@ -37,6 +43,7 @@ class FixedController:
     """The same number always."""
 
     paused_until = 0.0
+    why = None
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -66,6 +73,11 @@ class Permits:
     def waiting(self) -> int:
         return sum(not waiter.done() for waiter in self._queue)
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody was waiting when permits were last given."""
+        return bool(self._queue)
+
     def acquire_nowait(self) -> Started | None:
         """A permit, when there is one for who comes last."""
         if self._queue:
@@ -91,10 +103,13 @@ class Permits:
                 self.release(waiter.result(), Ended(Outcome.ABANDONED))
             raise
 
-    def release(self, started: Started, ended: Ended) -> None:
-        self._controller.finished(started, ended, self._clock.monotonic())
+    def release(self, started: Started, ended: Ended) -> float:
+        """Give a permit back. Returns when that was, in monotonic seconds."""
+        now = self._clock.monotonic()
+        self._controller.finished(started, ended, now)
         if self._queue:
             self.grant()
+        return now
 
     def grant(self) -> None:
         """Give permits to those who wait, as far as the limit goes."""

@@ -1,0 +1,123 @@
+"""What is told of a limit: which changes of its reason, and how long each reason kept waiting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from batch_gateway.concurrency.reasons import Reason, Why
+
+__all__ = ["ConcurrencyStatistics", "ReasonTimes", "Telling"]
+
+# A reason that is gone again sooner than anybody reads is not worth a line.
+_LASTS = 1.0
+# Figures are estimates that creep all the time; whoever reads them cares for a tenth at least.
+_MUCH = 1.1
+# Shorter pauses are how a gateway that refuses everything is tried, and follow each other.
+_LONG_PAUSE = 5.0
+
+
+class ConcurrencyStatistics(NamedTuple):
+    """Attempts allowed, under way, and waiting for a permit; and why no more are allowed.
+
+    Attributes:
+        why: what holds the limit where it is; None where nothing is found out, as with a fixed
+            number.
+        reason_seconds: for how long each reason kept attempts waiting.
+    """
+
+    limit: int
+    in_flight: int
+    waiting: int
+    why: Why | None = None
+    reason_seconds: Mapping[Reason, float] = {}
+
+
+class Telling:
+    """Decides which changes of the reason are told. No clock: the caller says what time it is.
+
+    A new reason is told at once where the one before it had lasted, and otherwise when it has
+    lasted itself, so that two that flicker are told once. A figure is told when it has moved by a
+    tenth.
+
+    Attributes:
+        pending: something has changed that may be told later.
+    """
+
+    def __init__(self) -> None:
+        self.pending = False
+        self._told: Why | None = None
+        self._told_at = self._since = -math.inf
+        self._present: Reason | None = None
+        self._lasted_before = True
+
+    def is_news(self, why: Why | None, now: float) -> bool:
+        """Whether to tell `why`, which holds just now; it counts as told then."""
+        reason = why and why.reason
+        if reason is not self._present:
+            self._lasted_before = now - self._since >= _LASTS
+            self._present, self._since = reason, now
+        self.pending = _differs(self._told, why)
+        if not self.pending or not self._may_tell(why, now):
+            return False
+        self.pending = False
+        self._told, self._told_at = why, now
+        return True
+
+    def _may_tell(self, why: Why | None, now: float) -> bool:
+        if self._told and why and self._told.reason is why.reason:
+            return now - self._told_at >= _LASTS
+        # While nothing is accepted there may be no later moment to tell it.
+        is_shut = why is not None and why.reason is Reason.SHUT
+        return is_shut or self._lasted_before or now - self._since >= _LASTS
+
+
+def _differs(told: Why | None, why: Why | None) -> bool:
+    if told is None or why is None or told.reason is not why.reason:
+        return told is not why
+    least = _LONG_PAUSE if why.reason is Reason.SHUT else 1e-9
+    low, high = sorted((max(least, told.figure), max(least, why.figure)))
+    return high >= _MUCH * low
+
+
+class ReasonTimes:
+    """For how long each reason kept requests waiting. No clock: the caller says what time it is.
+
+    Attributes:
+        waited_for: whether anybody waits just now.
+    """
+
+    def __init__(self) -> None:
+        self.waited_for = False
+        self._reason: Reason | None = None
+        self._since = 0.0
+        self._seconds: dict[Reason, float] = {}
+
+    def hold(self, reason: Reason | None, now: float) -> None:
+        """From now on this is the reason."""
+        self._count(now)
+        self._reason = reason
+
+    def wait(self, now: float) -> None:
+        """From now on somebody waits."""
+        self._count(now)
+        self.waited_for = True
+
+    def flow(self, now: float) -> None:
+        """From now on nobody waits."""
+        self._count(now)
+        self.waited_for = False
+
+    def seconds(self, now: float) -> dict[Reason, float]:
+        """By reason, those that kept anybody waiting."""
+        self._count(now)
+        return dict(self._seconds)
+
+    def _count(self, now: float) -> None:
+        # What was refused waits elsewhere until it may be sent again.
+        waits = self.waited_for or self._reason is Reason.SHUT
+        if waits and self._reason is not None and now > self._since:
+            before = self._seconds.get(self._reason, 0.0)
+            self._seconds[self._reason] = before + now - self._since
+        self._since = now
