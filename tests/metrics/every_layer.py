@@ -19,6 +19,7 @@ from batch_gateway import (
     RateLimit,
     RetryPolicy,
 )
+from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 
 __all__ = ["use_every_layer"]
@@ -46,6 +47,8 @@ async def use_every_layer(url: str, folder: Path, metrics: PrometheusMetrics) ->
         await client.generate(_completion("fault-status-503;times=1"))
         with pytest.raises(InferenceError):
             await client.generate(_completion("fault-status-400"))
+        # Which reason a controller finds depends on the gateway; here it is one with a figure.
+        client.events.limit_changed(4, Why(Reason.PACE, 6_000.0), True)
         # Long enough that the gateway need not read all of it again.
         for _ in range(2):
             await streaming_client.generate(_completion("m", "Hello! " * 50))

@@ -24,6 +24,7 @@ from batch_gateway import (
 )
 from batch_gateway.batch.progress import RunStats
 from batch_gateway.client.instrumentation import GatewayEvents
+from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.metrics.series import OTHER, BoundedLabels, Histogram
 from batch_gateway.testing import GatewayHandle, simulated_gateway
@@ -204,6 +205,22 @@ def test_the_state_of_a_gateway_is_shown_as_it_is_just_now(
     assert shown(registry, "coalesced_requests_bucket")["16.0",] == 1
     assert shown(registry, "coalesced_requests_bucket")["8.0",] == 0
     assert shown(registry, "rate_limit_wait_seconds_sum") == {(): 0.2}
+
+
+def test_why_the_limit_is_what_it_is_is_shown_where_it_is_known(
+    registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    events = GatewayEvents("g", [metrics])
+    events.limit_changed(32)
+    assert shown(registry, "concurrency_limit_reason") == {}
+    events.limit_changed(32, Why(Reason.KNEE), True)
+    reasons = shown(registry, "concurrency_limit_reason")
+    assert reasons == {(reason.value,): float(reason is Reason.KNEE) for reason in Reason}
+    assert shown(registry, "concurrency_pace_per_minute") == {}
+    events.limit_changed(9, Why(Reason.PACE, 600.0), True)
+    assert shown(registry, "concurrency_limit_reason")["pace",] == 1
+    assert shown(registry, "concurrency_limit_reason")["knee",] == 0
+    assert shown(registry, "concurrency_pace_per_minute") == {(): 600.0}
 
 
 def test_a_run_is_shown_while_it_goes_on(

@@ -111,13 +111,17 @@ class ReasonTimes:
 
     def seconds(self, now: float) -> dict[Reason, float]:
         """By reason, those that kept anybody waiting."""
-        self._count(now)
-        return dict(self._seconds)
+        found = dict(self._seconds)
+        if self._reason is not None and (lasts := self._lasts(now)):
+            found[self._reason] = found.get(self._reason, 0.0) + lasts
+        return found
 
     def _count(self, now: float) -> None:
+        self._seconds = self.seconds(now)
+        self._since = now
+
+    def _lasts(self, now: float) -> float:
+        """How long somebody has waited since the last count."""
         # What was refused waits elsewhere until it may be sent again.
         waits = self.waited_for or self._reason is Reason.SHUT
-        if waits and self._reason is not None and now > self._since:
-            before = self._seconds.get(self._reason, 0.0)
-            self._seconds[self._reason] = before + now - self._since
-        self._since = now
+        return max(0.0, now - self._since) if waits else 0.0

@@ -19,6 +19,7 @@ from batch_gateway.client.instrumentation import (
     RequestFinished,
     RetryScheduled,
 )
+from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.metrics.series import (
     SIZE_BUCKETS,
     WAIT_BUCKETS,
@@ -204,6 +205,13 @@ class PrometheusMetrics(Observer, Collector):
         requests = _gauge("requests_in_flight", "Requests inside the client, waits included.")
         attempts = _gauge("attempts_in_flight", "Requests at the gateway just now.")
         limit = _gauge("concurrency_limit", "Requests that may be at the gateway at once.")
+        reasons = _gauge(
+            "concurrency_limit_reason", "1 for what holds the limit where it is.", "reason"
+        )
+        pace = _gauge(
+            "concurrency_pace_per_minute",
+            "Sends a minute, where refusals do not depend on how many are under way.",
+        )
         breaker = _gauge("circuit_breaker_state", "1 for the state it is in.", "state")
         by_name: dict[str, list[GatewayEvents]] = {}
         for client in self.clients:
@@ -214,10 +222,11 @@ class PrometheusMetrics(Observer, Collector):
             limits = [one.limit for one in clients if one.limit is not None]
             if limits:
                 limit.add_metric((name,), sum(limits))
+            _add_reasons(name, [one.why for one in clients if one.why is not None], reasons, pace)
             states = {one.breaker_state for one in clients} - {None}
             for state in _BREAKER_STATES if states else ():
                 breaker.add_metric((name, state), float(state in states))
-        yield from (requests, attempts, limit, breaker)
+        yield from (requests, attempts, limit, reasons, pace, breaker)
 
     def _of_run(self) -> Iterator[Metric]:
         lines = GaugeMetricFamily("batch_gateway_run_lines", "Lines of the input.")
@@ -243,6 +252,19 @@ class PrometheusMetrics(Observer, Collector):
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"batch_gateway_{name}", text, labels=("gateway", *labels))
+
+
+def _add_reasons(
+    name: str, found: list[Why], reasons: GaugeMetricFamily, pace: GaugeMetricFamily
+) -> None:
+    if not found:
+        return
+    present = {why.reason for why in found}
+    for reason in Reason:
+        reasons.add_metric((name, reason.value), float(reason in present))
+    paces = [why.figure for why in found if why.reason is Reason.PACE]
+    if paces:
+        pace.add_metric((name,), sum(paces))
 
 
 def _counts(

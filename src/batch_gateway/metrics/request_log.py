@@ -29,7 +29,8 @@ class RequestLog(Observer):
     """An observer that logs.
 
     WARNING: a request that failed, a circuit breaker that opened. INFO: requests that ended
-    otherwise, retries, the breaker's other changes. DEBUG: everything else.
+    otherwise, retries, the breaker's other changes, another reason for the concurrency limit.
+    DEBUG: everything else.
     """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
@@ -76,9 +77,16 @@ class RequestLog(Observer):
         self._log(level, "circuit breaker changed", gateway=event.gateway, state=event.state)
 
     def limit_changed(self, event: LimitChanged) -> None:
-        self._log(
-            logging.DEBUG, "concurrency limit changed", gateway=event.gateway, limit=event.limit
-        )
+        level = logging.INFO if event.reason_changed else logging.DEBUG
+        if not self._logger.isEnabledFor(level):
+            return
+        fields: dict[str, Any] = {"gateway": event.gateway, "limit": event.limit}
+        if event.why is not None:
+            fields["reason"] = event.why.reason.value
+            if event.why.figure:
+                fields["figure"] = round(event.why.figure, 3)
+            fields["why"] = event.why.sentence(event.limit)
+        self._log(level, "concurrency limit changed", **fields)
 
     def cache_looked_up(self, event: CacheLookedUp) -> None:
         # For every request, and seldom wanted.
