@@ -1,78 +1,134 @@
-"""`python -m benchmarks.worlds [--world NAME] [--quick] [--no-plots] [--seeds N]`."""
+"""The table of worlds: `python -m benchmarks.worlds [--world NAME] [--group NAME] …`.
+
+Without options: every world with the development seeds 1 to 3, by the controller of this package.
+`--held-out` shows seeds 101 to 103 beside them, which nothing is developed with. Results are kept
+in benchmarks/out/worlds until the code they come from changes.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from benchmarks.environment import REPOSITORY
-from benchmarks.tables import Aim, print_aims, print_table, write_json
-from benchmarks.worlds.catalogue import WORLDS
-from benchmarks.worlds.judgement import aims_of, judge
+from benchmarks.tables import Aim, print_aims, write_json
+from benchmarks.worlds.catalogue import GROUPS, WORLDS
 from benchmarks.worlds.plots import plot_trade_off, plot_world
-from benchmarks.worlds.suite import run
-from benchmarks.worlds.variations import print_variations
+from benchmarks.worlds.policies import FORMS
+from benchmarks.worlds.suite import run, used_and_ttft
+from benchmarks.worlds.table import COLUMNS, Cell, aims_of, cell, row
 from benchmarks.worlds.world import World
 
 _PICTURES = REPOSITORY / "docs" / "worlds"
-_COLUMNS = ("goodput", "refused_share", "wait_share", "lost", "settle_longest", "first_token_p99")
+_HELD_OUT = (101, 102, 103)
 
 
 def main() -> None:
     options = _parse_options()
-    if options.seeds:
-        print_variations(options.seeds)
+    if options.plots:
+        for world in _chosen(options):
+            _plot(world)
         return
-    names = [options.world] if options.world else list(WORLDS)
-    results: dict[str, Any] = {}
-    aims: list[Aim] = []
-    for name in names:
+    seeds = {"": options.seeds} if not options.only_held_out else {}
+    if options.held_out or options.only_held_out:
+        seeds["held out"] = _HELD_OUT
+    found: list[Cell] = []
+    missed: list[Aim] = []
+    _print_line("", "", COLUMNS)
+    for world in _chosen(options):
+        for contender in _contenders(options):
+            for name, numbers in seeds.items():
+                one = cell(world, contender, numbers)
+                found.append(one)
+                missed += [aim for aim in aims_of(one) if not aim.met]
+                _print_line(world.name, f"{contender} {name}".strip(), row(one))
+    print_aims(missed)
+    _write(found)
+
+
+def _contenders(options: argparse.Namespace) -> list[str]:
+    """Every policy in every form; those that see nothing have only one."""
+    return [
+        name
+        for policy in options.policy or ["adaptive"]
+        for name in (
+            [policy]
+            if policy.startswith(("fixed ", "AIMD"))
+            else [policy + FORMS[form] for form in options.form or ["plain"]]
+        )
+    ]
+
+
+def _chosen(options: argparse.Namespace) -> Iterator[World]:
+    names = [name for group in options.group for name in GROUPS[group]] + options.world
+    for name in names or WORLDS:
         world = WORLDS[name]
         if options.quick:
             world = replace(world, duration=min(world.duration, max(120.0, world.duration / 3)))
-        results[name] = judge(world)
-        aims += aims_of(world, results[name])
-        _print(world, results[name])
-        if options.plots:
-            _plot(world, results[name])
-    print_aims(aims)
-    if not options.world:
-        write_json("worlds-quick" if options.quick else "worlds", {"worlds": results}, aims)
+        yield world
 
 
-def _print(world: World, result: dict[str, Any]) -> None:
-    rows = [
-        [name, *(str(figures.get(column, "")) for column in _COLUMNS)]
-        for name, figures in result["contenders"].items()
+_WIDTHS = (15, 7, 7, 5, 6, 6, 9, 15, 14, 17, 0)
+
+
+def _print_line(world: str, contender: str, cells: tuple[str, ...] | list[str]) -> None:
+    shown = [text.rjust(width) for text, width in zip(cells, _WIDTHS, strict=True)]
+    print(f"{world:28} {contender:24} {' '.join(shown)}".rstrip(), flush=True)
+
+
+def _write(found: list[Cell]) -> None:
+    """All figures of every seed, for whoever wants to draw or compare them."""
+    cells = [
+        {
+            "world": one.world.name,
+            "contender": one.contender,
+            "runs": [vars(figures) for figures in one.runs],
+        }
+        for one in found
     ]
-    print_table(
-        f"{world.name}: {world.title} (best fixed: {result['oracle']})", ["", *_COLUMNS], rows
-    )
-    if "trade_off" in result:
-        rows = [[name, *map(str, point)] for name, point in result["trade_off"].items()]
-        print_table("interactive users", ["", "leftover used", "p99 TTFT"], rows)
+    write_json("worlds", {"cells": cells}, [aim for one in found for aim in aims_of(one)])
 
 
-def _plot(world: World, result: dict[str, Any]) -> None:
+def _plot(world: World) -> None:
     names = ["adaptive", "AIMD"]
+    slug = world.name.replace(", ", "-").replace(" ", "-")
     if world.interactive is not None:
         names.insert(1, "adaptive, streamed")
-        plot_trade_off(result["trade_off"], _PICTURES / f"{world.name}-trade-off.svg")
-    plot_world(world, {name: run(world, name) for name in names}, _PICTURES / f"{world.name}.svg")
+        contenders = [*names, *(f"fixed {limit:,}" for limit in world.oracle)]
+        trade_off = {name: used_and_ttft(world, name) for name in contenders}
+        plot_trade_off(trade_off, _PICTURES / f"{slug}-trade-off.svg")
+    if len(world.clients) == 1:
+        plot_world(world, {name: run(world, name) for name in names}, _PICTURES / f"{slug}.svg")
 
 
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worlds", description=__doc__)
-    parser.add_argument("--world", choices=list(WORLDS))
-    parser.add_argument("--quick", action="store_true", help="a third of the time of each world")
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        help="instead: the worst of so many, in every variation",
+    add = parser.add_argument
+    add("--world", action="append", default=[], choices=list(WORLDS), metavar="NAME")
+    add("--group", action="append", default=[], choices=list(GROUPS))
+    add("--seeds", type=_seeds, default=(1, 2, 3), help="such as 1-3 or 2 (default: 1-3)")
+    add("--held-out", action="store_true", help="seeds 101 to 103 beside them")
+    add("--only-held-out", action="store_true", help="seeds 101 to 103 alone")
+    add("--form", action="append", choices=list(FORMS), help="what is seen (default: plain)")
+    add(
+        "--policy",
+        action="append",
+        help="adaptive (default), AIMD, 'fixed 64', or module:factory, which is called with "
+        "whether answers are streamed and returns a policy, or with nothing and returns a "
+        "controller",
     )
-    parser.add_argument("--no-plots", dest="plots", action="store_false")
+    add("--quick", action="store_true", help="a third of the time of each world")
+    add("--plots", action="store_true", help="instead: pictures into docs/worlds, of seed 1")
     return parser.parse_args()
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    first, _, last = text.partition("-")
+    seeds = tuple(range(int(first), int(last or first) + 1))
+    if not seeds or any(seed >= _HELD_OUT[0] for seed in seeds):
+        raise argparse.ArgumentTypeError("development seeds are 1 to 100")
+    return seeds
 
 
 if __name__ == "__main__":

@@ -1,95 +1,32 @@
-"""The contenders: ours, a fixed number, and additive increase with multiplicative decrease."""
+"""The contenders by name: ours, those that it is measured against, and any other that can be
+imported."""
 
 from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
 
 from batch_gateway.client.concurrency.controller import AdaptiveController
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.concurrency.events import Ended, Outcome, Started
 from batch_gateway.concurrency.server_load import Load, ServerLoad, Standing
+from benchmarks.worlds.policy import AIMD, Fixed, Policy
 
-__all__ = ["AIMD", "Fixed", "Ours", "OursWithMetrics", "Policy"]
+__all__ = ["AIMD", "FORMS", "Fixed", "Ours", "OursWithMetrics", "Policy", "policy_named"]
 
-
-class Policy:
-    """How many requests may be under way.
-
-    Attributes:
-        holds_in_backoff: whether a line that waits for its retry occupies a slot, as it does
-            where a semaphore is held around a call that retries inside.
-        sees_first_token: whether answers are streamed, so that the time to first token is known.
-        looks_every: seconds between looks at the server's metrics; 0 never looks.
-    """
-
-    name = ""
-    holds_in_backoff = True
-    sees_first_token = False
-    looks_every = 0.0
-    paused_until = 0.0
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.in_flight = 0
-
-    def started(self, now: float) -> Started:
-        self.in_flight += 1
-        return Started(now, 0.0, self.in_flight)
-
-    def finished(self, started: Started, ended: Ended, now: float) -> None:
-        self.in_flight -= 1
-
-    def first_token(self, started: Started, seconds: float, now: float) -> None:
-        """Only called where answers are streamed."""
-
-    def looked(self, load: Load, now: float) -> None:
-        """Only called where the server's metrics are looked at."""
-
-
-class Fixed(Policy):
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        self.name = f"fixed {limit:,}"
-
-
-class AIMD(Policy):
-    """Start at the ceiling, floor 5, half on 429 or 5xx, one more after each clean window.
-
-    A window is `limit` answers, about one service time, as in congestion avoidance of TCP
-    (RFC 5681). Failures of requests sent before the last cut belong to it and do not cut again.
-    """
-
-    name = "AIMD"
-    FLOOR = 5
-
-    def __init__(self, ceiling: int = 1_000) -> None:
-        super().__init__(ceiling)
-        self._ceiling = ceiling
-        self._clean = 0
-        self._cut_at = -1.0
-
-    def finished(self, started: Started, ended: Ended, now: float) -> None:
-        super().finished(started, ended, now)
-        if ended.outcome in (Outcome.REFUSED, Outcome.FAILED):
-            self._clean = 0
-            if started.at >= self._cut_at:
-                self._cut_at = now
-                self.limit = max(self.FLOOR, self.limit // 2)
-            return
-        self._clean += 1
-        if self._clean >= self.limit:
-            self._clean = 0
-            self.limit = min(self._ceiling, self.limit + 1)
+FORMS = {"plain": "", "streamed": ", streamed", "metrics": ", with metrics"}
+"""How much a controller sees, and what that adds to its name."""
 
 
 class Ours(Policy):
-    """The pure controller, fed with the simulation's time."""
+    """A pure controller, fed with the simulation's time; the product's own without another."""
 
     name = "adaptive"
     holds_in_backoff = False
 
-    def __init__(
-        self, policy: AdaptiveConcurrency | None = None, *, sees_first_token: bool = False
-    ) -> None:
-        self.controller = AdaptiveController(policy or AdaptiveConcurrency())
+    def __init__(self, controller: Any = None, *, sees_first_token: bool = False) -> None:
+        self.controller = controller or AdaptiveController(AdaptiveConcurrency())
         self.sees_first_token = sees_first_token
 
     @property
@@ -120,8 +57,8 @@ class OursWithMetrics(Ours):
     name = "adaptive, with metrics"
     looks_every = 1.0
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, controller: Any = None) -> None:
+        super().__init__(controller)
         self._server = ServerLoad()
         self._answered = 0
 
@@ -132,3 +69,31 @@ class OursWithMetrics(Ours):
     def looked(self, load: Load, now: float) -> None:
         ours = Standing(self.in_flight, self.limit, self._answered)
         self.controller.advise(self._server.advice(load, ours, now), now)
+
+
+def policy_named(name: str) -> Policy:
+    """A new policy: `adaptive`, `AIMD`, `fixed 64`, or `module:factory`; a form may follow.
+
+    A factory is called with whether answers are streamed and returns a `Policy`, or it is called
+    with nothing and returns a controller with the methods of the product's own.
+    """
+    base, _, form = name.partition(", ")
+    streamed, metrics = form == "streamed", form == "with metrics"
+    if base == "AIMD":
+        return AIMD()
+    if base.startswith("fixed "):
+        return Fixed(int(base.removeprefix("fixed ").replace(",", "")))
+    if base == "adaptive":
+        return OursWithMetrics() if metrics else Ours(sees_first_token=streamed)
+    found = _made(base, streamed)
+    if isinstance(found, Policy):
+        return found
+    return OursWithMetrics(found) if metrics else Ours(found, sees_first_token=streamed)
+
+
+def _made(spec: str, streamed: bool) -> Any:
+    module, _, factory = spec.partition(":")
+    if not factory:
+        raise SystemExit(f"{spec}: no policy is called so; see --help")
+    make = getattr(importlib.import_module(module), factory)
+    return make(streamed) if inspect.signature(make).parameters else make()

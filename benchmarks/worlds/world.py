@@ -1,54 +1,102 @@
-"""What a world is: a server, the work for it, and what happens to it over time."""
+"""What a world is: servers, the work for them, and what happens to both over time."""
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from batch_gateway.client.config import RetryPolicy
 from batch_gateway.simulator.capacity import Capacity
+from benchmarks.worlds.lengths import Lengths
 
-__all__ = ["Aims", "Burst", "Change", "Interactive", "Lengths", "World", "log_normal", "uniform"]
-
-Draw = Callable[[random.Random], int]
-
-
-def uniform(mean: int) -> Draw:
-    """Half to one and a half times the mean, as the simulator's own default."""
-
-    def draw(draws: random.Random) -> int:
-        return max(1, round(mean * (0.5 + draws.random())))
-
-    return draw
-
-
-def log_normal(median: float, sigma: float, low: int, high: int) -> Draw:
-    def draw(draws: random.Random) -> int:
-        return min(high, max(low, round(draws.lognormvariate(math.log(median), sigma))))
-
-    return draw
+__all__ = [
+    "Aims",
+    "Balancing",
+    "Burst",
+    "Busy",
+    "Chance",
+    "Change",
+    "Interactive",
+    "Quota",
+    "Stalls",
+    "Wobble",
+    "World",
+]
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """Tokens of prompts and of answers."""
+class Balancing(Enum):
+    """Whom a balancer sends the next request to."""
 
-    prompt: Draw
-    output: Draw
+    IN_TURN = "one after the other, whatever becomes of the requests"
+    AT_RANDOM = "any, whatever becomes of the requests"
+    LEAST_LOADED = "whoever has the fewest requests, as an endpoint picker does"
 
 
 @dataclass(frozen=True)
 class Change:
-    """From `at` seconds on the server is this; None is a gateway without an endpoint.
+    """From `at` seconds on the server number `server` is this; None has nobody who answers.
 
-    With `resets` it is no gateway at all: what is in flight is cut off, and nobody can connect.
+    Where there is one server, None is a gateway without an endpoint; one of several is dead, and
+    fails what is sent to it until the balancer has noticed. With `resets` what it runs is cut off,
+    and where there is one server, nobody can connect.
     """
 
     at: float
     capacity: Capacity | None
     resets: bool = False
+    server: int = 0
+
+
+@dataclass(frozen=True)
+class Wobble:
+    """All latencies become k times the base, k uniform in 1 to `most`, again and again, after
+    `shortest` to `longest` seconds."""
+
+    most: float
+    shortest: float = 0.2
+    longest: float = 1.0
+
+
+@dataclass(frozen=True)
+class Stalls:
+    """Every `every` seconds the server stands still for so long."""
+
+    every: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Chance:
+    """A share of requests is refused with a 429, however many are under way, while it lasts."""
+
+    share: float
+    retry_after: float | None = None
+    since: float = 0.0
+    until: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A token bucket at the gateway: beyond it a 429, which may tell when there is a token."""
+
+    per_second: float
+    burst: int
+    told: bool = False
+
+
+@dataclass(frozen=True)
+class Busy:
+    """The client's process is short of CPU: answers queue for it and are heard late.
+
+    Attributes:
+        per_answer: seconds of CPU that an answer takes, and a first token where it is told.
+        pauses_every: mean seconds between times when others have the CPU; 0 for never.
+        pause: longest such time; each is uniform up to it.
+    """
+
+    per_answer: float
+    pauses_every: float = 0.0
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,24 +111,37 @@ class Burst:
 
 @dataclass(frozen=True)
 class Interactive:
-    """People on the same server: Poisson arrivals and bursts, which nobody limits."""
+    """People on the same server: Poisson arrivals and bursts, which nobody limits.
+
+    Attributes:
+        rate: arrivals a second, the mean where it drifts.
+        drift: (period in seconds, depth): the rate is (1 - depth * cos(2 pi t / period)) times
+            the mean, so that it begins at its lowest.
+        lulls: (from, to) in seconds, when nobody comes.
+    """
 
     rate: float
     lengths: Lengths
     burst: Burst | None = None
     priority: int = 0
+    drift: tuple[float, float] | None = None
+    lulls: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Aims:
-    """What is wanted of ours in a world; None where nothing is.
+    """What is wanted of ours in a world, in the worst of its seeds; None where nothing is.
 
     Attributes:
         goodput: share of the oracle's output tokens.
         refused: most refusals, as a share of what was sent.
         wait: longest mean wait in the server's queue, as a share of the mean service time.
+        quota: share of what the quota grants.
+        least: what the client that got least got, as a multiple of an equal share.
         settle: longest time in seconds from a change to the new level.
-        ttft: interactive p99 time to first token, as a multiple of that without a batch.
+        ttft: interactive p99 time to first token, as a multiple of that without a batch, where
+            answers are streamed or the server's metrics are looked at.
+        ttft_unseen: the same otherwise.
         leftover: share used of the capacity that interactive users leave.
         lost: lines that ran out of retries.
     """
@@ -88,8 +149,11 @@ class Aims:
     goodput: float | None = None
     refused: float | None = None
     wait: float | None = None
+    quota: float | None = None
+    least: float | None = None
     settle: float | None = None
     ttft: float | None = None
+    ttft_unseen: float | None = None
     leftover: float | None = None
     lost: int | None = None
 
@@ -99,28 +163,47 @@ class World:
     """One world. Times in seconds.
 
     Attributes:
+        group: of its kind; one word for the command line.
         capacity: the server at the beginning; None has no endpoint and answers 503.
+        others: further servers behind the same balancer.
+        balancing: whom the balancer chooses.
         duration: how much gateway time is simulated; every figure is over all of it.
         changes: later servers, in order of time.
         errors: share of requests that meet a random 500 or a reset.
         round_trip: of the network.
-        retry_after: what refusals carry.
-        oracle: the fixed limits that the sweep tries.
-        window: lines that may be in flight or wait for their retry; None for any number.
+        retry_after: what refusals of a full server carry.
+        clients: when each client of ours begins.
+        oracle: the fixed limits of one client that the sweep tries, rising.
+        window: lines of one client that may be in flight or wait for their retry; None for any
+            number.
     """
 
     name: str
     title: str
+    group: str
     capacity: Capacity | None
     lengths: Lengths
     duration: float
     aims: Aims
     oracle: tuple[int, ...]
+    others: tuple[Capacity | None, ...] = ()
+    balancing: Balancing = Balancing.LEAST_LOADED
     changes: tuple[Change, ...] = ()
+    wobble: Wobble | None = None
+    stalls: Stalls | None = None
+    chance: Chance | None = None
+    quota: Quota | None = None
     interactive: Interactive | None = None
     errors: float = 0.0
     round_trip: float = 0.004
     retry_after: float | None = None
+    clients: tuple[float, ...] = (0.0,)
+    busy: Busy | None = None
     window: int | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     seed: int = 1
+
+    @property
+    def happens(self) -> str:
+        """All that decides what happens in it, in words: not what it is called or aims at."""
+        return repr(replace(self, name="", title="", group="", aims=Aims(), oracle=()))

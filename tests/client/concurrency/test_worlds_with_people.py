@@ -10,14 +10,11 @@ from benchmarks.worlds.catalogue import WORLDS
 from benchmarks.worlds.policies import Fixed, Ours, Policy
 from benchmarks.worlds.record import Record
 from benchmarks.worlds.simulation import simulate
-from benchmarks.worlds.variations import variations
 from benchmarks.worlds.world import World
-
-VARIATIONS = {world.name: world for world in variations()}
 
 
 def lived(name: str, seed: int, policy: Policy) -> Record:
-    return simulate(replace(VARIATIONS[name], seed=seed, duration=600), policy)
+    return simulate(replace(WORLDS[name], seed=seed, duration=600), policy)
 
 
 @pytest.mark.parametrize(

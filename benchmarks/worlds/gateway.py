@@ -1,0 +1,112 @@
+"""What a request of ours meets in front of the servers: refusals by chance and by quota, random
+errors, nobody there. It ends as errors of this package do."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from batch_gateway.errors import (
+    GatewayConnectionError,
+    InferenceError,
+    RateLimitError,
+    ServerError,
+)
+from batch_gateway.simulator.batching import Admission
+from benchmarks.worlds.pool import Pod, Pool
+from benchmarks.worlds.record import Line
+from benchmarks.worlds.world import Quota, World
+
+__all__ = ["Gateway", "TokenBucket", "saturated"]
+
+_REFUSAL_SECONDS = 0.002
+
+Met = tuple[InferenceError, float]
+"""How a request ended, and seconds until that is answered."""
+
+
+class TokenBucket:
+    """So many requests a second, and `burst` at once after a rest."""
+
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
+        self._tokens = float(quota.burst)
+        self._at = 0.0
+
+    def take(self, now: float) -> float:
+        """Take a token and return 0, or return the seconds until there is one."""
+        rate = self._quota.per_second
+        self._tokens = min(self._quota.burst, self._tokens + rate * (now - self._at))
+        self._at = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / rate
+
+
+class Gateway:
+    """Admits a line to a server, or tells what it meets instead."""
+
+    def __init__(self, world: World, pool: Pool) -> None:
+        self._world = world
+        self._pool = pool
+        self._bucket = None if world.quota is None else TokenBucket(world.quota)
+        self._faults = random.Random(f"{world.seed}:faults")
+        self._chances = random.Random(f"{world.seed}:chance")
+        self.reachable = True
+
+    def send(self, line: Line, now: float) -> Met | None:
+        """None where the line has its seat, or a place in a queue; `line.pod` then runs it."""
+        if not self.reachable:
+            return GatewayConnectionError("refused"), 0.0
+        if not self._pool.serves:
+            nobody = ServerError("nobody", status_code=503, dropped_reason="rejected-no-endpoints")
+            return nobody, _REFUSAL_SECONDS
+        refused = self._by_chance(now) or self._by_quota(now)
+        if refused is not None:
+            return refused, _REFUSAL_SECONDS
+        if self._world.errors and self._faults.random() < self._world.errors:
+            return self._fault()
+        pod = self._pool.choose(now)
+        if not pod.serves:
+            return ServerError("died", status_code=502), _REFUSAL_SECONDS
+        return self._submit(line, pod, now)
+
+    def _submit(self, line: Line, pod: Pod, now: float) -> Met | None:
+        admission = self._pool.submit(pod, line, line.prompt, line.output, now)
+        if admission is Admission.REFUSED:
+            return saturated(self._world), _REFUSAL_SECONDS
+        line.pod = pod
+        return None
+
+    def _by_chance(self, now: float) -> InferenceError | None:
+        chance = self._world.chance
+        if chance is None or not chance.since <= now < chance.until:
+            return None
+        return _too_many(chance.retry_after) if self._chances.random() < chance.share else None
+
+    def _by_quota(self, now: float) -> InferenceError | None:
+        if self._bucket is None or (seconds := self._bucket.take(now)) == 0:
+            return None
+        assert self._world.quota is not None
+        # Retry-After has whole seconds (RFC 9110, 10.2.3).
+        return _too_many(float(math.ceil(seconds)) if self._world.quota.told else None)
+
+    def _fault(self) -> Met:
+        if self._faults.random() < 0.5:
+            return ServerError("500", status_code=500), _REFUSAL_SECONDS
+        return GatewayConnectionError("reset"), self._faults.random()
+
+
+def _too_many(retry_after: float | None) -> InferenceError:
+    return RateLimitError("slow down", status_code=429, retry_after=retry_after)
+
+
+def saturated(world: World) -> InferenceError:
+    """What a full server answers."""
+    return RateLimitError(
+        "full",
+        status_code=429,
+        retry_after=world.retry_after,
+        dropped_reason="rejected-saturated",
+    )
