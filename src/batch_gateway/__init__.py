@@ -30,7 +30,7 @@ from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.concurrency.reasons import Reason, Why
-from batch_gateway.concurrency.telling import ConcurrencyStatistics
+from batch_gateway.concurrency.telling import ConcurrencyStatistics, HeldReason
 from batch_gateway.errors import (
     AuthenticationError,
     BadResponseError,
@@ -85,6 +85,7 @@ __all__ = [
     "HTTPInferenceClient",
     "HTTPInferenceClientConfig",
     "Headers",
+    "HeldReason",
     "InferenceClient",
     "InferenceError",
     "InferenceRequest",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_gateway.concurrency.reasons import Reason, Why
-from batch_gateway.concurrency.telling import ReasonTimes, Telling
+from batch_gateway.concurrency.telling import HeldReason, ReasonTimes, Telling
 
 CLIMBING, KNEE = Why(Reason.CLIMBING), Why(Reason.KNEE)
 Moments = Sequence[tuple[float, Why | None]]
@@ -92,19 +92,38 @@ def test_whatever_happens_little_is_told_and_in_the_end_what_holds(
 
 def test_time_counts_for_what_kept_requests_waiting_and_only_while_they_wait() -> None:
     times = ReasonTimes()
-    times.hold(Reason.CLIMBING, 10.0)
+    times.hold(CLIMBING, 16, 10.0)
     times.wait(11.0)
-    times.hold(Reason.KNEE, 13.0)
+    times.hold(KNEE, 64, 13.0)
     times.flow(17.0)
-    times.hold(Reason.PACE, 18.0)
-    assert times.seconds(20.0) == {Reason.CLIMBING: 2.0, Reason.KNEE: 4.0}
+    times.hold(pace(600), 9, 18.0)
+    knee, climbing = HeldReason(KNEE, 64, 4.0), HeldReason(CLIMBING, 16, 2.0)
+    assert times.held(20.0) == (knee, climbing)
     times.wait(20.0)
-    assert times.seconds(26.0) == {Reason.CLIMBING: 2.0, Reason.KNEE: 4.0, Reason.PACE: 6.0}
+    times.hold(pace(630), 10, 25.0)
+    assert times.held(26.0) == (HeldReason(pace(630), 10, 6.0), knee, climbing)
 
 
 def test_while_nobody_is_accepted_all_wait_wherever_that_is() -> None:
     times = ReasonTimes()
-    times.hold(Reason.SHUT, 0.0)
-    times.hold(None, 5.0)
+    shut = Why(Reason.SHUT, 2.0)
+    times.hold(shut, 1, 0.0)
+    times.hold(None, 1, 5.0)
     times.wait(6.0)
-    assert times.seconds(60.0) == {Reason.SHUT: 5.0}
+    assert times.held(60.0) == (HeldReason(shut, 1, 5.0),)
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), reasons, st.booleans())))
+def test_no_second_counts_twice(steps: list[tuple[float, Why | None, bool]]) -> None:
+    times, now, waited = ReasonTimes(), 0.0, 0.0
+    why, waits = None, False
+    for seconds, next_why, next_waits in steps:
+        now += seconds
+        waited += seconds * (waits and why is not None)
+        why, waits = next_why, next_waits
+        times.hold(why, 8, now)
+        if waits:
+            times.wait(now)
+        else:
+            times.flow(now)
+    assert sum(one.seconds for one in times.held(now)) == pytest.approx(waited)

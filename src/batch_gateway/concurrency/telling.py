@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from batch_gateway.concurrency.reasons import Reason, Why
 
-__all__ = ["ConcurrencyStatistics", "ReasonTimes", "Telling"]
+__all__ = ["ConcurrencyStatistics", "HeldReason", "ReasonTimes", "Telling"]
 
 # A reason that is gone again sooner than anybody reads is not worth a line.
 _LASTS = 1.0
@@ -18,20 +17,32 @@ _MUCH = 1.1
 _LONG_PAUSE = 5.0
 
 
+class HeldReason(NamedTuple):
+    """A reason that kept attempts waiting for so many seconds in all.
+
+    Attributes:
+        why, limit: the last figure of that reason, and the last limit that it held.
+    """
+
+    why: Why
+    limit: int
+    seconds: float
+
+
 class ConcurrencyStatistics(NamedTuple):
     """Attempts allowed, under way, and waiting for a permit; and why no more are allowed.
 
     Attributes:
         why: what holds the limit where it is; None where nothing is found out, as with a fixed
             number.
-        reason_seconds: for how long each reason kept attempts waiting.
+        held: for how long each reason kept attempts waiting, the longest first.
     """
 
     limit: int
     in_flight: int
     waiting: int
     why: Why | None = None
-    reason_seconds: Mapping[Reason, float] = {}
+    held: tuple[HeldReason, ...] = ()
 
 
 class Telling:
@@ -90,14 +101,15 @@ class ReasonTimes:
 
     def __init__(self) -> None:
         self.waited_for = False
-        self._reason: Reason | None = None
+        self._why: Why | None = None
+        self._limit = 0
         self._since = 0.0
-        self._seconds: dict[Reason, float] = {}
+        self._seconds: dict[Reason, HeldReason] = {}
 
-    def hold(self, reason: Reason | None, now: float) -> None:
-        """From now on this is the reason."""
+    def hold(self, why: Why | None, limit: int, now: float) -> None:
+        """From now on this is the reason, and the limit that it holds."""
         self._count(now)
-        self._reason = reason
+        self._why, self._limit = why, limit
 
     def wait(self, now: float) -> None:
         """From now on somebody waits."""
@@ -109,19 +121,19 @@ class ReasonTimes:
         self._count(now)
         self.waited_for = False
 
-    def seconds(self, now: float) -> dict[Reason, float]:
-        """By reason, those that kept anybody waiting."""
-        found = dict(self._seconds)
-        if self._reason is not None and (lasts := self._lasts(now)):
-            found[self._reason] = found.get(self._reason, 0.0) + lasts
-        return found
+    def held(self, now: float) -> tuple[HeldReason, ...]:
+        """Those that kept anybody waiting, the longest first."""
+        return tuple(sorted(self._until(now).values(), key=lambda one: -one.seconds))
 
     def _count(self, now: float) -> None:
-        self._seconds = self.seconds(now)
+        self._seconds = self._until(now)
         self._since = now
 
-    def _lasts(self, now: float) -> float:
-        """How long somebody has waited since the last count."""
+    def _until(self, now: float) -> dict[Reason, HeldReason]:
+        why, known = self._why, self._seconds
         # What was refused waits elsewhere until it may be sent again.
-        waits = self.waited_for or self._reason is Reason.SHUT
-        return max(0.0, now - self._since) if waits else 0.0
+        waits = self.waited_for or (why is not None and why.reason is Reason.SHUT)
+        if why is None or not waits or now <= self._since:
+            return known
+        before = known[why.reason].seconds if why.reason in known else 0.0
+        return {**known, why.reason: HeldReason(why, self._limit, before + now - self._since)}

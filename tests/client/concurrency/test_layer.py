@@ -234,9 +234,11 @@ def test_each_new_reason_is_told_though_the_limit_stays() -> None:
         # Twenty seconds in all; during the last one nobody waits.
         statistics = layer.statistics
         assert statistics.why == Why(Reason.CEILING, 8.0)
-        assert statistics.reason_seconds == pytest.approx(
-            {Reason.CLIMBING: 10.0, Reason.CEILING: 9.0}
-        )
+        assert [(one.why.reason, one.limit) for one in statistics.held] == [
+            (Reason.CLIMBING, 8),
+            (Reason.CEILING, 8),
+        ]
+        assert [one.seconds for one in statistics.held] == pytest.approx([10.0, 9.0])
 
     run_in_virtual_time(main())
 
@@ -250,7 +252,7 @@ def test_a_fixed_number_has_no_reason_to_tell() -> None:
         await asyncio.gather(*(layer.send(request(n)) for n in range(10)))
         assert told == [(2, None, False)]
         assert layer.statistics.why is None
-        assert not layer.statistics.reason_seconds
+        assert layer.statistics.held == ()
 
     run_in_virtual_time(main())
 

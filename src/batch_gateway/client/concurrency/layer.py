@@ -96,7 +96,7 @@ class ConcurrencyTransport:
             controller.in_flight,
             self._permits.waiting,
             controller.why,
-            self._times.seconds(self._clock.monotonic()),
+            self._times.held(self._clock.monotonic()),
         )
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
@@ -161,8 +161,8 @@ class ConcurrencyTransport:
 
     def _tell(self, now: float) -> None:
         limit, why = self._controller.limit, self._controller.why
-        if why is not self._seen:
-            self._times.hold(why and why.reason, now)
+        if limit != self._told or why is not self._seen:
+            self._times.hold(why, limit, now)
         is_news = self._telling.is_news(why, now)
         self._seen = _LOOK_AGAIN if self._telling.pending else why
         if limit != self._told or is_news:
