@@ -193,6 +193,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "time_to_first_token_seconds": None,
         "retries": 7,
         "concurrency_limits": [],
+        "concurrency": [],
         "gateway_metrics": [],
         "outages": 0,
         "outage_seconds": 0.0,

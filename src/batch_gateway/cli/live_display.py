@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,25 +14,39 @@ from rich.table import Table
 from rich.text import Text
 
 from batch_gateway.cli.progress import View, counted, in_flight_text, short_count, time_left
-from batch_gateway.cli.terminal_text import printable
+from batch_gateway.cli.terminal_text import one_line, printable
 
 __all__ = ["LiveDisplay", "render"]
 
 _SHOW_CURSOR = b"\x1b[?25h\n"
 _SHORTEST_BAR, _WIDEST_BAR = 4, 60
 _GAP = 2
+_MOST_PACES = 3
 
 
 def render(view: View, width: int) -> RenderableType:
-    """The bar with how far and how long, the counters and rates, and why nothing moves if so.
+    """The bar with how far and how long, the counters and rates, why no more is sent at a time, and
+    why nothing moves if so.
 
     What a narrow terminal has no room for is left out, the least important first.
     """
     lines: list[RenderableType] = [_bar(view, width), _counters(view, width)]
+    lines += [_line(words, "dim") for words in _paces(view)]
     if view.standstill:
-        text = Text(printable(view.standstill), style="yellow", no_wrap=True, overflow="ellipsis")
-        lines.append(text)
+        lines.append(_line(view.standstill, "yellow"))
     return Group(*lines)
+
+
+def _line(words: str, style: str) -> Text:
+    return Text(one_line(words), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _paces(view: View) -> Iterator[str]:
+    if view.snapshot.stopping:
+        return
+    yield from (pace.words for pace in view.paces[:_MOST_PACES])
+    if len(view.paces) > _MOST_PACES:
+        yield f"and {counted(len(view.paces) - _MOST_PACES, 'gateway')} more"
 
 
 def _bar(view: View, width: int) -> Table:

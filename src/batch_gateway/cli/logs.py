@@ -151,6 +151,8 @@ class LogDisplay:
                 "tokens_per_second": round(view.rates.tokens, 3),
                 "seconds_left": None if left is None else round(left, 1),
             }
+            if view.paces:
+                fields["paces"] = [pace.as_json() for pace in view.paces]
             if view.standstill:
                 fields["standstill"] = view.standstill
             self._logger.info("progress", extra={"fields": fields})

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import IO, Protocol
 
+from batch_gateway.cli.paces import Pace, PaceNotes, PaceWatch
 from batch_gateway.cli.rates import (
     Rates,
     Snapshot,
@@ -37,12 +38,18 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One moment of a run, ready to be shown. While nothing moves, `standstill` says why."""
+    """One moment of a run, ready to be shown.
+
+    Attributes:
+        standstill: why nothing moves, while nothing does.
+        paces: why lines wait for their turn, for each gateway at which they do.
+    """
 
     snapshot: Snapshot
     rates: Rates
     seconds_left: float | None = None
     standstill: str = ""
+    paces: tuple[Pace, ...] = ()
 
 
 class Display(Protocol):
@@ -75,15 +82,15 @@ async def follow(read: Callable[[], Snapshot], display: Display, clock: Clock) -
     """Show what `read` returns, until cancelled: in the display's time, a standstill at once."""
     moved = started = before = now = read()
     window: tuple[Snapshot, ...] = (started,)
-    next_view, stood = now.at, False
+    next_view, stood, watch = now.at, False, PaceWatch()
     while True:
         if now.done != moved.done:
             # What failed since the look before may have failed after the last one was done.
             moved = replace(now, failed_attempts=before.failed_attempts)
-        why = standstill(moved, now)
+        why, paces = standstill(moved, now), watch.look(now.paces, now.at)
         if now.at >= next_view or (why and not stood):
             left = None if why else seconds_left(window, started)
-            display.show(View(now, measure(window[0], now), left, why))
+            display.show(View(now, measure(window[0], now), left, why, paces))
             next_view = now.at + display.interval
         stood = bool(why)
         await clock.sleep(min(display.interval, _LOOK_SECONDS))
@@ -166,6 +173,7 @@ class LineDisplay:
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._begun = False
+        self._pace_notes = PaceNotes()
 
     def note(self, text: str) -> None:
         # Whoever read our messages may be gone; the run does not depend on them.
@@ -179,6 +187,8 @@ class LineDisplay:
         # The first view is that of the start, when there is nothing to tell.
         if self._begun:
             self.note(plain_line(view))
+            for words in self._pace_notes.new(view.paces):
+                self.note(words)
         self._begun = True
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batch_gateway.cli.paces import GatewayPace
 from batch_gateway.durations import format_duration
 
 __all__ = [
@@ -34,6 +35,7 @@ class Snapshot:
         tokens: of this run's answers, prompts included.
         short_of_room: lines wait because of the bytes that are under way.
         stopping: nothing new is sent any more.
+        paces: how many may be under way at each gateway, and why no more.
         failed_attempts, last_failure: sendings that failed, be they tried again or not, and the
             words of the last one.
     """
@@ -48,6 +50,7 @@ class Snapshot:
     tokens: int = 0
     stopping: bool = False
     short_of_room: bool = False
+    paces: tuple[GatewayPace, ...] = ()
     failed_attempts: int = 0
     last_failure: str = ""
 

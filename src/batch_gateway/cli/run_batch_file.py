@@ -31,6 +31,8 @@ from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
 from batch_gateway.cli.open_files import allow_connections, most_connections, open_files_limit
 from batch_gateway.cli.outages import tell_of_outages
+from batch_gateway.cli.pace_summary import pace_hints
+from batch_gateway.cli.paces import GatewayPace, paces_of
 from batch_gateway.cli.preflight import preflight
 from batch_gateway.cli.print_summary import print_summary
 from batch_gateway.cli.progress import Display, counted, follow
@@ -307,11 +309,11 @@ class _Job:
             there_are = await models_there_are(client, summary.unknown_models)
             problem = f"{summary.gateway_problem.rstrip('.')}. {there_are}".rstrip()
             summary = replace(summary, gateway_problem=problem)
-        limits = [limit for one in client.clients if (limit := one.concurrency_limit) is not None]
+        paces = paces_of(client.clients)
         self._waits.take_limits(client.clients)
         disk_problem = journal.write_problem() is not None
         looked = [found for one in client.clients if (found := one.metrics_statistics) is not None]
-        return self._report(summary, stats, disk_problem=disk_problem, limits=limits, looked=looked)
+        return self._report(summary, stats, disk_problem=disk_problem, paces=paces, looked=looked)
 
     def _report(
         self,
@@ -319,20 +321,20 @@ class _Job:
         stats: RunStats,
         *,
         disk_problem: bool,
-        limits: Sequence[int] = (),
+        paces: Sequence[GatewayPace] = (),
         looked: Sequence[MetricsStatistics] = (),
     ) -> RunReport:
         return RunReport(
             summary=summary,
             done_before=stats.done_before,
             disk_problem=disk_problem,
-            limits=limits,
+            paces=paces,
             looked=looked,
             waits=self._waits,
             input=display_name(self._file),
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),
-            hints=self._hints(summary),
+            hints=self._hints(summary, paces),
             next_steps=next_steps(
                 self._arguments,
                 summary,
@@ -341,10 +343,14 @@ class _Job:
             ),
         )
 
-    def _hints(self, summary: RunSummary) -> tuple[str, ...]:
+    def _hints(self, summary: RunSummary, paces: Sequence[GatewayPace]) -> tuple[str, ...]:
         settings = self._settings
         own = () if settings.uses_simulator or settings.gateway is None else (settings.gateway,)
-        return unused_at_the_end(summary, (*own, *settings.model_gateways.values()), os.environ)
+        gateways = (*own, *settings.model_gateways.values())
+        return (
+            *unused_at_the_end(summary, gateways, os.environ),
+            *pace_hints(paces, summary.seconds, settings.what_bounds),
+        )
 
 
 async def _simulator_url(stack: AsyncExitStack) -> str:
@@ -359,9 +365,9 @@ async def _simulator_url(stack: AsyncExitStack) -> str:
 
 
 def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:
-    limits = [one.concurrency_limit for one in client.clients]
+    paces = paces_of(client.clients)
     # Lines that wait for their turn at a gateway are not in flight.
-    most = sum(limit for limit in limits if limit is not None) or stats.in_flight
+    most = sum(pace.figures.limit for pace in paces) or stats.in_flight
     worst = max((one.events for one in client.clients), key=lambda events: events.failed_attempts)
     return Snapshot(
         at=SYSTEM_CLOCK.monotonic(),
@@ -374,6 +380,7 @@ def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:
         tokens=stats.input_tokens + stats.output_tokens,
         stopping=stats.stopping,
         short_of_room=stats.is_short_of_room,
+        paces=paces,
         failed_attempts=worst.failed_attempts,
         last_failure=worst.last_failure,
     )

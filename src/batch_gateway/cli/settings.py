@@ -62,6 +62,7 @@ class RunSettings:
         concurrency: requests in flight to each gateway; None finds that by measuring.
         most_by_files: the most that may be found, when the limit on open files says so and it is
             few; else None.
+        what_bounds: what allows no more where the number is found, as the subject of a sentence.
         deadline: seconds the run may take, or None.
         max_failures: stop when more lines failed, or None.
         max_bytes_in_flight: of requests and answers in memory.
@@ -79,6 +80,7 @@ class RunSettings:
     isolate_models: bool
     concurrency: int | None
     most_by_files: int | None
+    what_bounds: str
     deadline: float | None
     max_bytes_in_flight: int
     max_failures: FailureLimit | None
@@ -136,16 +138,17 @@ def resolve_settings(
     ends = 2 if value("gateway") == SIMULATOR else 1
     by_files = most_connections // ends // gateways
     most = _most_each(concurrency, total, gateways, by_files)
-    is_found = concurrency == AUTO
+    is_found, isolates = concurrency == AUTO, _isolates(given)
     pace = partial(paced, most=most, adaptive=is_found)
     return RunSettings(
         gateway=None if default is None else pace(default),
         gateways=gateways,
-        isolate_models=_isolates(given),
+        isolate_models=isolates,
         uses_simulator=value("gateway") == SIMULATOR,
         model_gateways={model: pace(config) for model, config in routes.items()},
         concurrency=None if is_found else most,
         most_by_files=most if is_found and by_files <= most < _ENOUGH_CONNECTIONS else None,
+        what_bounds=_what_bounds(most, by_files, isolates=isolates),
         deadline=value("deadline"),
         max_bytes_in_flight=value("max_bytes_in_flight", DEFAULT_BUDGET),
         max_failures=value("max_failures"),
@@ -181,6 +184,16 @@ def _most_each(concurrency: int | str, total: int | None, gateways: int, by_file
     if isinstance(concurrency, str):
         bounds.append(by_files)
     return max(1, min(bounds))
+
+
+def _what_bounds(most: int, by_files: int, *, isolates: bool) -> str:
+    if most >= _MOST_CONCURRENCY:
+        bound = f"the most that a run tries, {_MOST_CONCURRENCY:,},"
+    elif most >= by_files:
+        bound = "the limit on open files (ulimit -n)"
+    else:
+        bound = "concurrency: {global: …} in the config file"
+    return f"a model's share of {bound}" if isolates else bound
 
 
 def _merged(

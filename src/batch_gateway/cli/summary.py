@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from batch_gateway.batch.outcome_words import categories_in_words, cut_off_in_words
 from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.cli.exit_codes import ExitCode
+from batch_gateway.cli.pace_summary import pace_json, pace_rows
+from batch_gateway.cli.paces import GatewayPace
 from batch_gateway.cli.progress import counted
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.cli.waits import Waits
@@ -49,7 +51,8 @@ class RunReport:
         disk_problem: whether `summary.journal_problem` is about writing, not about the input.
         next_steps: pairs of (what for, the command that does it).
         hints: what else may be the cure, a sentence each.
-        limits: how many requests at a time were found to be best at the end, for each gateway.
+        paces: how many requests at a time there might be at the end, and what held that, for each
+            gateway where it is found out.
         looked: what came of looking at the metrics of each gateway that has some.
         waits: for gateways that were down, and for limits.
         page: where the page about the run is, when one was written.
@@ -63,7 +66,7 @@ class RunReport:
     errors: str
     next_steps: Sequence[tuple[str, str]] = ()
     hints: Sequence[str] = ()
-    limits: Sequence[int] = ()
+    paces: Sequence[GatewayPace] = ()
     looked: Sequence[MetricsStatistics] = ()
     waits: Waits = field(default_factory=Waits)
     page: str | None = None
@@ -142,7 +145,8 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "streamed": summary.streamed,
         "time_to_first_token_seconds": _rounded(summary.time_to_first_token),
         "retries": summary.retries,
-        "concurrency_limits": list(report.limits),
+        "concurrency_limits": [pace.figures.limit for pace in report.paces],
+        "concurrency": pace_json(report.paces, summary.seconds),
         "gateway_metrics": [found._asdict() for found in report.looked],
         **report.waits.as_json(),
         "lines_held_by_bytes": summary.lines_held,
@@ -251,8 +255,8 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
             yield "tokens", f"{summary.input_tokens:,} in, {summary.output_tokens:,} out"
             speed += f", {report.tokens_per_second:,.0f} tokens/s"
         yield "speed", f"{speed}, {counted(summary.retries, 'retry', 'retries')}"
-    if summary.finished_now and report.limits:
-        yield "pace", f"{' and '.join(f'{n:,}' for n in report.limits)} at a time at the end"
+    if summary.finished_now and report.paces:
+        yield from pace_rows(report.paces, summary.seconds)
     if summary.finished_now and report.looked:
         yield "metrics", _looked(report.looked)
     yield from report.waits.rows()

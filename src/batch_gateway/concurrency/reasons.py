@@ -23,19 +23,21 @@ class Reason(Enum):
     BOUND = "bound"
 
 
-_SENTENCES = {
-    Reason.CLIMBING: "{limit} at a time: trying whether more bring more",
-    Reason.KNEE: "{limit} at a time: more brought nothing",
-    Reason.QUEUE: "{limit} at a time: more only had to wait at the gateway",
-    Reason.CEILING: "{limit} at a time: the gateway refuses more than {figure}",
-    Reason.PACE: "refusals do not depend on how many are under way: keeping to {figure} a minute",
-    Reason.SHUT: "every request is refused just now: trying again one by one",
-    Reason.FAILING: "{limit} at a time: with more, one request after another failed",
-    Reason.OTHERS: "{limit} at a time: with more, others on the same server have to wait",
-    Reason.METRICS: "{limit} at a time: by the gateway's own metrics no more fit",
-    Reason.BOUND: "{limit} at a time: the most that this side allows",
+_WORDS = {
+    Reason.CLIMBING: "trying whether more bring more",
+    Reason.KNEE: "more brought nothing",
+    Reason.QUEUE: "more only had to wait at the gateway",
+    Reason.CEILING: "the gateway refuses more than {figure}",
+    Reason.PACE: "keeping to {figure} a minute",
+    Reason.SHUT: "every request is refused",
+    Reason.FAILING: "with more, one request after another failed",
+    Reason.OTHERS: "with more, others on the same server have to wait",
+    Reason.METRICS: "by the gateway's own metrics no more fit",
+    Reason.BOUND: "the most that this side allows",
 }
-_WAITING = "every request is refused just now: the next is tried after {figure} s"
+_PACE = "refusals do not depend on how many are under way: "
+_SHUT = " just now: trying again one by one"
+_SHUT_FOR_LONG = " just now: the next is tried after {figure} s"
 # Shorter waits follow each other, and each would be over before it was read.
 _LONG_WAIT = 5.0
 
@@ -51,17 +53,25 @@ class Why(NamedTuple):
     reason: Reason
     figure: float = 0.0
 
+    @property
+    def figure_text(self) -> str:
+        """As people say an estimate: "600", "1,230", "4.5"; three digits of it mean something."""
+        number = self.figure
+        if number >= 100:
+            step = 10 ** (len(str(int(number))) - 3)
+            return f"{round(number / step) * step:,}"
+        return f"{number:.0f}" if number >= 10 else f"{number:.1f}".removesuffix(".0")
+
+    @property
+    def words(self) -> str:
+        """In few words, without how many at a time, such as "more brought nothing"."""
+        return _WORDS[self.reason].format(figure=self.figure_text)
+
     def sentence(self, limit: int) -> str:
         """In plain words, such as "64 at a time: more brought nothing"."""
-        words = _SENTENCES[self.reason]
-        if self.reason is Reason.SHUT and self.figure >= _LONG_WAIT:
-            words = _WAITING
-        return words.format(limit=f"{limit:,}", figure=_spoken(self.figure))
-
-
-def _spoken(number: float) -> str:
-    """An estimate as people say it: "600", "1,230", "4.5"; three digits of it mean something."""
-    if number >= 100:
-        step = 10 ** (len(str(int(number))) - 3)
-        return f"{round(number / step) * step:,}"
-    return f"{number:.0f}" if number >= 10 else f"{number:.1f}".removesuffix(".0")
+        if self.reason is Reason.PACE:
+            return _PACE + self.words
+        if self.reason is Reason.SHUT:
+            rest = _SHUT_FOR_LONG if self.figure >= _LONG_WAIT else _SHUT
+            return self.words + rest.format(figure=self.figure_text)
+        return f"{limit:,} at a time: {self.words}"
