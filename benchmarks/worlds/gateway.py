@@ -13,35 +13,17 @@ from batch_gateway.errors import (
     ServerError,
 )
 from batch_gateway.simulator.batching import Admission
+from batch_gateway.simulator.quota import TokenBucket
 from benchmarks.worlds.pool import Pod, Pool
 from benchmarks.worlds.record import Line
-from benchmarks.worlds.world import Quota, World
+from benchmarks.worlds.world import World
 
-__all__ = ["Gateway", "TokenBucket", "saturated"]
+__all__ = ["Gateway", "saturated"]
 
 _REFUSAL_SECONDS = 0.002
 
 Met = tuple[InferenceError, float]
 """How a request ended, and seconds until that is answered."""
-
-
-class TokenBucket:
-    """So many requests a second, and `burst` at once after a rest."""
-
-    def __init__(self, quota: Quota) -> None:
-        self._quota = quota
-        self._tokens = float(quota.burst)
-        self._at = 0.0
-
-    def take(self, now: float) -> float:
-        """Take a token and return 0, or return the seconds until there is one."""
-        rate = self._quota.per_second
-        self._tokens = min(self._quota.burst, self._tokens + rate * (now - self._at))
-        self._at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / rate
 
 
 class Gateway:
@@ -50,7 +32,8 @@ class Gateway:
     def __init__(self, world: World, pool: Pool) -> None:
         self._world = world
         self._pool = pool
-        self._bucket = None if world.quota is None else TokenBucket(world.quota)
+        quota = world.quota
+        self._bucket = quota and TokenBucket(quota.per_second, quota.burst)
         self._faults = random.Random(f"{world.seed}:faults")
         self._chances = random.Random(f"{world.seed}:chance")
         self.reachable = True

@@ -30,7 +30,7 @@ _SIMULATION = (
     *("agenda.py", "client.py", "gateway.py", "lengths.py", "people.py", "policy.py"),
     *("pool.py", "record.py", "simulation.py"),
 )
-_MODEL = ("simulator/batching.py", "simulator/capacity.py", "simulator/waiting.py")
+_MODEL = ("batching.py", "capacity.py", "quota.py", "waiting.py")
 _TIMELINES = ("limit", "in_flight", "waiting", "tokens", "refused")
 
 
@@ -155,8 +155,8 @@ def _digest(world: World, contender: str) -> str:
 
 @cache
 def _of_simulation() -> bytes:
-    retries = _PACKAGE / "client" / "retry.py"
-    return _content([*(_HERE / n for n in _SIMULATION), *(_PACKAGE / n for n in _MODEL), retries])
+    model, retries = _PACKAGE / "simulator", _PACKAGE / "client" / "retry.py"
+    return _content([*(_HERE / n for n in _SIMULATION), *(model / n for n in _MODEL), retries])
 
 
 @cache

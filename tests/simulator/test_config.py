@@ -23,6 +23,8 @@ from batch_gateway.testing import SimulatorConfig
         ({"latency_scale": float("nan")}, "latency_scale"),
         ({"tokens_per_second": 0}, "tokens_per_second"),
         ({"tokens_per_second": 10**400}, "tokens_per_second"),
+        ({"requests_per_minute": 0}, "requests_per_minute"),
+        ({"requests_burst": 0}, "requests_burst"),
         ({"jitter": float("inf")}, "jitter"),
         ({"output_distribution": "odd"}, "output_distribution"),
         ({"refusal_style": "odd"}, "refusal_style"),

@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks.worlds.catalogue import WORLDS
 from benchmarks.worlds.client import Cpu
-from benchmarks.worlds.gateway import TokenBucket
 from benchmarks.worlds.policies import Fixed
 from benchmarks.worlds.record import Record
 from benchmarks.worlds.simulation import simulate
@@ -19,25 +18,6 @@ QUEUES = replace(WORLDS["chance 5%"], duration=60)
 
 def lived(world: World, limit: int = 64) -> Record:
     return simulate(world, Fixed(limit))
-
-
-def test_a_token_bucket_grants_a_burst_and_then_its_rate() -> None:
-    bucket = TokenBucket(Quota(2.0, 5))
-    assert [bucket.take(0.0) == 0 for _ in range(6)] == [True] * 5 + [False]
-    granted = sum(bucket.take(tenth / 10) == 0 for tenth in range(1, 101))
-    assert granted == 20
-
-
-def test_a_token_bucket_tells_when_there_is_a_token_again() -> None:
-    bucket = TokenBucket(Quota(0.5, 1))
-    assert bucket.take(10.0) == 0
-    assert bucket.take(10.5) == pytest.approx(1.5)
-    assert bucket.take(12.0) == 0
-
-
-def test_a_token_bucket_holds_no_more_than_a_burst() -> None:
-    bucket = TokenBucket(Quota(10.0, 3))
-    assert [bucket.take(1_000.0) == 0 for _ in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("told", [False, True])

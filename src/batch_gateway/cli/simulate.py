@@ -76,6 +76,8 @@ SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers"
     metavar="NAME=RATE",
     help="A fault and its probability; repeatable.",
 )
+@option(TROUBLE, "--requests-per-minute", type=float, help="A quota; more get a 429.")
+@option(TROUBLE, "--requests-burst", type=int, help="Of the quota, at once after a rest.  [1]")
 @pairs_option(
     TROUBLE,
     "--objective",

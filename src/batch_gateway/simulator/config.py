@@ -57,6 +57,9 @@ class SimulatorConfig:
         embedding_dimensions: length of vectors for a request that names none.
         objectives: priority by name of an InferenceObjective, as in its header. Higher goes
             first; negative is sheddable.
+        requests_per_minute: a quota; beyond it requests are refused with 429, whatever the load.
+            None is no quota.
+        requests_burst: how many of the quota may come at once after a rest.
         refusal_style: the shape of refusals under load: "llm-d" (dropped-reason headers and
             plain text) or "openai" (JSON and Retry-After).
         faults: probability by fault, such as {"status-503": 0.01, "stall": 0.001}.
@@ -86,6 +89,8 @@ class SimulatorConfig:
     default_max_tokens: int = 256
     embedding_dimensions: int = 8
     objectives: Mapping[str, int] = field(default_factory=dict[str, int])
+    requests_per_minute: float | None = None
+    requests_burst: int = 1
     refusal_style: RefusalStyle = "llm-d"
     faults: Mapping[str, float] = field(default_factory=dict[str, float])
     models: Sequence[str] | None = None
@@ -124,10 +129,9 @@ class SimulatorConfig:
                 require_count(name, getattr(self, name), minimum=minimum)
         for name in ("load_growth", "jitter", "latency_scale"):
             require_number(name, getattr(self, name), finite=True)
-        prefill, ceiling = self.prefill_tokens_per_second, self.tokens_per_second
-        require_number("prefill_tokens_per_second", prefill, above_zero=True, finite=True)
-        if ceiling is not None:
-            require_number("tokens_per_second", ceiling, above_zero=True, finite=True)
+        for name in ("prefill_tokens_per_second", "tokens_per_second", "requests_per_minute"):
+            if getattr(self, name) is not None:
+                require_number(name, getattr(self, name), above_zero=True, finite=True)
         require_choice("output_distribution", self.output_distribution, OutputDistribution)
         require_choice("refusal_style", self.refusal_style, RefusalStyle)
         object.__setattr__(self, "faults", checked_rates(self.faults, parse_fault))
@@ -168,6 +172,7 @@ _COUNTS = {
     "output_tokens": 1,
     "default_max_tokens": 1,
     "embedding_dimensions": 1,
+    "requests_burst": 1,
 }
 
 

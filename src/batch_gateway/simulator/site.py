@@ -33,6 +33,7 @@ from batch_gateway.simulator.metrics import Metrics
 from batch_gateway.simulator.pacing import Pacing
 from batch_gateway.simulator.pages import Pages, model_not_found
 from batch_gateway.simulator.prefix_cache import PrefixCache
+from batch_gateway.simulator.quota import TokenBucket, beyond_quota
 from batch_gateway.simulator.replies import HeaderPairs, Reply, RequestError, openai_error
 from batch_gateway.simulator.wire_faults import ANSWERLESS, send_with_fault
 
@@ -63,8 +64,11 @@ class SimulatedSite:
         self._pages = Pages(int(time.time()), self.journal, self._metrics.page)
         self._anonymous: Counter[bytes] = Counter()
         self.answer_headers = _answer_headers(config)
+        self._quota = _quota(config)
 
     def configure(self, config: SimulatorConfig) -> None:
+        if _quota_of(config) != _quota_of(self.config):
+            self._quota = _quota(config)
         self.config = config
         self.journal.limit = config.journal_limit
         self.pacing.configure(config)
@@ -115,6 +119,7 @@ class SimulatedSite:
         )
         try:
             self._authorise(exchange)
+            self._count_against_quota()
             fault = self._fault_from_header(exchange)
             if self._meets_without_answer(exchange, fault):
                 return
@@ -168,6 +173,10 @@ class SimulatedSite:
         if not hmac.compare_digest(given.strip().encode(), key.encode()):
             message = "Incorrect API key provided."
             raise RequestError(openai_error(401, message, code="invalid_api_key"))
+
+    def _count_against_quota(self) -> None:
+        if self._quota is not None and (seconds := self._quota.take(time.monotonic())):
+            raise RequestError(beyond_quota(seconds, self._quota, self.config.refusal_style))
 
     # -- faults ----------------------------------------------------------------------------
 
@@ -234,6 +243,15 @@ class SimulatedSite:
 
 def _answer_headers(config: SimulatorConfig) -> HeaderPairs:
     return () if config.pod_name is None else (("x-inference-pod", config.pod_name),)
+
+
+def _quota_of(config: SimulatorConfig) -> tuple[float | None, int]:
+    return config.requests_per_minute, config.requests_burst
+
+
+def _quota(config: SimulatorConfig) -> TokenBucket | None:
+    per_minute, burst = _quota_of(config)
+    return None if per_minute is None else TokenBucket(per_minute / 60, burst, time.monotonic())
 
 
 def _require_stream(answer: Answer, fault: Fault | None) -> None:
