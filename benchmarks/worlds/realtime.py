@@ -1,6 +1,7 @@
 """The main worlds over sockets, in real time: `python -m benchmarks.worlds.realtime`.
 
-The simulated gateway and the client run in one process; half a minute a cell.
+The simulated gateway is a process of its own, so that the client's CPU is the client's. Each cell
+lasts `--seconds`, the climb included.
 """
 
 from __future__ import annotations
@@ -8,7 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
+import sys
 import time
+import urllib.request
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +27,9 @@ from batch_gateway import (
     InferenceRequest,
     RetryPolicy,
 )
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.gateway import SimulatedGateway
+from benchmarks.environment import REPOSITORY
 from benchmarks.tables import print_table, write_json
 
-_POLICIES = {
-    "adaptive": AdaptiveConcurrency(),
-    "fixed 10": FixedConcurrency(10),
-    "fixed 64": FixedConcurrency(64),
-    "fixed 400": FixedConcurrency(400),
-}
 SERVER: dict[str, Any] = {
     "seats": 64,
     "time_per_token": 0.01,
@@ -39,12 +38,53 @@ SERVER: dict[str, Any] = {
     "prefill_tokens_per_second": 50_000.0,
     "jitter": 0.05,
 }
-_WORLDS: dict[str, dict[str, Any]] = {
-    "queues": {},
-    "refuses": {"queue_limit": 0},
-    "flaky": {"faults": {"status-500": 0.005, "reset-before-headers": 0.005}},
-}
+_QUICK = SERVER | {"time_per_token": 0.002, "load_growth": 0.0}
 _WORKERS = 500
+_START_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocketWorld:
+    """A server over sockets.
+
+    Attributes:
+        fixed: the limits that stand beside the one that is found.
+        wobble, stalls: as `benchmarks.worlds.served` has them.
+        retries: how often a line is sent again; as good as ever where refusals say nothing.
+    """
+
+    settings: dict[str, Any]
+    fixed: tuple[int, ...]
+    wobble: float = 1.0
+    stalls: tuple[float, float] = (0.0, 0.0)
+    retries: int = 3
+
+
+def _by_chance(share: float) -> SocketWorld:
+    settings = _QUICK | {"faults": {"status-429": share}}
+    return SocketWorld(settings=settings, fixed=(32, 64, 96), retries=12)
+
+
+WORLDS: dict[str, SocketWorld] = {
+    "queues": SocketWorld(settings=SERVER, fixed=(10, 64, 400)),
+    "refuses": SocketWorld(settings=SERVER | {"queue_limit": 0}, fixed=(10, 64, 400)),
+    "flaky": SocketWorld(
+        settings=SERVER | {"faults": {"status-500": 0.005, "reset-before-headers": 0.005}},
+        fixed=(10, 64, 400),
+    ),
+    "quick": SocketWorld(settings=_QUICK, fixed=(32, 64, 96)),
+    "wobble 1..2": SocketWorld(settings=_QUICK, wobble=2, fixed=(32, 64, 96)),
+    "wobble 1..4": SocketWorld(settings=_QUICK, wobble=4, fixed=(32, 64, 96)),
+    "chance 2%": _by_chance(0.02),
+    "chance 5%": _by_chance(0.05),
+    "quota": SocketWorld(
+        settings=_QUICK | {"requests_per_minute": 6_000, "requests_burst": 100},
+        fixed=(8, 11, 64),
+        retries=12,
+    ),
+    "stalls": SocketWorld(settings=_QUICK, stalls=(20.0, 2.0), fixed=(32, 64, 96)),
+}
+_ADAPTIVE = {"adaptive": False, "adaptive, streamed": True}
 
 
 @dataclass
@@ -54,32 +94,38 @@ class Count:
     number: int = 0
 
 
-async def measure(world: str, policy: str, seconds: float) -> dict[str, Any]:
-    async with SimulatedGateway(SimulatorConfig(**SERVER, **_WORLDS[world])) as gateway:
+async def measure(world: SocketWorld, policy: str, seconds: float) -> dict[str, float]:
+    """One cell: what a client with 500 callers got within so many seconds."""
+    async with served(world) as url:
         config = HTTPInferenceClientConfig(
-            gateway.url,
-            concurrency=_POLICIES[policy],
+            url,
+            concurrency=_concurrency(policy),
+            stream_upstream=_ADAPTIVE.get(policy, False),
             max_idle_connections=_WORKERS,
-            retry=RetryPolicy(budget_per_second=1_000),
+            retry=RetryPolicy(max_retries=world.retries, budget_per_second=1_000),
         )
+        count, cpu = Count(), time.process_time()
         async with HTTPInferenceClient(config) as client:
-            count = Count()
-            began = time.monotonic()
             workers = [asyncio.create_task(_work(client, count)) for _ in range(_WORKERS)]
-            waiting, samples = 0, 0
-            while time.monotonic() - began < seconds:
-                await asyncio.sleep(0.25)
-                waiting, samples = waiting + gateway.waiting, samples + 1
+            await asyncio.sleep(seconds)
+            told = await asyncio.to_thread(figures_of, url)
+            cpu = time.process_time() - cpu
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        refused = gateway.journal.by_status.get(429, 0)
         return {
-            "answers_per_second": round(count.answers / seconds, 1),
-            "refused_share": round(refused / max(1, gateway.journal.received), 4),
-            "mean_waiting": round(waiting / samples, 1),
+            "answers/s": round(count.answers / seconds, 1),
+            "refused": round(told["refused"] / max(1, told["received"]), 4),
+            "waiting": round(told["waiting"], 1),
             "lost": count.failed,
+            "client's CPU": round(cpu / seconds, 2),
         }
+
+
+def _concurrency(policy: str) -> AdaptiveConcurrency | FixedConcurrency:
+    if policy in _ADAPTIVE:
+        return AdaptiveConcurrency()
+    return FixedConcurrency(int(policy.removeprefix("fixed ")))
 
 
 async def _work(client: HTTPInferenceClient, count: Count) -> None:
@@ -95,19 +141,69 @@ async def _work(client: HTTPInferenceClient, count: Count) -> None:
         count.failed += 1
 
 
+# -- the gateway's process -----------------------------------------------------------------
+
+
+@asynccontextmanager
+async def served(world: SocketWorld) -> AsyncGenerator[str]:
+    told = {"settings": world.settings, "wobble": world.wobble, "stalls": world.stalls}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "benchmarks.worlds.served", json.dumps(told)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=REPOSITORY,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            url = (await process.stdout.readline()).decode().strip()
+        yield url
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+def figures_of(url: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"{url}/figures", timeout=30) as page:
+        return json.load(page)
+
+
+# -- the table -----------------------------------------------------------------------------
+
+
+@dataclass
+class Table:
+    """The cells of one world, and each as a share of the best fixed limit's answers."""
+
+    cells: dict[str, dict[str, float]]
+
+    def judge(self) -> None:
+        fixed = [cell["answers/s"] for name, cell in self.cells.items() if name.startswith("fixed")]
+        for cell in self.cells.values():
+            cell["of best fixed"] = round(cell["answers/s"] / max(1e-9, *fixed), 3)
+
+    def show(self, world: str) -> None:
+        columns = ["", *next(iter(self.cells.values()))]
+        rows = [[name, *map(str, cell.values())] for name, cell in self.cells.items()]
+        print_table(f"{world}, over sockets", columns, rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--world", action="append", choices=list(WORLDS))
+    options = parser.parse_args()
     results: dict[str, Any] = {}
-    for world in _WORLDS:
-        results[world] = {
-            policy: asyncio.run(measure(world, policy, seconds)) for policy in _POLICIES
-        }
-        columns = ["", *next(iter(results[world].values()))]
-        rows = [[name, *map(str, found.values())] for name, found in results[world].items()]
-        print_table(f"{world}, over sockets", columns, rows)
-    write_json("worlds-realtime", {"worlds": results, "seconds": seconds}, [])
+    for name in options.world or WORLDS:
+        world, table = WORLDS[name], Table({})
+        for policy in (*_ADAPTIVE, *(f"fixed {limit}" for limit in world.fixed)):
+            table.cells[policy] = asyncio.run(measure(world, policy, options.seconds))
+        table.judge()
+        table.show(name)
+        results[name] = table.cells
+    write_json("worlds-realtime", {"worlds": results, "seconds": options.seconds}, [])
 
 
 if __name__ == "__main__":
