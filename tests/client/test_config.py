@@ -59,7 +59,7 @@ def test_durations_may_be_go_style_strings() -> None:
         ),
         ({"transport": "carrier-pigeon"}, "transport"),
         ({"proxy": "socks5://p"}, "proxy"),
-        ({"proxy": "env", "transport": "native"}, "proxy"),
+        ({"proxy": "http://user:secret@proxy:port"}, "proxy"),
         ({"proxy": "env", "unix_socket": "/tmp/s"}, "proxy"),
     ],
 )

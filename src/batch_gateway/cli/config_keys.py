@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from batch_gateway.batch.failure_limit import FailureLimit
 from batch_gateway.client.byte_size import parse_byte_size
+from batch_gateway.client.proxy_url import Proxy
 from batch_gateway.config_checks import require_count, require_number
 from batch_gateway.durations import parse_duration
 from batch_gateway.errors import ConfigError
@@ -141,8 +141,11 @@ def _choice(*options: str) -> Parser:
 
 def _proxy(field: str, scalar: Scalar) -> str:
     text = _secret(field, scalar)  # it may hold a password
-    if text != "env" and urlsplit(text).scheme not in ("http", "https"):
-        raise ConfigError(field, "must be env or a URL such as http://proxy:3128")
+    if text != "env":
+        try:
+            Proxy.parse(text)
+        except ConfigError as error:
+            raise ConfigError(field, error.problem.replace("'env'", "env")) from error
     return text
 
 

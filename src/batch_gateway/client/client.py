@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
@@ -24,6 +25,7 @@ from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.http.build import build_exchanger
 from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.http.own_loop import own_loop
+from batch_gateway.client.http.proxies import proxy_of, proxy_remark
 from batch_gateway.client.http.sent_secrets import redactor_of
 from batch_gateway.client.http.target import Target
 from batch_gateway.client.instrumentation import GatewayEvents, Observer
@@ -124,6 +126,7 @@ def _gateway_transport(
     events: GatewayEvents,
 ) -> GatewayTransport:
     names = {name.lower() for name, _ in config.header_pairs()}
+    target, proxy = Target.of(config), proxy_of(config)
     return GatewayTransport(
         exchanger,
         seconds(config.timeout),
@@ -136,7 +139,9 @@ def _gateway_transport(
         ),
         counted=events,
         # Which pod a picker chooses, and by which path, is the picker's business.
-        url=None if config.uses_endpoint_picker else Target.of(config).url,
+        url=None if config.uses_endpoint_picker else target.url,
+        # What a tunnel brings is the gateway's.
+        remark=None if proxy is None or target.tls else partial(proxy_remark, proxy, target),
         stream_upstream=config.stream_upstream,
         accept=() if "accept" in names else (ACCEPT_EVENTS,),
     )

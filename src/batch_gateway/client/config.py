@@ -20,6 +20,7 @@ from batch_gateway.client.coalesce.policy import CoalescePolicy
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
 from batch_gateway.client.header_rules import check_headers
+from batch_gateway.client.proxy_url import Proxy
 from batch_gateway.client.rate_limit import RateLimit
 from batch_gateway.client.redaction import is_credential
 from batch_gateway.client.scheduling import SchedulingHints
@@ -106,10 +107,9 @@ class HTTPInferenceClientConfig:
         headers: sent with every request.
         tls: for `https://` and `grpcs://`.
         unix_socket: connect to this path; `base_url` gives only the Host header and prefix.
-        proxy: an `http://` proxy by URL, or "env" for HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
-            Goes through the aiohttp transport.
-        transport: "native" (this package's own HTTP/1.1), "aiohttp", or "auto": native unless a
-            proxy is asked for.
+        proxy: an HTTP proxy by its URL (`http://` or `https://`, perhaps with a user and a
+            password), or "env" for HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+        transport: "native" or "auto" (this package's own HTTP/1.1), or "aiohttp".
         max_response_bytes: a longer body is an error.
         stream_upstream: ask the gateway to stream its answers to `generate` and put them
             together here. `timeout` is then that of the first byte.
@@ -202,12 +202,10 @@ class HTTPInferenceClientConfig:
             self._check_picker_route()
         if self.proxy is None:
             return
-        if self.transport == "native":
-            raise ConfigError("proxy", "needs transport='aiohttp' (or 'auto')")
         if self.unix_socket is not None:
             raise ConfigError("proxy", "a Unix socket is reached directly; drop one of the two")
-        if self.proxy != "env" and urlsplit(self.proxy).scheme not in ("http", "https"):
-            raise ConfigError("proxy", "must be 'env' or a URL such as http://proxy:3128")
+        if self.proxy != "env":
+            Proxy.parse(self.proxy)
 
     def _check_picker_route(self) -> None:
         if self.transport == "aiohttp":
@@ -231,7 +229,7 @@ class HTTPInferenceClientConfig:
 
     @property
     def uses_aiohttp(self) -> bool:
-        return self.transport == "aiohttp" or (self.transport == "auto" and self.proxy is not None)
+        return self.transport == "aiohttp"
 
     def header_pairs(self) -> tuple[tuple[str, str], ...]:
         """`headers` in the form they were normalised to."""

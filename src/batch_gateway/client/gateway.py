@@ -49,7 +49,7 @@ class GatewayTransport:
     timeout is that of its beginning, and from then on `limits.idle_timeout` counts. Attempts under
     way are counted in `counted`, here and not in a layer of its own: each coroutine more lengthens
     every wake-up. `url` gives the full URL of an endpoint, which a refusal that is about the path
-    names; without it none does.
+    names; without it none does. `remark` is what else there is to say of a refusal.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class GatewayTransport:
         limits: StreamLimits,
         counted: CountedAttempts,
         url: Callable[[str], str] | None = None,
+        remark: Callable[[InferenceError], str] | None = None,
         stream_upstream: bool = False,
         accept: tuple[tuple[str, str], ...] = (ACCEPT_EVENTS,),
     ) -> None:
@@ -73,6 +74,7 @@ class GatewayTransport:
         self._limits = limits
         self._counted = counted
         self._url = url
+        self._remark = remark
         self._stream_upstream = stream_upstream
         self._accept = accept
         self._habits = GatewayHabits()
@@ -173,7 +175,9 @@ class GatewayTransport:
         about_path = error.status_code in _ABOUT_THE_PATH and not is_unknown_model(error)
         if about_path and self._url is not None:
             error.message += f"; asked for {self._url(request.endpoint)}"
-            error.args = (error.message,)
+        if self._remark is not None and error.status_code is not None:
+            error.message += self._remark(error)
+        error.args = (error.message,)
         self._counted.attempt_failed(error.message)
 
     @staticmethod

@@ -7,15 +7,18 @@ import os
 import re
 import ssl
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from batch_gateway.config_checks import PathLike, require_kinds, require_readable_file
 from batch_gateway.errors import ConfigError
 
-__all__ = ["RefusedCertificateError", "TLSConfig", "TLSVersion"]
+__all__ = ["OF_A_PROXY", "RefusedCertificateError", "TLSConfig", "TLSVersion"]
 
 TLSVersion = Literal["1.2", "1.3"]
+
+OF_A_PROXY = "proxy"
+"""In the place of the settings' name, in a `RefusedCertificateError` about a proxy."""
 
 _TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -96,6 +99,25 @@ class TLSConfig:
             context.verify_mode = ssl.CERT_NONE
         if self.client_cert_file is not None:
             self._load_client_certificate(context, settings)
+        return context
+
+    def proxy_context(self) -> ssl.SSLContext:
+        """A context for an `https://` proxy on the way: name, pin and client certificate are the
+        gateway's alone, and `ca_file` is trusted beside the system's authorities.
+
+        Raises as `ssl_context` does.
+        """
+        general = replace(
+            self,
+            client_cert_file=None,
+            client_key_file=None,
+            pinned_certificate=None,
+            server_name=None,
+        )
+        context = general.ssl_context()
+        # A proxy of the company's own may be vouched for by the one or the others.
+        context.load_default_certs()
+        context.sslobject_class = _connection_class(None, OF_A_PROXY)
         return context
 
     def _context_with_authorities(self, settings: str) -> ssl.SSLContext:

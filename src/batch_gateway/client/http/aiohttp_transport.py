@@ -51,7 +51,7 @@ from batch_gateway.client.http.connection_errors import (
 from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
-from batch_gateway.client.http.proxies import proxy_url
+from batch_gateway.client.http.proxies import proxy_of
 from batch_gateway.client.http.reuse import Reuse
 from batch_gateway.client.http.target import Target
 from batch_gateway.durations import seconds
@@ -97,7 +97,8 @@ class AiohttpExchanger:
         self._ssl = config.tls.ssl_context() if self._target.tls else None
         if self._ssl is not None:
             self._ssl.set_alpn_protocols(["http/1.1"])
-        self._proxy = proxy_url(config)
+        proxy = proxy_of(config)
+        self._proxy = None if proxy is None else proxy.url
         self._check_proxy_tls()
         name = self._target.name
         self._dialled = name if self._proxy is None else f"the proxy for {name}"

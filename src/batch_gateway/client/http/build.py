@@ -68,8 +68,7 @@ def _aiohttp_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
     try:
         from batch_gateway.client.http.aiohttp_transport import AiohttpExchanger  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        field = "transport" if config.transport == "aiohttp" else "proxy"
         raise ConfigError(
-            field, "needs aiohttp: install it with `pip install 'batch-gateway[aiohttp]'`"
+            "transport", "needs aiohttp: install it with `pip install 'batch-gateway[aiohttp]'`"
         ) from error
     return AiohttpExchanger(config)

@@ -170,6 +170,8 @@ class Connection(Dialled):
     # --- called by the event loop ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._lost.done():
+            return
         # uvloop's transports are not instances of it, so this cannot be checked.
         self._transport = cast("asyncio.Transport", transport)
         self._poll = _poller(transport)

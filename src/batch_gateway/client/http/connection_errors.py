@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 
-from batch_gateway.client.tls import RefusedCertificateError
+from batch_gateway.client.tls import OF_A_PROXY, RefusedCertificateError
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
     BadResponseError,
@@ -143,6 +143,10 @@ def _refusal(error: ssl.SSLCertVerificationError) -> str:
     seen = f"its SHA-256 fingerprint is {error.seen}" if error.seen else ""
     if error.pinned is not None:
         return f"{why}: {seen}, and {error.pinned} is pinned. After a renewal, pin it anew"
+    if error.settings == OF_A_PROXY:
+        cure = "name it as its certificate does" if error.wrong_name else "trust its authority too"
+        where = "" if error.wrong_name else " (tls.ca_file, --tls-ca-file)"
+        return f"{why}. {cure.capitalize()}{where}"
     if error.wrong_name:
         other = f"give the name that it is for ({_setting(error, 'server_name')})"
     else:

@@ -1,4 +1,4 @@
-"""Makes connections: name, TCP or Unix socket, TLS; within the connect timeout."""
+"""Makes connections: name, TCP or Unix socket, proxy, TLS; within the connect timeout."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import ssl
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from batch_gateway.client.http.addresses import Address, Addresses
 from batch_gateway.client.http.connection_errors import closed_error, dial_error
+from batch_gateway.client.http.proxies import ProxyRoute
 from batch_gateway.client.http.race import first_to_connect
 from batch_gateway.client.http.target import Target
+from batch_gateway.client.http.tunnel import Tunnel
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import InferenceError, RequestTimeoutError
 
@@ -55,7 +57,7 @@ D = TypeVar("D", bound=Dialled)
 
 
 class Dialler(Generic[D]):
-    """Dials one target. `close()` fails the dials under way.
+    """Dials one target, perhaps through a proxy. `close()` fails the dials under way.
 
     Bound to the event loop of its first dial, as connections are.
     """
@@ -66,12 +68,16 @@ class Dialler(Generic[D]):
         context: ssl.SSLContext | None,
         connect_timeout: float,
         make_connection: Callable[[], D],
+        route: ProxyRoute | None = None,
     ) -> None:
         self._target = target
+        self._route = route
+        self._peer = target.name if route is None else route.peer
         self._context = context
         self._connect_timeout = connect_timeout
         self._make_connection = make_connection
-        self._addresses = Addresses(target.host, target.port)
+        first = target if route is None else route.proxy
+        self._addresses = Addresses(first.host, first.port)
         self._under_way: set[asyncio.Timeout] = set()
         self._closed = False
 
@@ -81,7 +87,7 @@ class Dialler(Generic[D]):
         Raises GatewayConnectionError, TLSError, RequestTimeoutError.
         """
         left = deadline - time.monotonic()
-        phase = _Phase()
+        phase = _Phase(self._peer if self._route is None else self._route.first_hop)
         try:
             async with asyncio.timeout(max(0.0, min(left, self._connect_timeout))) as timeout:
                 self._under_way.add(timeout)
@@ -95,11 +101,11 @@ class Dialler(Generic[D]):
             # The kernel's ETIMEDOUT is a TimeoutError as well, but has a number.
             if error.errno is not None:
                 self._addresses.distrust()
-                raise dial_error(error, self._target.name) from error
+                raise dial_error(error, phase.peer) from error
             raise self._timeout_error(left, phase.name, error) from error
         except OSError as error:
             self._addresses.distrust()
-            raise dial_error(error, self._target.name) from error
+            raise dial_error(error, phase.peer) from error
 
     def close(self) -> None:
         self._closed = True
@@ -109,9 +115,22 @@ class Dialler(Generic[D]):
                 timeout.reschedule(0.0)
 
     async def _connect(self, phase: _Phase) -> D:
-        loop, context, path = asyncio.get_running_loop(), self._context, self._target.unix_socket
+        if self._route is None:
+            connection = await self._connect_directly(phase)
+        else:
+            connection = await self._connect_through(self._route, phase)
+        phase.name = connection.awaited
+        try:
+            await connection.opened(tls=self._context is not None)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    async def _connect_directly(self, phase: _Phase) -> D:
+        loop, path = asyncio.get_running_loop(), self._target.unix_socket
         if path is None:
-            sock = await self._connect_tcp(phase)
+            sock = await self._connect_tcp(phase, "it", "its name")
             open_transport = loop.create_connection
         else:
             sock = await _connect_unix(path)
@@ -119,30 +138,54 @@ class Dialler(Generic[D]):
         phase.name = "the TLS handshake was not over"
         # From here on the socket belongs to the transport, which closes it when this fails.
         _, connection = await open_transport(
-            self._make_connection,
-            sock=sock,
-            ssl=context,
-            server_hostname=None if context is None else self._target.host,
-            ssl_shutdown_timeout=None if context is None else _TLS_FAREWELL,
+            self._make_connection, sock=sock, **_tls(self._context, self._target.host)
         )
-        phase.name = connection.awaited
+        return connection
+
+    async def _connect_through(self, route: ProxyRoute, phase: _Phase) -> D:
+        loop, tls = asyncio.get_running_loop(), _tls(route.context, route.proxy.host)
+        sock = await self._connect_tcp(phase, "the proxy", "the name of the proxy")
+        phase.name = "the TLS handshake with the proxy was not over"
+        if route.opening is None:
+            _, connection = await loop.create_connection(self._make_connection, sock=sock, **tls)
+            return connection
+        _, tunnel = await loop.create_connection(lambda: Tunnel(route), sock=sock, **tls)
+        phase.name = "the proxy had not opened a tunnel"
+        transport = await tunnel.open(route.opening)
+        phase.peer, phase.name = self._peer, "the TLS handshake was not over"
+        return await self._begin_tls(transport)
+
+    async def _begin_tls(self, transport: asyncio.Transport) -> D:
+        """TLS with the gateway, through a tunnel."""
+        assert self._context is not None  # noqa: S101 - there are tunnels to https:// only
+        connection = self._make_connection()
+        # Told now as well, because bytes or an end may come right behind the handshake.
+        connection.connection_made(transport)
         try:
-            await connection.opened(tls=context is not None)
+            inner = await asyncio.get_running_loop().start_tls(
+                transport,
+                connection,
+                self._context,
+                server_hostname=self._target.host,
+                ssl_shutdown_timeout=_TLS_FAREWELL,
+            )
         except BaseException:
             connection.abort()
             raise
+        if inner is not None:  # None is what is left of a connection that ended meanwhile
+            connection.connection_made(inner)
         return connection
 
-    async def _connect_tcp(self, phase: _Phase) -> socket.socket:
-        phase.name = "its name was being looked up"
+    async def _connect_tcp(self, phase: _Phase, what: str, name: str) -> socket.socket:
+        phase.name = f"{name} was being looked up"
         addresses = await self._addresses.resolve()
-        phase.name = "it did not answer"
+        phase.name = f"{what} did not answer"
         return await first_to_connect(addresses, _connect_address)
 
     def _timeout_error(self, left: float, phase: str, cause: TimeoutError) -> Exception:
         if self._closed:
             return closed_error()
-        name = self._target.name
+        name = self._peer
         if left < self._connect_timeout:
             message = f"the deadline passed while connecting to {name}: {phase}"
         else:
@@ -155,9 +198,18 @@ class Dialler(Generic[D]):
 
 
 class _Phase:
-    """What a dial is busy with, for the message when it takes too long."""
+    """What a dial is busy with, and with whom, for messages."""
 
-    name = "it did not answer"
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self.name = "it did not answer"
+
+
+def _tls(context: ssl.SSLContext | None, host: str) -> dict[str, Any]:
+    """What the event loop is asked for to make a connection, besides its socket."""
+    if context is None:
+        return {}
+    return {"ssl": context, "server_hostname": host, "ssl_shutdown_timeout": _TLS_FAREWELL}
 
 
 async def _connect_address(address: Address) -> socket.socket:

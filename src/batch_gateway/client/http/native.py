@@ -18,9 +18,10 @@ from batch_gateway.client.http.connection_errors import closed_error, require_un
 from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.dial import Dialler
 from batch_gateway.client.http.exchange import HTTPResponse
-from batch_gateway.client.http.origin_headers import origin_headers
+from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
 from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.http.pool import DialSlot, Pool, PoolStatistics
+from batch_gateway.client.http.proxies import ProxyRoute
 from batch_gateway.client.http.request_head import RequestHeads
 from batch_gateway.client.http.reuse import Reuse, promised
 from batch_gateway.client.http.slot_waiter import SlotWaiter
@@ -53,7 +54,7 @@ class NativeExchanger:
     """An `HTTPExchanger` on asyncio.Protocol and llhttp, for asyncio and uvloop.
 
     Belongs to the event loop of its first request. Raises ConfigError at construction when the
-    API key or a certificate cannot be used.
+    API key, a certificate or the proxy cannot be used.
 
     `heads` are for requests whose headers are another's business altogether: the configured ones
     and the API key are then not added to them. `context` is for several that share one; without
@@ -69,10 +70,10 @@ class NativeExchanger:
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        target = self._target = Target.of(config)
-        self._heads = heads or RequestHeads(
-            target.host_header, target.api.target, origin_headers(config)
-        )
+        target = Target.of(config)
+        route = ProxyRoute.of(config, target)
+        self._peer = target.name if route is None else route.peer
+        self._heads = heads or _heads(config, target, route)
         pool: Pool[Connection] = Pool(
             max_idle=config.max_idle_connections,
             idle_timeout=seconds(config.idle_timeout),
@@ -91,7 +92,8 @@ class NativeExchanger:
             target,
             context,
             seconds(config.connect_timeout),
-            partial(Connection, target.name, config.max_response_bytes, pool.lost),
+            partial(Connection, self._peer, config.max_response_bytes, pool.lost),
+            route,
         )
         self._deadlines = Sweeper(pool.expire)
         self._eviction = Sweeper(pool.evict)
@@ -126,7 +128,7 @@ class NativeExchanger:
                 self._release(connection)
             connection = await self._acquire_new(deadline)
         if response.coding:
-            response = await unpacked(response, self._target.name, self._most_bytes)
+            response = await unpacked(response, self._peer, self._most_bytes)
         return response
 
     @contextlib.asynccontextmanager
@@ -186,7 +188,7 @@ class NativeExchanger:
                 self._deadlines.arm(at)
 
         return BodyStream(
-            self._target.name,
+            self._peer,
             connection.pause_reading,
             set_deadline,
             deadline=deadline,
@@ -233,7 +235,7 @@ class NativeExchanger:
             loop.call_soon_threadsafe(_abandon, pool, self._deadlines, self._eviction)
 
     def __repr__(self) -> str:
-        return f"<NativeExchanger {self._target.name} {self._pool.statistics()}>"
+        return f"<NativeExchanger {self._peer} {self._pool.statistics()}>"
 
     # --- connections ---
 
@@ -281,7 +283,7 @@ class NativeExchanger:
         return connection
 
     async def _wait_turn(self, deadline: float) -> Connection | DialSlot:
-        waiter = SlotWaiter(asyncio.get_running_loop(), self._target.name, deadline)
+        waiter = SlotWaiter(asyncio.get_running_loop(), self._peer, deadline)
         self._pool.enqueue(waiter)
         self._deadlines.arm(deadline)
         try:
@@ -330,6 +332,16 @@ class NativeExchanger:
             connection.abort()
         for connection in connections:
             await connection.wait_lost()
+
+
+def _heads(
+    config: HTTPInferenceClientConfig, target: Target, route: ProxyRoute | None
+) -> RequestHeads:
+    headers = origin_headers(config)
+    if route is None:
+        return RequestHeads(target.host_header, target.api.target, headers)
+    locate, for_proxy = route.requests(target)
+    return RequestHeads(target.host_header, locate, merge_headers(for_proxy, headers))
 
 
 def _abandon(pool: Pool[Connection], *sweepers: Sweeper) -> None:

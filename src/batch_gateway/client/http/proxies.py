@@ -1,27 +1,31 @@
-"""Which HTTP proxy a configuration means, with "env" looked up in the environment."""
+"""Which HTTP proxy a configuration means, and how requests to its gateway go through that."""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.no_proxy import is_exempt
 from batch_gateway.client.http.target import Target
-from batch_gateway.errors import ConfigError
+from batch_gateway.client.proxy_url import Proxy
+from batch_gateway.errors import InferenceError
+from batch_gateway.version import __version__
 
-__all__ = ["proxy_url"]
+__all__ = ["ProxyRoute", "proxy_of", "proxy_remark"]
 
 
-def proxy_url(config: HTTPInferenceClientConfig) -> str | None:
-    """The proxy's URL, perhaps with credentials in it, or None to connect directly.
+def proxy_of(config: HTTPInferenceClientConfig) -> Proxy | None:
+    """The proxy to the configuration's gateway, or None to connect directly.
 
     "env" means HTTP_PROXY or HTTPS_PROXY by the scheme of the base URL, else ALL_PROXY, in either
-    case, unless NO_PROXY names the host. Read here rather than by aiohttp because its `trust_env`
-    also takes credentials from ~/.netrc. Raises ConfigError for a proxy that is not an HTTP one;
-    the message never shows the URL, which may hold a password.
+    case, unless NO_PROXY names the host. Raises ConfigError for a proxy that is not an HTTP one.
     """
+    if config.proxy is None:
+        return None
     if config.proxy != "env":
-        return config.proxy
+        return Proxy.parse(config.proxy)
     # A sixth of the time that a command takes to start, for those who use no proxy.
     from urllib.request import getproxies_environment  # noqa: PLC0415
 
@@ -33,7 +37,80 @@ def proxy_url(config: HTTPInferenceClientConfig) -> str | None:
         return None
     # Widely written without a scheme, and read as http by other programs.
     url = found if "://" in found else f"http://{found}"
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        variable = f"{scheme.upper()}_PROXY"
-        raise ConfigError("proxy", f"{variable} is not the URL of an HTTP proxy")
-    return url
+    return Proxy.parse(url, f"{scheme.upper()}_PROXY")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyRoute:
+    """The way to one gateway through a proxy.
+
+    To an `https://` gateway that is a tunnel (CONNECT, RFC 9110 §9.3.6), in which TLS is spoken to
+    the gateway itself. For an `http://` one each request is the proxy's to pass on, and names its
+    whole URL (RFC 9112 §3.2.2).
+
+    Attributes:
+        proxy: where it begins.
+        context: the TLS of an `https://` proxy, or None.
+        opening: the request for the tunnel, or None where there is none.
+        gateway: how messages name where it leads.
+    """
+
+    proxy: Proxy
+    context: ssl.SSLContext | None
+    opening: bytes | None
+    gateway: str
+
+    @classmethod
+    def of(cls, config: HTTPInferenceClientConfig, target: Target) -> ProxyRoute | None:
+        """None for a gateway that is connected to directly.
+
+        Raises ConfigError for a proxy that is not an HTTP one, or authorities that do not load.
+        """
+        proxy = proxy_of(config)
+        if proxy is None:
+            return None
+        context = config.tls.proxy_context() if proxy.tls else None
+        if context is not None:
+            context.set_alpn_protocols(["http/1.1"])
+        opening = _opening(proxy, target) if target.tls else None
+        return cls(proxy, context, opening, target.name)
+
+    @property
+    def first_hop(self) -> str:
+        """Who is connected to, for messages."""
+        return _first_hop(self.proxy, self.gateway)
+
+    @property
+    def peer(self) -> str:
+        """Who is at its end, for messages."""
+        return f"{self.gateway} through the proxy {self.proxy.address}"
+
+    def requests(self, target: Target) -> tuple[Callable[[str], str], tuple[tuple[str, str], ...]]:
+        """What a request asks for when it says a path, and what it carries for the proxy."""
+        if self.opening is not None:
+            return target.api.target, ()
+        return target.url, _for_proxy(self.proxy)
+
+
+def proxy_remark(proxy: Proxy, target: Target, refusal: InferenceError) -> str:
+    """What to add to the refusal of a plain request, which may be the proxy's own; or nothing."""
+    if refusal.status_code == 407:
+        return f"; {_first_hop(proxy, target.name)}: {proxy.credentials_cure()}"
+    if refusal.body.lstrip()[:1] == b"<":
+        return f"; asked through {_first_hop(proxy, target.name)}"
+    return ""
+
+
+def _first_hop(proxy: Proxy, gateway: str) -> str:
+    return f"the proxy for {gateway} at {proxy.address} ({proxy.place})"
+
+
+def _for_proxy(proxy: Proxy) -> tuple[tuple[str, str], ...]:
+    return (("Proxy-Authorization", proxy.authorization),) if proxy.authorization else ()
+
+
+def _opening(proxy: Proxy, target: Target) -> bytes:
+    lines = [f"CONNECT {target.name} HTTP/1.1", f"Host: {target.name}"]
+    headers = (("User-Agent", f"batch-gateway/{__version__}"), *_for_proxy(proxy))
+    lines += [f"{name}: {value}" for name, value in headers]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")

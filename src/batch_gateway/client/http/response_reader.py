@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
-from batch_gateway.client.http.body_stream import BodyStream
 from batch_gateway.client.http.connection_errors import too_large, too_large_error
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.odd_chunks import RegularChunks
@@ -12,7 +13,7 @@ from batch_gateway.client.http.odd_head import is_head, mended
 from batch_gateway.errors import BadResponseError, GatewayConnectionError
 from batch_gateway.wire.headers import Headers
 
-__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "ResponseReader"]
+__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "BodySink", "ResponseReader"]
 
 # llhttp has no limits of its own. Interim (1xx) responses count towards both.
 MAX_HEAD_BYTES = 64 * 1024
@@ -22,11 +23,18 @@ _TLS_ALERT = b"\x15\x03"
 _HTTP2_SETTINGS = b"\x00\x00"
 
 
+class BodySink(Protocol):
+    """Takes a response's head, and its body as it comes."""
+
+    def head_received(self, status_code: int, headers: Headers) -> None: ...
+    def body_received(self, data: bytes) -> None: ...
+
+
 class ResponseReader:
     """Reads the responses of one connection, one after another.
 
     `begin()`, then `feed()` what arrives until it returns a response, or `finish()` when the
-    connection ends first. With a `BodyStream`, which has bounds of its own, the body goes there
+    connection ends first. With a `BodySink`, which has bounds of its own, the body goes there
     as it came, and the response's own is empty.
 
     Attributes:
@@ -72,7 +80,7 @@ class ResponseReader:
         self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
         self.begin()
 
-    def begin(self, stream: BodyStream | None = None) -> None:
+    def begin(self, stream: BodySink | None = None) -> None:
         """Expect a new response."""
         self._stream = stream
         self._streamed = 0
@@ -274,7 +282,7 @@ class ResponseReader:
             self._undecodable = too_large(self._max_body)
         return too_large_error(f"the response of {self._peer}", self._max_body, self._status)
 
-    def _begin_stream(self, stream: BodyStream) -> None:
+    def _begin_stream(self, stream: BodySink) -> None:
         codings = self.header(b"transfer-encoding")
         if codings:
             self._require_chunked(codings.encode("latin-1"))

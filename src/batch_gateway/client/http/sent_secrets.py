@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.origin_headers import origin_headers
-from batch_gateway.client.http.proxies import proxy_url
+from batch_gateway.client.http.proxies import proxy_of
 from batch_gateway.client.redaction import Redactor, secrets_of_header, secrets_of_url
 
 __all__ = ["redactor_of"]
@@ -20,5 +20,5 @@ def redactor_of(config: HTTPInferenceClientConfig) -> Redactor:
         for name, value in origin_headers(config)
         for secret in secrets_of_header(name, value)
     ]
-    proxy = proxy_url(config)
-    return Redactor([*secrets, *(secrets_of_url(proxy) if proxy else ())])
+    proxy = proxy_of(config)
+    return Redactor([*secrets, *(secrets_of_url(proxy.url) if proxy else ())])

@@ -93,6 +93,16 @@ class Peer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
+    async def join(self, host: str, port: int) -> None:
+        """Pass everything on, both ways, until either end is closed."""
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            await asyncio.gather(_pass_on(self._reader, writer), _pass_on(reader, self._writer))
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
     async def until_client_left(self) -> bytes:
         """Wait for the client to close or reset; what it sent until then."""
         received = b""
@@ -106,6 +116,14 @@ class Peer:
         """Wait until this end is closed."""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             await self._writer.wait_closed()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
 
 
 Script = Callable[[Peer], Awaitable[None]]

@@ -22,21 +22,17 @@ from .differences import DIFFERENCES
         ({}, "NativeExchanger"),
         ({"transport": "native"}, "NativeExchanger"),
         ({"transport": "aiohttp"}, "AiohttpExchanger"),
-        ({"proxy": "http://127.0.0.1:3128"}, "AiohttpExchanger"),
-        ({"proxy": "env"}, "AiohttpExchanger"),
+        ({"proxy": "http://127.0.0.1:3128"}, "NativeExchanger"),
     ],
 )
-def test_the_native_transport_is_used_unless_aiohttp_is_asked_for_or_needed(
+def test_the_native_transport_is_used_unless_aiohttp_is_asked_for(
     settings: dict[str, str], name: str
 ) -> None:
     exchanger = build_exchanger(HTTPInferenceClientConfig(**settings))  # pyright: ignore
     assert type(exchanger).__name__ == name
 
 
-@pytest.mark.parametrize(
-    ("settings", "field"),
-    [({"transport": "aiohttp"}, "transport"), ({"proxy": "http://127.0.0.1:3128"}, "proxy")],
-)
+@pytest.mark.parametrize(("settings", "field"), [({"transport": "aiohttp"}, "transport")])
 def test_without_aiohttp_the_error_says_what_to_install(
     settings: dict[str, str], field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

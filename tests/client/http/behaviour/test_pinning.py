@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
-from batch_gateway.client.http.build import build_exchanger
-from batch_gateway.errors import ConfigError, TLSError
+from batch_gateway.client.config import TLSConfig
+from batch_gateway.errors import TLSError
 
 from .certificates import Certificates
 from .conftest import Connect, Post
@@ -82,12 +81,3 @@ async def test_another_name_can_be_asked_for_and_verified(
         with pytest.raises(TLSError, match=r"nowhere\.test"):
             await post(connect(server.base_url, tls=wrong))
     assert asked == [None, "elsewhere.test", "nowhere.test"]
-
-
-@pytest.mark.parametrize("setting", [{"pinned_certificate": "ab" * 32}, {"server_name": "a.test"}])
-async def test_neither_can_be_had_behind_a_proxy_that_speaks_tls(setting) -> None:
-    config = HTTPInferenceClientConfig(
-        "https://gateway.test", proxy="https://proxy.test", tls=TLSConfig(**setting)
-    )
-    with pytest.raises(ConfigError, match="https:// proxy"):
-        build_exchanger(config)

@@ -1,4 +1,4 @@
-"""HTTP proxies, by URL and from the environment; these requests go through aiohttp."""
+"""HTTP proxies by URL and from the environment, and which requests they are asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from batch_gateway.client.config import TLSConfig
+from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
+from batch_gateway.client.http.proxies import proxy_of
 from batch_gateway.errors import ConfigError, GatewayConnectionError
 
 from .certificates import Certificates
@@ -21,7 +22,7 @@ from .scripted_server import Peer, ReceivedRequest, answer, serving
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["auto", "aiohttp"])
+@pytest.fixture(params=["native"])
 def transport(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -147,25 +148,9 @@ async def test_a_proxy_of_another_kind_is_refused_without_showing_its_password(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "socks5://user:hunter2@127.0.0.1:1080")
-    with pytest.raises(ConfigError, match="HTTP_PROXY is not the URL") as caught:
+    with pytest.raises(ConfigError, match="HTTP_PROXY is not the URL.*SOCKS") as caught:
         connect("http://gateway.test", proxy="env")
     assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("status", "is_retryable"),
-    [(b"407 Proxy Authentication Required", False), (b"502 Bad Gateway", True)],
-)
-async def test_a_tunnel_that_the_proxy_refuses_is_a_connection_error(
-    connect: Connect, post: Post, status: bytes, is_retryable: bool
-) -> None:
-    async with proxying() as proxy:
-        proxy.refuse_with = status
-        exchanger = connect("https://127.0.0.1:9", proxy=proxy.url)
-        with pytest.raises(GatewayConnectionError, match=f"proxy .*{status[:3].decode()}") as it:
-            await post(exchanger)
-        await exchanger.aclose()
-    assert it.value.is_retryable is is_retryable
 
 
 async def test_a_proxy_that_is_down_is_named_without_its_credentials(
@@ -175,7 +160,9 @@ async def test_a_proxy_that_is_down_is_named_without_its_credentials(
         bound.bind(("127.0.0.1", 0))
         url = f"http://user:hunter2@127.0.0.1:{bound.getsockname()[1]}"
         exchanger = connect("http://gateway.test", proxy=url)
-        with pytest.raises(GatewayConnectionError, match=r"proxy for gateway\.test:80") as caught:
+        with pytest.raises(
+            GatewayConnectionError, match=r"cannot connect to the proxy for gateway\.test:80 at"
+        ) as caught:
             await post(exchanger)
         assert "hunter2" not in f"{caught.value!r}{caught.value.cause!r}"
         with pytest.raises(GatewayConnectionError, match="proxy"):
@@ -184,5 +171,87 @@ async def test_a_proxy_that_is_down_is_named_without_its_credentials(
 
 async def test_connect_reaches_the_proxy(connect: Connect) -> None:
     async with proxying() as proxy:
-        exchanger = connect("https://gateway.test", proxy=proxy.url)
+        exchanger = connect("http://gateway.test", proxy=proxy.url)
         await exchanger.connect(deadline=time.monotonic() + 10)
+
+
+@pytest.mark.parametrize("host", ["gateway.test", "[::1]"])
+@pytest.mark.parametrize("port", ["", ":80", ":8000"])
+async def test_a_plain_request_names_its_host_as_it_would_without_a_proxy(
+    connect: Connect, post: Post, host: str, port: str
+) -> None:
+    async with proxying() as proxy:
+        proxy.refuse_with = b"502 Bad Gateway"
+        await post(connect(f"http://{host}{port}/v1?region=eu", proxy=proxy.url))
+    shown = host if port in ("", ":80") else f"{host}{port}"
+    assert proxy.request_lines == [f"POST http://{shown}/v1/completions?region=eu HTTP/1.1"]
+    assert proxy.sent("host") == [shown]
+    assert proxy.sent("connection") == proxy.sent("proxy-connection") == []
+
+
+async def test_plain_requests_share_a_connection_to_the_proxy(connect: Connect, post: Post) -> None:
+    async with serving(Gateway()) as server:  # which takes whole URLs, as servers must
+        exchanger = connect("http://gateway.test", proxy=server.base_url)
+        for body in (b"1", b"2" * 1_000_000, b"3"):
+            assert (await post(exchanger, body)).body == body
+        assert server.accepted == 1
+
+
+async def test_a_plain_connection_that_the_proxy_closed_is_made_anew(
+    connect: Connect, post: Post
+) -> None:
+    async with serving(Gateway()) as server, proxying() as proxy:
+        exchanger = connect(server.base_url, proxy=proxy.url)
+        assert (await post(exchanger, b"1")).body == b"1"
+        proxy.drop_everything()
+        assert (await post(exchanger, b"2")).body == b"2"
+        await exchanger.aclose()
+    assert len(proxy.request_lines) == 2
+
+
+async def test_a_proxy_of_the_users_own_header_is_left_to_the_user(
+    connect: Connect, post: Post
+) -> None:
+    async with serving(Gateway()) as server, proxying() as proxy:
+        url = proxy.url.replace("http://", "http://user:password@")
+        headers = {"Proxy-Authorization": "Bearer of-another-kind"}
+        exchanger = connect(server.base_url, proxy=url, headers=headers)
+        await post(exchanger)
+        await exchanger.aclose()
+    assert proxy.authorizations == ["Bearer of-another-kind"]
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "used"),
+    [
+        ("HTTP_PROXY", "http", True),
+        ("http_proxy", "http", True),
+        ("ALL_PROXY", "http", True),
+        ("all_proxy", "https", True),
+        ("HTTPS_PROXY", "https", True),
+        ("https_proxy", "https", True),
+        ("HTTPS_PROXY", "http", False),
+        ("HTTP_PROXY", "https", False),
+    ],
+)
+def test_the_variable_of_the_gateways_scheme_is_read(
+    monkeypatch: pytest.MonkeyPatch, name: str, scheme: str, used: bool
+) -> None:
+    monkeypatch.setenv(name, "proxy.example:3128")
+    config = HTTPInferenceClientConfig(f"{scheme}://gateway.example", proxy="env")
+    proxy = proxy_of(config)
+    if not used:
+        assert proxy is None
+        return
+    assert proxy is not None
+    assert (proxy.address, proxy.place) == ("proxy.example:3128", name.upper())
+
+
+def test_a_schemes_own_variable_goes_before_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://all.example:1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://https.example:2")
+    proxies = [
+        proxy_of(HTTPInferenceClientConfig(f"{scheme}://gateway.example", proxy="env"))
+        for scheme in ("http", "https")
+    ]
+    assert [proxy and proxy.host for proxy in proxies] == ["all.example", "https.example"]
