@@ -74,7 +74,7 @@ _WIDTHS = (15, 7, 7, 5, 6, 6, 9, 15, 14, 17, 0)
 
 def _print_line(world: str, contender: str, cells: tuple[str, ...] | list[str]) -> None:
     shown = [text.rjust(width) for text, width in zip(cells, _WIDTHS, strict=True)]
-    print(f"{world:28} {contender:24} {' '.join(shown)}".rstrip(), flush=True)
+    print(f"{world:33} {contender:24} {' '.join(shown)}".rstrip(), flush=True)
 
 
 def _write(found: list[Cell]) -> None:

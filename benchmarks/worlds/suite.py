@@ -7,6 +7,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +21,15 @@ from benchmarks.worlds.record import BIN, Record
 from benchmarks.worlds.simulation import simulate
 from benchmarks.worlds.world import World
 
-__all__ = ["Run", "best_fixed", "kindest_fixed", "run", "settling_times", "used_and_ttft"]
+__all__ = [
+    "Run",
+    "best_fixed",
+    "kindest_fixed",
+    "run",
+    "settling_times",
+    "used_and_ttft",
+    "variant",
+]
 
 ALL_OF_IT = 1_000
 """A fixed limit that takes everything that people leave, whatever becomes of them."""
@@ -141,6 +151,18 @@ def _settled(timeline: dict[str, list[float]], since: float, until: float, level
 
 # -- what results are kept by --------------------------------------------------------------
 
+_variants: list[str] = []
+
+
+@contextmanager
+def variant(name: str) -> Iterator[None]:
+    """Whoever runs now is not what the code says, but another, which is called so."""
+    _variants.append(name)
+    try:
+        yield
+    finally:
+        _variants.pop()
+
 
 def _digest(world: World, contender: str) -> str:
     digest = hashlib.sha256(f"{world.happens}:{contender}".encode())
@@ -148,6 +170,7 @@ def _digest(world: World, contender: str) -> str:
     base = contender.partition(", ")[0]
     if not base.startswith(("fixed ", "AIMD")):
         digest.update(_of_controllers())
+        digest.update(repr(_variants).encode())
     if ":" in base:
         digest.update(_of_module(base.partition(":")[0]))
     return digest.hexdigest()[:24]
