@@ -8,7 +8,7 @@ in benchmarks/out/worlds until the code they come from changes.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from benchmarks.environment import REPOSITORY
@@ -35,14 +35,15 @@ def main() -> None:
         seeds["held out"] = _HELD_OUT
     found: list[Cell] = []
     missed: list[Aim] = []
-    _print_line("", "", COLUMNS)
+    _print_line(["world", "contender", *COLUMNS])
+    _print_line(["---"] * (2 + len(COLUMNS)))
     for world in _chosen(options):
         for contender in _contenders(options):
             for name, numbers in seeds.items():
                 one = cell(world, contender, numbers)
                 found.append(one)
                 missed += [aim for aim in aims_of(one) if not aim.met]
-                _print_line(world.name, f"{contender} {name}".strip(), row(one))
+                _print_line([world.name, f"{contender} {name}".strip(), *row(one)])
     print_aims(missed)
     _write(found)
 
@@ -69,12 +70,17 @@ def _chosen(options: argparse.Namespace) -> Iterator[World]:
         yield world
 
 
-_WIDTHS = (15, 7, 7, 5, 6, 6, 9, 15, 14, 17, 0)
+_WIDTHS = (33, 24, 15, 6, 7, 4, 5, 5, 9, 13, 12, 17, 0)
+"""Of the columns, so that a line can be printed as soon as it is known."""
 
 
-def _print_line(world: str, contender: str, cells: tuple[str, ...] | list[str]) -> None:
-    shown = [text.rjust(width) for text, width in zip(cells, _WIDTHS, strict=True)]
-    print(f"{world:33} {contender:24} {' '.join(shown)}".rstrip(), flush=True)
+def _print_line(cells: Sequence[str]) -> None:
+    """A line of a table that is also one in Markdown."""
+    padded = [
+        cell.ljust(width) if number < 2 else cell.rjust(width)
+        for number, (cell, width) in enumerate(zip(cells, _WIDTHS, strict=True))
+    ]
+    print(f"| {' | '.join(padded)} |", flush=True)
 
 
 def _write(found: list[Cell]) -> None:
