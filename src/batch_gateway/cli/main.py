@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import io
 import shlex
 import sys
@@ -16,12 +17,8 @@ import click
 from batch_gateway.cli.crash_report import CrashReport
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, internal_failure
-from batch_gateway.cli.pick import pick
-from batch_gateway.cli.run import run
-from batch_gateway.cli.simulate import simulate
 from batch_gateway.cli.standard_streams import drop_stdout, prepare_streams
 from batch_gateway.cli.terminal_text import printable
-from batch_gateway.cli.validate import validate
 from batch_gateway.errors import InputError, JournalError
 from batch_gateway.loading import loaded, unguarded
 from batch_gateway.version import __version__
@@ -29,9 +26,28 @@ from batch_gateway.version import __version__
 __all__ = ["main"]
 
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+_COMMANDS = ("pick", "run", "simulate", "validate")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """The subcommands, each a module of its name that is loaded when somebody asks for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        # For a name that is none click looks for similar ones among the commands that it has.
+        for name in (cmd_name,) if cmd_name in _COMMANDS else _COMMANDS:
+            if name not in self.commands:
+                module = importlib.import_module(f"batch_gateway.cli.{name}")
+                self.add_command(getattr(module, name))
+        return self.commands.get(cmd_name)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, message="batch-gateway %(version)s")
 def cli() -> None:
     """Run large numbers of LLM requests through an OpenAI-compatible inference gateway.
@@ -39,12 +55,6 @@ def cli() -> None:
     \b
     Try it:  batch-gateway run examples/requests.jsonl --gateway simulator
     """
-
-
-cli.add_command(run)
-cli.add_command(validate)
-cli.add_command(simulate)
-cli.add_command(pick)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
