@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from batch_gateway.errors import ConfigError
 
@@ -12,8 +13,7 @@ __all__ = ["FailureLimit"]
 _TEXT = re.compile(r"([0-9]{1,18})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
-@dataclass(frozen=True)
-class FailureLimit:
+class FailureLimit(msgspec.Struct, frozen=True):
     """At most so many lines may fail; one more stops the run.
 
     Attributes:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from batch_gateway.batch.byte_budget import ByteBudget
 from batch_gateway.batch.results import Outcome
 from batch_gateway.errors import ErrorCategory
@@ -128,8 +130,7 @@ class RunStats:
         return tuple(sorted(self.causes.values(), key=lambda cause: -cause.count))[:_MAX_CAUSES]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSummary:
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
 
     Attributes:
@@ -168,10 +169,12 @@ class RunSummary:
     from_cache: int = 0
     coalesced: int = 0
     joint_requests: int = 0
-    by_category: Mapping[ErrorCategory, int] = field(default_factory=dict[ErrorCategory, int])
+    by_category: Mapping[ErrorCategory, int] = msgspec.field(
+        default_factory=dict[ErrorCategory, int]
+    )
     lines_held: int = 0
     held_seconds: float = 0.0
-    cut_off: Mapping[str, int] = field(default_factory=dict[str, int])
+    cut_off: Mapping[str, int] = msgspec.field(default_factory=dict[str, int])
     causes: Sequence[Cause] = ()
     input_tokens: int = 0
     output_tokens: int = 0

@@ -7,8 +7,9 @@ those that processors of the same family use, so that their files are accepted a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from batch_gateway.batch.failure_limit import FailureLimit
 from batch_gateway.client.byte_size import parse_byte_size
@@ -35,8 +36,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(msgspec.Struct, frozen=True):
     """A value as it stands in a YAML file: resolved, and its text for what YAML resolves oddly."""
 
     value: object
@@ -162,8 +162,7 @@ def concurrency(field: str, scalar: Scalar) -> object:
     return AUTO if scalar.text == AUTO else CONCURRENCY_LIMIT(field, scalar)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """One setting.
 
     Attributes:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 __all__ = ["TOTAL_CONCURRENCY", "ConfigFile", "Given", "ModelGateway", "flag_name"]
 
 TOTAL_CONCURRENCY = "total_concurrency"
@@ -23,8 +25,7 @@ class Given:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class ModelGateway:
+class ModelGateway(msgspec.Struct, frozen=True):
     """One entry of `model_gateways`.
 
     `own` is None for the short form, which shares the run's settings; otherwise it holds what the
@@ -35,12 +36,13 @@ class ModelGateway:
     own: Mapping[str, Given] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(msgspec.Struct, frozen=True):
     """What a file says, under our own setting names."""
 
-    values: Mapping[str, Given] = field(default_factory=dict[str, Given])
-    model_gateways: Mapping[str, ModelGateway] = field(default_factory=dict[str, ModelGateway])
+    values: Mapping[str, Given] = msgspec.field(default_factory=dict[str, Given])
+    model_gateways: Mapping[str, ModelGateway] = msgspec.field(
+        default_factory=dict[str, ModelGateway]
+    )
 
 
 def flag_name(setting: str) -> str:

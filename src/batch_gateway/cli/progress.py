@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import IO, Protocol
+
+import msgspec
 
 from batch_gateway.cli.paces import Pace, PaceNotes, PaceWatch
 from batch_gateway.cli.rates import (
@@ -36,8 +37,7 @@ __all__ = [
 _LOOK_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """One moment of a run, ready to be shown.
 
     Attributes:
@@ -86,7 +86,7 @@ async def follow(read: Callable[[], Snapshot], display: Display, clock: Clock) -
     while True:
         if now.done != moved.done:
             # What failed since the look before may have failed after the last one was done.
-            moved = replace(now, failed_attempts=before.failed_attempts)
+            moved = msgspec.structs.replace(now, failed_attempts=before.failed_attempts)
         why, paces = standstill(moved, now), watch.look(now.paces, now.at)
         if now.at >= next_view or (why and not stood):
             left = None if why else seconds_left(window, started)

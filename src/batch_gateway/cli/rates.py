@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from batch_gateway.cli.paces import GatewayPace
 from batch_gateway.durations import format_duration
@@ -21,8 +21,7 @@ WINDOW_SECONDS = 30.0
 STANDSTILL_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The counters of a run at one moment.
 
     Attributes:
@@ -63,8 +62,7 @@ class Snapshot:
         return self.total - self.done
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(msgspec.Struct, frozen=True):
     """What happened between two snapshots, a second."""
 
     requests: float = 0.0

@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from batch_gateway.batch.journal import Journal
 from batch_gateway.batch.plan import Plan
@@ -215,7 +215,7 @@ class _Job:
         if problem is not None:
             write_stderr(printable(f"The report could not be written: {problem}"))
             return report
-        return replace(report, page=os.fspath(self._page.path))
+        return msgspec.structs.replace(report, page=os.fspath(self._page.path))
 
     def _journal(self, plan: Plan) -> Journal:
         settings = self._settings
@@ -308,7 +308,7 @@ class _Job:
         if summary.unknown_models and summary.gateway_problem is not None:
             there_are = await models_there_are(client, summary.unknown_models)
             problem = f"{summary.gateway_problem.rstrip('.')}. {there_are}".rstrip()
-            summary = replace(summary, gateway_problem=problem)
+            summary = msgspec.structs.replace(summary, gateway_problem=problem)
         paces = paces_of(client.clients)
         self._waits.take_limits(client.clients)
         disk_problem = journal.write_problem() is not None

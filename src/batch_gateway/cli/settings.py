@@ -6,10 +6,11 @@ A flag wins over the environment, the environment over the config file, and that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from batch_gateway.batch.byte_budget import DEFAULT_BUDGET
 from batch_gateway.batch.failure_limit import FailureLimit
@@ -49,8 +50,7 @@ _ENOUGH_CONNECTIONS = 1_000
 _NOT_FOR_SIMULATOR = frozenset({*API_KEY_SETTINGS, *METRICS_SETTINGS, "unix_socket", "proxy"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run was asked to do.
 
     Attributes:

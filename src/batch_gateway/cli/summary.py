@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from batch_gateway.batch.outcome_words import categories_in_words, cut_off_in_words
 from batch_gateway.batch.progress import Cause, RunSummary
@@ -42,8 +43,7 @@ class Outcome(StrEnum):
     INPUT_CHANGED = "input_changed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunReport:
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """Everything there is to say at the end.
 
     Attributes:
@@ -68,7 +68,7 @@ class RunReport:
     hints: Sequence[str] = ()
     paces: Sequence[GatewayPace] = ()
     looked: Sequence[MetricsStatistics] = ()
-    waits: Waits = field(default_factory=Waits)
+    waits: Waits = msgspec.field(default_factory=Waits)
     page: str | None = None
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.durations import format_duration
@@ -12,8 +13,7 @@ from batch_gateway.durations import format_duration
 __all__ = ["Waits"]
 
 
-@dataclass(slots=True)
-class Waits:
+class Waits(msgspec.Struct):
     """Counts of one run.
 
     Attributes:

@@ -11,8 +11,9 @@ Requests name their paths as OpenAI does, `/v1/chat/completions`. A base URL say
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import msgspec
 
 from batch_gateway.client.redaction import is_credential
 from batch_gateway.errors import ConfigError
@@ -43,8 +44,7 @@ _SECRET_PARAMETERS = frozenset({"code", "sig"})
 _KEY_APART = "give the key by itself instead (api_key, --api-key-file, --api-key-env)"
 
 
-@dataclass(frozen=True, slots=True)
-class ApiPath:
+class ApiPath(msgspec.Struct, frozen=True):
     """Where the paths of requests are on one gateway.
 
     Attributes:

@@ -13,8 +13,9 @@ becomes free goes straight to the first in line.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+import msgspec
 
 from batch_gateway.errors import InferenceError
 
@@ -73,8 +74,7 @@ class Waiter(Protocol[C_contra]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStatistics:
+class PoolStatistics(msgspec.Struct, frozen=True):
     """Counts at one moment. `open` is `idle` + `in_use`; `connecting` comes on top."""
 
     open: int

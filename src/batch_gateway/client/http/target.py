@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+import msgspec
 
 from batch_gateway.client.base_url import ApiPath
 from batch_gateway.client.config import HTTPInferenceClientConfig
@@ -14,8 +15,7 @@ __all__ = ["Target"]
 _DEFAULT_PORTS = {"http": 80, "https": 443, "grpc": 9002, "grpcs": 9002}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """One gateway as a socket and a request line see it.
 
     Attributes:
