@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -186,6 +185,8 @@ def _url_problem(url: str) -> str:
             f'url {_quoted(url)} is a full URL: write only its path, "{path}"; '
             "the gateway is chosen when the batch is run"
         )
+    import difflib  # noqa: PLC0415 - for this one mistake
+
     guess = difflib.get_close_matches(url, BATCH_ENDPOINTS, 1)
     hint = f'did you mean "{guess[0]}"?' if guess else f"use one of {', '.join(BATCH_ENDPOINTS)}"
     return f"url {_quoted(url)} is not an endpoint that can be batched: {hint}"

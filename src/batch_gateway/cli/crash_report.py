@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -76,6 +75,9 @@ class CrashReport:
 
     def _write(self, text: str) -> Path:
         if self._path is None:
+            # Loaded with the compressions of archives; no run without a fault needs them.
+            import tempfile  # noqa: PLC0415
+
             descriptor, name = tempfile.mkstemp(prefix="batch-gateway-", suffix=".crash.txt")
             self._path = Path(name)
         else:

@@ -17,7 +17,6 @@ from batch_gateway.client.circuit_breaker import (
     CircuitGate,
 )
 from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
-from batch_gateway.client.coalesce.layer import CoalescingTransport
 from batch_gateway.client.concurrency.layer import ConcurrencyTransport
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.config import HTTPInferenceClientConfig, with_resolved_api_key
@@ -91,6 +90,9 @@ def build_stack(
     if config.retry is not None:
         stack = RetryTransport(stack, config.retry, clock, on_retry=events.retry_scheduled)
     if config.coalesce is not None:
+        # Loaded only where it is used, as is the cache.
+        from batch_gateway.client.coalesce.layer import CoalescingTransport  # noqa: PLC0415
+
         stack = CoalescingTransport(stack, config.coalesce, clock, on_coalesced=events.coalesced)
     if config.cache is not None:
         stack = _cached(stack, config, config.cache, clock, events)

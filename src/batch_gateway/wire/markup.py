@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
 
@@ -26,6 +25,8 @@ def has_markup(text: str) -> bool:
 
 def unescape(text: str) -> str:
     """`text` with its character references replaced."""
+    import html  # noqa: PLC0415 - two thousand names, which only refusals in markup need
+
     return _REFERENCE.sub(lambda found: html.unescape(found.group()), text)
 
 

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 __all__ = [
@@ -143,4 +142,6 @@ def _moment(date: str) -> datetime:
     """A date of HTTP, or of RFC 3339, which Anthropic's headers have."""
     if date[:4].isdigit():
         return datetime.fromisoformat(date)
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few name a moment
+
     return parsedate_to_datetime(date)
