@@ -223,12 +223,12 @@ def test_a_file_that_grows_while_it_is_looked_at_was_not_cut_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = open_result_file(tmp_path / "results.jsonl")
-    file.append(b"{}\n")
+    file.append(b"{}\n", 1)
     look = os.fstat
 
     def look_and_grow(fd: int) -> os.stat_result:
         seen = look(fd)
-        file.append(b"{}\n")
+        file.append(b"{}\n", 1)
         return seen
 
     with monkeypatch.context() as patch:

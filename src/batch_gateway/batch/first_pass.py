@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -123,10 +124,9 @@ class _Scanner:
         add_group = self._add_group
         offsets: list[int] = []
         custom_ids: list[str] = []
-        lines = block.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        for number, line in enumerate(lines, self.next_line):
+        number = self.next_line - 1
+        # Each with its line break; finding them so costs a tenth of `split`.
+        for number, line in enumerate(io.BytesIO(block), self.next_line):
             checked = check_line(line) if all_utf8 or is_utf8(line) else None
             if checked is None:
                 self._take_odd_line(number, line, len(self.lines) + len(offsets))
@@ -134,8 +134,8 @@ class _Scanner:
                 custom_ids.append(checked.custom_id)
                 add_group(checked.body.model, prefix_key(checked.body))
                 offsets.append(offset)
-            offset += len(line) + 1
-        self.next_line += len(lines)
+            offset += len(line)
+        self.next_line = number + 1
         self.lines.extend(offsets)
         self.ids.extend(custom_ids)
 
@@ -145,12 +145,12 @@ class _Scanner:
                 raise InputError(f"{self.name} {advice}")
 
     def _take_odd_line(self, number: int, line: bytes, next_index: int) -> None:
-        if not line or line.isspace():
+        if line.isspace():
             self.lines.add_blank(next_index)
         elif self.problems.is_full:
             self.problems.add(number, [])
         else:
-            diagnosis = diagnose(line)
+            diagnosis = diagnose(line.removesuffix(b"\n"))
             self.problems.add(number, diagnosis.problems)
             if diagnosis.custom_id is not None:
                 self.ids.extend((diagnosis.custom_id,))

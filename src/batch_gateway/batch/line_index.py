@@ -47,7 +47,12 @@ class LineIndex:
     def span(self, index: int) -> tuple[int, int]:
         """First byte, and the byte after the last: of the next request, or of the file's end."""
         after = index + 1
-        return self._offset(index), self._offset(after) if after < len(self._low) else self._end
+        if self._carries:
+            end = self._offset(after) if after < len(self._low) else self._end
+            return self._offset(index), end
+        # Nearly all files, and this runs once a request.
+        low = self._low
+        return low[index], low[after] if after < len(low) else self._end
 
     def size(self, index: int) -> int:
         """Bytes from the beginning of a request to that of the next, or to the end of the file."""
@@ -58,8 +63,7 @@ class LineIndex:
         return (self._low[after] - self._low[index]) & _LOW
 
     def _offset(self, index: int) -> int:
-        low = self._low[index]
-        return low + (bisect_right(self._carries, index) << 32) if self._carries else low
+        return self._low[index] + (bisect_right(self._carries, index) << 32)
 
     def line_number(self, index: int) -> int:
         """The number of its line in the file, from 1."""

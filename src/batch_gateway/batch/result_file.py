@@ -70,8 +70,8 @@ class ResultFile:
         self.lines = 0
         self.created = created
 
-    def append(self, data: bytes) -> None:
-        """Write whole lines. When that fails, what remains in the file still ends with one.
+    def append(self, data: bytes, lines: int) -> None:
+        """Write so many whole lines. When that fails, what remains in the file still ends with one.
 
         Raises OSError; `size` and `lines` then tell what was kept.
         """
@@ -83,12 +83,13 @@ class ResultFile:
         except OSError as error:
             error.filename = self.name
             written = data.rfind(b"\n", 0, written) + 1
+            lines = data.count(b"\n", 0, written)
             with contextlib.suppress(OSError):
                 os.ftruncate(self.fd, self.size + written)
             raise
         finally:
             self.size += written
-            self.lines += data.count(b"\n", 0, written)
+            self.lines += lines
 
     def cut(self, size: int) -> None:
         """Drop everything after the first `size` bytes."""

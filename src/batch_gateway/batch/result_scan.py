@@ -97,7 +97,7 @@ def mend_tail(file: ResultFile, scan: Scan) -> None:
         file.cut(scan.end)
     file.lines = scan.lines
     if scan.unended:
-        file.append(b"\n")
+        file.append(b"\n", 1)
 
 
 def check_results(file: ResultFile) -> None:

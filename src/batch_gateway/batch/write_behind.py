@@ -34,8 +34,8 @@ class WriteBehind:
         self.failed = asyncio.Event()
         self._files = files
         self._pending: list[list[bytes]] = [[] for _ in files]
-        self._unwritten = 0  # bytes taken and not yet written
-        self._taken = 0  # of these, the bytes that no write has begun with
+        self._taken = 0  # bytes that no write has begun with
+        self._writing = 0  # bytes that are being written
         self._tasks: list[asyncio.Task[None]] = []
         self._to_write = asyncio.Event()
         self._to_sync = asyncio.Event()
@@ -49,9 +49,9 @@ class WriteBehind:
         if self.failure is not None:
             raise self.failure
         self._pending[place].append(line)
-        self._unwritten += len(line)
+        is_first = not self._taken
         self._taken += len(line)
-        if not self._to_write.is_set():
+        if is_first:
             self._to_write.set()
             if not self._tasks:
                 self._tasks = [
@@ -62,7 +62,7 @@ class WriteBehind:
     @property
     def is_full(self) -> bool:
         """Whether `wait_for_room` would wait."""
-        return self._unwritten > _MAX_UNWRITTEN_BYTES
+        return self._taken + self._writing > _MAX_UNWRITTEN_BYTES
 
     async def wait_for_room(self) -> None:
         """Return when less than 8 MiB wait to be written. Raises OSError once writing failed."""
@@ -111,6 +111,7 @@ class WriteBehind:
         self._to_write.clear()
         batches, self._pending = self._pending, [[] for _ in self._files]
         size, self._taken = self._taken, 0
+        self._writing += size
         job = asyncio.get_running_loop().run_in_executor(self._writer, self._write_now, batches)
         job.add_done_callback(lambda done: self._after_write(done, size))
         # `wait` leaves the job alone when we are cancelled: the thread finishes what it began.
@@ -120,11 +121,11 @@ class WriteBehind:
         if self.failure is not None:
             return
         for file, lines in zip(self._files, batches, strict=True):
-            for data in _joined(lines):
-                file.append(data)
+            for data, count in _joined(lines):
+                file.append(data, count)
 
     def _after_write(self, job: asyncio.Future[None], size: int) -> None:
-        self._unwritten -= size
+        self._writing -= size
         self._to_sync.set()
         self._note_failure(job)
         self._room.set()
@@ -148,11 +149,13 @@ class WriteBehind:
             self._room.set()
 
 
-def _joined(lines: list[bytes]) -> Iterator[bytes]:
-    """The lines as pieces of about a megabyte: one copy of all of them would double the memory."""
+def _joined(lines: list[bytes]) -> Iterator[tuple[bytes, int]]:
+    """The lines as pieces of about a megabyte, and how many are in each: one copy of all of them
+    would double the memory.
+    """
     start = size = 0
     for end, line in enumerate(lines, 1):
         size += len(line)
         if size >= _WRITE_BYTES or end == len(lines):
-            yield b"".join(lines[start:end])
+            yield b"".join(lines[start:end]), end - start
             start, size = end, 0

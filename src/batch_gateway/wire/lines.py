@@ -60,7 +60,7 @@ nested some thousand levels deep."""
 
 def line_id(fingerprint: str, index: int) -> str:
     """The id of a result line: which input file, and which of its requests (from 0)."""
-    return f"{LINE_ID_PREFIX}{fingerprint}_{index:09d}"
+    return f"{LINE_ID_PREFIX}{fingerprint}_{str(index).zfill(9)}"
 
 
 def parse_line_id(text: str) -> tuple[str, int] | None:
