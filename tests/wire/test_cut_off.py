@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_gateway.client.endpoint import CHAT, COMPLETIONS
 from batch_gateway.wire.answer_figures import CUT_OFF, read_figures
+from batch_gateway.wire.answer_judge import usual_answer
 from batch_gateway.wire.usage import Usage
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7}
@@ -73,3 +75,21 @@ def test_no_bytes_make_it_raise(body: bytes) -> None:
     usage, cut_off = read_figures(body)
     assert usage is None or usage.total_tokens >= 0
     assert cut_off in (None, *CUT_OFF)
+
+
+USAGES = [USAGE, USAGE | {"prompt_tokens_details": {"cached_tokens": 3}}, {}, None, 7, [USAGE]]
+USAGES += [{"prompt_tokens": 5.0, "completion_tokens": "7"}, {"prompt_tokens": -1}, {"tokens": 3}]
+
+
+@pytest.mark.parametrize("usage", [*USAGES, ...], ids=str)
+@pytest.mark.parametrize("reasons", [["stop"], ["length"], [None], ["stop", "length"], ["odd"]])
+@pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS, "/elsewhere"])
+def test_what_the_judge_has_read_of_an_answer_says_the_same_as_its_body(
+    endpoint: str, reasons: list[str | None], usage: object
+) -> None:
+    said = {"message": {"content": "Hello."}, "text": "Hello."}
+    answer: dict[str, object] = {"choices": [said | {"finish_reason": why} for why in reasons]}
+    if usage is not ...:
+        answer["usage"] = usage
+    body = json.dumps(answer).encode()
+    assert read_figures(body, usual_answer(endpoint, body)) == read_figures(body)

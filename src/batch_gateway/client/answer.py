@@ -19,7 +19,7 @@ from batch_gateway.errors import (
     error_class_for_status,
     is_retryable_status,
 )
-from batch_gateway.wire.answer_judge import Fault, judge_answer
+from batch_gateway.wire.answer_judge import Fault, judge_answer, judge_unusual, usual_answer
 from batch_gateway.wire.error_body import parse_error_body, short_text
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK, LARGE_BODY
@@ -48,9 +48,10 @@ def interpret(
     """
     if not 200 <= response.status_code <= 299:
         raise _refusal(response, request, clock, redact)
-    if judge_answer(request.endpoint, response.body, request.body) is not None:
+    usual = usual_answer(request.endpoint, response.body)
+    if usual is None and judge_unusual(request.endpoint, response.body, request.body) is not None:
         raise _of(request, _fault_error(response, request.endpoint, clock.wall_time(), redact))
-    return InferenceResponse(
+    answer = InferenceResponse(
         request_id=request.request_id,
         status_code=response.status_code,
         headers=response.headers,
@@ -58,6 +59,8 @@ def interpret(
         attempts=request.attempt,
         duration=clock.monotonic() - request.started,
     )
+    vars(answer)["usual"] = usual
+    return answer
 
 
 async def interpret_aside(

@@ -104,9 +104,10 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def figures(self) -> Figures:
         """`usage` and `cut_off`, for who wants both."""
         # Kept, since several layers and observers ask; as a cached_property it would take a lock.
+        # `usual` is what the judge of answers saw of this one, if it was one of an attempt.
         kept = vars(self)
         if "figures" not in kept:
-            kept["figures"] = read_figures(self.body)
+            kept["figures"] = read_figures(self.body, kept.pop("usual", None))
         return kept["figures"]
 
 

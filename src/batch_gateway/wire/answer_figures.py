@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from batch_gateway.wire.answer_shapes import UsualAnswer, UsualChat, UsualCompletion
 from batch_gateway.wire.usage import Usage, WireUsage, parse_usage, summed_up, usage_of
 
 __all__ = ["CUT_OFF", "Figures", "read_figures"]
@@ -58,6 +59,7 @@ class _Body(_Ending):
 
 
 _decode = msgspec.json.Decoder(_Body).decode
+_decode_usage = msgspec.json.Decoder(WireUsage | None).decode
 _decode_ending = msgspec.json.Decoder(_Ending).decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -67,17 +69,20 @@ Figures = tuple[Usage | None, str | None]
 """
 
 
-def read_figures(body: bytes) -> Figures:
-    """Those of a response body. Never raises."""
+def read_figures(body: bytes, usual: UsualAnswer | None = None) -> Figures:
+    """Those of a response body, of which `usual` is what was read already. Never raises."""
+    if isinstance(usual, (UsualChat, UsualCompletion)):
+        choices = usual.choices
+        if len(choices) == 1 and choices[0].finish_reason == "stop":
+            try:
+                usage = _decode_usage(usual.usage)
+                return summed_up(usage) if usage is not None else usage_of(None, body), None
+            except _UNREADABLE:
+                pass
     try:
         found = _decode(body)
     except _UNREADABLE:
         return parse_usage(body), _cut_off_alone(body)
-    choices = found.choices
-    # The usual case without another call: this runs once an answer.
-    if choices is not None and len(choices) == 1 and choices[0].finish_reason == "stop":
-        usage = found.usage
-        return summed_up(usage) if usage is not None else usage_of(None, body), None
     return usage_of(found.usage, body), _cut_off(found)
 
 

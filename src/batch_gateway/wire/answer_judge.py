@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from batch_gateway.wire.answer_shapes import UNUSUAL, Shape, shape_of
+from batch_gateway.wire.answer_shapes import UNUSUAL, Shape, UsualAnswer, shape_of
 from batch_gateway.wire.error_body import detail_of
 from batch_gateway.wire.error_forms import breaks_off, hints_at_error, is_said, says_error
 from batch_gateway.wire.error_object import find_in_json
@@ -25,7 +25,14 @@ from batch_gateway.wire.json_check import (
 )
 from batch_gateway.wire.short_text import short_text
 
-__all__ = ["NO_ANSWER", "Fault", "judge_answer", "judge_value"]
+__all__ = [
+    "NO_ANSWER",
+    "Fault",
+    "judge_answer",
+    "judge_unusual",
+    "judge_value",
+    "usual_answer",
+]
 
 NO_ANSWER = "no_answer"
 """The code of a body that has no error of its own and not what was asked for either."""
@@ -73,19 +80,26 @@ def judge_answer(endpoint: str, body: bytes, asked: bytes = b"") -> Fault | None
     Of a path that is not one of OpenAI's it is only known what an error looks like. `asked` is the
     body of the request: where it has an empty list as input, an empty one is right. Never raises.
     """
-    # The usual case in one go: this runs once an answer.
+    return None if usual_answer(endpoint, body) else judge_unusual(endpoint, body, asked)
+
+
+def usual_answer(endpoint: str, body: bytes) -> UsualAnswer | None:
+    """What `body` says when it is an answer of the usual form: None leaves it to `judge_unusual`.
+
+    This runs once an answer. Never raises.
+    """
     try:
         usual = shape_of(endpoint).decode(body)
         is_good = usual.success is not False and usual.ok is not False
         # The decoder checks syntax, not the encoding of strings that it skips.
-        if is_good and (body.isascii() or is_utf8(body)):
-            return None
+        return usual if is_good and (body.isascii() or is_utf8(body)) else None
     except UNUSUAL:
-        pass
-    return _look_closer(endpoint, body.removeprefix(BYTE_ORDER_MARK), asked)
+        return None
 
 
-def _look_closer(endpoint: str, body: bytes, asked: bytes) -> Fault | None:
+def judge_unusual(endpoint: str, body: bytes, asked: bytes = b"") -> Fault | None:
+    """As `judge_answer`, for a body that is no `usual_answer`."""
+    body = body.removeprefix(BYTE_ORDER_MARK)
     if not body:
         return Fault("with an empty body")
     try:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
 
-__all__ = ["UNUSUAL", "Shape", "shape_of"]
+__all__ = ["UNUSUAL", "Shape", "UsualAnswer", "UsualChat", "UsualCompletion", "shape_of"]
 
 UNUSUAL = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What `Shape.decode` raises for a body that is not the usual answer."""
@@ -36,6 +36,9 @@ class _Vector(msgspec.Struct, array_like=True, gc=False):
     first: msgspec.Raw
 
 
+_NOTHING = msgspec.Raw(b"")
+
+
 class _Success(msgspec.Struct, gc=False):
     status_code: Literal[0] | None = None
 
@@ -44,8 +47,12 @@ class _GroqExtra(msgspec.Struct, gc=False):
     error: None = None
 
 
-class _Faultless(msgspec.Struct, gc=False, kw_only=True):
-    """The fields in which errors are reported (see `error_forms`), none of which says one."""
+class UsualAnswer(msgspec.Struct, gc=False, kw_only=True):
+    """An answer in the usual form of its endpoint.
+
+    The fields are those in which errors are reported (see `error_forms`), none of which says one,
+    and the tokens, which are left as they came.
+    """
 
     error: None = None
     errors: None = None
@@ -59,6 +66,7 @@ class _Faultless(msgspec.Struct, gc=False, kw_only=True):
     x_groq: _GroqExtra | None = None
     # What OpenAI's endpoints say; "error" is none of them.
     object: Literal["chat.completion", "text_completion", "list", "response", ""] | None = None
+    usage: msgspec.Raw = _NOTHING
 
 
 class _Entry(msgspec.Struct, gc=False, kw_only=True):
@@ -88,28 +96,28 @@ class _Embedding(_Entry, gc=False, kw_only=True):
     embedding: _Vector | Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class _Chat(_Faultless, gc=False, kw_only=True):
+class UsualChat(UsualAnswer, gc=False, kw_only=True):
     choices: Annotated[list[_ChatChoice], msgspec.Meta(min_length=1)]
 
 
-class _Completion(_Faultless, gc=False, kw_only=True):
+class UsualCompletion(UsualAnswer, gc=False, kw_only=True):
     choices: Annotated[list[_TextChoice], msgspec.Meta(min_length=1)]
 
 
-class _Embeddings(_Faultless, gc=False, kw_only=True):
+class _Embeddings(UsualAnswer, gc=False, kw_only=True):
     data: Annotated[list[_Embedding], msgspec.Meta(min_length=1)]
 
 
-class _Moderation(_Faultless, gc=False, kw_only=True):
+class _Moderation(UsualAnswer, gc=False, kw_only=True):
     results: Annotated[list[_Entry], msgspec.Meta(min_length=1)]
 
 
-class _Response(_Faultless, gc=False, kw_only=True):
+class _Response(UsualAnswer, gc=False, kw_only=True):
     output: _AnyArray
     status: Literal["completed", "incomplete"]
 
 
-class _Foreign(_Faultless, gc=False, kw_only=True):
+class _Foreign(UsualAnswer, gc=False, kw_only=True):
     choices: list[_Choice] | None = None
     code: None = None
     detail: None = None
@@ -144,7 +152,7 @@ class Shape(msgspec.Struct, frozen=True):
         demands: whether the list must be there.
     """
 
-    decode: Callable[[bytes], _Faultless]
+    decode: Callable[[bytes], UsualAnswer]
     list_name: str
     entry_has: Callable[[_Fields], bool] | None = None
     entry_needs: str = ""
@@ -183,12 +191,12 @@ def _is_there(_: _Fields) -> bool:
     return True
 
 
-def _decoder(kind: type[_Faultless]) -> Callable[[bytes], _Faultless]:
+def _decoder(kind: type[UsualAnswer]) -> Callable[[bytes], UsualAnswer]:
     return msgspec.json.Decoder(kind).decode
 
 
-_CHAT = Shape(_decoder(_Chat), "choices", _has_message, "has no message")
-_COMPLETION = Shape(_decoder(_Completion), "choices", _has_text, "has no text")
+_CHAT = Shape(_decoder(UsualChat), "choices", _has_message, "has no message")
+_COMPLETION = Shape(_decoder(UsualCompletion), "choices", _has_text, "has no text")
 _EMBEDDINGS = Shape(_decoder(_Embeddings), "data", _has_embedding, "has no embedding")
 _MODERATION = Shape(_decoder(_Moderation), "results", _is_there, "is no object")
 _RESPONSE = Shape(_decoder(_Response), "output")
