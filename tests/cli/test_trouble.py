@@ -73,6 +73,7 @@ G = ["--gateway", "http://g"]
         (["run", "requests.jsonl", *G, "-o", "no/o.jsonl"], "does not exist"),
         (["run", "requests.jsonl", *G, "-o", "/dev/null"], "regular file"),
         (["frobnicate"], "No such command 'frobnicate'"),
+        (["simulat"], "Did you mean 'simulate'?"),
     ],
 )
 def test_a_mistake_in_the_usage_is_named_and_exits_2(

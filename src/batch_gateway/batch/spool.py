@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from typing import BinaryIO, cast
 
 from batch_gateway.errors import InputError
@@ -20,6 +18,10 @@ def spool(stream: BinaryIO, directory: str | os.PathLike[str] | None = None) -> 
     `directory` needs room for the whole input; None takes the system's temporary folder. Give
     the result to `make_plan`. Raises InputError when it cannot be written or read.
     """
+    # Loaded with the compressions of archives, which only standard input is worth.
+    import shutil  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415
+
     try:
         target = cast("BinaryIO", tempfile.TemporaryFile(dir=directory))  # noqa: SIM115 - the caller closes it
     except OSError as error:

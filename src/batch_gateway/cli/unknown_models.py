@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 from batch_gateway.client.routing import RoutedInferenceClient
@@ -44,5 +43,7 @@ def _nearest(model: str, listed: Sequence[str]) -> list[str]:
         if wanted in (name.lower(), name.lower().rpartition("/")[2])
         or name.lower() == wanted.rpartition("/")[2]
     ]
+    import difflib  # noqa: PLC0415 - for this one mistake
+
     like = difflib.get_close_matches(wanted, by_plain, n=2, cutoff=_LEAST_LIKENESS)
     return same[:1] or [by_plain[name] for name in like]

@@ -7,7 +7,6 @@ and what is found then is told by its place in what arrived.
 
 from __future__ import annotations
 
-import html
 import re
 from array import array
 from bisect import bisect_right
@@ -79,6 +78,8 @@ def _meaning(escape: re.Match[str]) -> str:
     if code:
         return chr(int(code, 16))
     if entity:
+        import html  # noqa: PLC0415 - two thousand names, for words that hold some
+
         return html.unescape(entity)
     return literal or ""
 

@@ -94,10 +94,7 @@ def alternated(addresses: Sequence[Address], turn: int) -> list[Address]:
 def _numeric(host: str, port: int) -> list[Address]:
     """The address when `host` is one already; empty when it is a name."""
     try:
-        # As bytes: for text the tables of international names would be loaded.
-        found = socket.getaddrinfo(
-            host.encode(), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return []
     return [(family, address) for family, _, _, _, address in found]
