@@ -110,11 +110,15 @@ class BreakerState(StrEnum):
 
 
 class CircuitBreaker:
-    """The decisions: no waiting, no clock of its own. Times are monotonic seconds."""
+    """The decisions: no waiting, no clock of its own. Times are monotonic seconds.
+
+    Attributes:
+        state: closed at first; only the breaker changes it.
+    """
 
     def __init__(self, policy: CircuitBreakerPolicy) -> None:
         self._policy = policy
-        self._state = BreakerState.CLOSED
+        self.state = BreakerState.CLOSED
         self._armed = not policy.after_success
         self._window = FailureWindow(seconds(policy.window))
         self._row = FailureRow(_LEAST_ROW if policy.when_open == "fail" else 0.0)
@@ -124,26 +128,22 @@ class CircuitBreaker:
         self.has_answered = False
         self.opened_at = 0.0
 
-    @property
-    def state(self) -> BreakerState:
-        return self._state
-
     def wait(self, now: float) -> float | None:
         """None to send, or seconds until a probe may go; infinity while one is under way."""
-        if self._state is BreakerState.CLOSED:
+        if self.state is BreakerState.CLOSED:
             return None
-        if self._state is BreakerState.HALF_OPEN:
+        if self.state is BreakerState.HALF_OPEN:
             return float("inf")
         return max(0.0, self._next_probe - now)
 
     def begin_probe(self) -> None:
         """A probe is sent; it must end in `succeeded`, `failed` or `abandoned`."""
-        self._state = BreakerState.HALF_OPEN
+        self.state = BreakerState.HALF_OPEN
 
     def abandoned(self) -> None:
         """The probe was cancelled and says nothing; the next may go at once."""
-        if self._state is BreakerState.HALF_OPEN:
-            self._state = BreakerState.OPEN
+        if self.state is BreakerState.HALF_OPEN:
+            self.state = BreakerState.OPEN
 
     def succeeded(self, now: float, sent: float | None = None) -> None:
         """A request that was sent at `sent`, or just now, was answered: the gateway works."""
@@ -155,10 +155,10 @@ class CircuitBreaker:
         self._connect_failures = 0
         if self._row.length:
             self._row.end(sent)
-        if self._state is BreakerState.CLOSED:
+        if self.state is BreakerState.CLOSED:
             self._window.add(now, failed=False)
             return
-        self._state = BreakerState.CLOSED
+        self.state = BreakerState.CLOSED
         self._window.clear()
 
     def ended(self, error: InferenceError, now: float, *, probe: bool) -> None:
@@ -175,14 +175,14 @@ class CircuitBreaker:
         """A request failed in a way that speaks against the gateway."""
         if error.dropped_reason in _PASSING:
             self._armed = True
-        if probe and self._state is BreakerState.HALF_OPEN:
+        if probe and self.state is BreakerState.HALF_OPEN:
             self._probe_wait = min(2 * self._probe_wait, seconds(self._policy.longest_probe))
             self._next_probe = now + self._probe_wait
-            self._state = BreakerState.OPEN
-        elif self._state is BreakerState.CLOSED and self._armed and self._trips(error, now):
+            self.state = BreakerState.OPEN
+        elif self.state is BreakerState.CLOSED and self._armed and self._trips(error, now):
             self._probe_wait = seconds(self._policy.first_probe)
             self._next_probe = now + self._probe_wait
-            self._state = BreakerState.OPEN
+            self.state = BreakerState.OPEN
             self.opened_at = now
 
     def _trips(self, error: InferenceError, now: float) -> bool:
@@ -343,7 +343,8 @@ class CircuitBreakerTransport:
 
     def _succeeded(self, sent: float | None = None) -> None:
         self._breaker.succeeded(self._clock.monotonic(), sent)
-        self._tell()
+        if self._breaker.state is not self._told:
+            self._tell()
 
     def _failed(self, error: InferenceError) -> bool:
         """Whether the breaker is open and the request is to wait for another turn."""

@@ -66,18 +66,18 @@ class FailureWindow:
         self._newest: int | None = None
 
     def add(self, now: float, *, failed: bool) -> None:
-        place = self._move_to(now)
+        number = int(now / self._bucket_length)
+        # Hardly ever another bucket than the one before: this runs once a request.
+        place = number % _BUCKETS if number == self._newest else self._move_to(number)
         self._totals[place] += 1
-        self._failures[place] += failed
+        if failed:
+            self._failures[place] += 1
 
     def counts(self, now: float) -> tuple[int, int]:
-        self._move_to(now)
+        self._move_to(int(now / self._bucket_length))
         return sum(self._failures), sum(self._totals)
 
-    def _move_to(self, now: float) -> int:
-        number = int(now / self._bucket_length)
-        if number == self._newest:
-            return number % _BUCKETS
+    def _move_to(self, number: int) -> int:
         newest = number if self._newest is None else self._newest
         for passed in range(newest + 1, min(number, newest + _BUCKETS) + 1):
             self._totals[passed % _BUCKETS] = self._failures[passed % _BUCKETS] = 0

@@ -13,7 +13,7 @@ from batch_gateway.wire.headers import Headers
 __all__ = ["HTTPExchanger", "HTTPResponse", "HTTPStream"]
 
 
-class HTTPResponse(msgspec.Struct, frozen=True):
+class HTTPResponse(msgspec.Struct, frozen=True, gc=False):
     """A whole HTTP response, of any status.
 
     Attributes:

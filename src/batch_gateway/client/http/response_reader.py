@@ -264,7 +264,9 @@ class ResponseReader:
         self._stream = None
         coding = ""
         for name, value in self._headers:
-            # Comparing lengths first keeps this loop, which every response pays for, cheap.
+            # Looking at lengths first keeps this loop, which every response pays for, cheap.
+            if len(name) < 16:
+                continue
             if len(name) == 16 and name.lower() == b"content-encoding":
                 coding = (
                     f"{coding},{value.decode('latin-1')}" if coding else value.decode("latin-1")
