@@ -21,7 +21,7 @@ _COPIES_OF_ANSWER = 2
 # Enough to say of an answer before the first has come.
 _FIRST_ANSWER = 4 * 1024
 # How slowly a large answer is forgotten: by half after some eleven small ones.
-_FORGETTING = 1 / 16
+_FORGETTING = 16
 
 
 class ByteBudget:
@@ -38,7 +38,7 @@ class ByteBudget:
         self.held = 0
         self.waited = 0
         self._now = now
-        self._answer = float(_FIRST_ANSWER)
+        self._answer = _FIRST_ANSWER
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._short_since = 0.0
         self._short_seconds = 0.0
@@ -55,8 +55,8 @@ class ByteBudget:
 
     def cost(self, line_bytes: int) -> int:
         """What a line of so many bytes will take, by what answers took so far."""
-        cost = line_bytes + _COPIES_OF_ANSWER * int(self._answer)
-        return min(cost, self.limit)
+        cost = line_bytes + _COPIES_OF_ANSWER * self._answer
+        return min(self.limit, cost)
 
     def take(self, cost: int) -> bool:
         """Room for a line, if there is some and nobody was there before."""
@@ -92,7 +92,7 @@ class ByteBudget:
         if answer_bytes > self._answer:
             self._answer = answer_bytes
         else:
-            self._answer += (answer_bytes - self._answer) * _FORGETTING
+            self._answer -= (self._answer - answer_bytes) // _FORGETTING
 
     def _leave(self, cost: int, turn: asyncio.Future[None]) -> None:
         self._waiters.remove((cost, turn))

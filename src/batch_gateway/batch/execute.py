@@ -46,6 +46,7 @@ ClientFor = Callable[[str], InferenceClient | None]
 """The client for a model, or None when no gateway serves it."""
 
 _LINES_BETWEEN_BREATHS = 256
+_NEVER = float("inf")
 
 
 @dataclass(slots=True)
@@ -109,7 +110,9 @@ class Executor:
     def to_do(self, models: Sequence[str]) -> Iterator[int]:
         """The lines of these models that have no result, in the order in which they are sent."""
         wanted = None if len(models) == len(self.plan.models) else frozenset(models)
-        return self.plan.order(self.order, self.journal.is_done, wanted)
+        # What is done by this run is not come to again.
+        done = None if self.journal.was_untouched else self.journal.is_done
+        return self.plan.order(self.order, done, wanted)
 
     async def refuse(self, models: Sequence[str]) -> None:
         """Record an error for every line of models that no gateway serves."""
@@ -155,7 +158,7 @@ class Executor:
             request_id=result_id,
             model=ticket.model,
             endpoint=line.url,
-            deadline=self._seconds_left(),
+            deadline=None if self.deadline == _NEVER else self._seconds_left(),
         )
         # It holds the text of the whole line, which would be in memory twice.
         del line
@@ -190,7 +193,7 @@ class Executor:
             # Its gateway was down for longer than anybody wants to wait.
             lane.halt(error.message)
             return True
-        if self.deadline == float("inf"):
+        if self.deadline == _NEVER:
             return False
         if isinstance(error, DeadlineExceededError):
             self.deadline_passed = True
@@ -205,9 +208,7 @@ class Executor:
             lane.close()
         return True
 
-    def _seconds_left(self) -> float | None:
-        if self.deadline == float("inf"):
-            return None
+    def _seconds_left(self) -> float:
         return max(0.0, self.deadline - self.clock.monotonic())
 
     def _read(self, index: int) -> tuple[str, BatchLine]:

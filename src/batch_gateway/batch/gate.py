@@ -179,7 +179,6 @@ class Gate:
         """A line is sent; its ticket must come back in `ended` or `lost`."""
         self._sent += 1
         scope = self._models.get(model) or self._model(model)
-        self._gateway.under_way += 1
         scope.under_way += 1
         if not self.calm:
             for row in (*self._gateway.rows.values(), *scope.rows.values()):
@@ -190,19 +189,19 @@ class Gate:
         """A request was cut off, which says nothing."""
         self._leave(ticket)
 
-    def ended(self, ended: Ended) -> Verdict:
-        """A request has ended."""
-        ticket, sign = ended.ticket, ended.evidence.sign
-        scope = self._models[ticket.model]
-        # The usual case first, and here: this runs once a request.
-        if self.calm and sign is Sign.LIFE and scope.lives:
-            self._gateway.under_way -= 1
-            scope.under_way -= 1
-            scope.answered = max(scope.answered, ticket.number)
-            return Verdict((ended,))
-        return self._weigh(ended)
+    def passes(self, ended: Ended) -> bool:
+        """Whether a request has ended as nearly all do, with one answer among others: it is to be
+        recorded then, and `ended` need not be asked.
+        """
+        scope = self._models[ended.ticket.model]
+        if not (self.calm and scope.lives and ended.evidence.sign is Sign.LIFE):
+            return False
+        scope.under_way -= 1
+        scope.answered = max(scope.answered, ended.ticket.number)
+        return True
 
-    def _weigh(self, ended: Ended) -> Verdict:
+    def ended(self, ended: Ended) -> Verdict:
+        """A request has ended: what is to be done now."""
         ticket, sign = ended.ticket, ended.evidence.sign
         self._leave(ticket)
         if sign is Sign.LIFE:
@@ -247,9 +246,13 @@ class Gate:
             scope = self._models[model] = Scope()
         return scope
 
+    def _under_way(self, scope: Scope) -> int:
+        """How many requests of a model, or of the gateway, are."""
+        scopes = self._models.values() if scope is self._gateway else (scope,)
+        return sum(one.under_way for one in scopes)
+
     def _leave(self, ticket: Ticket) -> None:
         scope = self._models[ticket.model]
-        self._gateway.under_way -= 1
         scope.under_way -= 1
         if not self.calm:
             for row in (*self._gateway.rows.values(), *scope.rows.values()):
@@ -274,13 +277,13 @@ class Gate:
         scope = self._scope_of(ended)
         row = scope.rows.get(sign)
         if row is None:
-            limit = self.limit
+            limit, under_way = self.limit, self._under_way(scope)
             if sign is Sign.LOAD and scope.lives:
-                limit = max(limit * _PATIENCE_WITH_LOAD, _WAVES_OF_LOAD * (scope.under_way + 1))
+                limit = max(limit * _PATIENCE_WITH_LOAD, _WAVES_OF_LOAD * (under_way + 1))
             row = Row(self._sent, limit)
             # Any answer speaks for a start that was doubtful, but only a later one after a refusal.
             if sign in RECORDED_AT_ONCE:
-                row = Row(0, limit, scope.under_way)
+                row = Row(0, limit, under_way)
             scope.rows[sign] = row
         row.held.append(ended)
         if sign is Sign.PLACE:

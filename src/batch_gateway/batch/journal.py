@@ -137,6 +137,11 @@ class Journal:
         return self._results_before
 
     @property
+    def was_untouched(self) -> bool:
+        """Whether no request was done when the journal was opened."""
+        return self._retry is None and not self._results_before
+
+    @property
     def without_result(self) -> int:
         """Requests that have neither."""
         return self._total - len(self._succeeded) - len(self._failed)
@@ -159,7 +164,7 @@ class Journal:
         within a second. Waits while 8 MiB are unwritten. Raises JournalError once writing failed.
         """
         try:
-            self._writer.put(_OUTPUT if ok else _ERRORS, line)
+            is_full = self._writer.put(_OUTPUT if ok else _ERRORS, line)
         except OSError as error:
             raise self._write_error(error) from error
         if ok:
@@ -168,7 +173,7 @@ class Journal:
             self._note_failure(index)
         if self._retry is not None:
             self._note_retry(index, ok)
-        if self._writer.is_full:
+        if is_full:
             await self._guarded(self._writer.wait_for_room)
 
     def _note_retry(self, index: int, ok: bool) -> None:

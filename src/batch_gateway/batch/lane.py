@@ -115,16 +115,27 @@ class Lane:
 
     def take(self) -> Ticket | None:
         """The next line to send, or None when this worker should end."""
-        # A gate that is calm allows any number.
-        allowed = self.limit if self._gate.calm else self._allowed()
-        if self.is_closed or len(self._workers) > allowed or not self._has_line():
+        if self.is_closed:
+            return None
+        # The usual case first: this runs once a request. A gate that is calm allows any number.
+        if self._gate.calm and not self._again and not self._probed:
+            return self._take_next() if len(self._workers) <= self.limit else None
+        if len(self._workers) > self._allowed() or not self._has_line():
+            return None
+        if self._probes:
+            line = self._probes.popleft()
+        elif self._again and (self._next is None or self._gate.admits(self._again[0][1])):
+            line = self._again.popleft()
+        else:
+            return self._take_next()
+        self._sending += 1
+        return self._gate.sent(*line)
+
+    def _take_next(self) -> Ticket | None:
+        index = self._next
+        if index is None:
             return None
         self._sending += 1
-        if self._probes:
-            return self._gate.sent(*self._probes.popleft())
-        index = self._next
-        if index is None or (self._again and self._gate.admits(self._again[0][1])):
-            return self._gate.sent(*self._again.popleft())
         self._next = next(self._indexes, None)
         return self._gate.sent(index, self._lines.model_of(index))
 
@@ -161,9 +172,11 @@ class Lane:
         """A line that was taken has ended: what is to be recorded now."""
         self._sending -= 1
         self._late = 0
+        # The usual case first: this runs once a request.
+        if self._gate.passes(ended):
+            return (ended,)
         was_calm = self._gate.calm
         verdict = self._gate.ended(ended)
-        # The usual case first: this runs once a request.
         if was_calm and self._gate.calm:
             return verdict.record
         recorded = [*self._take_in(verdict), *self._settle()]

@@ -43,6 +43,9 @@ class Plan:
         self._fd = fd
         self._lines = found.lines
         self._grouping = found.grouping
+        # Asked once a line, and so without a call in between.
+        self.size_of = found.lines.size
+        self.model_of = found.grouping.model_of
         state = os.fstat(fd)
         self.size_bytes = state.st_size
         self.file_id = (state.st_dev, state.st_ino)
@@ -63,19 +66,12 @@ class Plan:
             raise self.changed()
         return line.strip()
 
-    def size_of(self, index: int) -> int:
-        """How many bytes the line of a request has in the file, its line break included."""
-        return self._lines.size(index)
-
     def changed(self) -> InputError:
         """The error for a file that is not what it was when the plan was made."""
         return InputError(
             f"{self.name} changed while it was running: put the old content back and run the "
             "same command again, or run the new content with another output"
         )
-
-    def model_of(self, index: int) -> str:
-        return self._grouping.model_of(index)
 
     def line_number(self, index: int) -> int:
         """The number of the request's line in the file, from 1, blank lines counted."""

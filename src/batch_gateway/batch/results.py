@@ -21,7 +21,7 @@ _REQUEST_ID = b"x-request-id"
 _REQUEST_ID_LENGTH = len(_REQUEST_ID)
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """A request that has ended, ready to be recorded.
 
     An answer `from_cache` cost no tokens. `coalesced` requests were sent as one. `cut_off` says why

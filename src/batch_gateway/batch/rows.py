@@ -42,7 +42,7 @@ class Scope:
 
     Attributes:
         lives: it has answered.
-        under_way: its requests.
+        under_way: the requests of a model; those of a gateway are its models'.
         answered: the number of the last request that has an answer.
         rows: what is held.
         full: a row is, so that nothing but lines from elsewhere is sent.

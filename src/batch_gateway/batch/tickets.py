@@ -17,7 +17,7 @@ _MOST_SENDINGS = 2
 _MOST_SENDINGS_TO_A_PAGE = 4
 
 
-class Ticket(msgspec.Struct, frozen=True):
+class Ticket(msgspec.Struct, frozen=True, gc=False):
     """One sending of a line. `number` counts the sendings of a gateway, `sendings` the line's."""
 
     number: int
@@ -26,7 +26,7 @@ class Ticket(msgspec.Struct, frozen=True):
     sendings: int = 1
 
 
-class Ended(msgspec.Struct, frozen=True):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """A request that has ended, and what that says."""
 
     ticket: Ticket

@@ -18,17 +18,17 @@ _NOTHING = msgspec.Raw(b"")
 _TRUE = msgspec.Raw(b"true")
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     role: str = ""
     content: msgspec.Raw = _NOTHING
 
 
-class _FirstMessage(msgspec.Struct, array_like=True):
+class _FirstMessage(msgspec.Struct, array_like=True, gc=False):
     # An array-like struct reads the first element and skips the rest without building them.
     first: _Message | None = None
 
 
-class CheckedBody(msgspec.Struct):
+class CheckedBody(msgspec.Struct, gc=False):
     """The parts of a body that the plan looks at."""
 
     model: _Text
@@ -40,7 +40,7 @@ class CheckedBody(msgspec.Struct):
     input: msgspec.Raw = _NOTHING
 
 
-class CheckedLine(msgspec.Struct):
+class CheckedLine(msgspec.Struct, gc=False):
     """A line that may be sent, except that two switches must still be looked at."""
 
     custom_id: _Text

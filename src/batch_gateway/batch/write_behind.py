@@ -44,8 +44,11 @@ class WriteBehind:
         self._writer = ThreadPoolExecutor(1, "results-write")
         self._syncer = ThreadPoolExecutor(1, "results-sync")
 
-    def put(self, place: int, line: bytes) -> None:
-        """Take a whole line for the file at `place`. Raises OSError once writing failed."""
+    def put(self, place: int, line: bytes) -> bool:
+        """Take a whole line for the file at `place`; whether `wait_for_room` would wait now.
+
+        Raises OSError once writing failed.
+        """
         if self.failure is not None:
             raise self.failure
         self._pending[place].append(line)
@@ -58,15 +61,15 @@ class WriteBehind:
                     asyncio.create_task(self._keep_writing()),
                     asyncio.create_task(self._keep_syncing()),
                 ]
+        return self._taken + self._writing > _MAX_UNWRITTEN_BYTES
 
     @property
-    def is_full(self) -> bool:
-        """Whether `wait_for_room` would wait."""
+    def _is_full(self) -> bool:
         return self._taken + self._writing > _MAX_UNWRITTEN_BYTES
 
     async def wait_for_room(self) -> None:
         """Return when less than 8 MiB wait to be written. Raises OSError once writing failed."""
-        while self.is_full and self.failure is None:
+        while self._is_full and self.failure is None:
             self._room.clear()
             await self._room.wait()
         if self.failure is not None:

@@ -44,7 +44,7 @@ _encode = msgspec.json.encode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class BatchLine(msgspec.Struct, frozen=True):
+class BatchLine(msgspec.Struct, frozen=True, gc=False):
     """One input line, its body still as the bytes that stood in the file."""
 
     custom_id: str
