@@ -87,6 +87,41 @@ def test_the_page_tells_how_the_run_went(tmp_path: Path, gateway: GatewayHandle)
         assert part in text, part
 
 
+def test_the_page_tells_why_no_more_was_sent_at_a_time(tmp_path: Path) -> None:
+    write_batch(tmp_path / "requests.jsonl", 200)
+    with simulated_gateway(
+        seats=4, queue_limit=0, output_tokens=5, time_per_token=0.008, latency_scale=1.0
+    ) as busy:
+        run = batch_gateway(
+            "run", "requests.jsonl", "--gateway", busy.url, "--report", "report.html", cwd=tmp_path
+        )
+    assert run.returncode == 0
+    page = read(tmp_path)
+    refused = "4 at a time: the gateway refuses more than 4"
+    # The legend, the table of shares, what helps, and, for those who do not see it, the band.
+    assert re.search(r"most .*limit .*more are refused", page.text)
+    shares = page.text.partition("Why it was not faster")[2]
+    assert re.search(rf"lines waited because .*\d+ % [\d.]+ m?s {refused}", shares)
+    assert "Kept to 4 at a time for" in page.text
+    labels = [value or "" for name, value in page.attributes if name == "aria-label"]
+    [band] = [label for label in labels if label.startswith("why no more: ")]
+    assert re.search(rf" to [\d.]+ s: {refused}", band)
+    assert re.search(rf"from in flight .*limit why no more 0 .* {refused}", page.text)
+
+
+def test_the_page_of_a_fixed_number_has_no_reasons(tmp_path: Path, gateway: GatewayHandle) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny"] * 20 + ["fault-delay-0.3"])
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html",
+        "--concurrency", "4", cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0
+    page = read(tmp_path)
+    assert "why no more" not in page.text
+    assert "Why it was not faster" not in page.text
+    assert not [value for name, value in page.attributes if name == "class" and value == "strip"]
+
+
 def test_what_there_was_none_of_is_not_drawn(tmp_path: Path, gateway: GatewayHandle) -> None:
     command = ("run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html")
     write_batch(tmp_path / "requests.jsonl", ["fault-status-400;after=0.3"] * 3)

@@ -17,10 +17,12 @@ from batch_gateway.client.instrumentation import (
     RetryScheduled,
 )
 from batch_gateway.client.request import InferenceResponse
+from batch_gateway.concurrency.reasons import Reason, Why
+from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.errors import RateLimitError
 from batch_gateway.report.collector import OTHERS, RunCollector
 from batch_gateway.report.histogram import DurationHistogram
-from batch_gateway.report.timeline import MAX_SLICES, Timeline
+from batch_gateway.report.timeline import MAX_SLICES, HeldBy, Timeline
 from batch_gateway.wire.headers import Headers
 
 DURATIONS = st.floats(0, 1e6)
@@ -186,6 +188,65 @@ def test_what_is_in_flight_is_looked_at_from_time_to_time() -> None:
     assert present.mean_limit() == pytest.approx(17 / 3)
     assert present.peak == 8
     assert present.paused == 1
+
+
+def look(
+    collector: RunCollector, events: GatewayEvents, limit: int, why: Why | None, waiting: int = 3
+) -> None:
+    events.limit_changed(limit, why)
+    events.concurrency = lambda: ConcurrencyStatistics(limit, limit, waiting, why)
+    collector.sample()
+
+
+def test_what_holds_requests_back_is_kept_with_its_last_figures() -> None:
+    clock = Clock()
+    collector = RunCollector(clock)
+    events = GatewayEvents("g", [collector])
+    look(collector, events, 32, Why(Reason.CLIMBING))
+    look(collector, events, 64, Why(Reason.KNEE))
+    look(collector, events, 60, Why(Reason.KNEE))
+    look(collector, events, 9, Why(Reason.PACE, 600.0), waiting=0)
+    present = collector.timeline.slices[0]
+    assert present.held_at("g") == HeldBy(2, 60, Why(Reason.KNEE))
+    assert present.held_at("another") is None
+    assert present.mean_knee() == 62
+    # Nobody waited in the fourth.
+    assert sum(held.samples for held in present.held_by.values()) == 3
+
+
+def test_a_stretch_in_which_next_to_nobody_waited_has_no_reason() -> None:
+    collector = RunCollector(Clock())
+    events = GatewayEvents("g", [collector])
+    look(collector, events, 64, Why(Reason.KNEE))
+    for _ in range(3):
+        look(collector, events, 64, Why(Reason.KNEE), waiting=0)
+    assert collector.timeline.slices[0].held_at("g") is None
+
+
+def test_the_knee_of_several_gateways_is_known_where_all_are_at_it() -> None:
+    collector = RunCollector(Clock())
+    first, second = (GatewayEvents(name, [collector]) for name in "ab")
+    look(collector, first, 64, Why(Reason.KNEE))
+    look(collector, second, 8, Why(Reason.CEILING, 8.0))
+    assert collector.timeline.slices[0].mean_knee() is None
+    look(collector, second, 10, Why(Reason.QUEUE))
+    assert collector.timeline.slices[0].mean_knee() == 74
+
+
+whys = st.sampled_from([Why(Reason.KNEE), Why(Reason.CLIMBING), Why(Reason.PACE, 60.0)])
+
+
+@given(st.lists(st.tuples(st.floats(0, 3_000), st.sampled_from("ab"), whys), max_size=200))
+def test_no_sample_of_a_reason_is_lost_when_slices_grow_wider(
+    samples: list[tuple[float, str, Why]],
+) -> None:
+    timeline, now = Timeline(0.0), 0.0
+    for seconds, gateway, why in samples:
+        now += seconds
+        timeline.at(now).hold(gateway, 8, why)
+    for course in (timeline, timeline.at_most(7)):
+        kept = [held for one in course.slices for held in one.held_by.values()]
+        assert sum(held.samples for held in kept) == len(samples)
 
 
 def test_retries_count_by_reason() -> None:

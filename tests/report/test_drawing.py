@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,9 @@ from batch_gateway.report.scales import (
     time_ticks,
     value_ticks,
 )
+from batch_gateway.report.strips import State
 
+STATES = (None, State("one", "why knee", "one of them"), State("two", "why pace", "another"))
 VALUES = st.lists(st.none() | st.floats(0, 1e12), min_size=1, max_size=60)
 
 
@@ -35,6 +38,10 @@ def assert_on_the_canvas(chart: Chart) -> None:
     for mark in (*chart.marks, *chart.bands):
         assert mark.x >= 0
         assert mark.x + mark.width <= 1000.1
+    for one in chart.strips:
+        ends = [0.0, *(piece.left + piece.width for piece in one.pieces)]
+        assert all(piece.left >= end - 1e-6 for piece, end in zip(one.pieces, ends, strict=False))
+        assert ends[-1] <= 100.01
 
 
 @given(VALUES, st.floats(0.05, 1e5), st.floats(0.05, 1))
@@ -52,9 +59,41 @@ def test_a_course_stays_on_its_canvas(
         width=width,
         seconds=width * (len(values) - 1 + part),
         bands=[(0, 1, "paused")],
+        states=[("why", [STATES[int(value or 0) % 3] for value in values])],
     )
     assert_on_the_canvas(chart)
     assert len(chart.rows) == len(values)
+    assert all(len(row) == len(chart.header) for row in chart.rows)
+
+
+def test_a_strip_says_what_was_so_when_and_leaves_out_when_nothing_was() -> None:
+    knee = State("more brought nothing", "why knee", "64 at a time: more brought nothing")
+    later = State("more brought nothing", "why knee", "70 at a time: more brought nothing")
+    pace = State("a pace is kept", "why pace", "keeping to 600 a minute")
+    chart = time_chart(
+        "In flight", "requests",
+        [Series("in flight", "flight", [1.0] * 6)],
+        width=10.0, seconds=60.0,
+        states=[("why no more", [None, knee, later, None, pace, pace])],
+    )  # fmt: skip
+    [drawn] = chart.strips
+    assert [(piece.left, piece.width) for piece in drawn.pieces] == [
+        (pytest.approx(100 / 6), pytest.approx(100 / 3)),
+        (pytest.approx(200 / 3), pytest.approx(100 / 3)),
+    ]
+    assert drawn.description == (
+        "why no more: 10 s to 30 s: 70 at a time: more brought nothing;"
+        " 40 s to 1:00: keeping to 600 a minute"
+    )
+    assert chart.legend == [
+        ("in flight", "flight"),
+        ("more brought nothing", "why knee"),
+        ("a pace is kept", "why pace"),
+    ]
+    assert chart.header == ["from", "in flight", "why no more"]
+    assert [row[2] for row in chart.rows] == [
+        "—", knee.text, later.text, "—", pace.text, pace.text,
+    ]  # fmt: skip
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))

@@ -69,6 +69,7 @@ class ReportPage:
                 self._settings,
                 {"input": report.input, "results": report.output, "errors": report.errors},
             ),
+            hints=report.hints,
             next_steps=report.next_steps,
             find_line=lambda request_id: _line(plan, request_id),
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from batch_gateway.report.histogram import DurationHistogram
 from batch_gateway.report.scales import (
     axis_labels,
+    clock_text,
     duration_text,
     duration_ticks,
     log_ticks,
@@ -19,6 +20,7 @@ from batch_gateway.report.scales import (
     time_ticks,
     value_ticks,
 )
+from batch_gateway.report.strips import State, Strip, strip
 
 __all__ = ["Chart", "Mark", "Series", "distribution_chart", "time_chart"]
 
@@ -76,6 +78,7 @@ class Chart:
         description: what it shows, for those who do not see it.
         legend: (name, style) of each series.
         bands: stretches with a meaning of their own, such as a pause.
+        strips: bands below it, on the same axis of time.
         header, rows: the same as a table.
     """
 
@@ -88,6 +91,7 @@ class Chart:
     y_ticks: Sequence[Tick]
     marks: Sequence[Mark]
     bands: Sequence[Mark] = ()
+    strips: Sequence[Strip] = ()
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
 
@@ -106,12 +110,13 @@ def time_chart(
     seconds: float,
     write: str = "number",
     bands: Sequence[tuple[int, int, str]] = (),
+    states: Sequence[tuple[str, Sequence[State | None]]] = (),
 ) -> Chart:
     """A chart of slices `width` seconds wide that ends at `seconds`.
 
     Areas are stacked in the order given. `bands` are (first slice, slices, text), whose
-    legend is the text up to a colon. `write` says
-    how values are written, "number" or "duration".
+    legend is the text up to a colon. `states` are (name, what was so in each slice), each drawn as
+    a strip below. `write` says how values are written, "number" or "duration".
     """
     text = duration_text if write == "duration" else number_text
     slices = max((len(one.values) for one in series), default=0)
@@ -130,8 +135,9 @@ def time_chart(
         legend=[
             *((one.name, one.style) for one in series),
             *dict.fromkeys((note.partition(":")[0], "pause") for _, _, note in bands),
+            *dict.fromkeys((one.name, one.style) for _, all_ in states for one in all_ if one),
         ],
-        x_ticks=[Tick(at / end * 100, _clock_text(at)) for at in time_ticks(end)],
+        x_ticks=[Tick(at / end * 100, clock_text(at)) for at in time_ticks(end)],
         y_ticks=[
             Tick(at / ticks[-1] * 100, label) for at, label in zip(ticks, labels, strict=True)
         ],
@@ -143,9 +149,14 @@ def time_chart(
             Mark(edges[first], edges[first + count] - edges[first], note)
             for first, count, note in bands
         ],
-        header=["from", *(one.name for one in series)],
+        strips=[strip(name, found, [x / 10 for x in edges], width) for name, found in states],
+        header=["from", *(one.name for one in series), *(name for name, _ in states)],
         rows=[
-            [_clock_text(index * width), *(_value(one, index, text) for one in series)]
+            [
+                clock_text(index * width),
+                *(_value(one, index, text) for one in series),
+                *(one.text if (one := found[index]) else "—" for _, found in states),
+            ]
             for index in range(slices)
         ],
     )
@@ -268,7 +279,7 @@ def _steps(edges: Sequence[float], values: Sequence[float | None], highest: floa
 
 def _spoken(series: Sequence[Series], index: int, width: float, unit: str, text: Writer) -> str:
     values = [f"{one.name} {_value(one, index, text)}" for one in series]
-    when = f"{_clock_text(index * width)} to {_clock_text((index + 1) * width)}"
+    when = f"{clock_text(index * width)} to {clock_text((index + 1) * width)}"
     return f"{when}: {', '.join(values)}" + (f" ({unit})" if unit else "")
 
 
@@ -284,15 +295,6 @@ def _extent(series: Sequence[Series], text: Writer, unit: str) -> str:
         if known:
             parts.append(f"{one.name} between {text(min(known))} and {text(max(known))}")
     return "; ".join(parts) + (f" ({unit})" if unit and parts else "")
-
-
-def _clock_text(seconds: float) -> str:
-    """A moment of the run: "0", "0.5 s", "45 s", "12:30", "1:05:00"."""
-    if seconds < 60:
-        return f"{seconds:.1f}".rstrip("0").rstrip(".") + (" s" if seconds else "")
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _short_duration(seconds: float) -> str:

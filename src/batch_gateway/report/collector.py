@@ -19,8 +19,10 @@ from batch_gateway.client.instrumentation import (
     RequestStarted,
     RetryScheduled,
 )
+from batch_gateway.concurrency.reasons import Reason
+from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.report.histogram import DurationHistogram, bucket_of
-from batch_gateway.report.timeline import Timeline
+from batch_gateway.report.timeline import Slice, Timeline
 from batch_gateway.wire.usage import Usage
 
 __all__ = ["OTHERS", "RunCollector", "SlowRequest", "Totals"]
@@ -29,6 +31,7 @@ _OK, _CANCELLED = "ok", "cancelled"
 _SLOWEST = 20
 _MAX_NAMES = 100
 OTHERS = "(all others)"
+_AT_THE_KNEE = frozenset({Reason.KNEE, Reason.QUEUE})
 _LONGEST_PAUSE = 1.0
 _SHORTEST_PAUSE = 0.02
 
@@ -114,6 +117,10 @@ class RunCollector(Observer):
         """Seconds since the collector was made."""
         return self._clock.monotonic() - self.timeline.start
 
+    def paces(self) -> list[tuple[str, ConcurrencyStatistics]]:
+        """How many might be under way at the end, and for how long what held them, by gateway."""
+        return [(one.gateway, one.concurrency()) for one in self._events if one.concurrency]
+
     def by_model(self) -> dict[str, Totals]:
         return _merged((model, totals) for (_, model), totals in self.totals.items())
 
@@ -138,17 +145,31 @@ class RunCollector(Observer):
     def sample(self) -> None:
         """Look at what is in flight once."""
         in_flight = limit = 0
-        paused = False
+        paused, at_the_knee = False, True
+        present = self.timeline.at(self._clock.monotonic())
         for events in self._events:
             in_flight += events.attempts_in_flight
             limit += events.limit or 0
             paused = paused or events.breaker_state not in (None, "closed")
-        present = self.timeline.at(self._clock.monotonic())
+            at_the_knee = self._look_at_pace(events, present) and at_the_knee
         present.samples += 1
         present.in_flight += in_flight
         present.limit += limit
         present.paused += paused
         present.peak = max(present.peak, in_flight)
+        if limit and at_the_knee:
+            present.knee += limit
+            present.knee_samples += 1
+
+    def _look_at_pace(self, events: GatewayEvents, present: Slice) -> bool:
+        """Note what holds requests back. Whether more of them would bring nothing."""
+        figures = None if events.concurrency is None else events.concurrency()
+        if figures is None or figures.why is None:
+            return False
+        # Whoever was refused waits elsewhere until it may be sent again.
+        if figures.waiting or figures.why.reason is Reason.SHUT:
+            present.hold(events.gateway, figures.limit, figures.why)
+        return figures.why.reason in _AT_THE_KNEE
 
     def attached(self, events: GatewayEvents) -> None:
         self._events.append(events)

@@ -14,6 +14,7 @@ from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
 from batch_gateway.report.collector import RunCollector, SlowRequest, Totals
 from batch_gateway.report.histogram import DurationHistogram
+from batch_gateway.report.reason_course import reason_rows, reason_strips
 from batch_gateway.report.replace_file import GENERATOR
 from batch_gateway.report.scales import duration_text, number_text
 from batch_gateway.report.timeline import Slice
@@ -25,6 +26,7 @@ _FOLDER = Path(__file__).parent
 _LONGEST_TEXT = 300
 # More would be narrower than a finger and mostly noise.
 _COLUMNS = 60
+_IN_FLIGHT = "In flight at the gateway"
 # Joins what is one sign of a script or an emoji; all other invisible characters are shown as such.
 _JOINERS = "\u200c\u200d"
 
@@ -50,6 +52,7 @@ class RunFacts:
         done_before: lines that were not sent because of earlier results.
         causes: failures of this run, one for each message.
         settings: (heading, (name, value) pairs) of what was configured, without secrets.
+        hints: what may be the cure, a sentence each.
         next_steps: (what for, command) pairs.
         find_line: from a request id to its line, None when it cannot be told.
     """
@@ -65,6 +68,7 @@ class RunFacts:
     done_before: int
     causes: Iterable[Cause]
     settings: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    hints: Sequence[str]
     next_steps: Sequence[tuple[str, str]]
     find_line: Callable[[str], Line | None]
 
@@ -122,6 +126,7 @@ def _figures(facts: RunFacts, collected: RunCollector) -> dict[str, Any]:
         "median": total.latencies.quantile(0.5),
         "cut_off": cut_off_in_words(cut_off) if (cut_off := facts.summary.cut_off) else "",
         "shares": _shares(facts.summary),
+        "reasons": reason_rows(collected.paces(), facts.summary.seconds),
     }
 
 
@@ -156,9 +161,10 @@ def _courses(facts: RunFacts, collected: RunCollector) -> list[Chart]:
             *_if_any(Series("failed", "bad", rates(lambda one: one.failed), is_area=True)),
             *_if_any(Series("retries", "retry", rates(lambda one: one.retries))),
         ]),
-        ("In flight at the gateway", "requests", [
+        (_IN_FLIGHT, "requests", [
             Series("in flight", "flight", [one.mean_in_flight() for one in slices], is_area=True),
             Series("most", "peak", [one.peak if one.samples else None for one in slices]),
+            *_if_any(Series("limit at the knee", "knee-line", [one.mean_knee() for one in slices])),
             *_if_any(Series("limit", "limit", [one.mean_limit() for one in slices])),
         ]),
         ("Tokens", "tokens/s", [
@@ -166,12 +172,15 @@ def _courses(facts: RunFacts, collected: RunCollector) -> list[Chart]:
             *_if_any(Series("read", "input", rates(lambda one: one.input_tokens))),
         ]),
     ]  # fmt: skip
-    pauses = _pauses(slices)
+    pauses, reasons = _pauses(slices), reason_strips(slices)
     drawn = [
-        time_chart(title, unit, series, width=timeline.width, seconds=seconds, bands=pauses)
+        time_chart(
+            title, unit, series, width=timeline.width, seconds=seconds, bands=pauses,
+            states=reasons if title == _IN_FLIGHT else (),
+        )
         for title, unit, series in charts
         if series
-    ]
+    ]  # fmt: skip
     if collected.total().latencies.count:
         drawn.append(_latency_course(slices, timeline.width, seconds, pauses))
     return drawn

@@ -9,6 +9,7 @@ from batch_gateway.durations import format_duration
 
 __all__ = [
     "axis_labels",
+    "clock_text",
     "duration_text",
     "duration_ticks",
     "log_ticks",
@@ -107,3 +108,12 @@ def duration_text(seconds: float | None) -> str:
         if number != text and number.replace(".", "").isdigit():
             return f"{number} {unit}"
     return text
+
+
+def clock_text(seconds: float) -> str:
+    """A moment of a run: "0", "0.5 s", "45 s", "12:30", "1:05:00"."""
+    if seconds < 60:
+        return f"{seconds:.1f}".rstrip("0").rstrip(".") + (" s" if seconds else "")
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

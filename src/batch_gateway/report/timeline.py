@@ -5,12 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.report.histogram import DurationHistogram
 
-__all__ = ["MAX_SLICES", "Slice", "Timeline"]
+__all__ = ["MAX_SLICES", "HeldBy", "Slice", "Timeline"]
 
 MAX_SLICES = 120
 _FIRST_WIDTH = 0.1
+
+
+@dataclass(slots=True)
+class HeldBy:
+    """Samples in which one reason held requests back, and the last limit and figure of it."""
+
+    samples: int
+    limit: int
+    why: Why
 
 
 @dataclass(slots=True)
@@ -21,9 +31,12 @@ class Slice:
         succeeded, failed: requests that ended.
         retries: attempts that failed and were to be repeated.
         input_tokens, output_tokens: of the answers.
-        samples: how often the three next ones were looked at.
+        samples: how often the next ones were looked at.
         in_flight: requests at the gateways, summed over the samples.
         limit: how many there might be, summed likewise; 0 while nothing limits them.
+        knee, knee_samples: the limit where more would have brought nothing, summed over the
+            samples in which that was so of every gateway.
+        held_by: what held requests back, by gateway and reason.
         paused: samples in which a circuit breaker was not closed.
         peak: most requests in flight in any sample.
         latencies: of the requests that succeeded.
@@ -37,6 +50,11 @@ class Slice:
     samples: int = 0
     in_flight: int = 0
     limit: int = 0
+    knee: int = 0
+    knee_samples: int = 0
+    held_by: dict[tuple[str, Reason], HeldBy] = field(
+        default_factory=dict[tuple[str, Reason], HeldBy]
+    )
     paused: int = 0
     peak: int = 0
     latencies: DurationHistogram = field(default_factory=DurationHistogram)
@@ -51,15 +69,36 @@ class Slice:
         self.samples += other.samples
         self.in_flight += other.in_flight
         self.limit += other.limit
+        self.knee += other.knee
+        self.knee_samples += other.knee_samples
+        for (gateway, _), held in other.held_by.items():
+            self.hold(gateway, held.limit, held.why, held.samples)
         self.paused += other.paused
         self.peak = max(self.peak, other.peak)
         self.latencies.merge(other.latencies)
+
+    def hold(self, gateway: str, limit: int, why: Why, samples: int = 1) -> None:
+        """`why` held requests to `gateway` back in so many samples more."""
+        key = gateway, why.reason
+        known = self.held_by.get(key)
+        before = known.samples if known is not None else 0
+        self.held_by[key] = HeldBy(before + samples, limit, why)
 
     def mean_in_flight(self) -> float | None:
         return self.in_flight / self.samples if self.samples else None
 
     def mean_limit(self) -> float | None:
         return self.limit / self.samples if self.limit else None
+
+    def mean_knee(self) -> float | None:
+        return self.knee / self.knee_samples if self.knee_samples else None
+
+    def held_at(self, gateway: str) -> HeldBy | None:
+        """What held requests to it back most of the time; None if nothing did half of the time."""
+        found = [held for (name, _), held in self.held_by.items() if name == gateway]
+        if not found or 2 * sum(held.samples for held in found) < self.samples:
+            return None
+        return max(found, key=lambda held: held.samples)
 
 
 class Timeline:
