@@ -47,3 +47,8 @@ def test_a_figure_is_said_with_three_digits_or_fewer_and_near_the_truth(figure: 
 def test_only_a_long_wait_is_said_in_seconds() -> None:
     assert Why(Reason.SHUT, 60.0).sentence(1).endswith("the next is tried after 60 s")
     assert Why(Reason.SHUT, 0.5).sentence(1).endswith("trying again one by one")
+
+
+def test_one_more_that_is_only_tried_is_not_said_to_be_what_is_kept_to() -> None:
+    assert Why(Reason.CEILING, 8.0).sentence(9) == "8 at a time: the gateway refuses more than 8"
+    assert Why(Reason.CEILING, 8.0).sentence(6) == "6 at a time: the gateway refuses more than 8"

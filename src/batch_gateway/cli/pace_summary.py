@@ -56,7 +56,8 @@ def pace_rows(paces: Sequence[GatewayPace], seconds: float) -> Iterator[tuple[st
 
 
 def _number(figures: ConcurrencyStatistics) -> str:
-    return f"{figures.limit:,} at a time at the end"
+    limit = figures.limit if figures.why is None else figures.why.kept_to(figures.limit)
+    return f"{limit:,} at a time at the end"
 
 
 def _at_the_end(figures: ConcurrencyStatistics) -> str:
@@ -112,7 +113,7 @@ def pace_hints(paces: Sequence[GatewayPace], seconds: float, bound: str) -> tupl
         ("" if len(paces) == 1 else f"{gateway}: ")
         + _HELP[one.why.reason].format(
             share=_percent(one.seconds / seconds),
-            limit=f"{one.limit:,}",
+            limit=f"{one.why.kept_to(one.limit):,}",
             figure=one.why.figure_text,
             bound=bound,
         )

@@ -67,6 +67,10 @@ class Why(NamedTuple):
         """In few words, without how many at a time, such as "more brought nothing"."""
         return _WORDS[self.reason].format(figure=self.figure_text)
 
+    def kept_to(self, limit: int) -> int:
+        """How many at a time: `limit`, or less while one more is tried where more were refused."""
+        return min(limit, round(self.figure)) if self.reason is Reason.CEILING else limit
+
     def sentence(self, limit: int) -> str:
         """In plain words, such as "64 at a time: more brought nothing"."""
         if self.reason is Reason.PACE:
@@ -74,4 +78,4 @@ class Why(NamedTuple):
         if self.reason is Reason.SHUT:
             rest = _SHUT_FOR_LONG if self.figure >= _LONG_WAIT else _SHUT
             return self.words + rest.format(figure=self.figure_text)
-        return f"{limit:,} at a time: {self.words}"
+        return f"{self.kept_to(limit):,} at a time: {self.words}"
