@@ -1,0 +1,163 @@
+"""Whether a gateway refuses from a certain number in flight on: a sequential test on ranks.
+
+The rank of a request is how many are in flight with it. A full server refuses all above some
+rank and nothing below, which is a step; chance and quotas refuse at any rank.
+
+| state | event | next | what is done |
+|---|---|---|---|
+| no ceiling | refusals from a rank on, surely no chance | ceiling below that rank | first try after one answer's time |
+| ceiling | time for a try | ceiling, trying | one more may be sent |
+| trying | two were accepted above it | ceiling there, trying | twice as many more at once |
+| trying | refused, more than one at once | ceiling, trying | one more again |
+| trying | refused, a single one | ceiling | the next try after twice as many sends; now sent apart from others, now not |
+| ceiling | refusals from a lower rank on | lower ceiling | first try after one answer's time |
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["SURE", "RankStep"]
+
+# One explanation counts as found when what was seen is e^6 = 400 times likelier under it than
+# under the other (Wald, "Sequential tests of statistical hypotheses", 1945). At half of it chance
+# sets a ceiling every few minutes; at twice, a real one costs twice as many refusals to find.
+SURE = 6.0
+_LIKELY = SURE / 2  # enough for a try: being wrong costs one more of them
+_FULL = 0.95  # of those above a ceiling are refused; the rest find a place that was just freed
+# Chance starts as if one of 20 had been refused, so that it takes three to set a ceiling, and
+# looks back on 400 sends: enough to tell 2 % from 5 %, short enough to follow a change.
+_PRIOR = (1.25, 25.0)
+_MEMORY = 400.0
+_LEAST, _MOST = 0.005, 0.9
+# A refusal in 400 sends is a low price for trying; where chance refuses many, tries add little.
+_RAREST = 400.0  # sends from try to try
+_SOONEST = 100.0  # sends to the first; fewer where fewer are in flight
+_LONGEST_WAIT = 20.0  # seconds to a try, however slow the gateway is
+_COMMON = 8 * _LEAST  # chance from which on tries may come sooner
+_CHANCE_ALONE = 0.1  # where chance refuses as many, sending apart shows nothing
+
+
+class RankStep:
+    """The highest number in flight that is accepted, and careful tries above it.
+
+    Attributes:
+        top: the ceiling; infinity while there is none.
+        stride: how many more a try sends.
+        apart: whether requests are to be sent apart from each other, since a gateway that takes
+            no two at one instant refuses the second one whatever is in flight.
+    """
+
+    def __init__(self, minimum: int) -> None:
+        self._minimum = minimum
+        self.top = math.inf
+        self.stride = 1
+        self.apart = False
+        self._refused, self._sent = _PRIOR
+        self._lowest = math.inf  # rank from which on a ceiling is suspected
+        self._suspects = 0  # refusals from there on
+        self._against = 0.0  # log odds of a ceiling below it
+        self._above = 0.0  # log odds that what is above `top` is refused
+        self._try_at = 0.0
+        self._wait = _SOONEST  # sends from try to try
+
+    @property
+    def chance(self) -> float:
+        """The share of sends that is refused whatever is in flight."""
+        return min(_MOST, max(_LEAST, self._refused / self._sent))
+
+    def limit(self, now: float) -> float:
+        """The ceiling, or a little more when it is time to try."""
+        return self.top + self.stride if now >= self._try_at else self.top
+
+    def passed(self, count: int) -> None:
+        """So many were sent while nothing was refused."""
+        self._sent += count
+        if self._sent > _MEMORY:
+            self._refused *= _MEMORY / self._sent
+            self._sent = _MEMORY
+
+    def rest(self, highest: int, now: float) -> None:
+        """Drop a ceiling that nobody wants to pass: `highest` is the rank of late."""
+        if highest > self.top or now < self._try_at + _LONGEST_WAIT:
+            return
+        self.top = math.inf
+        self.apart = False
+        self._above = 0.0
+        self._acquit()
+
+    def accepted(self, rank: int, now: float) -> None:
+        fell = math.log((1 - _FULL) / (1 - self.chance))
+        if rank > self.top:
+            self._above = min(0.0, self._above) + fell
+            if self._above < -_LIKELY:
+                self._raise(rank, now)
+            return
+        self._count(refused=False)
+        if rank >= self._lowest:
+            self._against += fell
+            if self._against <= 0:
+                self._acquit()
+
+    def refused(self, rank: int, now: float, rate: float) -> bool:
+        """Whether it lowered the ceiling; `rate`: answers a second."""
+        rose = math.log(_FULL / self.chance)
+        if rank > self.top:
+            self._above = max(0.0, self._above) + rose
+            if self._above > _LIKELY:
+                self._try_failed(now, rate)
+            return False
+        if rank < self._lowest:
+            self._acquit()
+            self._lowest = rank
+        self._against += rose
+        self._suspects += 1
+        self._count(refused=True)
+        if self._against <= SURE:
+            return False
+        self._lower(now, rate)
+        return True
+
+    def _lower(self, now: float, rate: float) -> None:
+        # The ceiling explains these: they are not chance.
+        self._refused = max(_PRIOR[0], self._refused - self._suspects)
+        self.top = max(self._minimum, self._lowest - 1)
+        self.apart = False
+        # One answer's time (Little's law): what chance set in the wrong place is soon undone.
+        self._wait = min(self.top, _SOONEST) / self._hurry()
+        self._put_off(now, rate)
+
+    def _raise(self, rank: int, now: float) -> None:
+        self.top = rank
+        self._above = 0.0
+        self.stride = min(2 * self.stride, rank)
+        self._wait = min(self.top, _SOONEST) / self._hurry() / 2
+        self._try_at = now
+
+    def _try_failed(self, now: float, rate: float) -> None:
+        if self.stride > 1:
+            self.stride = 1
+            self._above = 0.0
+            return
+        self.apart = not self.apart and self.chance < _CHANCE_ALONE
+        self._wait = min(_RAREST / self._hurry(), 2 * self._wait)
+        self._put_off(now, rate)
+
+    def _hurry(self) -> float:
+        return max(1.0, self.chance / _COMMON)
+
+    def _put_off(self, now: float, rate: float) -> None:
+        self._acquit()
+        self._above = 0.0
+        self.stride = 1
+        self._try_at = now + min(_LONGEST_WAIT, self._wait / max(rate, 1e-9))
+
+    def _acquit(self) -> None:
+        self._against, self._lowest, self._suspects = 0.0, math.inf, 0
+
+    def _count(self, *, refused: bool) -> None:
+        self._sent += 1
+        self._refused += refused
+        if self._sent > _MEMORY:
+            self._refused /= 2
+            self._sent /= 2
