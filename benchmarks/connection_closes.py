@@ -44,7 +44,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="a fifth of the requests")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions")
-    parser.add_argument("--transport", choices=["native", "aiohttp"], default="native")
     options = parser.parse_args()
     requests = 600 if options.quick else 3000
     print("machine:", ", ".join(f"{key} {value}" for key, value in describe().items()))
@@ -52,7 +51,7 @@ def main() -> None:
     with _servers() as ports:
         for _ in range(options.rounds):
             for way, port in ports.items():
-                measured[way].append(_measure(port, requests, options.transport))
+                measured[way].append(_measure(port, requests))
     medians = {way: _median(figures) for way, figures in measured.items()}
     base = medians[_BASE]
     rows = [
@@ -88,11 +87,11 @@ def _median(figures: list[Figures]) -> Figures:
     )
 
 
-def _measure(port: int, requests: int, transport: str) -> Figures:
-    return asyncio.run(_generate(port, requests, transport))
+def _measure(port: int, requests: int) -> Figures:
+    return asyncio.run(_generate(port, requests))
 
 
-async def _generate(port: int, requests: int, transport: str) -> Figures:
+async def _generate(port: int, requests: int) -> Figures:
     left = iter(range(requests))
 
     async def work(client: HTTPInferenceClient) -> None:
@@ -100,11 +99,7 @@ async def _generate(port: int, requests: int, transport: str) -> Figures:
             await client.generate(InferenceRequest(params=_PARAMS))
 
     before = await _seen(port)
-    config = HTTPInferenceClientConfig(
-        f"http://127.0.0.1:{port}",
-        transport="aiohttp" if transport == "aiohttp" else "native",
-        retry=None,
-    )
+    config = HTTPInferenceClientConfig(f"http://127.0.0.1:{port}", retry=None)
     async with HTTPInferenceClient(config) as client:
         started, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(work(client) for _ in range(_IN_FLIGHT)))

@@ -31,7 +31,7 @@ def contenders_python() -> Path:
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run([*pip, "-r", str(_REQUIREMENTS)])
-    _run([*pip, "-e", f"{REPOSITORY}[aiohttp,prometheus,otel]"])
+    _run([*pip, "-e", f"{REPOSITORY}[prometheus,otel]"])
     marker.write_text(wanted, "utf-8")
     return python
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import orjson
 
 from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
-from batch_gateway.client.config import TLSConfig, TransportName
+from batch_gateway.client.config import TLSConfig
 from batch_gateway.client.http.native import NativeExchanger
 from benchmarks.contenders.contract import Send, Target
 from benchmarks.payload import PATH, REQUEST
 
-__all__ = ["open_bare_transport", "open_generate", "open_generate_on_aiohttp"]
+__all__ = ["open_bare_transport", "open_generate"]
 
 
 @asynccontextmanager
 async def open_bare_transport(target: Target) -> AsyncIterator[Callable[[], Send]]:
-    exchanger = NativeExchanger(_configuration(target, "native"))
+    exchanger = NativeExchanger(_configuration(target))
     clock = time.monotonic
 
     async def send() -> str:
@@ -36,17 +36,9 @@ async def open_bare_transport(target: Target) -> AsyncIterator[Callable[[], Send
         await exchanger.aclose()
 
 
-def open_generate(target: Target) -> AbstractAsyncContextManager[Callable[[], Send]]:
-    return _open(target, "native")
-
-
-def open_generate_on_aiohttp(target: Target) -> AbstractAsyncContextManager[Callable[[], Send]]:
-    return _open(target, "aiohttp")
-
-
 @asynccontextmanager
-async def _open(target: Target, transport: TransportName) -> AsyncIterator[Callable[[], Send]]:
-    async with HTTPInferenceClient(_configuration(target, transport)) as client:
+async def open_generate(target: Target) -> AsyncIterator[Callable[[], Send]]:
+    async with HTTPInferenceClient(_configuration(target)) as client:
 
         async def send() -> str:
             response = await client.generate(InferenceRequest(params=REQUEST))
@@ -57,10 +49,9 @@ async def _open(target: Target, transport: TransportName) -> AsyncIterator[Calla
         await asyncio.sleep(0)
 
 
-def _configuration(target: Target, transport: TransportName) -> HTTPInferenceClientConfig:
+def _configuration(target: Target) -> HTTPInferenceClientConfig:
     return HTTPInferenceClientConfig(
         target.url,
-        transport=transport,
         max_idle_connections=target.in_flight,
         tls=TLSConfig(ca_file=target.ca_file),
     )

@@ -38,7 +38,6 @@ ROSTER = {
         Contender("batch-gateway, bare transport", "ours:open_bare_transport"),
         Contender("batch-gateway, generate()", "ours:open_generate"),
         Contender("batch-gateway, generate(), stock asyncio", "ours:open_generate", loop="asyncio"),
-        Contender("batch-gateway, generate() on aiohttp", "ours:open_generate_on_aiohttp"),
         Contender(BASELINE, "bare_aiohttp:open_client"),
         Contender("pyreqwest + orjson", "bare_pyreqwest:open_client"),
         Contender(

@@ -208,14 +208,18 @@ def test_a_unix_socket_is_reached_directly(tmp_path: Path, batch: Path) -> None:
     assert run.returncode == 0, run.stderr
 
 
-def test_the_other_transport_does_the_same(
-    tmp_path: Path, batch: Path, gateway: GatewayHandle
+@pytest.mark.parametrize(
+    ("transport", "code"), [("native", 0), ("auto", 0), ("aiohttp", 2), ("curl", 2)]
+)
+def test_a_transport_may_still_be_named_if_it_is_the_one_that_there_is(
+    tmp_path: Path, batch: Path, gateway: GatewayHandle, transport: str, code: int
 ) -> None:
-    pytest.importorskip("aiohttp")
     run = batch_gateway(
-        "run", batch, "--gateway", gateway.url, "--transport", "aiohttp", cwd=tmp_path
+        "run", batch, "--gateway", gateway.url, "--transport", transport, cwd=tmp_path
     )
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == code, run.stderr
+    assert ("leave this setting out" in run.stderr) is bool(code)
+    assert "--transport" not in batch_gateway("run", "--help", cwd=tmp_path).stdout
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -242,7 +246,6 @@ class Proxy(BaseHTTPRequestHandler):
 def test_a_proxy_is_used_by_name_or_from_the_environment(
     tmp_path: Path, batch: Path, way: str
 ) -> None:
-    pytest.importorskip("aiohttp")
     Proxy.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

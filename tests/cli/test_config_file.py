@@ -131,7 +131,7 @@ headers: {X-Team: search}
 tls_min_version: 1.3
 unix_socket: gateway.sock
 proxy: env
-transport: aiohttp
+transport: native
 ordered: true
 order: file
 json: true
@@ -152,7 +152,7 @@ quiet: false
         "tls_min_version": "1.3",
         "unix_socket": tmp_path / "gateway.sock",
         "proxy": "env",
-        "transport": "aiohttp",
+        "transport": "native",
         "ordered": True,
         "order": "file",
         "json": True,

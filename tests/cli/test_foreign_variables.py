@@ -153,7 +153,6 @@ def test_authorities_for_other_programs_are_named_when_a_certificate_is_refused(
         assert run(tmp_path, "--gateway", gateway.url, *cure.split()).returncode == 0
 
 
-@pytest.mark.parametrize("transport", ["native", "aiohttp"])
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
@@ -163,9 +162,9 @@ def test_authorities_for_other_programs_are_named_when_a_certificate_is_refused(
     ],
 )
 def test_trusted_authorities_that_are_not_there_are_an_error(
-    tmp_path: Path, variable: str, value: str, reason: str, transport: str
+    tmp_path: Path, variable: str, value: str, reason: str
 ) -> None:
-    asked = ("--gateway", "https://127.0.0.1:1", "--transport", transport)
+    asked = ("--gateway", "https://127.0.0.1:1")
     done = run(tmp_path, *asked, **{variable: value})
     assert done.returncode == 2
     cure = "Unset the variable, or give the authorities as --tls-ca-file"

@@ -96,7 +96,7 @@ inference_ttl: 10m
 rpm: 600
 tpm: 1000000
 learn_rate_limits: true
-transport: aiohttp
+transport: auto
 unix_socket: /run/gateway.sock
 concurrency: 500
 """,
@@ -111,7 +111,6 @@ concurrency: 500
             "X-Other": "kept",
             "x-team": "flag",
         },
-        transport="aiohttp",
         unix_socket=Path("/run/gateway.sock"),
         circuit_breaker=PATIENT,
         rate_limit=RateLimit(requests_per_minute=600.0, tokens_per_minute=1e6, learn=True),
@@ -284,7 +283,17 @@ def test_the_simulator_gets_neither_key_nor_detours(tmp_path: Path) -> None:
             "tls_client_cert_file: gateway.yaml",
             "--tls-client-key-file: a client certificate and its key go together",
         ),
-        ({"gateway": "http://g", "proxy": "http://p", "transport": "native"}, "", "--proxy: needs"),
+        (
+            {"gateway": "http://g", "transport": "aiohttp"},
+            "",
+            "--transport: there is no aiohttp any more, nor an extra of that name: leave",
+        ),
+        (
+            {"gateway": "http://g"},
+            "transport: aiohttp",
+            "gateway.yaml:1: transport: there is no aiohttp any more, nor",
+        ),
+        ({"gateway": "http://g", "transport": "curl"}, "", "--transport: 'curl' is none; there is"),
         ({"gateway": "http://g", "headers": {"Host": "x"}}, "", "--header['Host']: is set by"),
     ],
 )

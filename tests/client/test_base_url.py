@@ -212,8 +212,7 @@ def test_the_spelling_that_is_kept_leads_where_the_one_given_did(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("transport", ["native", "aiohttp"])
-async def test_a_query_goes_out_with_every_request(transport: str) -> None:
+async def test_a_query_goes_out_with_every_request() -> None:
     lines: list[str] = []
 
     async def script(peer: Peer) -> None:
@@ -223,7 +222,7 @@ async def test_a_query_goes_out_with_every_request(transport: str) -> None:
 
     async with serving(script) as server:
         base = f"{server.base_url}{DEPLOYMENT}?api-version=2024-10-21"
-        config = HTTPInferenceClientConfig(base, transport=transport, retry=None)  # pyright: ignore
+        config = HTTPInferenceClientConfig(base, retry=None)  # pyright: ignore
         async with HTTPInferenceClient(config) as client:
             await client.generate(BATCH)
             await client.generate(BATCH)

@@ -58,6 +58,7 @@ def test_durations_may_be_go_style_strings() -> None:
             "headers['x-gateway-destination-endpoint']",
         ),
         ({"transport": "carrier-pigeon"}, "transport"),
+        ({"transport": "aiohttp"}, "transport"),
         ({"proxy": "socks5://p"}, "proxy"),
         ({"proxy": "http://user:secret@proxy:port"}, "proxy"),
         ({"proxy": "env", "unix_socket": "/tmp/s"}, "proxy"),

@@ -34,7 +34,6 @@ pytestmark = pytest.mark.anyio
 RETRIES = 2
 QUICK = RetryPolicy(max_retries=RETRIES, initial_backoff=0.001, rate_limit_backoff=0.001)
 REQUEST = InferenceRequest(params={"model": "m", "prompt": "Hello!"})
-TRANSPORTS = ["native", "aiohttp"]
 
 
 def faulty(fault: str) -> InferenceRequest:
@@ -49,12 +48,10 @@ def gateway() -> Iterator[GatewayHandle]:
         yield running
 
 
-@pytest.fixture(params=TRANSPORTS)
-async def client(
-    request: pytest.FixtureRequest, gateway: GatewayHandle
-) -> AsyncIterator[HTTPInferenceClient]:
+@pytest.fixture
+async def client(gateway: GatewayHandle) -> AsyncIterator[HTTPInferenceClient]:
     config = HTTPInferenceClientConfig(
-        gateway.url, transport=request.param, retry=QUICK, timeout=0.2, max_response_bytes=1_000_000
+        gateway.url, retry=QUICK, timeout=0.2, max_response_bytes=1_000_000
     )
     async with HTTPInferenceClient(config) as made:
         yield made
@@ -116,22 +113,16 @@ async def test_bytes_after_an_answer_never_become_part_of_the_next(
     client: HTTPInferenceClient,
 ) -> None:
     for _ in range(3):
-        if client.config.transport == "native":
-            first = await client.generate(faulty("long-length"))
-            assert first.json()["object"] == "text_completion"
-        else:
-            # aiohttp has already parsed the surplus as a second response and gives up on both.
-            with pytest.raises(BadResponseError):
-                await client.generate(faulty("long-length"))
+        first = await client.generate(faulty("long-length"))
+        assert first.json()["object"] == "text_completion"
         assert (await client.generate(REQUEST)).json()["object"] == "text_completion"
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_refused_connection_is_a_connection_error(transport: Any) -> None:
+async def test_a_refused_connection_is_a_connection_error() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        config = HTTPInferenceClientConfig(url, transport=transport, retry=QUICK)
+        config = HTTPInferenceClientConfig(url, retry=QUICK)
         async with HTTPInferenceClient(config) as client:
             with pytest.raises(GatewayConnectionError, match="refused") as caught:
                 await client.generate(REQUEST)
@@ -141,11 +132,8 @@ async def test_a_refused_connection_is_a_connection_error(transport: Any) -> Non
     assert isinstance(caught.value.cause, OSError)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_an_unknown_host_is_a_connection_error_that_names_it(transport: Any) -> None:
-    config = HTTPInferenceClientConfig(
-        "http://no-such-gateway.invalid:8000", transport=transport, retry=QUICK
-    )
+async def test_an_unknown_host_is_a_connection_error_that_names_it() -> None:
+    config = HTTPInferenceClientConfig("http://no-such-gateway.invalid:8000", retry=QUICK)
     async with HTTPInferenceClient(config) as client:
         with pytest.raises(GatewayConnectionError, match="no-such-gateway.invalid") as caught:
             await client.generate(REQUEST)
@@ -185,13 +173,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-async def generate_over_tls(url: str, transport: Any, tls: TLSConfig) -> int:
-    config = HTTPInferenceClientConfig(url, transport=transport, tls=tls, retry=QUICK)
+async def generate_over_tls(url: str, tls: TLSConfig) -> int:
+    config = HTTPInferenceClientConfig(url, tls=tls, retry=QUICK)
     async with HTTPInferenceClient(config) as client:
         return (await client.generate(REQUEST)).status_code
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(
     ("server", "says"),
     [
@@ -200,26 +187,23 @@ async def generate_over_tls(url: str, transport: Any, tls: TLSConfig) -> int:
     ],
 )
 async def test_a_wrong_certificate_is_a_tls_error_and_not_tried_again(
-    certificates: Certificates, transport: Any, server: dict[str, Any], says: str
+    certificates: Certificates, server: dict[str, Any], says: str
 ) -> None:
     tls = TLSConfig(ca_file=certificates.ca_file)
     with (
         simulated_gateway(tls=certificates.server(**server)) as gateway,
         pytest.raises(TLSError, match=says) as caught,
     ):
-        await generate_over_tls(gateway.url, transport, tls)
+        await generate_over_tls(gateway.url, tls)
     assert caught.value.category is ErrorCategory.SERVER_ERROR
     assert caught.value.attempts == 1
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_an_unknown_authority_is_a_tls_error(
-    certificates: Certificates, transport: Any
-) -> None:
+async def test_an_unknown_authority_is_a_tls_error(certificates: Certificates) -> None:
     with simulated_gateway(tls=certificates.server()) as gateway:
         for tls in (TLSConfig(), TLSConfig(ca_file=certificates.other_ca_file)):
             with pytest.raises(TLSError, match="certificate") as caught:
-                await generate_over_tls(gateway.url, transport, tls)
+                await generate_over_tls(gateway.url, tls)
             assert caught.value.attempts == 1
 
 
@@ -259,36 +243,26 @@ def strict_tls_server(context: ssl.SSLContext) -> Iterator[str]:
     thread.join(10)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_missing_client_certificate_is_a_tls_error(
-    certificates: Certificates, transport: Any
-) -> None:
+async def test_a_missing_client_certificate_is_a_tls_error(certificates: Certificates) -> None:
     tls = TLSConfig(ca_file=certificates.ca_file)
     with (
         strict_tls_server(certificates.server(mutual=True)) as url,
         pytest.raises(TLSError, match="certificate") as caught,
     ):
-        await generate_over_tls(url, transport, tls)
+        await generate_over_tls(url, tls)
     assert caught.value.attempts == 1
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_client_certificate_opens_the_door(
-    certificates: Certificates, transport: Any
-) -> None:
+async def test_a_client_certificate_opens_the_door(certificates: Certificates) -> None:
     tls = TLSConfig(
         ca_file=certificates.ca_file,
         client_cert_file=certificates.client_cert,
         client_key_file=certificates.client_key,
     )
     with simulated_gateway(tls=certificates.server(mutual=True)) as gateway:
-        assert await generate_over_tls(gateway.url, transport, tls) == 200
+        assert await generate_over_tls(gateway.url, tls) == 200
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_known_authority_is_trusted(certificates: Certificates, transport: Any) -> None:
+async def test_a_known_authority_is_trusted(certificates: Certificates) -> None:
     with simulated_gateway(tls=certificates.server()) as gateway:
-        assert (
-            await generate_over_tls(gateway.url, transport, TLSConfig(ca_file=certificates.ca_file))
-            == 200
-        )
+        assert await generate_over_tls(gateway.url, TLSConfig(ca_file=certificates.ca_file)) == 200

@@ -1,4 +1,4 @@
-"""`generate` against a gateway over real sockets, through both transports."""
+"""`generate` against a gateway over real sockets."""
 
 from __future__ import annotations
 
@@ -39,13 +39,9 @@ def gateway() -> Iterator[GatewayHandle]:
         yield running
 
 
-@pytest.fixture(params=["native", "aiohttp"])
-async def client(
-    request: pytest.FixtureRequest, gateway: GatewayHandle
-) -> AsyncIterator[HTTPInferenceClient]:
-    config = HTTPInferenceClientConfig(
-        gateway.url, transport=request.param, retry=QUICK, timeout="10s"
-    )
+@pytest.fixture
+async def client(gateway: GatewayHandle) -> AsyncIterator[HTTPInferenceClient]:
+    config = HTTPInferenceClientConfig(gateway.url, retry=QUICK, timeout="10s")
     async with HTTPInferenceClient(config) as made:
         yield made
 
@@ -137,7 +133,7 @@ async def test_a_refusal_has_its_category_and_is_sent_as_often_as_makes_sense(
     status: int,
     attempts: int,
 ) -> None:
-    request_id = f"{model}-{client.config.transport}"
+    request_id = f"{model}-once"
     with pytest.raises(kind) as caught:
         await client.generate(chat(model, request_id=request_id))
     error = caught.value
@@ -161,7 +157,7 @@ async def test_what_the_router_says_is_kept(client: HTTPInferenceClient) -> None
 async def test_a_gateway_that_recovers_gets_the_request_again(
     client: HTTPInferenceClient, gateway: GatewayHandle
 ) -> None:
-    request_id = f"recovers-{client.config.transport}"
+    request_id = "recovers"
     response = await client.generate(chat("fault-refuse-then-ok-2", request_id=request_id))
     assert response.attempts == 3
     assert gateway.journal()["requests"][request_id]["statuses"] == [503, 503, 200]
@@ -213,13 +209,11 @@ async def test_a_deadline_in_the_past_sends_nothing(
     assert gateway.journal()["received"] == before
 
 
-@pytest.mark.parametrize("transport", ["native", "aiohttp"])
 async def test_an_attempt_that_takes_too_long_is_a_timeout_and_tried_again(
-    gateway: GatewayHandle, transport: Any
+    gateway: GatewayHandle,
 ) -> None:
     config = HTTPInferenceClientConfig(
         gateway.url,
-        transport=transport,
         timeout=0.05,
         retry=RetryPolicy(max_retries=1, initial_backoff=0),
     )

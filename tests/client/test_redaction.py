@@ -250,9 +250,7 @@ def test_a_harmless_header_is_no_credential(name: str) -> None:
 
 
 def test_the_password_of_a_proxy_is_hidden() -> None:
-    config = HTTPInferenceClientConfig(
-        "http://g", proxy="http://bob:p%40ss%2Fword@proxy:3128", transport="aiohttp"
-    )
+    config = HTTPInferenceClientConfig("http://g", proxy="http://bob:p%40ss%2Fword@proxy:3128")
     token = base64.b64encode(b"bob:p@ss/word").decode()
     said = redactor_of(config).in_text(f"407 for bob: p@ss/word, p%40ss%2Fword, {token}")
     assert "word" not in said

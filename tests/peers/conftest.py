@@ -6,14 +6,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
 from tests.peers.grader import Grader, running_grader
 from tests.peers.llama import Llama, running_llama
-
-TransportName = Literal["native", "aiohttp"]
 
 
 @pytest.fixture
@@ -26,11 +23,6 @@ def peer_log(tmp_path: Path) -> Path:
 def _posix_only() -> None:
     if sys.platform == "win32" or not hasattr(os, "killpg"):
         pytest.skip("peers are run on POSIX systems only")
-
-
-@pytest.fixture(params=["native", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> TransportName:
-    return request.param
 
 
 @pytest.fixture(scope="module")

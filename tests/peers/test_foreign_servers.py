@@ -1,4 +1,4 @@
-"""Both transports against servers that nobody here wrote: nothing lost, nothing mixed up."""
+"""The transport against servers that nobody here wrote: nothing lost, nothing mixed up."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def place(
 
 
 @contextlib.asynccontextmanager
-async def exchanging(place: Place, transport: str, **settings: int) -> AsyncIterator[HTTPExchanger]:
-    config = HTTPInferenceClientConfig(place.base_url, transport=transport, **settings)  # pyright: ignore
+async def exchanging(place: Place, **settings: int) -> AsyncIterator[HTTPExchanger]:
+    config = HTTPInferenceClientConfig(place.base_url, **settings)  # pyright: ignore
     exchanger = build_exchanger(config)
     try:
         yield exchanger
@@ -73,11 +73,8 @@ def mixed(count: int) -> list[tuple[str, bytes, int]]:
     return chosen
 
 
-@pytest.mark.parametrize("transport", ["native", "aiohttp"])
-async def test_two_hundred_mixed_requests_get_their_own_answers(
-    place: Place, transport: str
-) -> None:
-    async with exchanging(place, transport, max_connections=16) as exchanger:
+async def test_two_hundred_mixed_requests_get_their_own_answers(place: Place) -> None:
+    async with exchanging(place, max_connections=16) as exchanger:
         requests = mixed(200)
         responses = await asyncio.gather(*(post(exchanger, p, b) for p, b, _ in requests))
     for (path, body, status), response in zip(requests, responses, strict=True):
@@ -88,12 +85,11 @@ async def test_two_hundred_mixed_requests_get_their_own_answers(
             assert response.body == body
 
 
-@pytest.mark.parametrize("transport", ["native", "aiohttp"])
 async def test_requests_one_after_another_outlive_the_recycling_of_connections(
-    place: Place, transport: str
+    place: Place,
 ) -> None:
     """nginx closes a connection after ten requests."""
-    async with exchanging(place, transport) as exchanger:
+    async with exchanging(place) as exchanger:
         for number in range(45):
             body = body_of(number, 200)
             assert (await post(exchanger, "/echo", body)).body == body
@@ -103,13 +99,11 @@ async def test_requests_one_after_another_outlive_the_recycling_of_connections(
 async def test_connections_closed_for_idleness_cost_no_request(name: str, tmp_path: Path) -> None:
     """Requests go out just while the server closes the connections that wait for them."""
     with running_server(name, tmp_path / name) as place:
-        await asyncio.gather(
-            *(_use_connections_that_are_being_closed(place, t) for t in ("native", "aiohttp"))
-        )
+        await _use_connections_that_are_being_closed(place)
 
 
-async def _use_connections_that_are_being_closed(place: Place, transport: str) -> None:
-    async with exchanging(place, transport) as exchanger:
+async def _use_connections_that_are_being_closed(place: Place) -> None:
+    async with exchanging(place) as exchanger:
         bodies = [body_of(number, 200) for number in range(40)]
         await asyncio.gather(*(post(exchanger, "/slow", body) for body in bodies))
         # The server's own clock is what is being tried, so there is nothing else to wait for.
@@ -125,17 +119,16 @@ async def _use_connections_that_are_being_closed(place: Place, transport: str) -
             stale += _failed([body], await _results([again]), StaleConnectionError)
 
 
-@pytest.mark.parametrize("transport", ["native", "aiohttp"])
 @pytest.mark.parametrize("name", SERVERS)
 async def test_a_server_that_stops_under_load_and_comes_back_costs_no_request(
-    name: str, transport: str, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
     port = free_port()
     bodies = [body_of(number, 500) for number in range(60)]
     with contextlib.ExitStack() as running:
         start = running_server(name, tmp_path / "first", port)
         place = await asyncio.to_thread(running.enter_context, start)
-        async with exchanging(place, transport, max_connections=20) as exchanger:
+        async with exchanging(place, max_connections=20) as exchanger:
             tasks = [asyncio.create_task(post(exchanger, "/slow", body)) for body in bodies]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=LIMIT)
             await asyncio.to_thread(running.close)

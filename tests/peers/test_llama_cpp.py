@@ -22,7 +22,6 @@ from batch_gateway import (
     RetryPolicy,
     UnknownStatusError,
 )
-from tests.peers.conftest import TransportName
 from tests.peers.llama import Llama, running_llama
 
 pytestmark = pytest.mark.peer("llama.cpp")
@@ -67,8 +66,8 @@ def refusal(llama: Llama, request: InferenceRequest, **settings: Any) -> Inferen
     return caught.value
 
 
-def test_a_chat_is_answered_by_a_real_model(llama: Llama, transport: TransportName) -> None:
-    [answer] = ask(llama, {**QUESTION, "max_tokens": 8}, transport=transport)
+def test_a_chat_is_answered_by_a_real_model(llama: Llama) -> None:
+    [answer] = ask(llama, {**QUESTION, "max_tokens": 8})
     [choice] = answer.json()["choices"]
     assert choice["message"]["role"] == "assistant"
     assert choice["message"]["content"]
@@ -77,51 +76,44 @@ def test_a_chat_is_answered_by_a_real_model(llama: Llama, transport: TransportNa
     assert answer.usage.total_tokens == answer.usage.input_tokens + 8
 
 
-def test_a_completion_without_chance_is_the_same_twice(
-    llama: Llama, transport: TransportName
-) -> None:
+def test_a_completion_without_chance_is_the_same_twice(llama: Llama) -> None:
     params = {"model": "smollm2", "prompt": "The sky is", "max_tokens": 8, "temperature": 0}
-    [first] = ask(llama, params, transport=transport)
-    [second] = ask(llama, params, transport=transport)
+    [first] = ask(llama, params)
+    [second] = ask(llama, params)
     assert first.json()["choices"][0]["text"]
     assert first.json()["choices"] == second.json()["choices"]
 
 
-def test_more_requests_than_it_has_slots_for_are_all_answered(
-    llama: Llama, transport: TransportName
-) -> None:
+def test_more_requests_than_it_has_slots_for_are_all_answered(llama: Llama) -> None:
     prompts = [f"Number {n} is" for n in range(20)]
     answers = ask(
         llama,
         *({"model": "smollm2", "prompt": prompt, "max_tokens": 4} for prompt in prompts),
-        transport=transport,
     )
     assert [answer.usage.output_tokens for answer in answers if answer.usage] == [4] * 20
 
 
-def test_embeddings_come_back_one_for_each_input(tmp_path: Path, transport: TransportName) -> None:
+def test_embeddings_come_back_one_for_each_input(tmp_path: Path) -> None:
     params = {"model": "smollm2", "input": ["red", "blue"], "encoding_format": "float"}
     with running_llama(tmp_path, "embed") as server:
-        [answer] = ask(server, params, transport=transport)
+        [answer] = ask(server, params)
     assert [item["index"] for item in answer.json()["data"]] == [0, 1]
     assert [len(item["embedding"]) for item in answer.json()["data"]] == [576, 576]
     assert answer.usage is not None
     assert answer.usage.total_tokens == answer.usage.input_tokens > 0
 
 
-def test_it_is_reached_through_its_unix_socket(llama: Llama, transport: TransportName) -> None:
-    settings = {"unix_socket": llama.socket, "transport": transport}
+def test_it_is_reached_through_its_unix_socket(llama: Llama) -> None:
+    settings = {"unix_socket": llama.socket}
     [answer] = ask(llama, {**QUESTION, "max_tokens": 2}, **settings)
     assert answer.status_code == 200
 
 
-def test_a_connection_that_it_closes_after_a_hundred_requests_costs_none(
-    llama: Llama, transport: TransportName
-) -> None:
+def test_a_connection_that_it_closes_after_a_hundred_requests_costs_none(llama: Llama) -> None:
     async def one_after_another() -> list[Any]:
         async with (
             asyncio.timeout(LIMIT_S),
-            client_of(llama, transport=transport, max_connections=1) as client,
+            client_of(llama, max_connections=1) as client,
         ):
             texts = [f"number {n}" for n in range(250)]
             return [await client.generate(tokenize(text)) for text in texts]
@@ -144,10 +136,10 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("params", "words"), MALFORMED)
 def test_a_malformed_request_is_refused_in_the_servers_words(
-    llama: Llama, transport: TransportName, params: dict[str, Any], words: str
+    llama: Llama, params: dict[str, Any], words: str
 ) -> None:
     request = InferenceRequest(params={"model": "smollm2", **params})
-    error = refusal(llama, request, transport=transport, retry=RetryPolicy())
+    error = refusal(llama, request, retry=RetryPolicy())
     assert isinstance(error, InvalidRequestError)
     assert (error.category, error.status_code) == (ErrorCategory.INVALID_REQ, 400)
     assert (error.is_retryable, error.attempts) == (False, 1)
@@ -158,29 +150,25 @@ def test_a_malformed_request_is_refused_in_the_servers_words(
     assert error.code == "400"
 
 
-def test_bytes_that_are_not_json_are_refused_by_the_server(
-    llama: Llama, transport: TransportName
-) -> None:
+def test_bytes_that_are_not_json_are_refused_by_the_server(llama: Llama) -> None:
     request = InferenceRequest(params=b"{bad", model="smollm2", endpoint="/v1/chat/completions")
-    error = refusal(llama, request, transport=transport)
+    error = refusal(llama, request)
     assert isinstance(error, InvalidRequestError)
     assert "parse error at line 1, column 2" in error.message
 
 
-def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(
-    llama: Llama, transport: TransportName
-) -> None:
+def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(llama: Llama) -> None:
     request = InferenceRequest(params={"model": "smollm2", "prompt": "word " * 1100})
-    error = refusal(llama, request, transport=transport, retry=RetryPolicy())
+    error = refusal(llama, request, retry=RetryPolicy())
     assert isinstance(error, InvalidRequestError)
     assert (error.status_code, error.attempts) == (400, 1)
     assert "(1101 tokens) exceeds the available context size (1024 tokens)" in error.message
     assert b"exceed_context_size_error" in error.body
 
 
-def test_a_wrong_key_is_refused_once_and_not_shown(llama: Llama, transport: TransportName) -> None:
+def test_a_wrong_key_is_refused_once_and_not_shown(llama: Llama) -> None:
     request = InferenceRequest(params=QUESTION)
-    settings = {"transport": transport, "api_key": "sk-wrong", "retry": RetryPolicy()}
+    settings = {"api_key": "sk-wrong", "retry": RetryPolicy()}
     error = refusal(llama, request, **settings)
     assert isinstance(error, AuthenticationError)
     assert (error.status_code, error.attempts) == (401, 1)
@@ -188,17 +176,17 @@ def test_a_wrong_key_is_refused_once_and_not_shown(llama: Llama, transport: Tran
     assert "sk-wrong" not in f"{error!r} {error.body!r}"
 
 
-def test_a_path_that_it_does_not_serve_is_said(llama: Llama, transport: TransportName) -> None:
+def test_a_path_that_it_does_not_serve_is_said(llama: Llama) -> None:
     request = InferenceRequest(params=QUESTION, endpoint="/v2/chat")
-    error = refusal(llama, request, transport=transport, retry=RetryPolicy())
+    error = refusal(llama, request, retry=RetryPolicy())
     assert isinstance(error, UnknownStatusError)
     assert (error.status_code, error.attempts, error.is_retryable) == (404, 1, False)
     assert error.message == f"HTTP 404: File Not Found; asked for {llama.url}/v2/chat"
 
 
-def test_a_cancelled_request_frees_its_slot(llama: Llama, transport: TransportName) -> None:
+def test_a_cancelled_request_frees_its_slot(llama: Llama) -> None:
     async def cancelled() -> None:
-        async with asyncio.timeout(LIMIT_S), client_of(llama, transport=transport) as client:
+        async with asyncio.timeout(LIMIT_S), client_of(llama) as client:
             asked = asyncio.create_task(client.generate(InferenceRequest(params=ENDLESS)))
             await asyncio.to_thread(llama.wait_until_busy)
             asked.cancel()
@@ -214,10 +202,10 @@ def test_a_cancelled_request_frees_its_slot(llama: Llama, transport: TransportNa
     assert llama.generated_tokens() < before + ENDLESS_TOKENS
 
 
-def test_a_timeout_frees_the_slot(llama: Llama, transport: TransportName) -> None:
+def test_a_timeout_frees_the_slot(llama: Llama) -> None:
     before = llama.generated_tokens()
     request = InferenceRequest(params=ENDLESS)
-    error = refusal(llama, request, transport=transport, timeout=0.5)
+    error = refusal(llama, request, timeout=0.5)
     assert isinstance(error, RequestTimeoutError)
     assert not isinstance(error, DeadlineExceededError)
     assert (error.category, error.is_retryable) == (ErrorCategory.SERVER_ERROR, True)
@@ -225,12 +213,10 @@ def test_a_timeout_frees_the_slot(llama: Llama, transport: TransportName) -> Non
     assert llama.generated_tokens() < before + ENDLESS_TOKENS
 
 
-def test_a_deadline_frees_the_slot_and_is_not_retried(
-    llama: Llama, transport: TransportName
-) -> None:
+def test_a_deadline_frees_the_slot_and_is_not_retried(llama: Llama) -> None:
     before = llama.generated_tokens()
     request = InferenceRequest(params=ENDLESS, deadline=0.5)
-    error = refusal(llama, request, transport=transport, retry=RetryPolicy())
+    error = refusal(llama, request, retry=RetryPolicy())
     assert isinstance(error, DeadlineExceededError)
     assert (error.attempts, error.is_retryable) == (1, False)
     llama.wait_until_idle()

@@ -15,7 +15,6 @@ from batch_gateway import (
     InvalidRequestError,
     RequestTimeoutError,
 )
-from tests.peers.conftest import TransportName
 from tests.peers.llama import Llama
 
 pytestmark = pytest.mark.peer("llama.cpp")
@@ -89,9 +88,9 @@ def test_an_assembled_answer_is_the_one_without_streaming(
     assert 0 < streamed.time_to_first_token <= streamed.duration
 
 
-def test_tokens_arrive_one_by_one(llama: Llama, transport: TransportName) -> None:
+def test_tokens_arrive_one_by_one(llama: Llama) -> None:
     async def read() -> tuple[list[str], HTTPInferenceClient]:
-        async with asyncio.timeout(LIMIT_S), client_of(llama, transport=transport) as client:
+        async with asyncio.timeout(LIMIT_S), client_of(llama) as client:
             stream = client.stream(request(HELLO))
             texts = [chunk.text async for chunk in stream]
             assert stream.finish_reason in ("stop", "length")
@@ -106,13 +105,11 @@ def test_tokens_arrive_one_by_one(llama: Llama, transport: TransportName) -> Non
 
 
 @pytest.mark.parametrize("way", ["leave", "idle"])
-def test_a_stream_that_is_given_up_frees_its_slot(
-    llama: Llama, transport: TransportName, way: str
-) -> None:
+def test_a_stream_that_is_given_up_frees_its_slot(llama: Llama, way: str) -> None:
     async def give_up() -> None:
         # Far below the time between two tokens.
         idle = 0.000_001 if way == "idle" else 60
-        settings = {"transport": transport, "stream_idle_timeout": idle}
+        settings = {"stream_idle_timeout": idle}
         async with asyncio.timeout(LIMIT_S), client_of(llama, **settings) as client:
             async with client.stream(request(ENDLESS)) as stream:
                 assert await anext(stream)
@@ -126,9 +123,9 @@ def test_a_stream_that_is_given_up_frees_its_slot(
     assert llama.generated_tokens() < before + ENDLESS_TOKENS
 
 
-def test_a_refusal_is_the_same_as_without_streaming(llama: Llama, transport: TransportName) -> None:
+def test_a_refusal_is_the_same_as_without_streaming(llama: Llama) -> None:
     params = {"prompt": "word " * 1100}
     for settings in ({}, {"stream_upstream": True}):
         with pytest.raises(InvalidRequestError, match="exceeds the available context size") as no:
-            answer(llama, params, transport=transport, **settings)
+            answer(llama, params, **settings)
         assert no.value.status_code == 400

@@ -30,7 +30,6 @@ from batch_gateway import (
     RetryPolicy,
     ServerError,
 )
-from tests.peers.conftest import TransportName
 from tests.peers.grader import Grader, running_grader
 
 pytestmark = pytest.mark.peer("llmock")
@@ -64,25 +63,23 @@ async def outcome(client: HTTPInferenceClient, request: InferenceRequest) -> Out
         return error
 
 
-def test_what_the_model_says_is_handed_over_as_it_is(
-    grader: Grader, transport: TransportName
-) -> None:
+def test_what_the_model_says_is_handed_over_as_it_is(grader: Grader) -> None:
     grader.script(
         {"type": "reply", "text": "Grüße, 世界"},
         {"type": "tool_fault", "kind": "malformed_arguments"},
     )
-    [greeting] = ask(grader, chat("hello"), transport=transport)
+    [greeting] = ask(grader, chat("hello"))
     tool = {"type": "function", "function": {"name": "weather", "parameters": {}}}
-    [call] = ask(grader, chat("weather?", tools=[tool]), transport=transport)
+    [call] = ask(grader, chat("weather?", tools=[tool]))
     assert greeting.json()["choices"][0]["message"]["content"] == "Grüße, 世界"
     # Arguments that are no JSON are the model's words inside a whole answer: not ours to refuse.
     assert call.json()["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "weather"
     assert grader.is_blameless(attempts=2)
 
 
-def test_a_rate_limit_is_waited_out(grader: Grader, transport: TransportName) -> None:
+def test_a_rate_limit_is_waited_out(grader: Grader) -> None:
     grader.fail(429, retry_after=0.3, times=3)
-    [answer] = ask(grader, chat("hello"), transport=transport)
+    [answer] = ask(grader, chat("hello"))
     assert (answer.status_code, answer.attempts) == (200, 4)
     assert answer.duration >= 3 * 0.3
     assert grader.is_blameless(attempts=4)
@@ -126,29 +123,29 @@ def test_what_may_pass_is_tried_again(grader: Grader, status: int) -> None:
     assert grader.is_blameless(attempts=2)
 
 
-def test_waits_grow_when_nobody_says_how_long(grader: Grader, transport: TransportName) -> None:
+def test_waits_grow_when_nobody_says_how_long(grader: Grader) -> None:
     grader.fail(500, times=None)
     # Waits are random; this seed's happen to grow. Where they shrink by chance, llmock would
     # take two of them for a constant interval.
     random.seed(7)
     quick = RetryPolicy(initial_backoff=0.3)
-    [error] = ask(grader, chat("hello"), transport=transport, retry=quick)
+    [error] = ask(grader, chat("hello"), retry=quick)
     assert isinstance(error, ServerError)
     assert (error.status_code, error.attempts, error.code) == (500, 4, "internal_error")
     assert grader.is_blameless(attempts=4)
 
 
-def test_an_outage_is_not_answered_with_a_storm(grader: Grader, transport: TransportName) -> None:
+def test_an_outage_is_not_answered_with_a_storm(grader: Grader) -> None:
     grader.fail(503, retry_after=0.05, times=None)
-    errors = ask(grader, *(chat(f"request {n}") for n in range(6)), transport=transport)
+    errors = ask(grader, *(chat(f"request {n}") for n in range(6)))
     assert [type(error) for error in errors] == [ServerError] * 6
     assert [error.attempts for error in errors] == [4] * 6
     assert grader.is_blameless(attempts=24)
 
 
-def test_an_outage_that_ends_costs_no_request(grader: Grader, transport: TransportName) -> None:
+def test_an_outage_that_ends_costs_no_request(grader: Grader) -> None:
     grader.fail(503, retry_after=0.1, times=6)
-    answers = ask(grader, *(chat(f"request {n}") for n in range(4)), transport=transport)
+    answers = ask(grader, *(chat(f"request {n}") for n in range(4)))
     assert [answer.status_code for answer in answers] == [200] * 4
     assert grader.is_blameless(attempts=10)
 
@@ -164,11 +161,9 @@ REFUSALS: Mapping[int, tuple[ErrorCategory, str]] = {
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-def test_what_can_never_succeed_is_sent_once(
-    grader: Grader, transport: TransportName, status: int
-) -> None:
+def test_what_can_never_succeed_is_sent_once(grader: Grader, status: int) -> None:
     grader.fail(status, times=None)
-    [error] = ask(grader, chat("hello"), transport=transport)
+    [error] = ask(grader, chat("hello"))
     assert isinstance(error, InferenceError)
     assert (error.category, error.code) == REFUSALS[status]
     assert (error.status_code, error.attempts, error.is_retryable) == (status, 1, False)
@@ -186,11 +181,9 @@ def test_a_prompt_that_is_too_long_says_so(grader: Grader) -> None:
     assert grader.is_blameless(attempts=1)
 
 
-def test_a_request_that_fails_validation_is_sent_once(
-    grader: Grader, transport: TransportName
-) -> None:
+def test_a_request_that_fails_validation_is_sent_once(grader: Grader) -> None:
     wrong = InferenceRequest(params={"model": "gpt-4o", "messages": "hello"})
-    [error] = ask(grader, wrong, transport=transport)
+    [error] = ask(grader, wrong)
     assert (error.status_code, error.attempts) == (422, 1)
     assert "messages" in error.message
     assert grader.is_blameless(attempts=1)
@@ -218,32 +211,26 @@ def test_error_bodies_of_other_shapes_are_understood(
     assert grader.is_blameless(attempts=1)
 
 
-def test_headers_of_one_request_go_out_with_every_attempt(
-    grader: Grader, transport: TransportName
-) -> None:
+def test_headers_of_one_request_go_out_with_every_attempt(grader: Grader) -> None:
     headers = {"x-llmock-force-status": "500"}
     request = InferenceRequest(params=chat("hello").params, headers=headers)
     retry = RetryPolicy(max_retries=1, initial_backoff=0.1)
-    [error] = ask(grader, request, transport=transport, retry=retry)
+    [error] = ask(grader, request, retry=retry)
     assert (error.status_code, error.attempts) == (500, 2)
     assert grader.is_blameless(attempts=2)
 
 
-def test_an_answer_that_takes_too_long_is_asked_for_again(
-    grader: Grader, transport: TransportName
-) -> None:
+def test_an_answer_that_takes_too_long_is_asked_for_again(grader: Grader) -> None:
     grader.script({"type": "delay", "seconds": 1.0})
     retry = RetryPolicy(initial_backoff=0.1)
-    [answer] = ask(grader, chat("hello"), transport=transport, timeout=0.6, retry=retry)
+    [answer] = ask(grader, chat("hello"), timeout=0.6, retry=retry)
     assert answer.attempts >= 2
     assert grader.findings() == []
 
 
-def test_an_answer_that_always_takes_too_long_is_a_timeout(
-    grader: Grader, transport: TransportName
-) -> None:
+def test_an_answer_that_always_takes_too_long_is_a_timeout(grader: Grader) -> None:
     grader.script({"type": "delay", "seconds": 0.8, "times": None})
-    [error] = ask(grader, chat("hello"), transport=transport, timeout=0.3, retry=None)
+    [error] = ask(grader, chat("hello"), timeout=0.3, retry=None)
     assert isinstance(error, RequestTimeoutError)
     assert (error.category, error.attempts) == (ErrorCategory.SERVER_ERROR, 1)
     assert grader.findings() == []
@@ -271,22 +258,18 @@ def metered(_metered: Grader) -> Grader:
     return _metered
 
 
-def test_requests_over_the_quota_go_when_there_is_room(
-    metered: Grader, transport: TransportName
-) -> None:
+def test_requests_over_the_quota_go_when_there_is_room(metered: Grader) -> None:
     """Sixty a minute, all spent at once: one comes back every second."""
     requests = [chat(f"request {n}") for n in range(61)]
-    answers = ask(metered, *requests, transport=transport, api_key=f"sk-requests-{transport}")
+    answers = ask(metered, *requests, api_key="sk-requests")
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.attempts for answer in answers} == {1, 2}
     assert metered.is_blameless(attempts=62)
 
 
-def test_tokens_over_the_quota_go_when_there_is_room(
-    metered: Grader, transport: TransportName
-) -> None:
+def test_tokens_over_the_quota_go_when_there_is_room(metered: Grader) -> None:
     """A thousand tokens come back every second, and one request spends nearly all there are."""
-    settings = {"transport": transport, "api_key": f"sk-tokens-{transport}"}
+    settings = {"api_key": "sk-tokens"}
     [glutton] = ask(metered, chat("much", max_tokens=59_900), **settings)
     [answer] = ask(metered, chat("little", max_tokens=700), **settings)
     assert (glutton.attempts, answer.attempts) == (1, 2)
@@ -301,15 +284,13 @@ def test_a_prompt_beyond_the_context_window_is_sent_once(metered: Grader) -> Non
     assert metered.is_blameless(attempts=1)
 
 
-def test_a_gateway_that_fails_at_random_loses_no_request(
-    tmp_path: Path, transport: TransportName
-) -> None:
+def test_a_gateway_that_fails_at_random_loses_no_request(tmp_path: Path) -> None:
     """A fifth of all attempts fail; a request is lost only after ten failures in a row."""
     flags = ["--error-rate", "500=0.1", "--error-rate", "502=0.1"]
     patient = RetryPolicy(max_retries=9, initial_backoff=0.05, max_backoff=0.2)
     with running_grader(tmp_path / "llmock.log", *flags) as grader:
         requests = [chat(f"request {n}") for n in range(40)]
-        answers = ask(grader, *requests, transport=transport, retry=patient)
+        answers = ask(grader, *requests, retry=patient)
         assert {answer.status_code for answer in answers} == {200}
         statuses = grader.statuses()
         assert sum(answer.attempts for answer in answers) == len(statuses)
@@ -318,15 +299,13 @@ def test_a_gateway_that_fails_at_random_loses_no_request(
         assert set(grader.findings()) <= {"warning: no_backoff"}
 
 
-def test_a_gateway_that_dies_with_a_request_and_comes_back_answers_it(
-    tmp_path: Path, transport: TransportName
-) -> None:
+def test_a_gateway_that_dies_with_a_request_and_comes_back_answers_it(tmp_path: Path) -> None:
     patient = RetryPolicy(max_retries=100, initial_backoff=0.2, max_backoff=0.2)
 
     async def through_a_crash(stack: ExitStack) -> tuple[Outcome, Grader]:
         first = stack.enter_context(running_grader(tmp_path / "first.log"))
         first.script({"type": "delay", "seconds": LIMIT_S})
-        config = HTTPInferenceClientConfig(first.url, transport=transport, retry=patient)
+        config = HTTPInferenceClientConfig(first.url, retry=patient)
         async with asyncio.timeout(LIMIT_S), HTTPInferenceClient(config) as client:
             asked = asyncio.create_task(outcome(client, chat("hello")))
             while first.pending():

@@ -21,7 +21,6 @@ from batch_gateway import (
     RetryPolicy,
     ServerError,
 )
-from tests.peers.conftest import TransportName
 from tests.peers.grader import Grader
 
 pytestmark = pytest.mark.peer("llmock")
@@ -83,14 +82,12 @@ def read(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broken_stream_behind_generate_is_asked_for_again(
-    grader: Grader, transport: TransportName, kind: str
-) -> None:
+def test_a_broken_stream_behind_generate_is_asked_for_again(grader: Grader, kind: str) -> None:
     grader.script({"type": "reply", "text": TEXT, "times": 2})
     grader.script({"type": "stream_fault", "kind": kind, "after_chunks": 2, "stall_seconds": 2})
     # Waits are random; this seed's is long enough for llmock to see the first attempt end.
     random.seed(7)
-    answer = whole_answer(grader, chat("hello"), transport=transport, stream_upstream=True)
+    answer = whole_answer(grader, chat("hello"), stream_upstream=True)
     assert isinstance(answer, InferenceResponse), answer
     assert answer.attempts == 2
     assert answer.json()["choices"][0]["message"]["content"] == TEXT
@@ -100,11 +97,11 @@ def test_a_broken_stream_behind_generate_is_asked_for_again(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("after", [1, 2])
 def test_a_stream_that_is_always_broken_is_never_taken_for_an_answer(
-    grader: Grader, transport: TransportName, kind: str, after: int
+    grader: Grader, kind: str, after: int
 ) -> None:
     fault = {"type": "stream_fault", "kind": kind, "after_chunks": after, "stall_seconds": 2}
     grader.script({**fault, "times": None})
-    error = whole_answer(grader, chat("hello"), transport=transport, stream_upstream=True)
+    error = whole_answer(grader, chat("hello"), stream_upstream=True)
     assert isinstance(error, ServerError)
     assert (error.category, error.is_retryable) == (ErrorCategory.SERVER_ERROR, True)
     assert error.attempts == 2
@@ -119,13 +116,13 @@ def test_a_stream_that_is_always_broken_is_never_taken_for_an_answer(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reader_of_a_broken_stream_gets_its_beginning_and_an_error(
-    grader: Grader, transport: TransportName, kind: str
+    grader: Grader, kind: str
 ) -> None:
     # Long, so that the connection is closed before all of it is sent, on a busy machine as well.
     whole = TEXT + 2000 * " and so on"
     grader.script({"type": "reply", "text": whole, "times": 2})
     grader.script({"type": "stream_fault", "kind": kind, "after_chunks": 2, "stall_seconds": 2})
-    text, error = read(grader, chat("hello"), transport=transport)
+    text, error = read(grader, chat("hello"))
     assert text == "All "
     assert isinstance(error, ServerError)
     assert (error.attempts, error.is_retryable) == (1, True)
@@ -134,13 +131,13 @@ def test_a_reader_of_a_broken_stream_gets_its_beginning_and_an_error(
     while not grader.statuses() and time.monotonic() < end:
         time.sleep(0.01)
     # As the error says, the request may be sent again; llmock takes that for the retry it is.
-    assert read(grader, chat("hello"), transport=transport) == (whole, None)
+    assert read(grader, chat("hello")) == (whole, None)
     assert grader.findings() == []
 
 
-def test_a_reader_gets_the_whole_text(grader: Grader, transport: TransportName) -> None:
+def test_a_reader_gets_the_whole_text(grader: Grader) -> None:
     grader.script({"type": "reply", "text": "Grüße, 世界 \U0001f600"})
-    assert read(grader, chat("hello"), transport=transport) == ("Grüße, 世界 \U0001f600", None)
+    assert read(grader, chat("hello")) == ("Grüße, 世界 \U0001f600", None)
     assert grader.is_blameless(attempts=1)
 
 
@@ -158,16 +155,14 @@ def said(value: Any) -> Any:
     "more", [{}, {"n": 2}, {"tools": [TOOL]}], ids=["text", "choices", "tool call"]
 )
 def test_an_assembled_answer_is_the_one_that_is_not_streamed(
-    grader: Grader, transport: TransportName, more: dict[str, Any]
+    grader: Grader, more: dict[str, Any]
 ) -> None:
     if "tools" in more:
         grader.script({"type": "tool_fault", "kind": "malformed_arguments", "times": 2})
     else:
         grader.script({"type": "reply", "text": "Some words", "times": 2})
-    plain = whole_answer(grader, chat("hello", **more), transport=transport)
-    streamed = whole_answer(
-        grader, chat("hello", **more), transport=transport, stream_upstream=True
-    )
+    plain = whole_answer(grader, chat("hello", **more))
+    streamed = whole_answer(grader, chat("hello", **more), stream_upstream=True)
     assert isinstance(plain, InferenceResponse)
     assert isinstance(streamed, InferenceResponse)
     assert said(plain.json()) == said(streamed.json())
@@ -175,12 +170,10 @@ def test_an_assembled_answer_is_the_one_that_is_not_streamed(
 
 
 @pytest.mark.parametrize("kind", ["malformed_arguments", "unknown_tool"])
-def test_a_broken_tool_call_is_the_models_and_is_handed_over(
-    grader: Grader, transport: TransportName, kind: str
-) -> None:
+def test_a_broken_tool_call_is_the_models_and_is_handed_over(grader: Grader, kind: str) -> None:
     grader.script({"type": "tool_fault", "kind": kind})
     request = chat("weather?", tools=[TOOL])
-    answer = whole_answer(grader, request, transport=transport, stream_upstream=True)
+    answer = whole_answer(grader, request, stream_upstream=True)
     assert isinstance(answer, InferenceResponse)
     [call] = answer.json()["choices"][0]["message"]["tool_calls"]
     assert call["function"]["name"]
@@ -188,11 +181,9 @@ def test_a_broken_tool_call_is_the_models_and_is_handed_over(
     assert grader.is_blameless(attempts=1)
 
 
-def test_a_slow_first_token_is_waited_for_and_measured(
-    grader: Grader, transport: TransportName
-) -> None:
+def test_a_slow_first_token_is_waited_for_and_measured(grader: Grader) -> None:
     grader.script({"type": "slow_first_token", "seconds": 3 * IDLE_S})
-    answer = whole_answer(grader, chat("hello"), transport=transport, stream_upstream=True)
+    answer = whole_answer(grader, chat("hello"), stream_upstream=True)
     assert isinstance(answer, InferenceResponse)
     assert answer.time_to_first_token is not None
     assert 3 * IDLE_S <= answer.time_to_first_token <= answer.duration
@@ -200,19 +191,19 @@ def test_a_slow_first_token_is_waited_for_and_measured(
 
 
 def test_a_first_token_that_takes_longer_than_the_timeout_is_asked_for_again(
-    grader: Grader, transport: TransportName
+    grader: Grader,
 ) -> None:
     grader.script({"type": "slow_first_token", "seconds": 2.0})
-    settings = {"transport": transport, "stream_upstream": True, "timeout": IDLE_S}
+    settings = {"stream_upstream": True, "timeout": IDLE_S}
     answer = whole_answer(grader, chat("hello"), **settings)
     assert isinstance(answer, InferenceResponse)
     assert answer.attempts == 2
     assert grader.findings() == []
 
 
-def test_a_refusal_of_a_stream_is_waited_out(grader: Grader, transport: TransportName) -> None:
+def test_a_refusal_of_a_stream_is_waited_out(grader: Grader) -> None:
     grader.fail(429, retry_after=0.2)
-    text, error = read(grader, chat("hello"), transport=transport)
+    text, error = read(grader, chat("hello"))
     assert text
     assert error is None
     assert grader.is_blameless(attempts=2)

@@ -211,12 +211,7 @@ _PICKER = "Endpoint picker (grpc:// gateways)"
 @pod_tls_options(_PICKER)
 @option(_NETWORK, "--unix-socket", type=_PATH, help="Connect to this socket instead.")
 @option(_NETWORK, "--proxy", metavar="URL|env", help="HTTP proxy, or env for HTTPS_PROXY etc.")
-@option(
-    _NETWORK,
-    "--transport",
-    type=click.Choice(["auto", "native", "aiohttp"]),
-    help="HTTP implementation.  [auto]",
-)
+@option(_NETWORK, "--transport", hidden=True)
 @option(_SHOW, "--json", is_flag=True, default=None, help="Summary as one JSON object on stdout.")
 @option(_SHOW, "--quiet", is_flag=True, default=None, help="Say nothing unless something is wrong.")
 @option(_SHOW, "--report", type=_PATH, help="Write a page about the run there, HTML.")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from batch_gateway.client.base_url import DEFAULT_BASE_URL, checked_base_url
@@ -46,8 +45,6 @@ __all__ = [
     "resolve_api_key",
     "with_resolved_api_key",
 ]
-
-TransportName = Literal["auto", "native", "aiohttp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +106,8 @@ class HTTPInferenceClientConfig:
         unix_socket: connect to this path; `base_url` gives only the Host header and prefix.
         proxy: an HTTP proxy by its URL (`http://` or `https://`, perhaps with a user and a
             password), or "env" for HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
-        transport: "native" or "auto" (this package's own HTTP/1.1), or "aiohttp".
+        transport: there is one transport, which is called "native" or "auto" where a configuration
+            names it. Not kept; "aiohttp", which there once was beside it, is refused.
         max_response_bytes: a longer body is an error.
         stream_upstream: ask the gateway to stream its answers to `generate` and put them
             together here. `timeout` is then that of the first byte.
@@ -143,7 +141,7 @@ class HTTPInferenceClientConfig:
     tls: TLSConfig = field(default_factory=TLSConfig)
     unix_socket: PathLike | None = None
     proxy: str | None = field(default=None, repr=False)
-    transport: TransportName = "auto"
+    transport: InitVar[str] = "native"
     max_response_bytes: int = 64 * 1024 * 1024
     stream_upstream: bool = False
     stream_idle_timeout: Duration = 60.0
@@ -157,7 +155,8 @@ class HTTPInferenceClientConfig:
     scheduling: SchedulingHints | None = None
     endpoint_picker: EndpointPickerConfig | None = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, transport: str) -> None:
+        _check_transport(transport)
         require_kinds(self, but=("base_url", "headers"))
         object.__setattr__(self, "base_url", checked_base_url(self.base_url))
         for name in ("timeout", "connect_timeout", "idle_timeout", "stream_idle_timeout"):
@@ -196,8 +195,6 @@ class HTTPInferenceClientConfig:
                 )
 
     def _check_route(self) -> None:
-        if self.transport not in ("auto", "native", "aiohttp"):
-            raise ConfigError("transport", f"{self.transport!r} is not auto, native or aiohttp")
         if self.uses_endpoint_picker:
             self._check_picker_route()
         if self.proxy is None:
@@ -208,8 +205,6 @@ class HTTPInferenceClientConfig:
             Proxy.parse(self.proxy)
 
     def _check_picker_route(self) -> None:
-        if self.transport == "aiohttp":
-            raise ConfigError("transport", "an endpoint picker's pods are reached by native alone")
         if self.proxy is not None:
             raise ConfigError("proxy", "an endpoint picker and its pods are reached directly")
         if self.unix_socket is not None:
@@ -227,13 +222,20 @@ class HTTPInferenceClientConfig:
     def uses_endpoint_picker(self) -> bool:
         return self.url.scheme in ("grpc", "grpcs")
 
-    @property
-    def uses_aiohttp(self) -> bool:
-        return self.transport == "aiohttp"
-
     def header_pairs(self) -> tuple[tuple[str, str], ...]:
         """`headers` in the form they were normalised to."""
         return check_headers("headers", self.headers)
+
+
+def _check_transport(name: str) -> None:
+    if name == "aiohttp":
+        raise ConfigError(
+            "transport",
+            "there is no aiohttp any more, nor an extra of that name: leave this setting out. The"
+            " one transport goes through proxies and reads odd answers as well",
+        )
+    if name not in ("auto", "native"):
+        raise ConfigError("transport", f"{name!r} is none; there is one, so leave this setting out")
 
 
 def resolve_api_key(config: HTTPInferenceClientConfig) -> str | None:

@@ -29,7 +29,7 @@ class _Listed(msgspec.Struct):
 
 async def listed_models(config: HTTPInferenceClientConfig) -> list[str]:
     """Their names in the gateway's order; none where it lists none or cannot be asked."""
-    if config.uses_endpoint_picker or config.unix_socket is not None or config.proxy is not None:
+    if config.uses_endpoint_picker or config.unix_socket is not None:
         return []
     try:
         page = WatchedPage(
@@ -37,6 +37,7 @@ async def listed_models(config: HTTPInferenceClientConfig) -> list[str]:
             config.tls,
             max_bytes=_MOST_BYTES,
             headers=origin_headers(config),
+            proxy=config.proxy,
         )
         body = await page.read(deadline=time.monotonic() + _SECONDS)
         return [model.id for model in msgspec.json.decode(body, type=_Listed).data]

@@ -88,7 +88,6 @@ async def test_a_picker_that_is_not_there_is_said_to_be_so() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"transport": "aiohttp"}, "transport: an endpoint picker's pods"),
         ({"proxy": "http://proxy:3128"}, "proxy: an endpoint picker and its pods"),
         ({"unix_socket": "/tmp/s"}, "unix_socket: an endpoint picker"),
     ],

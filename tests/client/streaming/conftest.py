@@ -1,4 +1,4 @@
-"""A gateway at once, asked through either transport."""
+"""A gateway that answers at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,3 @@ from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gate
 def gateway() -> Iterator[GatewayHandle]:
     with simulated_gateway(SimulatorConfig.instant()) as running:
         yield running
-
-
-@pytest.fixture(params=["native", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> str:
-    return request.param

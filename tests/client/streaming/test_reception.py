@@ -40,7 +40,6 @@ ENDED = b'data: {"choices":[' + CHOICE % b'"stop"' + b"]}\n\n"
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
 DONE = b"data: [DONE]\n\n"
 ANSWER = {"choices": [{"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}]}
-TRANSPORTS = pytest.mark.parametrize("transport", ["native", "aiohttp"])
 WAYS = pytest.mark.parametrize("streamed", [False, True], ids=["generate", "stream"])
 
 
@@ -57,10 +56,9 @@ def text_of(response: Any) -> str:
 
 
 @WAYS
-@TRANSPORTS
 @pytest.mark.parametrize("last", [b"", b"data: [DONE]", b"data: [DONE]\n"])
 async def test_an_answer_whose_choices_have_ended_needs_no_last_word(
-    transport: str, last: bytes, *, streamed: bool
+    last: bytes, *, streamed: bool
 ) -> None:
     length = len(ENDED + USAGE + last)
     for answer in (
@@ -68,13 +66,12 @@ async def test_an_answer_whose_choices_have_ended_needs_no_last_word(
         EVENT_STREAM + b"Content-Length: %d\r\n\r\n" % length + ENDED + USAGE + last,
         EVENT_STREAM + b"Connection: close\r\n\r\n" + ENDED + USAGE + last,
     ):
-        response = await answer_to(once(answer), streamed=streamed, transport=transport)
+        response = await answer_to(once(answer), streamed=streamed)
         assert (text_of(response), response.attempts) == ("Hi", 1)
         assert response.usage is not None
 
 
 @WAYS
-@TRANSPORTS
 @pytest.mark.parametrize(
     "answer",
     [
@@ -86,11 +83,9 @@ async def test_an_answer_whose_choices_have_ended_needs_no_last_word(
         EVENT_STREAM + b"\r\n" + ENDED[:-12],
     ],
 )
-async def test_a_stream_that_is_cut_is_no_answer(
-    transport: str, answer: bytes, *, streamed: bool
-) -> None:
+async def test_a_stream_that_is_cut_is_no_answer(answer: bytes, *, streamed: bool) -> None:
     with pytest.raises(ServerError) as caught:
-        await answer_to(once(answer), streamed=streamed, transport=transport)
+        await answer_to(once(answer), streamed=streamed)
     assert caught.value.is_retryable
 
 
@@ -176,11 +171,10 @@ async def test_blanks_are_no_life(kind: bytes, start: bytes) -> None:
         await answer_to(script, timeout=0.3, stream_idle_timeout=0.3)
 
 
-@TRANSPORTS
 @pytest.mark.parametrize("kind", [b"text/event-stream", b"application/json", b"text/plain"])
 @pytest.mark.parametrize("filler", [b" ", b"\n", b"\r\n", b": x\n", b"data: null\n\n", b"x: 1\n"])
 async def test_a_body_that_says_nothing_is_given_up_at_its_limit(
-    transport: str, kind: bytes, filler: bytes
+    kind: bytes, filler: bytes
 ) -> None:
     async def script(exchange: Exchange) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\n"
@@ -189,20 +183,17 @@ async def test_a_body_that_says_nothing_is_given_up_at_its_limit(
             await exchange.send_chunk(filler * 5000)
 
     with pytest.raises(BadResponseError, match="max_response_bytes"):
-        await answer_to(script, transport=transport, max_response_bytes=200_000)
+        await answer_to(script, max_response_bytes=200_000)
 
 
 # --- what is no stream ---
 
 
 @WAYS
-@TRANSPORTS
-async def test_an_event_stream_that_is_one_json_answer_is_read_as_that(
-    transport: str, *, streamed: bool
-) -> None:
+async def test_an_event_stream_that_is_one_json_answer_is_read_as_that(*, streamed: bool) -> None:
     for body in (json.dumps(ANSWER), json.dumps(ANSWER, indent=2), " \n" + json.dumps(ANSWER)):
         answer = EVENT_STREAM + b"\r\n" + body.encode()
-        response = await answer_to(once(answer), streamed=streamed, transport=transport)
+        response = await answer_to(once(answer), streamed=streamed)
         assert text_of(response) == "Hi"
 
 
@@ -336,11 +327,8 @@ def packed(event: bytes, size: int) -> bytes:
     return EVENT_STREAM + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
-@TRANSPORTS
 @pytest.mark.parametrize("event", TINY)
-async def test_others_have_their_turn_while_a_small_body_unpacks_to_much(
-    transport: str, event: bytes
-) -> None:
+async def test_others_have_their_turn_while_a_small_body_unpacks_to_much(event: bytes) -> None:
     turns, size = 0, 3_000_000
 
     async def count_turns() -> None:
@@ -352,15 +340,14 @@ async def test_others_have_their_turn_while_a_small_body_unpacks_to_much(
     counting = asyncio.create_task(count_turns())
     try:
         with pytest.raises(BadResponseError):
-            await answer_to(once(packed(event, size)), transport=transport)
+            await answer_to(once(packed(event, size)))
     finally:
         counting.cancel()
     assert turns > size / 64 / 1024
 
 
-@TRANSPORTS
 @pytest.mark.parametrize("event", TINY)
-async def test_a_deadline_holds_for_what_has_come_already(transport: str, event: bytes) -> None:
+async def test_a_deadline_holds_for_what_has_come_already(event: bytes) -> None:
     request = InferenceRequest(params=REQUEST.params, deadline=0.3)
     with pytest.raises(DeadlineExceededError):
-        await answer_to(once(packed(event, 60_000_000)), request=request, transport=transport)
+        await answer_to(once(packed(event, 60_000_000)), request=request)

@@ -1,4 +1,4 @@
-"""`client.stream` against a gateway over real sockets, through both transports."""
+"""`client.stream` against a gateway over real sockets."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 
 
 @pytest.fixture
-async def client(gateway: GatewayHandle, transport: Any) -> AsyncIterator[HTTPInferenceClient]:
+async def client(gateway: GatewayHandle) -> AsyncIterator[HTTPInferenceClient]:
     config = HTTPInferenceClientConfig(
-        gateway.url, transport=transport, retry=QUICK, stream_idle_timeout=0.4, timeout=2.0
+        gateway.url, retry=QUICK, stream_idle_timeout=0.4, timeout=2.0
     )
     async with HTTPInferenceClient(config) as made:
         yield made
@@ -137,9 +137,9 @@ async def test_an_accept_header_of_the_callers_own_is_kept(gateway: GatewayHandl
 
 @pytest.mark.parametrize("fault", ["status-503;times=2", "status-429;times=1", "half-body;times=1"])
 async def test_an_error_before_the_first_chunk_is_retried(
-    client: HTTPInferenceClient, transport: str, fault: str
+    client: HTTPInferenceClient, fault: str
 ) -> None:
-    request_id = f"{fault.partition(';')[0]}-{transport}"
+    request_id = fault.partition(";")[0]
     request = InferenceRequest(
         params=chat().params, request_id=request_id, headers={"X-Simulate-Fault": fault}
     )
@@ -187,12 +187,10 @@ async def test_an_error_midway_is_retryable_and_comes_after_the_chunks_before_it
     assert (error.attempts, error.code) == (1, code or error.code)
 
 
-async def test_a_stream_may_live_longer_than_every_timeout(
-    gateway: GatewayHandle, transport: Any
-) -> None:
+async def test_a_stream_may_live_longer_than_every_timeout(gateway: GatewayHandle) -> None:
     with simulated_gateway(SimulatorConfig.small_gpu()) as paced:
         config = HTTPInferenceClientConfig(
-            paced.url, transport=transport, timeout=1.0, stream_idle_timeout=1.0, retry=None
+            paced.url, timeout=1.0, stream_idle_timeout=1.0, retry=None
         )
         async with HTTPInferenceClient(config) as client:
             stream = client.stream(chat(max_tokens=70, ignore_eos=True))
@@ -239,9 +237,9 @@ async def wait_for(gateway: GatewayHandle, key: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("way", ["aclose", "with", "break", "cancel"])
-async def test_leaving_a_stream_closes_its_request(transport: Any, way: str) -> None:
+async def test_leaving_a_stream_closes_its_request(way: str) -> None:
     with simulated_gateway(SimulatorConfig.small_gpu()) as gateway:
-        config = HTTPInferenceClientConfig(gateway.url, transport=transport)
+        config = HTTPInferenceClientConfig(gateway.url)
         async with HTTPInferenceClient(config) as client, asyncio.timeout(LIMIT_S):
             endless = chat(max_tokens=2000, ignore_eos=True)
             if way == "aclose":
@@ -273,9 +271,9 @@ async def test_a_reader_that_is_behind_makes_the_gateway_wait(client: HTTPInfere
     assert len([chunk async for chunk in stream]) > 3000
 
 
-async def test_connections_of_whole_streams_are_used_again(transport: Any) -> None:
+async def test_connections_of_whole_streams_are_used_again() -> None:
     with simulated_gateway() as gateway:
-        config = HTTPInferenceClientConfig(gateway.url, transport=transport, max_connections=1)
+        config = HTTPInferenceClientConfig(gateway.url, max_connections=1)
         async with HTTPInferenceClient(config) as client:
             for _ in range(5):
                 assert await read(client, chat())
@@ -312,12 +310,9 @@ async def test_bytes_that_ask_for_a_stream_are_pointed_there_too(
     assert (caught.value.attempts, caught.value.is_retryable) == (1, False)
 
 
-async def test_streams_pass_every_layer(
-    gateway: GatewayHandle, transport: Any, tmp_path: Path
-) -> None:
+async def test_streams_pass_every_layer(gateway: GatewayHandle, tmp_path: Path) -> None:
     config = HTTPInferenceClientConfig(
         gateway.url,
-        transport=transport,
         retry=QUICK,
         circuit_breaker=CircuitBreakerPolicy(),
         rate_limit=RateLimit(requests_per_minute=100_000, tokens_per_minute=10_000_000),

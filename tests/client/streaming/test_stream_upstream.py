@@ -38,10 +38,9 @@ TOOL = {
 
 
 @pytest.fixture
-async def client(gateway: GatewayHandle, transport: Any) -> AsyncIterator[HTTPInferenceClient]:
+async def client(gateway: GatewayHandle) -> AsyncIterator[HTTPInferenceClient]:
     config = HTTPInferenceClientConfig(
         gateway.url,
-        transport=transport,
         retry=QUICK,
         timeout=3.0,
         stream_upstream=True,
@@ -156,7 +155,7 @@ async def test_a_broken_stream_is_asked_for_again_and_never_an_answer(
         answer = await client.generate(
             InferenceRequest(
                 params=chat().params,
-                request_id=f"{fault}-{client.config.transport}",
+                request_id=f"{fault}-once",
                 headers={"X-Simulate-Fault": f"{fault};times=1"},
             )
         )
@@ -164,11 +163,10 @@ async def test_a_broken_stream_is_asked_for_again_and_never_an_answer(
     assert answer.json()["choices"][0]["message"]["content"]
 
 
-async def test_a_generation_may_take_longer_than_the_timeout(transport: Any) -> None:
+async def test_a_generation_may_take_longer_than_the_timeout() -> None:
     with simulated_gateway(SimulatorConfig.small_gpu()) as gateway:
         config = HTTPInferenceClientConfig(
             gateway.url,
-            transport=transport,
             timeout=1.0,
             retry=None,
             stream_upstream=True,
@@ -182,11 +180,9 @@ async def test_a_generation_may_take_longer_than_the_timeout(transport: Any) -> 
 
 
 async def test_the_timeout_is_that_of_the_beginning(
-    client: HTTPInferenceClient, gateway: GatewayHandle, transport: Any
+    client: HTTPInferenceClient, gateway: GatewayHandle
 ) -> None:
-    config = HTTPInferenceClientConfig(
-        gateway.url, transport=transport, timeout=0.1, retry=None, stream_upstream=True
-    )
+    config = HTTPInferenceClientConfig(gateway.url, timeout=0.1, retry=None, stream_upstream=True)
     async with HTTPInferenceClient(config) as impatient:
         with pytest.raises(RequestTimeoutError) as caught:
             await impatient.generate(chat("stall"))
@@ -204,9 +200,9 @@ async def test_a_deadline_covers_all_of_it(client: HTTPInferenceClient) -> None:
         )
 
 
-async def test_cancelling_closes_the_stream(transport: Any) -> None:
+async def test_cancelling_closes_the_stream() -> None:
     with simulated_gateway(SimulatorConfig.small_gpu()) as gateway:
-        config = HTTPInferenceClientConfig(gateway.url, transport=transport, stream_upstream=True)
+        config = HTTPInferenceClientConfig(gateway.url, stream_upstream=True)
         async with HTTPInferenceClient(config) as client, asyncio.timeout(LIMIT_S):
             endless = chat(max_tokens=2000, ignore_eos=True)
             task = asyncio.create_task(client.generate(endless))
@@ -232,12 +228,10 @@ async def served(answer: bytes) -> tuple[asyncio.Server, str]:
     return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def ask(answer: bytes, transport: Any, **settings: Any) -> Any:
+async def ask(answer: bytes, **settings: Any) -> Any:
     server, url = await served(answer)
     async with server:
-        config = HTTPInferenceClientConfig(
-            url, transport=transport, retry=None, stream_upstream=True, **settings
-        )
+        config = HTTPInferenceClientConfig(url, retry=None, stream_upstream=True, **settings)
         async with HTTPInferenceClient(config) as client, asyncio.timeout(LIMIT_S):
             return await client.generate(chat())
 
@@ -249,84 +243,78 @@ EVENTS = (
 
 
 @pytest.mark.parametrize("kind", [b"", b"text/plain", b"application/octet-stream"])
-async def test_a_stream_that_does_not_say_so_is_read_all_the_same(
-    transport: Any, kind: bytes
-) -> None:
+async def test_a_stream_that_does_not_say_so_is_read_all_the_same(kind: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\n" + (b"Content-Type: %b\r\n" % kind if kind else b"") + b"\r\n"
-    answer = await ask(head + b": hello\n\n" + EVENTS, transport)
+    answer = await ask(head + b": hello\n\n" + EVENTS)
     assert answer.json()["choices"][0]["message"]["content"] == "Hi"
 
 
-async def test_a_gateway_that_does_not_stream_is_accepted(transport: Any) -> None:
+async def test_a_gateway_that_does_not_stream_is_accepted() -> None:
     body = b' {"choices": [{"message": {"content": "Hi"}}]}'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    answer = await ask(head % len(body) + body, transport)
+    answer = await ask(head % len(body) + body)
     assert answer.body == body
     assert answer.time_to_first_token is None
 
 
-async def test_a_compressed_stream_is_unpacked(transport: Any) -> None:
+async def test_a_compressed_stream_is_unpacked() -> None:
     import gzip
 
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: %b\r\n\r\n"
-    answer = await ask(head % b"gzip" + gzip.compress(EVENTS), transport)
+    answer = await ask(head % b"gzip" + gzip.compress(EVENTS))
     assert answer.json()["choices"][0]["message"]["content"] == "Hi"
     with pytest.raises(BadResponseError, match="compressed with 'br'"):
-        await ask(head % b"br" + b"\x1b\x97\x03\x00\x9c\x05\x8b\x1f" * 9, transport)
+        await ask(head % b"br" + b"\x1b\x97\x03\x00\x9c\x05\x8b\x1f" * 9)
 
 
 @pytest.mark.parametrize("coding", [b"br", b"gzip"])
 async def test_a_refusal_in_a_compression_that_cannot_be_undone_is_that_refusal(
-    transport: Any, coding: bytes
+    coding: bytes,
 ) -> None:
     head = b"HTTP/1.1 401 No\r\nContent-Encoding: %b\r\n\r\n" % coding
     with pytest.raises(AuthenticationError) as caught:
-        await ask(head + b"\x1b\x97\x03\x00\x9c\x05\x8b\x1f" * 9, transport)
+        await ask(head + b"\x1b\x97\x03\x00\x9c\x05\x8b\x1f" * 9)
     assert caught.value.attempts == 1
     assert "HTTP 401, and its body" in caught.value.message
 
 
-async def test_a_stream_with_a_member_of_gzip_for_each_event_is_read_to_its_end(
-    transport: Any,
-) -> None:
+async def test_a_stream_with_a_member_of_gzip_for_each_event_is_read_to_its_end() -> None:
     import gzip
 
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n"
     members = [gzip.compress(event + b"\n\n") for event in EVENTS.split(b"\n\n")[:-1]]
-    answer = await ask(head + b"".join(members), transport)
+    answer = await ask(head + b"".join(members))
     assert answer.json()["choices"][0]["message"]["content"] == "Hi"
 
 
-async def test_an_event_without_an_end_is_given_up_at_its_limit(transport: Any) -> None:
+async def test_an_event_without_an_end_is_given_up_at_its_limit() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
     with pytest.raises(BadResponseError, match="larger than 1000 bytes") as caught:
-        await ask(head + b"data: " + b"x" * 5000, transport, max_event_bytes=1000)
+        await ask(head + b"data: " + b"x" * 5000, max_event_bytes=1000)
     assert caught.value.code == "event_too_large"
 
 
-async def test_an_answer_larger_than_the_limit_is_given_up(transport: Any) -> None:
+async def test_an_answer_larger_than_the_limit_is_given_up() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
     chunk = b'data: {"choices":[{"delta":{"content":"' + b"x" * 100 + b'"}}]}\n\n'
     with pytest.raises(BadResponseError, match=r"max_response_bytes \(5000 bytes\)"):
-        await ask(head + chunk * 200, transport, max_response_bytes=5000)
+        await ask(head + chunk * 200, max_response_bytes=5000)
 
 
-async def test_a_key_that_an_error_event_quotes_is_redacted(transport: Any) -> None:
+async def test_a_key_that_an_error_event_quotes_is_redacted() -> None:
     secret = "sk-very-secret-key"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
     event = b'data: {"error":{"message":"bad key sk-very-secret-key","code":401}}\n\n'
     with pytest.raises(AuthenticationError) as caught:
-        await ask(head + event, transport, api_key=secret)
+        await ask(head + event, api_key=secret)
     assert "bad key [redacted]" in caught.value.message
     assert secret not in f"{caught.value!r} {caught.value.args} {caught.value.body!r}"
     assert caught.value.request_id
 
 
-async def test_a_body_that_goes_on_after_the_answer_costs_only_its_connection(
-    transport: Any,
-) -> None:
+async def test_a_body_that_goes_on_after_the_answer_costs_only_its_connection() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9999\r\n\r\n"
-    answer = await ask(head + EVENTS, transport)
+    answer = await ask(head + EVENTS)
     assert answer.json()["choices"][0]["finish_reason"] == "stop"
 
 

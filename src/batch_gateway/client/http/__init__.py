@@ -1,1 +1,1 @@
-"""HTTP/1.1 to a gateway: a transport of our own, and one on aiohttp."""
+"""HTTP/1.1 to a gateway, directly or through a proxy."""

@@ -1,4 +1,4 @@
-"""Which of the transports a configuration gets."""
+"""What a configuration's requests are sent by: the transport, or an endpoint picker's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.exchange import HTTPExchanger
+from batch_gateway.client.http.proxies import proxy_of
 from batch_gateway.errors import ConfigError
 
 __all__ = ["InsecureTLSWarning", "build_exchanger"]
@@ -17,7 +18,7 @@ class InsecureTLSWarning(UserWarning):
 
 
 def build_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
-    """The transport that `config` asks for.
+    """What posts to the gateway of `config`.
 
     Warns with InsecureTLSWarning when certificates will not be verified. Raises ConfigError when
     it needs an extra that is not installed, or names a key or certificate file that does not load.
@@ -31,8 +32,6 @@ def build_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
         )
     if config.uses_endpoint_picker:
         return _endpoint_picker_exchanger(config)
-    if config.uses_aiohttp:
-        return _aiohttp_exchanger(config)
     from batch_gateway.client.http.native import NativeExchanger  # noqa: PLC0415
 
     return NativeExchanger(config)
@@ -42,6 +41,9 @@ def _unverified(config: HTTPInferenceClientConfig) -> Iterator[tuple[str, str]]:
     """Which settings let any certificate pass, and whose."""
     if config.tls.insecure_skip_verify and config.url.scheme in ("https", "grpcs"):
         yield "tls", config.url.netloc
+    proxy = proxy_of(config) if config.tls.insecure_skip_verify else None
+    if proxy is not None and proxy.tls:
+        yield "tls", f"the proxy {proxy.address}"
     picker = config.endpoint_picker
     pods = None if picker is None or not config.uses_endpoint_picker else picker.pod_tls
     if pods is not None and pods.insecure_skip_verify:
@@ -62,13 +64,3 @@ def _endpoint_picker_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchang
             " install them with `pip install 'batch-gateway[grpc]'`",
         ) from error
     return EndpointPickerExchanger(config)
-
-
-def _aiohttp_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchanger:
-    try:
-        from batch_gateway.client.http.aiohttp_transport import AiohttpExchanger  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "transport", "needs aiohttp: install it with `pip install 'batch-gateway[aiohttp]'`"
-        ) from error
-    return AiohttpExchanger(config)

@@ -18,11 +18,10 @@ from batch_gateway.client.http.connection_errors import closed_error, require_un
 from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.dial import Dialler
 from batch_gateway.client.http.exchange import HTTPResponse
-from batch_gateway.client.http.origin_headers import merge_headers, origin_headers
+from batch_gateway.client.http.origin_headers import origin_headers
 from batch_gateway.client.http.own_loop import own_loop
 from batch_gateway.client.http.pool import DialSlot, Pool, PoolStatistics
-from batch_gateway.client.http.proxies import ProxyRoute
-from batch_gateway.client.http.request_head import RequestHeads
+from batch_gateway.client.http.proxies import ProxyRoute, request_heads
 from batch_gateway.client.http.reuse import Reuse, promised
 from batch_gateway.client.http.slot_waiter import SlotWaiter
 from batch_gateway.client.http.sweeper import Sweeper
@@ -73,7 +72,7 @@ class NativeExchanger:
         target = Target.of(config)
         route = ProxyRoute.of(config, target)
         self._peer = target.name if route is None else route.peer
-        self._heads = heads or _heads(config, target, route)
+        self._heads = heads or request_heads(target, route, origin_headers(config))
         pool: Pool[Connection] = Pool(
             max_idle=config.max_idle_connections,
             idle_timeout=seconds(config.idle_timeout),
@@ -332,16 +331,6 @@ class NativeExchanger:
             connection.abort()
         for connection in connections:
             await connection.wait_lost()
-
-
-def _heads(
-    config: HTTPInferenceClientConfig, target: Target, route: ProxyRoute | None
-) -> RequestHeads:
-    headers = origin_headers(config)
-    if route is None:
-        return RequestHeads(target.host_header, target.api.target, headers)
-    locate, for_proxy = route.requests(target)
-    return RequestHeads(target.host_header, locate, merge_headers(for_proxy, headers))
 
 
 def _abandon(pool: Pool[Connection], *sweepers: Sweeper) -> None:

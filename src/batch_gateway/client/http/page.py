@@ -16,7 +16,7 @@ from batch_gateway.client.http.connection import Connection
 from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.dial import Dialler
 from batch_gateway.client.http.origin_headers import merge_headers
-from batch_gateway.client.http.request_head import RequestHeads
+from batch_gateway.client.http.proxies import ProxyRoute, request_heads
 from batch_gateway.client.http.target import Target
 from batch_gateway.config_checks import PathLike
 from batch_gateway.errors import BadResponseError, GatewayConnectionError
@@ -35,7 +35,8 @@ _HEADERS = (
 class WatchedPage:
     """One URL, asked for with these headers and the bearer token that a file holds at the time.
 
-    Raises ConfigError when a certificate cannot be used.
+    `proxy` is as a client's configuration has it. Raises ConfigError when a certificate or the
+    proxy cannot be used.
 
     Attributes:
         name: the URL for messages, without a query, which may hold a secret.
@@ -49,22 +50,25 @@ class WatchedPage:
         max_bytes: int,
         token_file: PathLike | None = None,
         headers: Sequence[tuple[str, str]] = (),
+        proxy: str | None = None,
     ) -> None:
         parts = urlsplit(url)
         self.name = parts._replace(query="").geturl()
         self._path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         self._token_file = token_file
         self._max_bytes = max_bytes
-        target = Target.of(HTTPInferenceClientConfig(f"{parts.scheme}://{parts.netloc}"))
-        self._peer = target.name
-        self._heads = RequestHeads(
-            target.host_header, target.api.target, merge_headers(_HEADERS, tuple(headers))
-        )
+        config = HTTPInferenceClientConfig(f"{parts.scheme}://{parts.netloc}", tls=tls, proxy=proxy)
+        target = Target.of(config)
+        route = ProxyRoute.of(config, target)
+        self._peer = target.name if route is None else route.peer
+        own = merge_headers(_HEADERS, tuple(headers))
+        self._heads = request_heads(target, route, own)
         self._dialler = Dialler(
             target,
             tls.ssl_context() if target.tls else None,
             math.inf,  # the deadline of a look is limit enough
-            partial(Connection, target.name, max_bytes, _nobody_counts),
+            partial(Connection, self._peer, max_bytes, _nobody_counts),
+            route,
         )
 
     async def read(self, *, deadline: float) -> bytes:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.http.no_proxy import is_exempt
+from batch_gateway.client.http.origin_headers import merge_headers
+from batch_gateway.client.http.request_head import RequestHeads
 from batch_gateway.client.http.target import Target
 from batch_gateway.client.proxy_url import Proxy
 from batch_gateway.errors import InferenceError
 from batch_gateway.version import __version__
 
-__all__ = ["ProxyRoute", "proxy_of", "proxy_remark"]
+__all__ = ["ProxyRoute", "proxy_of", "proxy_remark", "request_heads"]
 
 
 def proxy_of(config: HTTPInferenceClientConfig) -> Proxy | None:
@@ -85,11 +86,15 @@ class ProxyRoute:
         """Who is at its end, for messages."""
         return f"{self.gateway} through the proxy {self.proxy.address}"
 
-    def requests(self, target: Target) -> tuple[Callable[[str], str], tuple[tuple[str, str], ...]]:
-        """What a request asks for when it says a path, and what it carries for the proxy."""
-        if self.opening is not None:
-            return target.api.target, ()
-        return target.url, _for_proxy(self.proxy)
+
+def request_heads(
+    target: Target, route: ProxyRoute | None, headers: tuple[tuple[str, str], ...]
+) -> RequestHeads:
+    """What builds the heads of requests that go by `route`, with `headers` in each of them."""
+    if route is None or route.opening is not None:
+        return RequestHeads(target.host_header, target.api.target, headers)
+    own = merge_headers(_for_proxy(route.proxy), headers)
+    return RequestHeads(target.host_header, target.url, own)
 
 
 def proxy_remark(proxy: Proxy, target: Target, refusal: InferenceError) -> str:

@@ -1,4 +1,4 @@
-"""One suite for both transports: every test here runs against the native one and aiohttp's."""
+"""The transport over real sockets, through the door that the client uses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -17,8 +17,6 @@ from batch_gateway.client.http.exchange import HTTPExchanger, HTTPResponse
 
 from .certificates import Certificates
 from .scripted_server import LIMIT
-
-TransportName = Literal["native", "aiohttp"]
 
 
 class Connect(Protocol):
@@ -41,11 +39,6 @@ class Post(Protocol):
     ) -> HTTPResponse: ...
 
 
-@pytest.fixture(params=["native", "aiohttp"])
-def transport(request: pytest.FixtureRequest) -> TransportName:
-    return request.param
-
-
 @pytest.fixture
 def post() -> Post:
     async def post(
@@ -62,11 +55,10 @@ def post() -> Post:
 
 
 @pytest.fixture
-async def connect(transport: TransportName, _no_leaked_tasks: None) -> AsyncIterator[Connect]:
+async def connect(_no_leaked_tasks: None) -> AsyncIterator[Connect]:
     made: list[HTTPExchanger] = []
 
     def connect(base_url: str, **settings: Any) -> HTTPExchanger:
-        settings.setdefault("transport", transport)
         exchanger = build_exchanger(HTTPInferenceClientConfig(base_url, **settings))
         made.append(exchanger)
         return exchanger

@@ -22,11 +22,6 @@ from .scripted_server import Peer, ReceivedRequest, answer, serving
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["native"])
-def transport(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.fixture(params=EVERY_LOOP)
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param

@@ -25,11 +25,6 @@ PAGE = b"<html><head><title>%s</title></head><body><h1>%s</h1></body></html>"
 SQUID = b"ERROR: The requested URL could not be retrieved"
 
 
-@pytest.fixture
-def transport() -> str:
-    return "native"
-
-
 @pytest.fixture(params=EVERY_LOOP)
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param

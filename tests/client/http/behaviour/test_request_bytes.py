@@ -8,7 +8,6 @@ from batch_gateway.errors import InvalidRequestError
 from batch_gateway.version import __version__
 
 from .conftest import Connect, Post
-from .differences import expected
 from .scripted_server import Peer, ReceivedRequest, answer, serving
 
 pytestmark = pytest.mark.anyio
@@ -96,12 +95,12 @@ async def test_an_empty_body_says_that_its_length_is_zero(connect: Connect, post
     assert recorder.requests[0].body == b""
 
 
-async def test_a_header_value_outside_ascii(transport: str, connect: Connect, post: Post) -> None:
+async def test_a_header_value_outside_ascii(connect: Connect, post: Post) -> None:
     recorder = Recorder()
     async with serving(recorder) as server:
         await post(connect(server.base_url), headers=[("X-Place", "café")])
-    wanted = expected("a header value outside ASCII", transport)
-    assert [v.encode("latin-1") for v in recorder.requests[0].values("x-place")] == [wanted]
+    # RFC 9110 §5.5: such bytes are opaque, and went out as Latin-1 for as long as HTTP is old.
+    assert recorder.requests[0].values("x-place") == ["café"]
 
 
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 600_000, 5_000_000])

@@ -20,7 +20,6 @@ from batch_gateway.errors import (
 
 from .certificates import Certificates
 from .conftest import Connect, Post
-from .differences import expected
 from .handshakes import tls_server
 from .loops import EVERY_LOOP
 from .scripted_server import Peer, echo, serving
@@ -132,18 +131,13 @@ async def test_a_missing_client_certificate_is_a_tls_error(
 
 
 async def test_a_missing_client_certificate_is_told_after_a_tls_1_3_handshake(
-    transport: str, connect: Connect, post: Post, certificates: Certificates
+    connect: Connect, post: Post, certificates: Certificates
 ) -> None:
     tls = TLSConfig(ca_file=certificates.ca_file)
     context = certificates.server_for_clients(maximum=ssl.TLSVersion.TLSv1_3)
     async with tls_server(context) as url:
-        exchanger = connect(url, tls=tls)
-        if expected("a refusal behind the TLS handshake", transport) == "told":
-            with pytest.raises(TLSError, match="certificate required"):
-                await post(exchanger)
-        else:
-            with pytest.raises(GatewayConnectionError):  # of which TLSError is one
-                await post(exchanger)
+        with pytest.raises(TLSError, match="certificate required"):
+            await post(connect(url, tls=tls))
 
 
 async def test_a_server_below_the_minimum_version_is_refused(

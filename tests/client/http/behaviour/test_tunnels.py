@@ -27,11 +27,6 @@ from .scripted_server import Peer, ReceivedRequest, answer, echo, serving
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def transport() -> str:
-    return "native"
-
-
 @pytest.fixture(params=EVERY_LOOP)
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param

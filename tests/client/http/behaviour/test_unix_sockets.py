@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from batch_gateway.client.config import TLSConfig
-from batch_gateway.errors import ConfigError, GatewayConnectionError
+from batch_gateway.errors import GatewayConnectionError
 
 from .certificates import Certificates
 from .conftest import Connect, Post
-from .differences import expected
 from .loops import EVERY_LOOP
 from .scripted_server import Peer, ReceivedRequest, answer, serving
 
@@ -53,9 +52,7 @@ async def test_a_socket_that_nobody_listens_on_is_a_connection_error(
         await post(exchanger)
 
 
-async def test_tls_over_a_unix_socket(
-    transport: str, connect: Connect, post: Post, tmp_path: Path
-) -> None:
+async def test_tls_over_a_unix_socket(connect: Connect, post: Post, tmp_path: Path) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.send(answer(b"secret"))
@@ -64,10 +61,6 @@ async def test_tls_over_a_unix_socket(
     certificates = Certificates(tmp_path)
     path = tmp_path / "gateway.sock"
     tls = TLSConfig(ca_file=certificates.ca_file)
-    if expected("TLS over a Unix socket", transport) == "refused":
-        with pytest.raises(ConfigError, match="transport='native'"):
-            connect("https://gateway.test", unix_socket=path, tls=tls)
-        return
     async with serving(script, unix=path, tls=certificates.server("gateway.test")):
         exchanger = connect("https://gateway.test", unix_socket=path, tls=tls)
         assert (await post(exchanger)).body == b"secret"
