@@ -245,10 +245,15 @@ class Connection(Dialled):
             self._succeed(response)
 
     def _last_response(self, cause: Exception | None) -> HTTPResponse:
-        if cause is None and self._reader.received:
-            return self._reader.cut_refusal() or self._reader.finish()
+        reader = self._reader
         unread = b"" if self._upload is None else self._upload.unread()
-        response = self._reader.feed(unread) if unread else None
+        response = reader.feed(unread) if unread else None
+        if response is None and reader.received:
+            # A refusal is one even where a reset cut its words short: whoever refuses a request
+            # that it has not read to its end resets the connection.
+            response = reader.cut_refusal()
+            if response is None and cause is None:
+                response = reader.finish()
         if response is None:
             raise self._broken(cause)
         return response

@@ -18,7 +18,6 @@ from batch_gateway.errors import (
 )
 
 from .conftest import Connect, Post
-from .differences import expected
 from .loops import EVERY_LOOP
 from .scripted_server import LIMIT, Peer, Script, answer, serving
 
@@ -110,12 +109,13 @@ async def test_a_body_that_ends_early_is_a_bad_response(
     assert "truncated" in str(error)
 
 
-@pytest.mark.parametrize("part", [HALF[:-5], HALF, HALF_CHUNKED])
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("part", [HALF[:-5], HALF, HALF_CHUNKED, HALF_UNTIL_CLOSE])
 async def test_a_refusal_whose_body_ends_early_is_still_that_refusal(
-    connect: Connect, post: Post, part: bytes
+    connect: Connect, post: Post, part: bytes, how: str
 ) -> None:
     refusal = part.replace(b"200 OK", b"401 Unauthorized")
-    async with serving(sends_then("close", refusal)) as server:
+    async with serving(sends_then(how, refusal)) as server:
         exchanger = connect(server.base_url)
         response = await post(exchanger)
         assert response.status_code == 401
@@ -219,8 +219,8 @@ async def test_a_kept_alive_connection_that_ends_after_the_answer_began_is_not_s
         assert not isinstance(caught.value, StaleConnectionError)
 
 
-async def test_a_reset_in_the_head_on_a_reused_connection(
-    transport: str, connect: Connect, post: Post
+async def test_a_reset_in_the_head_on_a_reused_connection_is_an_error(
+    connect: Connect, post: Post
 ) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -232,8 +232,5 @@ async def test_a_reset_in_the_head_on_a_reused_connection(
     async with serving(script) as server:
         exchanger = connect(server.base_url)
         await post(exchanger)
-        if expected("a reset in the head on a reused connection", transport) == "sent again":
-            assert (await post(exchanger)).status_code == 200
-        else:
-            with pytest.raises(GatewayConnectionError):
-                await post(exchanger)
+        with pytest.raises(GatewayConnectionError):
+            await post(exchanger)
