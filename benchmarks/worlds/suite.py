@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -80,33 +80,39 @@ def _timeline(record: Record) -> dict[str, list[float]]:
 
 
 def best_fixed(world: World) -> tuple[int, Run]:
-    """The oracle: of the fixed limits, the smallest that is within half a per cent of the best."""
-    runs = {limit: run(world, f"fixed {limit:,}") for limit in _tried(world)}
+    """The oracle: of the fixed limits, the smallest that is within half a per cent of the best.
+
+    With another seed than the first, only its best limit and their neighbours are tried.
+    """
+    first = replace(world, seed=1)
+    tried = world.oracle if world == first else _around(world, best_fixed(first)[0])
+    runs = {limit: run(world, f"fixed {limit:,}") for limit in tried}
     most = max(found.figures["tokens_per_second"] for found in runs.values())
     good = [n for n, found in runs.items() if found.figures["tokens_per_second"] >= 0.995 * most]
     return min(good), runs[min(good)]
 
 
-def _tried(world: World) -> tuple[int, ...]:
-    """All limits of the sweep, or with another seed than the first its best and their
-    neighbours."""
-    if world.seed == 1:
-        return world.oracle
-    first = replace(world, seed=1)
-    best = kindest_fixed(first)[0] if world.interactive is not None else best_fixed(first)[0]
-    at = world.oracle.index(best)
-    return world.oracle[max(0, at - 1) : at + 2]
+def kindest_fixed(world: World, seeds: Sequence[int]) -> tuple[int, float, float]:
+    """The limit of somebody who knows the people: of those whose p99 is as aimed at with every
+    seed, the one with the most leftover; where there is none, the kindest.
 
-
-def kindest_fixed(world: World) -> tuple[int, float, float]:
-    """The limit of somebody who knows the people: the most leftover with a p99 as aimed at.
-
-    Returns it with its two figures; where none is kind enough, the kindest.
+    Returns it with the least leftover and the highest p99 of the seeds. With other seeds than
+    the first, only its limit and their neighbours are tried.
     """
+    alone = tuple(seeds) == (1,)
+    tried = world.oracle if alone else _around(world, kindest_fixed(world, (1,))[0])
+    found: list[tuple[int, float, float]] = []
+    for limit in tried:
+        each = [used_and_ttft(replace(world, seed=seed), f"fixed {limit:,}") for seed in seeds]
+        found.append((limit, min(used for used, _ in each), max(ttft for _, ttft in each)))
     assert world.aims.ttft is not None
-    found = [(limit, *used_and_ttft(world, f"fixed {limit:,}")) for limit in _tried(world)]
     kind = [one for one in found if one[2] <= world.aims.ttft]
     return max(kind, key=lambda one: one[1]) if kind else min(found, key=lambda one: one[2])
+
+
+def _around(world: World, limit: int) -> tuple[int, ...]:
+    at = world.oracle.index(limit)
+    return world.oracle[max(0, at - 1) : at + 2]
 
 
 def used_and_ttft(world: World, contender: str) -> tuple[float, float]:

@@ -81,6 +81,7 @@ class Cell:
 
     world: World
     contender: str
+    seeds: tuple[int, ...]
     runs: tuple[Figures, ...]
 
     def mean(self, name: str) -> float | None:
@@ -100,7 +101,7 @@ class Cell:
 
 def cell(world: World, contender: str, seeds: Sequence[int]) -> Cell:
     runs = tuple(figures(replace(world, seed=seed), contender) for seed in seeds)
-    return Cell(world, contender, runs)
+    return Cell(world, contender, tuple(seeds), runs)
 
 
 # -- aims ----------------------------------------------------------------------------------
@@ -151,17 +152,17 @@ def row(found: Cell) -> list[str]:
         _plain(found.most("settle"), "{:.1f} s"),
         _both(found, "used", found.least),
         _both(found, "ttft", found.most, "{:.2f} ({:.2f})"),
-        _oracle(found.world),
+        _oracle(found),
         f"missed: {', '.join(missed)}" if missed else "met",
     ]
 
 
-def _oracle(world: World) -> str:
-    """The best fixed limit of the first seed; beside people, what somebody who knows them gets."""
-    first = replace(world, seed=1)
-    if world.interactive is None:
-        return str(best_fixed(first)[0])
-    limit, used, ttft = kindest_fixed(first)
+def _oracle(found: Cell) -> str:
+    """The best fixed limit of the first seed; beside people, what somebody who knows them gets
+    with all of the seeds."""
+    if found.world.interactive is None:
+        return str(best_fixed(replace(found.world, seed=1))[0])
+    limit, used, ttft = kindest_fixed(found.world, found.seeds)
     return f"{limit}: {used:.2f} at {ttft:.2f}"
 
 

@@ -14,7 +14,7 @@ from benchmarks.worlds.lengths import Few, Lengths, LogNormal, Pareto, Same, Uni
 from benchmarks.worlds.policies import Fixed, Ours, policy_named
 from benchmarks.worlds.pool import Pool
 from benchmarks.worlds.simulation import simulate
-from benchmarks.worlds.suite import best_fixed, kindest_fixed, run
+from benchmarks.worlds.suite import best_fixed, kindest_fixed, run, used_and_ttft
 from benchmarks.worlds.table import Cell, Figures, aims_of, cell, row
 from benchmarks.worlds.world import Aims, World
 
@@ -29,7 +29,7 @@ def short(name: str, seconds: float) -> World:
 
 
 def cell_of(*runs: Figures, aims: Aims, contender: str = "adaptive") -> Cell:
-    return Cell(replace(short("queues", 5), oracle=(64,), aims=aims), contender, runs)
+    return Cell(replace(short("queues", 5), oracle=(64,), aims=aims), contender, (1,), runs)
 
 
 def missed(found: Cell) -> list[str]:
@@ -131,10 +131,18 @@ def test_a_quota_counts_its_burst_as_granted() -> None:
 
 def test_who_knows_the_people_takes_the_most_that_is_still_kind() -> None:
     world = replace(short("shared", 120), oracle=(16, 64, 128, 400))
-    limit, used, ttft = kindest_fixed(world)
+    limit, used, ttft = kindest_fixed(world, (1,))
     assert limit in (64, 128)
     assert 0.3 < used < 1
     assert ttft <= 1.25
+
+
+def test_who_knows_the_people_is_judged_by_the_seed_that_is_worst() -> None:
+    world = replace(short("shared", 120), oracle=(64, 128))
+    both = kindest_fixed(world, (1, 2))
+    each = [used_and_ttft(replace(world, seed=seed), f"fixed {both[0]}") for seed in (1, 2)]
+    assert both[1] == min(used for used, _ in each)
+    assert both[2] == max(ttft for _, ttft in each)
 
 
 def test_mean_and_worst_are_told_of_several_seeds() -> None:
