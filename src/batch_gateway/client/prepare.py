@@ -84,27 +84,19 @@ def prepare(request: InferenceRequest, clock: Clock, *, streamed: bool = False) 
     """
     _require_request(request)
     try:
-        params = request.params
-        # Bytes first: asking whether something is a mapping takes longer than all the rest.
-        may_ask = not streamed and type(params) is not bytes
-        if may_ask and isinstance(params, Mapping) and params.get("stream"):
-            raise InvalidRequestError(
-                "params say stream: true, and generate gives back one whole answer;"
-                " leave it out, or use client.stream(request)"
-            )
-        return _prepare(request, clock)
+        return _prepare(request, clock, streamed)
     except InvalidRequestError as error:
         error.request_id = str(request.request_id)
         raise
 
 
-def _prepare(request: InferenceRequest, clock: Clock) -> PreparedRequest:
+def _prepare(request: InferenceRequest, clock: Clock, streamed: bool) -> PreparedRequest:
     now = clock.monotonic()
     params = request.params
     if isinstance(params, bytes):
         model, endpoint, body = _from_bytes(params, request)
     elif isinstance(params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        model, endpoint, body = _from_mapping(params, request)
+        model, endpoint, body = _from_mapping(params, request, streamed)
     else:
         raise InvalidRequestError("params must be a mapping or JSON bytes")
     if not model:
@@ -134,7 +126,14 @@ def _from_bytes(body: bytes, request: InferenceRequest) -> tuple[str, str, bytes
     return model, endpoint, body
 
 
-def _from_mapping(params: Mapping[str, Any], request: InferenceRequest) -> tuple[str, str, bytes]:
+def _from_mapping(
+    params: Mapping[str, Any], request: InferenceRequest, streamed: bool
+) -> tuple[str, str, bytes]:
+    if not streamed and params.get("stream"):
+        raise InvalidRequestError(
+            "params say stream: true, and generate gives back one whole answer;"
+            " leave it out, or use client.stream(request)"
+        )
     inner = params.get("model")
     if inner is not None and not isinstance(inner, str):
         raise InvalidRequestError("params['model'] must be a string")

@@ -224,7 +224,9 @@ class ResponseReader:
         status = self._status = self._parser.get_status_code()
         if status < 100 or status == 101:
             raise BadResponseError(f"{self._peer} answered with an impossible status, {status}")
-        self._check_head()
+        # Counted only when more arrived than the limit, body included, so hardly ever.
+        if self.received > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
+            self._check_head()
         if status < 200:
             self._headers = []  # an interim response; the real one follows
         else:
@@ -300,11 +302,9 @@ class ResponseReader:
     def _check_head(self) -> None:
         if len(self._headers) > MAX_HEADERS:
             raise self._too_many_headers()
-        # Counted only when more arrived than the limit, body included, so hardly ever.
-        if self.received > MAX_HEAD_BYTES:
-            size = sum(len(name) + len(value) + 4 for name, value in self._headers)
-            if size > MAX_HEAD_BYTES:
-                raise self._too_many_headers()
+        size = sum(len(name) + len(value) + 4 for name, value in self._headers)
+        if size > MAX_HEAD_BYTES:
+            raise self._too_many_headers()
 
     def _too_many_headers(self) -> BadResponseError:
         if self._head_complete:
