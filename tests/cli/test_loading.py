@@ -22,6 +22,8 @@ FOR_OTHERS = {
     "batch_gateway.cli.simulate",
     "batch_gateway.client.cache.layer",
     "batch_gateway.client.coalesce.layer",
+    "batch_gateway.client.streaming.assemble",
+    "batch_gateway.client.streaming.receive",
     "batch_gateway.simulator",
     "difflib",
     "email.utils",

@@ -35,7 +35,7 @@ from batch_gateway.client.rate_limit import RateLimitTransport
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.retry import RetryTransport
 from batch_gateway.client.scheduling import SchedulingTransport
-from batch_gateway.client.streaming.receive import StreamLimits
+from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.client.transport import Transport
 from batch_gateway.concurrency.telling import ConcurrencyStatistics

@@ -12,10 +12,8 @@ from batch_gateway.client.http.exchange import HTTPExchanger
 from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.refusal_words import is_unknown_model
 from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.streaming.assemble import is_streamable
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
-from batch_gateway.client.streaming.receive import StreamLimits, receive
-from batch_gateway.client.streaming.request_body import refuses_usage_option, streaming_body
+from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
@@ -87,9 +85,7 @@ class GatewayTransport:
                 raise self._deadline_passed(request, None)
         self._counted.attempts_in_flight += 1
         try:
-            if request.sink is not None or (
-                self._stream_upstream and is_streamable(request.endpoint)
-            ):
+            if request.sink is not None or self._stream_upstream:
                 answer = await self._streamed(request, attempt_ends)
                 if answer is not None:
                     return answer
@@ -119,17 +115,24 @@ class GatewayTransport:
     async def _streamed(
         self, request: PreparedRequest, begin_by: float
     ) -> InferenceResponse | None:
-        """The answer to a request for a stream; None when its body is not to be asked for one."""
+        """The answer to a request for a stream; None when it is not to be asked for one."""
+        # Loaded only where it is used: reading streams is a quarter of the client.
+        from batch_gateway.client.streaming import assemble, request_body  # noqa: PLC0415
+
+        if request.sink is None and not assemble.is_streamable(request.endpoint):
+            return None
         asks_usage = self._habits.takes_usage_option
         try:
-            body = streaming_body(request.body, request.endpoint, with_usage=asks_usage)
+            body = request_body.streaming_body(
+                request.body, request.endpoint, with_usage=asks_usage
+            )
         except InvalidRequestError:
             return None  # no JSON object: the gateway will say so better
         try:
             return await self._stream(request, body, begin_by)
         except InferenceError as error:
-            plain = streaming_body(request.body, request.endpoint, with_usage=False)
-            if plain == body or not refuses_usage_option(error):
+            plain = request_body.streaming_body(request.body, request.endpoint, with_usage=False)
+            if plain == body or not request_body.refuses_usage_option(error):
                 raise
         self._habits.takes_usage_option = False
         return await self._stream(request, plain, begin_by)
@@ -137,6 +140,8 @@ class GatewayTransport:
     async def _stream(
         self, request: PreparedRequest, body: bytes, begin_by: float
     ) -> InferenceResponse:
+        from batch_gateway.client.streaming.receive import receive  # noqa: PLC0415
+
         named = {name.lower() for name, _ in request.headers}
         accept = () if "accept" in named else self._accept
         sent_at = self._clock.monotonic()

@@ -16,8 +16,6 @@ from batch_gateway.client.clock import Clock
 from batch_gateway.client.endpoint import check_endpoint, determine_endpoint
 from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.request import InferenceRequest
-from batch_gateway.client.streaming.assemble import assembler_for
-from batch_gateway.client.streaming.request_body import streaming_body
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.errors import ConfigError, InvalidRequestError
 
@@ -65,6 +63,10 @@ def prepare_stream(request: InferenceRequest, clock: Clock) -> PreparedRequest:
     Raises InvalidRequestError also for an endpoint that cannot be streamed, and for bytes that
     are no JSON object.
     """
+    # Loaded only where it is used.
+    from batch_gateway.client.streaming.assemble import assembler_for  # noqa: PLC0415
+    from batch_gateway.client.streaming.request_body import streaming_body  # noqa: PLC0415
+
     prepared = prepare(request, clock, streamed=True)
     try:
         assembler_for(prepared.endpoint, 1)

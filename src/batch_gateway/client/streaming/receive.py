@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any, Never
 
-import msgspec
-
 from batch_gateway.client.answer import interpret_aside
 from batch_gateway.client.clock import Clock
 from batch_gateway.client.http.body_decoder import BodyDecoder, UndecodableBodyError
@@ -19,12 +17,13 @@ from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
+from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.streaming.request_body import choices_asked
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 
-__all__ = ["StreamLimits", "receive"]
+__all__ = ["receive"]
 
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
 _TELLING = len(BYTE_ORDER_MARK) + len(max(_FIELDS, key=len))
@@ -35,14 +34,6 @@ _BLANKS = b" \t\r\n"
 _STINT_BYTES = 16 * 1024
 # What a piece costs however small it is, in bytes that take as long.
 _PIECE_BYTES = 128
-
-
-class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a stream may be silent once it has begun, in seconds, and how large it may be."""
-
-    idle_timeout: float
-    max_event_bytes: int
-    max_response_bytes: int
 
 
 async def receive(
