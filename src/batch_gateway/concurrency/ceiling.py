@@ -14,7 +14,7 @@ nobody at all, which is what this file is about, beside the order in which sends
 | REOPENING | acceptances | REOPENING | as many more at once as were accepted |
 | REOPENING | 200 acceptances | WATCHED | |
 | WATCHED | 400 sends without a refusal, neither ceiling nor pace | QUIET | nothing is written down |
-"""
+"""  # noqa: E501 - a row of a table is one line
 
 from __future__ import annotations
 
@@ -101,12 +101,9 @@ class Ceiling:
             due = max(due, now + min(_LONGEST_APART, _APART / max(self._rate, 1e-9)))
         if self._probing and self._room() <= 0:
             due = max(due, now + self._late())
-        if due > self.paused_until:
-            self.paused_until = due
+        self.paused_until = max(self.paused_until, due)
 
-    def refused(
-        self, started: Started, retry_after: float | None, now: float, rate: float
-    ) -> None:
+    def refused(self, started: Started, retry_after: float | None, now: float, rate: float) -> None:
         """`retry_after`: seconds that the gateway asks to wait; `rate`: answers a second."""
         if not self._watching:
             self._watch(now, rate)
@@ -287,7 +284,7 @@ class Ceiling:
         return 1 + (self._reopened or 0) - len(self._pending)
 
     def _reopen(self, started: Started) -> None:
-        assert self._shut_at is not None
+        assert self._shut_at is not None  # noqa: S101 - only called where it is shut
         seconds = started.at - self._shut_at
         self._shut_at = None
         self._reopened = 0

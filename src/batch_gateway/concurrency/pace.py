@@ -10,7 +10,7 @@
 | PACED | as many are refused after a cut as before | FREE | chance after all |
 | PACED | not half as many are sent | FREE | the pace holds nothing back |
 | any | the gateway took as many again until it took none | PACED | as many in as long a time |
-"""
+"""  # noqa: E501 - a row of a table is one line
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ rank and nothing below, which is a step; chance and quotas refuse at any rank.
 | trying | refused, more than one at once | ceiling, trying | one more again |
 | trying | refused, a single one | ceiling | the next try after twice as many sends; now sent apart from others, now not |
 | ceiling | refusals from a lower rank on | lower ceiling | first try after one answer's time |
-"""
+"""  # noqa: E501 - a row of a table is one line
 
 from __future__ import annotations
 
