@@ -259,8 +259,10 @@ class Connection(Dialled):
         return response
 
     def _succeed(self, response: HTTPResponse) -> None:
-        # An answer to a request that is still being sent leaves the rest of it in the way.
-        sent = self._upload is None or self._upload.finished
+        upload = self._upload
+        # An answer to a request that is still being sent leaves the rest of it in the way. So may a
+        # refusal of one that only the kernel has taken: squid never reads behind it again.
+        sent = upload is None or (upload.finished and response.status_code < 400)
         self.served += 1
         self.reusable = self._reader.keep_alive and sent and not self._transport.is_closing()
         waiter = self._settle()

@@ -101,7 +101,7 @@ def proxy_remark(proxy: Proxy, target: Target, refusal: InferenceError) -> str:
     """What to add to the refusal of a plain request, which may be the proxy's own; or nothing."""
     if refusal.status_code == 407:
         return f"; {_first_hop(proxy, target.name)}: {proxy.credentials_cure()}"
-    if refusal.body.lstrip()[:1] == b"<":
+    if refusal.body.lstrip()[:1] not in (b"{", b"["):
         return f"; asked through {_first_hop(proxy, target.name)}"
     return ""
 

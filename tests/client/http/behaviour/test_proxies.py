@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
 from batch_gateway.client.http.proxies import proxy_of
 from batch_gateway.errors import ConfigError, GatewayConnectionError
@@ -214,6 +215,26 @@ async def test_a_proxy_of_the_users_own_header_is_left_to_the_user(
         await post(exchanger)
         await exchanger.aclose()
     assert proxy.authorizations == ["Bearer of-another-kind"]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_models_are_listed_through_the_proxy(tmp_path: Path, secure: bool) -> None:
+    certificates = Certificates(tmp_path)
+
+    async def script(peer: Peer) -> None:
+        assert (await peer.request()).line == "GET /v1/models HTTP/1.1"
+        peer.send(answer(b'{"data": [{"id": "llama"}]}'))
+
+    context = certificates.server("gateway.test") if secure else None
+    async with serving(script, tls=context) as server, proxying() as proxy:
+        config = HTTPInferenceClientConfig(
+            f"{'https' if secure else 'http'}://gateway.test:{server.port}",
+            proxy=proxy.url.replace("http://", "http://user:password@"),
+            tls=TLSConfig(ca_file=certificates.ca_file),
+        )
+        async with HTTPInferenceClient(config) as client:
+            assert await client.models() == ["llama"]
+    assert proxy.authorizations == ["Basic dXNlcjpwYXNzd29yZA=="]
 
 
 @pytest.mark.parametrize(

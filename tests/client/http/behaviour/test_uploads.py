@@ -101,6 +101,23 @@ async def test_an_early_answer_followed_by_a_reset_is_read(connect: Connect, pos
         assert (await post(connect(server.base_url), b"x" * LARGE)).status_code == 413
 
 
+async def test_a_connection_on_which_a_large_body_was_refused_is_not_used_again(
+    connect: Connect, post: Post
+) -> None:
+    """The kernel may have taken all of it, and the server never look at it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        peer.send(answer(b"", status=b"503 Service Unavailable"))
+        await peer.until_client_left()
+
+    async with serving(script) as server:
+        exchanger = connect(server.base_url)
+        for number in range(1, 4):
+            assert (await post(exchanger, b"x" * 100_000)).status_code == 503
+            assert server.accepted == number
+
+
 async def test_the_socket_of_an_upload_that_was_given_up_is_closed_at_once(
     connect: Connect, post: Post
 ) -> None:
