@@ -135,7 +135,7 @@ def held(why: Why, limit: int, seconds: float) -> HeldReason:
 def test_the_summary_says_how_many_at_the_end_why_and_what_share_each_reason_had() -> None:
     figures = at(64, KNEE, 0, held(KNEE, 64, 88.0), held(CLIMBING, 40, 9.0), held(PACE, 9, 1.0))
     assert list(pace_rows([figures], 100.0)) == [
-        ("pace", "64 at a time at the end: more brought nothing"),
+        ("pace", "64 at a time at the end"),
         (
             "why",
             "88 % of the run more brought nothing, 9 % trying whether more bring more",

@@ -44,25 +44,25 @@ def pace_rows(paces: Sequence[GatewayPace], seconds: float) -> Iterator[tuple[st
     """For the summary of a run of so many seconds."""
     if len(paces) == 1:
         figures = paces[0].figures
-        yield "pace", _at_the_end(figures)
-        if shares := _shares(figures, seconds):
+        shares = _shares(figures, seconds)
+        yield "pace", _at_the_end(figures, with_reason=not shares)
+        if shares:
             yield "why", shares
         return
     for gateway, figures in paces[:_MOST_GATEWAYS]:
         shares = _shares(figures, seconds)
-        yield "pace", f"{gateway}: " + "; ".join(filter(None, (_number(figures), shares)))
+        number = _at_the_end(figures, with_reason=not shares)
+        yield "pace", f"{gateway}: " + "; ".join(filter(None, (number, shares)))
     if len(paces) > _MOST_GATEWAYS:
         yield "pace", f"and {len(paces) - _MOST_GATEWAYS:,} gateways more"
 
 
-def _number(figures: ConcurrencyStatistics) -> str:
-    limit = figures.limit if figures.why is None else figures.why.kept_to(figures.limit)
-    return f"{limit:,} at a time at the end"
-
-
-def _at_the_end(figures: ConcurrencyStatistics) -> str:
-    number = _number(figures)
-    return number if figures.why is None else f"{number}: {figures.why.words}"
+def _at_the_end(figures: ConcurrencyStatistics, *, with_reason: bool) -> str:
+    """The last lines leave room, so that the last reason says little where others held long."""
+    why = figures.why
+    limit = figures.limit if why is None else why.kept_to(figures.limit)
+    number = f"{limit:,} at a time at the end"
+    return f"{number}: {why.words}" if why is not None and with_reason else number
 
 
 def _shares(figures: ConcurrencyStatistics, seconds: float) -> str:
