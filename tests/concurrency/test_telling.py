@@ -50,6 +50,13 @@ def test_that_nobody_is_accepted_is_told_at_once_since_nothing_may_follow() -> N
     assert told([(0.0, CLIMBING), (0.2, shut)]) == [(0.0, CLIMBING), (0.2, shut)]
 
 
+def test_a_reason_that_is_gone_is_not_left_standing_while_others_flicker() -> None:
+    shut = Why(Reason.SHUT, 0.25)
+    moments: Moments = [(0.0, CLIMBING), (5.0, shut)]
+    moments += [(5.2 + 0.1 * step, (KNEE, pace(600), CLIMBING)[step % 3]) for step in range(90)]
+    assert [now for now, _ in told(moments)] == pytest.approx([0.0, 5.0, 6.2])
+
+
 def test_a_figure_that_creeps_is_told_when_it_has_moved_by_a_tenth() -> None:
     moments: Moments = [(float(step), pace(600 * 1.01**step)) for step in range(30)]
     figures = [why.figure / 600 for _, why in told(moments) if why]

@@ -49,8 +49,8 @@ class Telling:
     """Decides which changes of the reason are told. No clock: the caller says what time it is.
 
     A new reason is told at once where the one before it had lasted, and otherwise when it has
-    lasted itself, so that two that flicker are told once. A figure is told when it has moved by a
-    tenth.
+    lasted itself, or the one that was told has not been seen for as long: two that flicker are
+    told once. A figure is told when it has moved by a tenth.
 
     Attributes:
         pending: something has changed that may be told later.
@@ -59,13 +59,15 @@ class Telling:
     def __init__(self) -> None:
         self.pending = False
         self._told: Why | None = None
-        self._told_at = self._since = -math.inf
+        self._told_at = self._since = self._seen_at = -math.inf
         self._present: Reason | None = None
         self._lasted_before = True
 
     def is_news(self, why: Why | None, now: float) -> bool:
         """Whether to tell `why`, which holds just now; it counts as told then."""
         reason = why and why.reason
+        if self._told is not None and self._present is self._told.reason:
+            self._seen_at = now
         if reason is not self._present:
             self._lasted_before = now - self._since >= _LASTS
             self._present, self._since = reason, now
@@ -81,7 +83,9 @@ class Telling:
             return now - self._told_at >= _LASTS
         # While nothing is accepted there may be no later moment to tell it.
         is_shut = why is not None and why.reason is Reason.SHUT
-        return is_shut or self._lasted_before or now - self._since >= _LASTS
+        lasts = now - max(self._since, self._told_at) >= _LASTS
+        is_gone = now - max(self._seen_at, self._told_at) >= _LASTS
+        return is_shut or self._lasted_before or lasts or is_gone
 
 
 def _differs(told: Why | None, why: Why | None) -> bool:
