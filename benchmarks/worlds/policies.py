@@ -7,8 +7,8 @@ import importlib
 import inspect
 from typing import Any
 
-from batch_gateway.client.concurrency.controller import AdaptiveController
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.concurrency.controller import AdaptiveController
 from batch_gateway.concurrency.events import Ended, Outcome, Started
 from batch_gateway.concurrency.server_load import Load, ServerLoad, Standing
 from benchmarks.worlds.policy import AIMD, Fixed, Policy

@@ -5,12 +5,22 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-__all__ = ["Reading", "Round"]
+__all__ = ["Reading", "Round", "TypicalLength"]
 
 # As if lengths differed by a tenth of their mean where they do not.
 _BALLAST = 0.01
 _LEAST_SPREAD = 0.01
 _LONGEST_SETTLE = 60.0  # seconds; answers that took a day once are no measure for the next
+# Of an answer's time, until what is sent counts: after any round, and after a raise, which sends
+# many at once that wait for each other's prompts.
+_SETTLE, _SETTLE_AFTER_RAISE = 0.1, 0.3
+_RAISE = 1.15
+_SHORTEST = 0.1  # seconds; below that, millisecond requests would give a thousand rounds
+_FEWEST, _MOST = 4, 64  # answers; 64 tell the mean of lengths that differ much to about a tenth
+_MEMORY = 1000  # answers over which the mean length is taken
+_LONGEST = 1_000_000  # tokens; no model writes more, and a wrong count is not to be remembered
+# Of the limit, in answers: a climb looks at more, and longer strides, and so can do with fewer.
+_SHARE, _SHARE_IN_CLIMB = 2, 4
 
 
 class Reading(NamedTuple):
@@ -49,32 +59,33 @@ class Reading(NamedTuple):
         """Answers of such a length a second, by Little's law (1961)."""
         return self.in_flight / self.latency(tokens)
 
-    def changed(self, factor: float, in_flight: float, now: float) -> Reading:
-        """What it would be now that everything takes `factor` times as long, with so many in
-        flight; how much of it is spent waiting is not known."""
-        return self._replace(
-            at=now,
-            in_flight=in_flight,
-            mean_latency=self.mean_latency * factor,
-            pace=self.pace * factor,
-            wait=0.0,
-            wait_error=math.inf,
-        )
 
-    def without(self, waiting: float) -> Reading:
-        """What it would have been without the share that only waited: as many answers, sooner."""
-        share = 1 - waiting
-        return self._replace(
-            in_flight=self.in_flight * share,
-            mean_latency=self.mean_latency * share,
-            pace=self.pace * share,
-        )
+class TypicalLength:
+    """The length at which readings are compared: the mean of all answers of late, also of those
+    that took too long to be counted in a round.
+
+    Attributes:
+        tokens: of an output; 0 while none is known.
+    """
+
+    __slots__ = ("_answers", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = 0.0
+        self._answers = 0
+
+    def learn(self, tokens: int) -> None:
+        """The length of one more answer."""
+        if self._answers < _MEMORY:
+            self._answers += 1
+        self.tokens += (min(tokens, _LONGEST) - self.tokens) / self._answers
 
 
 class Round:
     """Sums over the requests that were both started and answered since `counts_from`.
 
-    Long answers weigh less: they tell the pace well, but the wait before it badly.
+    Long answers weigh less: they tell the pace well, but the wait before it badly. Where lengths
+    hardly differ, answers go round in cohorts, of which only one whole turn is a fair sample.
     """
 
     __slots__ = (
@@ -83,32 +94,54 @@ class Round:
         "counts_from",
         "lat",
         "ll",
+        "needs",
         "nn",
         "pace",
         "tl",
         "tok",
         "tt",
+        "turn",
         "typical",
         "weight",
     )
 
     def __init__(
-        self, began: float, counts_from: float, typical: float, pace: float | None
+        self,
+        began: float,
+        counts_from: float,
+        typical: float,
+        pace: float | None,
+        *,
+        needs: int,
+        turn: int,
     ) -> None:
         self.began = began
         self.counts_from = counts_from
         self.typical = typical
         self.pace = pace
+        self.needs = max(_FEWEST, needs)
+        self.turn = turn
         self.count = 0
         self.weight = self.lat = self.tok = self.nn = self.tl = self.tt = self.ll = 0.0
 
     @classmethod
-    def after(cls, before: Reading | None, typical: float, now: float, *, raised: bool) -> Round:
-        """The next one; what is sent right after a change of the limit does not count."""
+    def after(
+        cls,
+        before: Reading | None,
+        typical: float,
+        now: float,
+        *,
+        limit: int,
+        was: int,
+        climbs: bool,
+    ) -> Round:
+        """The next one, with a limit that `was` another before; `typical` is in tokens."""
+        needs = min(_MOST, limit // (_SHARE_IN_CLIMB if climbs else _SHARE))
         if before is None:
-            return cls(now, now, typical, None)
-        settle = min(_LONGEST_SETTLE, before.mean_latency * (0.3 if raised else 0.1))
-        return cls(now, now + settle, typical, before.pace)
+            return cls(now, now, typical, None, needs=needs, turn=limit)
+        share = _SETTLE_AFTER_RAISE if limit > _RAISE * was else _SETTLE
+        settle = min(_LONGEST_SETTLE, before.mean_latency * share)
+        return cls(now, now + settle, typical, before.pace, needs=needs, turn=limit)
 
     def add(self, latency: float, tokens: int, in_flight: float) -> None:
         weight = 1.0
@@ -123,6 +156,24 @@ class Round:
         self.tl += weight * tokens * latency
         self.tt += weight * tokens * tokens
         self.ll += weight * latency * latency
+
+    def settled_by(self, started_at: float, latency: float) -> bool:
+        """Whether a request that was sent so early counts; answers that came sooner than was
+        expected show that the server settled sooner."""
+        if started_at >= self.began:
+            self.counts_from = min(self.counts_from, self.began + latency)
+        return started_at >= self.counts_from
+
+    def is_over(self, limit: int, now: float) -> bool:
+        """Whether enough answers are in it, where so many may be in flight."""
+        if self.count < self.needs or now - self.began < _SHORTEST:
+            return False
+        return self.count >= min(self.turn, limit) or not self._alike
+
+    @property
+    def _alike(self) -> bool:
+        variance = self.tt * self.weight - self.tok * self.tok
+        return variance <= _LEAST_SPREAD * self.tok * self.tok
 
     def reading(self, now: float) -> Reading:
         """Raises ZeroDivisionError when nothing was added."""

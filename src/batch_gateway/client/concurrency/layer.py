@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_gateway.client.clock import Clock
-from batch_gateway.client.concurrency.controller import AdaptiveController
 from batch_gateway.client.concurrency.permits import Controller, FixedController, Permits
 from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.refusals import wants_room
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.concurrency.controller import AdaptiveController
 from batch_gateway.concurrency.events import Ended, Outcome, Started
 from batch_gateway.concurrency.reasons import Why
 from batch_gateway.concurrency.server_load import Advice, Standing

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from batch_gateway import AdaptiveConcurrency
-from batch_gateway.client.concurrency.controller import AdaptiveController
+from batch_gateway.concurrency.controller import AdaptiveController
 from batch_gateway.concurrency.events import Ended, Outcome, Started
 from benchmarks.worlds.catalogue import WORLDS
 from benchmarks.worlds.policies import Ours

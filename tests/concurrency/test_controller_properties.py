@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from batch_gateway import AdaptiveConcurrency
-from batch_gateway.client.concurrency.controller import AdaptiveController
+from batch_gateway.concurrency.controller import AdaptiveController
 from batch_gateway.concurrency.events import Ended, Outcome, Started
 
 LONGEST_OWN_PAUSE, LONGEST_ASKED_PAUSE = 2.0, 300.0
@@ -112,6 +112,8 @@ class World:
         self.now = max(self.now, self.asked_until, self.controller.paused_until)
         under_way: deque[Started] = deque()
         for _ in range(answers):
+            if not under_way:
+                self.now = max(self.now, self.controller.paused_until)
             while self.may_send:
                 under_way.append(self.controller.started(self.now))
             started = under_way.popleft()

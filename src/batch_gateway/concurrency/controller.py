@@ -1,0 +1,201 @@
+"""The adaptive controller: from what each request met to how many may be under way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from batch_gateway.concurrency.ceiling import Ceiling
+from batch_gateway.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.failures import Failures
+from batch_gateway.concurrency.finder import Finder
+from batch_gateway.concurrency.reasons import Reason, Why
+from batch_gateway.concurrency.rounds import Reading, Round, TypicalLength
+from batch_gateway.concurrency.server_load import Advice
+from batch_gateway.concurrency.waits import Waits
+
+__all__ = ["AdaptiveController", "Bounds"]
+
+_OK = Outcome.OK
+_USED = 0.8  # of the limit; a round that used less tells nothing of it
+_METRICS, _BOUND = Why(Reason.METRICS), Why(Reason.BOUND)
+
+
+class Bounds(Protocol):
+    """What is wanted of the limit; see `AdaptiveConcurrency` for each."""
+
+    @property
+    def initial(self) -> int: ...
+
+    @property
+    def minimum(self) -> int: ...
+
+    @property
+    def maximum(self) -> int: ...
+
+    @property
+    def worthwhile(self) -> float: ...
+
+
+class AdaptiveController:
+    """Finds how many requests may be under way, from how each of them ended. No I/O, no clock:
+    the caller says what time it is, in seconds that never go back.
+
+    Parts that know nothing of each other each have one number, and the least is the limit:
+
+    - the `Finder`, how many pay: it learns from rounds, each a `Reading` of how long a typical
+      answer takes at so many in flight, and of how many only wait (`Waits`);
+    - the `Ceiling`, how many are accepted, and how fast;
+    - advice, what the gateway's own metrics say, where somebody looks at them.
+
+    | what happens | what follows |
+    |---|---|
+    | a round ends | `Finder.step`: see `MOVES` there |
+    | a round ends, and less was sent than was allowed | the finder learns nothing |
+    | the metrics allow less, or know that more fit | the finder holds there |
+    | ten failures on end | the finder holds at half |
+    | the first answer after that | the finder climbs from half of what was |
+    | the first answer after an outage | the finder climbs from `initial` |
+
+    Attributes:
+        limit: how many may be under way.
+        in_flight: how many are.
+        why: why no more may be under way.
+    """
+
+    def __init__(self, policy: Bounds) -> None:
+        self._policy = policy
+        self._now = self._area = 0.0
+        self.in_flight = 0
+        self._typical = TypicalLength()
+        self._finder = Finder(policy.worthwhile, policy.initial, policy.minimum, policy.maximum)
+        self._waits = Waits()
+        self._ceiling = Ceiling(policy.minimum)
+        self._failures = Failures()
+        self._advice = Advice()
+        self._reading: Reading | None = None
+        self.limit = policy.initial
+        self.why = self._finder.why
+        self._begin_round(0.0)
+
+    @property
+    def paused_until(self) -> float:
+        """Seconds before which nothing is to be sent."""
+        return self._ceiling.paused_until
+
+    # -- events ----------------------------------------------------------------------------
+
+    def started(self, now: float) -> Started:
+        self._area += self.in_flight * (now - self._now)
+        self._now = now
+        self.in_flight += 1
+        started = Started(now, self._area, self.in_flight)
+        self._ceiling.sent(started, now)
+        return started
+
+    def finished(self, started: Started, ended: Ended, now: float) -> None:
+        self._area += self.in_flight * (now - self._now)
+        self._now = now
+        self.in_flight -= 1
+        if ended.outcome is _OK:
+            self._answered(started, ended, now)
+        elif ended.outcome is Outcome.REFUSED:
+            self._ceiling.refused(started, ended.retry_after, now, self._rate)
+        else:
+            self._failed(started, ended.outcome, now)
+        self._set_limit(now)
+
+    def first_token(self, started: Started, seconds: float, now: float) -> None:
+        """The first token of a streamed answer came so many seconds after it was sent.
+
+        May be told when it comes or when the answer ends; the sooner, the gentler.
+        """
+
+    def advise(self, advice: Advice, now: float) -> None:
+        """Go by it until told otherwise, by whoever sees more of the gateway than we do."""
+        self._advice = advice
+        level = self._finder.level
+        if advice.most < level:
+            self._finder.hold(advice.most, Reason.METRICS)
+            self._begin_round(now)
+        elif advice.least > level:
+            self._finder.hold(advice.least, Reason.KNEE)
+            self._begin_round(now)
+        self._set_limit(now)
+
+    # -- answers, refusals, failures -------------------------------------------------------
+
+    @property
+    def _rate(self) -> float:
+        """Answers a second, as far as it is known."""
+        return self._reading.rate(self._typical.tokens) if self._reading else 1.0
+
+    def _failed(self, started: Started, outcome: Outcome, now: float) -> None:
+        self._ceiling.failed(started, now)
+        if outcome is Outcome.ABANDONED:
+            return
+        latency = self._reading.mean_latency if self._reading else 0.0
+        if self._failures.failed(started.at, self._finder.number, latency, now):
+            self._finder.hold(self._finder.number / 2, Reason.FAILING)
+            self._begin_round(now)
+
+    def _answered(self, started: Started, ended: Ended, now: float) -> None:
+        allowed = self._failures.answered(started.at, now)
+        if allowed is not None:
+            self._climb_from(max(allowed, self._finder.number), now)
+        if self._ceiling.answered(started, now):
+            self._climb_from(self._policy.initial, now)
+        self._typical.learn(ended.tokens)
+        current = self._round
+        latency = max(1e-6, now - started.at)
+        if started.at < current.counts_from and not current.settled_by(started.at, latency):
+            return
+        current.add(latency, ended.tokens, max(1.0, (self._area - started.area) / latency))
+        if current.is_over(self.limit, now):
+            self._learn(current, now)
+
+    # -- rounds ----------------------------------------------------------------------------
+
+    def _learn(self, done: Round, now: float) -> None:
+        self._reading = reading = done.reading(now)
+        tokens = self._typical.tokens
+        waiting = self._waits.learn(reading, tokens)
+        if reading.in_flight < _USED * min(self.limit, done.turn) - 1:
+            self._finder.skip()
+        else:
+            self._finder.step(reading, tokens, waiting)
+        self._begin_round(now)
+
+    def _climb_from(self, number: float, now: float) -> None:
+        self._finder.restart(number)
+        self._begin_round(now)
+
+    def _begin_round(self, now: float) -> None:
+        was = self.limit
+        self._set_limit(now)
+        self._round = Round.after(
+            self._reading,
+            self._typical.tokens,
+            now,
+            limit=self.limit,
+            was=was,
+            climbs=self._finder.climbs,
+        )
+
+    # -- the limit -------------------------------------------------------------------------
+
+    def _set_limit(self, now: float) -> None:
+        level = self._finder.level
+        accepted = self._ceiling.limit(now)
+        allowed = min(accepted, self._advice.most)
+        self.limit = level if level <= allowed else max(self._policy.minimum, int(allowed))
+        why = self._ceiling.why(now)
+        if why is None or (why.reason is Reason.CEILING and accepted > level):
+            why = self._why_not_more(level)
+        # Whoever tells of it looks at the object first.
+        if why is not self.why and why != self.why:
+            self.why = why
+
+    def _why_not_more(self, level: int) -> Why:
+        if self._advice.most < level:
+            return _METRICS
+        return _BOUND if level >= self._policy.maximum else self._finder.why

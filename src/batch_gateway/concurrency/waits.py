@@ -1,0 +1,193 @@
+"""How many of ours only wait at the server, told from the latency that no length explains."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+from batch_gateway.concurrency.rounds import Reading
+
+__all__ = ["FEW", "NOTHING_KNOWN", "FreeSeats", "Waiting", "Waits"]
+
+FEW = 0.05
+"""Share of those in flight that may wait: some must, for a moment, where all seats are taken."""
+
+# Twice of that and a half: as many may seem to wait where every seat is just taken.
+_HARDLY_ANY = 0.15
+# Standard error of the wait, as a share of latency, beyond which a round tells nothing of it.
+_TELLS = 0.05
+# The least that rounds scatter by; also keeps the sum below finite where nothing scatters.
+_LEAST_SCATTER = 0.02
+# Rounds that the scatter is averaged over.
+_MEMORY = 16
+# Page's test: a drift of half a standard deviation is chance, and a sum of four is not, which
+# noise alone reaches once in thousands of rounds; no single round counts for more than three.
+_CHANCE, _LASTS, _MOST_OF_ONE = 0.5, 4.0, 3.0
+# Standard deviations by which a single round must stand out to be believed by itself.
+_SURE, _SURELY_NOT = 3.0, 2.0
+# Where every seat is just taken, the higher level of a hold shows a little more than `FEW`.
+_FREE = 0.07
+_FORGET = 0.8
+_PATIENCE, _LONGEST_PATIENCE = 4, 64  # rounds at the higher level, until more are tried
+_MOST = 0.9  # of those in flight may seem to wait
+# The lowest share follows down by half, so that one odd round cannot put it too low for long,
+# and up by a hundredth of what is above it, at most to three times as much.
+_FALL, _RISE, _MOST_RISE = 0.5, 0.01, 3.0
+# ln; rounds with more between them differ because we sent more, which is no scatter.
+_LIKE = 0.15
+
+
+class Waiting(NamedTuple):
+    """What one round says of those that only waited.
+
+    Attributes:
+        share: of those in flight; 0 where nothing tells.
+        scatter: standard deviation of `share`; infinity where nothing tells.
+        lasting: the share that surely waited over the last rounds; 0 when few did.
+        anyway: hardly fewer wait after a cut by `lasting` than before it, so that it is not for
+            ours that they do; from now on that share counts as none.
+    """
+
+    share: float = 0.0
+    scatter: float = math.inf
+    lasting: float = 0.0
+    anyway: bool = False
+
+    @property
+    def many(self) -> float:
+        """The share, where this round alone shows that too many waited; else 0."""
+        return self.share if self.share - FEW > _SURE * self.scatter else 0.0
+
+    @property
+    def hardly_any(self) -> bool:
+        """Whether this round shows that next to nobody waited."""
+        return self.share + _SURELY_NOT * self.scatter < _HARDLY_ANY
+
+
+NOTHING_KNOWN = Waiting()
+
+
+class Waits:
+    """Compares the wait in readings with the least that was seen, as TCP Vegas does with the round
+    trip (Brakmo and Peterson, 1995), where answers of different lengths tell it from the work.
+
+    As a share of the latency, so that a server that does everything more slowly is not taken for
+    a queue. A slow-down that begins or ends within a round looks like a wait, or like less than
+    none; so a wait counts when it stands out of the scatter of the rounds, summed up by the test
+    of Page (1954).
+    """
+
+    def __init__(self) -> None:
+        self._lowest: float | None = None
+        self._variance = 0.0
+        self._compared = 0
+        self._before: tuple[float, float] | None = None
+        self._sum = 0.0
+        self._shares: deque[float] = deque(maxlen=2)
+        self._cut: tuple[float, float] | None = None
+
+    def learn(self, reading: Reading, tokens: float) -> Waiting:
+        """What a round says, at answers of `tokens`."""
+        latency = reading.latency(tokens)
+        error = reading.wait_error / latency
+        if error > _TELLS:
+            self._before = None
+            return NOTHING_KNOWN
+        scatter = math.sqrt(max(_LEAST_SCATTER**2, self._variance + error * error))
+        share = self._above_lowest(reading.wait / latency, scatter)
+        if self._waits_anyway(share, scatter, reading.in_flight):
+            self._lowest = min(_MOST, max(0.0, reading.wait / latency))
+            return Waiting(anyway=True)
+        self._learn_scatter(share, reading.in_flight)
+        lasting = self._lasting(share, scatter)
+        if lasting:
+            self.skip()
+            self._cut = share, reading.in_flight
+        return Waiting(share, scatter, lasting)
+
+    def skip(self) -> None:
+        """The next round is not to be compared with those before it."""
+        self._sum = 0.0
+        self._before = None
+        self._shares.clear()
+
+    def _waits_anyway(self, share: float, scatter: float, in_flight: float) -> bool:
+        """Whether more wait after a cut than if the queue had been of ours alone."""
+        cut, self._cut = self._cut, None
+        if cut is None:
+            return False
+        waited, were = cut
+        expected = max(0.0, 1 - were * (1 - waited) / in_flight)
+        return share - (waited + expected) / 2 > scatter
+
+    def _above_lowest(self, share: float, scatter: float) -> float:
+        lowest = max(0.0, share) if self._lowest is None else self._lowest
+        # The lowest of many that scatter is lower than any that holds.
+        surely = max(0.0, share + scatter)
+        if surely < lowest:
+            lowest += _FALL * (surely - lowest)
+        else:
+            lowest += _RISE * (min(share, _MOST_RISE * lowest) - lowest)
+        self._lowest = min(lowest, _MOST)
+        above = (share - self._lowest) / (1 - self._lowest)
+        return min(_MOST, max(-_MOST, above))
+
+    def _learn_scatter(self, share: float, in_flight: float) -> None:
+        before, self._before = self._before, (share, in_flight)
+        if before is None or abs(math.log(in_flight / before[1])) > _LIKE:
+            return
+        square = (share - before[0]) ** 2 / 2
+        self._compared += 1
+        most = max(9 * self._variance, 4 * _LEAST_SCATTER**2)
+        self._variance += (min(square, most) - self._variance) / min(_MEMORY, self._compared + 4)
+
+    def _lasting(self, share: float, scatter: float) -> float:
+        self._sum += min(_MOST_OF_ONE, (share - FEW) / scatter - _CHANCE)
+        if self._sum <= 0:
+            self._sum = 0.0
+            self._shares.clear()
+            return 0.0
+        self._shares.append(share)
+        if self._sum <= _LASTS:
+            return 0.0
+        return min(_MOST, max(FEW, math.fsum(self._shares) / len(self._shares)))
+
+
+class FreeSeats:
+    """Whether next to nobody waited at the higher level of a hold, on average over its rounds.
+
+    More may fit then, though the noise hides whether they pay. Tries that brought nothing double
+    the time to the next.
+
+    Attributes:
+        tries: whether more are tried just now because seats seemed free.
+    """
+
+    def __init__(self) -> None:
+        self.tries = False
+        self._patience = _PATIENCE
+        self.restart()
+
+    def restart(self) -> None:
+        """Another hold begins."""
+        self._rounds = 0
+        self._weight = self._sum = 0.0
+
+    def learn(self, waiting: Waiting) -> bool:
+        """Whether to try more after one more round at the higher level."""
+        if waiting.scatter == math.inf:
+            return False
+        self._rounds += 1
+        self._weight = _FORGET * self._weight + 1
+        self._sum = _FORGET * self._sum + waiting.share
+        error = waiting.scatter / math.sqrt(self._weight)
+        return self._rounds >= self._patience and self._sum / self._weight + error < _FREE
+
+    def tried(self, *, paid: bool) -> None:
+        """A climb goes on, or ends."""
+        if paid:
+            self._patience = _PATIENCE
+        elif self.tries:
+            self._patience = min(_LONGEST_PATIENCE, 2 * self._patience)
+        self.tries = False

@@ -1,0 +1,83 @@
+"""Latency that no length explains: what is a queue, and what only looks like one."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from batch_gateway.concurrency.rounds import Reading
+from batch_gateway.concurrency.waits import NOTHING_KNOWN, Waiting, Waits
+
+
+def reading(share: float, in_flight: float = 100.0, latency: float = 1.0) -> Reading:
+    """A round in which so large a share of the latency was no work."""
+    work = latency * (1 - share)
+    return Reading(0.0, in_flight, latency, 100.0, work / 100, 0.01, latency * share, 0.01)
+
+
+def told(waits: Waits, *shares: float, in_flight: float = 100.0) -> list[Waiting]:
+    return [waits.learn(reading(share, in_flight), 100.0) for share in shares]
+
+
+def test_a_queue_that_stays_for_two_rounds_is_believed_and_measured() -> None:
+    waits = Waits()
+    told(waits, *[0.05] * 5)
+    once, twice = told(waits, 0.5, 0.5)
+    assert once.lasting == 0
+    assert twice.lasting == pytest.approx(0.47, abs=0.03)
+
+
+def test_one_round_shows_that_many_wait_but_not_that_they_will() -> None:
+    waits = Waits()
+    told(waits, *[0.05] * 5)
+    (standstill, after) = told(waits, 0.4, 0.05)
+    assert standstill.many > 0.3
+    assert not standstill.lasting
+    assert not after.many
+    assert after.hardly_any
+
+
+def test_what_a_server_does_before_the_first_token_is_no_queue() -> None:
+    waits = Waits()
+    assert all(not one.lasting and not one.many for one in told(waits, *[0.6] * 30))
+
+
+def test_a_server_that_does_everything_more_slowly_is_no_queue() -> None:
+    waits = Waits()
+    told(waits, *[0.1] * 5)
+    for latency in (2.0, 5.0, 20.0):
+        found = waits.learn(reading(0.1, latency=latency), 100.0)
+        assert abs(found.share) < 0.01
+
+
+def test_rounds_that_scatter_by_themselves_hardly_ever_look_like_a_queue() -> None:
+    chance = random.Random(1)
+    waits = Waits()
+    shares = [max(0.0, 0.2 + chance.gauss(0, 0.1)) for _ in range(2000)]
+    assert sum(bool(one.lasting) for one in told(waits, *shares)) < 40
+
+
+def test_what_waits_as_much_with_fewer_in_flight_is_no_queue_of_ours() -> None:
+    waits = Waits()
+    told(waits, *[0.02] * 5)
+    told(waits, 0.5, 0.5)
+    (after_cut,) = told(waits, 0.5, in_flight=50.0)
+    assert after_cut.anyway
+    assert not any(one.lasting for one in told(waits, *[0.5] * 20, in_flight=50.0))
+
+
+def test_a_queue_of_ours_is_gone_after_a_cut_and_may_come_again() -> None:
+    waits = Waits()
+    told(waits, *[0.02] * 5)
+    told(waits, 0.5, 0.5)
+    (after_cut,) = told(waits, 0.03, in_flight=50.0)
+    assert not after_cut.anyway
+    assert told(waits, 0.5, 0.5)[-1].lasting
+
+
+def test_where_lengths_hardly_differ_nothing_is_known() -> None:
+    blind = reading(0.5)._replace(wait_error=float("inf"))
+    assert Waits().learn(blind, 100.0) == NOTHING_KNOWN
+    assert not NOTHING_KNOWN.hardly_any
+    assert not NOTHING_KNOWN.many
