@@ -13,8 +13,8 @@ nobody at all, which is what this file is about, beside the order in which sends
 | SHUT | a try is accepted | REOPENING | unless told or expected, an outage of 5 s starts anew |
 | REOPENING | acceptances | REOPENING | as many more at once as were accepted |
 | REOPENING | 200 acceptances | WATCHED | |
-| WATCHED | 400 sends without a refusal, neither ceiling nor pace | QUIET | nothing is written down |
-"""  # noqa: E501 - a row of a table is one line
+| WATCHED | 400 sends unrefused, neither ceiling nor pace | QUIET | nothing is written down |
+"""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ _LATEST = 512  # sends whose refusal may still come when nothing was refused bef
 _CALM = 400  # sends without a refusal; at 0.5 % of chance one in seven such rows has none
 _SHUT = 8.0  # log odds (3,000 to 1) that refusals on end are no chance
 _FIRST, _LONGEST = 0.25, 2.0  # seconds of a pause; a gateway that comes back is soon noticed
+_AGAIN = 0.75  # of the time that a pause took; chance does not take long
 _ASKED = 300.0  # seconds; nobody is to wait for a day that was asked by mistake
 _OUTAGE = 5.0  # seconds with nobody accepted: another gateway may come back
 _REOPENING = 200  # acceptances after which a gateway is open again
@@ -225,7 +226,7 @@ class Ceiling:
         self._held_until = min(self._held_until, now + self._late())
         self._since_open += 1
         if self._shut_at is not None and started.at >= self._paused_at:
-            self._reopen(started)
+            self._reopen(started, self._shut_at)
         if self._reopened is not None:
             self._reopened += 1
             if self._reopened > _REOPENING:
@@ -260,7 +261,7 @@ class Ceiling:
                 self._row += 1
                 self._row_rank = started.rank
             sure = -self._row * math.log(self._row_chance) > _SHUT
-            if not sure and started.rank > self._minimum:
+            if not sure and self._in_flight >= self._minimum:
                 return
             # One alone may be chance, and what is asked then is that request's affair.
             asked = asked if sure else 0.0
@@ -283,13 +284,12 @@ class Ceiling:
         all while nobody is, then as many as were accepted since (the slow start of TCP)."""
         return 1 + (self._reopened or 0) - len(self._pending)
 
-    def _reopen(self, started: Started) -> None:
-        assert self._shut_at is not None  # noqa: S101 - only called where it is shut
-        seconds = started.at - self._shut_at
+    def _reopen(self, started: Started, shut_at: float) -> None:
+        seconds = started.at - shut_at
         self._shut_at = None
         self._reopened = 0
-        # The next pause begins with half of what this one took.
-        self._pause = min(_LONGEST, max(_FIRST, seconds / 2))
+        # The next time it may take as long, or a little less.
+        self._pause = min(_LONGEST, max(_FIRST, _AGAIN * seconds))
         if seconds < _OUTAGE:
             return
         if self._open_at is not None:

@@ -4,13 +4,13 @@
 |---|---|---|---|
 | FREE | surely too many are refused | TRIAL | a tenth fewer a second than were accepted |
 | TRIAL | surely fewer are refused | PACED | up again to what was accepted |
-| TRIAL | surely as many are refused | FREE | chance; twice as much must be seen before the next trial |
+| TRIAL | surely as many are refused | FREE | chance: twice as long until the next trial |
 | PACED | hardly any is refused | PACED | a little faster, in growing steps |
 | PACED | some are refused | PACED | a little slower than what was accepted |
 | PACED | as many are refused after a cut as before | FREE | chance after all |
 | PACED | not half as many are sent | FREE | the pace holds nothing back |
 | any | the gateway took as many again until it took none | PACED | as many in as long a time |
-"""  # noqa: E501 - a row of a table is one line
+"""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ __all__ = ["Pace"]
 
 _SLOWER = 0.9  # of what was accepted, for a trial: shows in a hundred sends, and costs ten
 _FEWER = 0.2  # of the refusals are left then, if they go by the rate
+_UNDECIDED = 25  # refusals that would have been met without the trial; half as many is no quota
 _MANY = 0.04  # share of refusals that is worth a trial; a quota may cost a twentieth
-_CERTAIN = 2.5  # standard deviations that the share must stand out, as it is looked at often
-_LEAST_ACCEPTED = 3  # between two refusals, to know a rate
+_CERTAIN = 1.6  # by which the root of a Poisson count exceeds that of its mean once in 1,500
+# Accepted between two refusals, to know a rate; fewer where it takes long.
+_ACCEPTED, _LEAST_ACCEPTED, _LONG_ENOUGH = 8, 3, 5.0
 _ANOTHER_STORY = 600  # sends after which earlier refusals say nothing
 _PATIENCE = 64  # windows of `_MANY` at most between two trials
 _FINE = 0.02  # share of refusals at which a pace still rises
@@ -37,6 +39,7 @@ _SECONDS, _FEW, _WINDOW, _ENOUGH = 20.0, 4, 50, 3
 _STEP, _LONGEST_STEP = 0.01, 3.0
 _CLIMB = 0.1  # up to what was accepted before the trial
 _STEADY = 1.02  # a pace within this of the last cut ought to be refused no more
+_LASTING = 30.0  # seconds that make up the long run
 _LATE = 0.01  # seconds by which timers may be late without a loss
 _ALIKE = 0.03  # share by which what a quota takes in two windows may differ
 _LEAST_WINDOW = 8  # accepted; so few are alike by chance
@@ -62,6 +65,8 @@ class Pace:
         self._step = _STEP
         self._calm = 0.0  # sends a second that ought not to be refused, since the last cut
         self._usual = (1.0, float(_WINDOW))  # refused and sent at this pace
+        self._looked_at: float | None = None
+        self._taken = (0.0, 1.0)  # accepted at this pace, in so many seconds
         self._patience = 1
         self._skip = 0
         self._unexplained = _ANOTHER_STORY
@@ -111,13 +116,13 @@ class Pace:
 
     def _begin(self) -> None:
         self._sent = self._refused = 0
-        self._began: float | None = None
+        self._began = -math.inf
         self._first = self._last = 0.0  # times of the first and the last refusal
         self._between = self._since = 0  # accepted between the two, and after the last
 
     def _count(self, at: float, *, refused: bool) -> None:
         self._sent += 1
-        if self._began is None:
+        if self._began == -math.inf:
             self._began = at
         if not refused:
             self._since += 1
@@ -132,9 +137,12 @@ class Pace:
     # -- deciding --------------------------------------------------------------------------
 
     def _consider(self) -> None:
-        surely = self._refused - _CERTAIN * math.sqrt(self._refused)
+        surely = max(0.0, math.sqrt(self._refused) - _CERTAIN) ** 2
         span = self._last - self._first
-        if surely <= _MANY * self._sent or self._between < _LEAST_ACCEPTED or span <= 0:
+        known = self._between >= _ACCEPTED or (
+            self._between >= _LEAST_ACCEPTED and span >= _LONG_ENOUGH
+        )
+        if surely <= _MANY * self._sent or not known or span <= 0:
             if self._sent > _ANOTHER_STORY:
                 self._begin()
             return
@@ -156,7 +164,7 @@ class Pace:
         self._odds += _evidence(self._null, refused=refused)
         if self._odds > SURE:
             self._keep(self.per_second, self._goal)
-        elif self._odds < -SURE / 2:
+        elif self._odds < -SURE / 2 or self._sent * self._null > _UNDECIDED:
             self._drop()
 
     def _keep(self, per_second: float, goal: float) -> None:
@@ -166,6 +174,8 @@ class Pace:
         self.per_second, self._goal = per_second, goal
         self._calm = 0.0
         self._usual = (1.0, float(_WINDOW))
+        self._looked_at = None
+        self._taken = max(goal, per_second) * _LONG_ENOUGH, _LONG_ENOUGH
         self._odds = SURE
         self._begin()
 
@@ -195,12 +205,13 @@ class Pace:
             self._drop()
 
     def _adjust(self, at: float) -> None:
-        if self._state is not _State.PACED or self._began is None:
+        if self._state is not _State.PACED:
             return
         below = self.per_second < self._goal
         window = _FEW if below else min(_WINDOW, max(_FEW, _SECONDS * self.per_second))
         if self._sent < window and self._refused < _ENOUGH:
             return
+        self._remember(at)
         if self._refused > _FINE * self._sent:
             self._cut()
         elif self._sent < 0.5 * self.per_second * (at - self._began):
@@ -214,12 +225,22 @@ class Pace:
             self._step = min(_LONGEST_STEP, self._step * growth)
         self._begin()
 
+    def _remember(self, at: float) -> None:
+        taken, seconds = self._taken
+        taken += self._sent - self._refused
+        seconds += at - (self._began if self._looked_at is None else self._looked_at)
+        half = 0.5 if seconds > _LASTING else 1.0
+        self._taken = taken * half, seconds * half
+        self._looked_at = at
+
     def _cut(self) -> None:
         span = self._last - self._first
         found = (self._between + _WEIGHT) / (span + _WEIGHT / self.per_second)
         self.per_second = _BACK * min(self.per_second, found)
-        self._calm = _STEADY * self.per_second
-        self._step, self._goal = _STEP, 0.0
+        # What it took in the long run it will take again, whatever a moment has shown.
+        taken, seconds = self._taken
+        self._step, self._goal = _STEP, _BACK * taken / seconds
+        self._calm = max(_STEADY * self.per_second, self._goal)
 
 
 def _evidence(share: float, *, refused: bool) -> float:

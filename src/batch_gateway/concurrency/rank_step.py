@@ -5,13 +5,13 @@ rank and nothing below, which is a step; chance and quotas refuse at any rank.
 
 | state | event | next | what is done |
 |---|---|---|---|
-| no ceiling | refusals from a rank on, surely no chance | ceiling below that rank | first try after one answer's time |
+| no ceiling | refused from a rank on, surely no chance | ceiling | try after an answer's time |
 | ceiling | time for a try | ceiling, trying | one more may be sent |
 | trying | two were accepted above it | ceiling there, trying | twice as many more at once |
 | trying | refused, more than one at once | ceiling, trying | one more again |
-| trying | refused, a single one | ceiling | the next try after twice as many sends; now sent apart from others, now not |
-| ceiling | refusals from a lower rank on | lower ceiling | first try after one answer's time |
-"""  # noqa: E501 - a row of a table is one line
+| trying | refused, a single one | ceiling | try after twice as many sends, now apart, now not |
+| ceiling | refused from a lower rank on | lower ceiling | try after an answer's time |
+"""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class RankStep:
         self._refused, self._sent = _PRIOR
         self._lowest = math.inf  # rank from which on a ceiling is suspected
         self._suspects = 0  # refusals from there on
+        self._explained = 0  # refusals that are no chance if the ceiling is there
         self._against = 0.0  # log odds of a ceiling below it
         self._above = 0.0  # log odds that what is above `top` is refused
         self._try_at = 0.0
@@ -119,8 +120,7 @@ class RankStep:
         return True
 
     def _lower(self, now: float, rate: float) -> None:
-        # The ceiling explains these: they are not chance.
-        self._refused = max(_PRIOR[0], self._refused - self._suspects)
+        self._explained = self._suspects
         self.top = max(self._minimum, self._lowest - 1)
         self.apart = False
         # One answer's time (Little's law): what chance set in the wrong place is soon undone.
@@ -130,6 +130,7 @@ class RankStep:
     def _raise(self, rank: int, now: float) -> None:
         self.top = rank
         self._above = 0.0
+        self._explained = 0
         self.stride = min(2 * self.stride, rank)
         self._wait = min(self.top, _SOONEST) / self._hurry() / 2
         self._try_at = now
@@ -139,6 +140,8 @@ class RankStep:
             self.stride = 1
             self._above = 0.0
             return
+        self._refused = max(_PRIOR[0], self._refused - self._explained)
+        self._explained = 0
         self.apart = not self.apart and self.chance < _CHANCE_ALONE
         self._wait = min(_RAREST / self._hurry(), 2 * self._wait)
         self._put_off(now, rate)
