@@ -1,4 +1,8 @@
-"""Servers that are what they are: they refuse or queue, are small or large, change, fail."""
+"""Servers that are what they are: they refuse or queue, are small or large, change, fail.
+
+The goodput that is aimed at is one per cent less than that of the controller of November 2026 in
+the worst of the held-out seeds: whatever does better elsewhere is not to do worse here.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ REFUSES = World(
     capacity=replace(GPU, seats=100, queue_limit=0),
     lengths=ANSWERS,
     duration=300,
-    aims=Aims(goodput=0.95, refused=0.02),
+    aims=Aims(goodput=0.968, refused=0.02),
     oracle=(50, 80, 95, 98, 99, 100, 101, 105),
 )
 QUEUES = World(
@@ -31,7 +35,7 @@ QUEUES = World(
     capacity=GPU,
     lengths=ANSWERS,
     duration=300,
-    aims=Aims(goodput=0.95, wait=0.10),
+    aims=Aims(goodput=0.953, wait=0.10),
     oracle=LIMITS,
 )
 
@@ -55,7 +59,7 @@ def plain_worlds() -> Iterator[World]:
         lengths=Lengths(prompt=Uniform(20), output=Same(1)),
         duration=20,
         round_trip=0.0005,
-        aims=Aims(goodput=0.95),
+        aims=Aims(goodput=0.967),
         oracle=(8, 16, 24, 32, 48, 64),
     )
     yield _scale_from_zero()
@@ -64,23 +68,25 @@ def plain_worlds() -> Iterator[World]:
         name="flaky",
         title="1 % random 500s and resets at constant capacity",
         errors=0.01,
-        aims=Aims(goodput=0.95),
+        aims=Aims(goodput=0.948, wait=0.10),
     )
     yield _outage()
 
 
 def _sized_queues() -> Iterator[World]:
-    for share in (0.25, 2.0):
+    for share, goodput in ((0.25, 0.962), (2.0, 0.941)):
         yield replace(
             QUEUES,
             name=f"queues, {round(share * GPU.seats)} seats",
             capacity=grown(GPU, share),
+            aims=Aims(goodput=goodput, wait=0.10),
             oracle=scaled(LIMITS, share),
         )
     yield replace(
         QUEUES,
         name="queues, longer answers",
         lengths=Lengths(prompt=Uniform(200), output=Uniform(128)),
+        aims=Aims(goodput=0.929, wait=0.10),
     )
 
 
@@ -95,7 +101,7 @@ def _changes() -> World:
         ),
         lengths=Lengths(prompt=Uniform(200), output=Uniform(48)),
         duration=300,
-        aims=Aims(goodput=0.90, settle=10),
+        aims=Aims(goodput=0.903, wait=0.10, settle=10),
         oracle=(128, 200, 256, 320, 384, 448, 512, 600),
     )
 
@@ -110,7 +116,7 @@ def _scale_from_zero() -> World:
         lengths=Lengths(prompt=Uniform(200), output=Uniform(40)),
         duration=330,
         retry=PATIENT,
-        aims=Aims(lost=0, settle=10),
+        aims=Aims(goodput=0.928, lost=0, settle=10),
         oracle=(64, 128, 320, 640, 700),
     )
 
@@ -131,7 +137,7 @@ def _outage() -> World:
         errors=0.01,
         retry=PATIENT,
         window=2_000,
-        aims=Aims(goodput=0.90, lost=0, settle=10),
+        aims=Aims(goodput=0.874, wait=0.10, lost=0, settle=10),
     )
 
 
@@ -144,7 +150,7 @@ def length_worlds() -> Iterator[World]:
         title="answers of 5 to 4,000 tokens, log-normal",
         lengths=Lengths(prompt=Uniform(200), output=LogNormal(150, 1.2, 5, 4000)),
         duration=900,
-        aims=Aims(goodput=0.95),
+        aims=Aims(goodput=0.957, wait=0.10),
     )
     yield replace(
         queues,
