@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from typing import cast
 
+from batch_gateway.client.http.connection_errors import dial_error
 from batch_gateway.client.http.content_coding import unpacked
 from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.http.proxies import ProxyRoute
@@ -14,7 +16,7 @@ from batch_gateway.errors import GatewayConnectionError, InferenceError, is_retr
 from batch_gateway.wire.error_body import parse_error_body, short_text
 from batch_gateway.wire.headers import Headers
 
-__all__ = ["Tunnel", "refusal_error"]
+__all__ = ["Tunnel"]
 
 # Of the page that comes with a refusal.
 _MOST_WORDS = 64 * 1024
@@ -92,6 +94,10 @@ class Tunnel(asyncio.Protocol):
         if self._status:
             self._settle()
             return
+        if isinstance(exc, ssl.SSLError):
+            # A TLS 1.3 proxy says what it thinks of us behind the handshake.
+            self._settle(dial_error(exc, self._route.first_hop))
+            return
         how = "closed" if exc is None else "reset"
         self._settle(
             GatewayConnectionError(
@@ -140,10 +146,10 @@ class Tunnel(asyncio.Protocol):
             )
         coding = self._headers.get("content-encoding", "")
         packed = HTTPResponse(self._status, self._headers, bytes(self._words), coding)
-        return refusal_error(await unpacked(packed, route.first_hop, _MOST_WORDS), route)
+        return _refusal_error(await unpacked(packed, route.first_hop, _MOST_WORDS), route)
 
 
-def refusal_error(response: HTTPResponse, route: ProxyRoute) -> InferenceError:
+def _refusal_error(response: HTTPResponse, route: ProxyRoute) -> InferenceError:
     """What it means that a proxy did not open a tunnel.
 
     One that cannot get through is like a gateway that cannot be reached, and tried again; one that

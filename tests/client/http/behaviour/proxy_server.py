@@ -100,20 +100,17 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
 
 
 @contextlib.asynccontextmanager
-async def proxying(
-    *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
-) -> AsyncIterator[ProxyServer]:
-    """The proxy, listening on 127.0.0.1 or `host`; every tunnel is closed at the end."""
+async def proxying(*, tls: ssl.SSLContext | None = None) -> AsyncIterator[ProxyServer]:
+    """The proxy, listening on 127.0.0.1; every tunnel is closed at the end."""
     proxy = ProxyServer()
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.create_task(proxy.serve(reader, writer)))
 
-    server = await asyncio.start_server(accept, host, 0, ssl=tls)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    proxy.url = f"{'https' if tls else 'http'}://{shown}:{port}"
+    proxy.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     try:
         yield proxy
     finally:

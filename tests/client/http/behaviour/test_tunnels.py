@@ -9,6 +9,7 @@ import time
 import pytest
 
 from batch_gateway.client.config import TLSConfig
+from batch_gateway.client.http.build import InsecureTLSWarning
 from batch_gateway.errors import (
     BadResponseError,
     GatewayConnectionError,
@@ -428,6 +429,29 @@ async def test_a_proxy_nobody_vouches_for_is_refused_with_its_own_cure(
         url = proxy.url.replace("127.0.0.1", "localhost")
         with pytest.raises(TLSError, match="Name it as its certificate does"):
             await post(connect("https://gateway.test", proxy=url, tls=tls))
+
+
+async def test_any_certificate_of_a_proxy_passes_only_with_a_warning_that_names_it(
+    connect: Connect, post: Post, certificates: Certificates
+) -> None:
+    async with serving(echo) as server, proxying(tls=certificates.server()) as proxy:
+        address = proxy.url.removeprefix("https://")
+        with pytest.warns(InsecureTLSWarning, match=f"the proxy {address}"):
+            exchanger = connect(
+                server.base_url, proxy=proxy.url, tls=TLSConfig(insecure_skip_verify=True)
+            )
+        assert (await post(exchanger, b"1")).body == b"1"
+        await exchanger.aclose()
+
+
+async def test_a_proxy_that_wants_a_certificate_of_ours_is_told(
+    connect: Connect, post: Post, certificates: Certificates, trusting: TLSConfig
+) -> None:
+    context = certificates.server_for_clients(maximum=ssl.TLSVersion.TLSv1_3)
+    async with tls_server(context) as url:
+        exchanger = connect("https://gateway.test", proxy=url, tls=trusting)
+        with pytest.raises(TLSError, match="the proxy for gateway.test:443.*certificate required"):
+            await post(exchanger)
 
 
 async def test_a_plain_proxy_spoken_to_over_tls_is_told(connect: Connect, post: Post) -> None:
