@@ -43,6 +43,14 @@ def test_what_a_server_does_before_the_first_token_is_no_queue() -> None:
     assert all(not one.lasting and not one.many for one in told(waits, *[0.6] * 30))
 
 
+@pytest.mark.parametrize("share", [0.9, 0.99, 1.0])
+def test_where_the_length_hardly_matters_nothing_is_called_a_queue(share: float) -> None:
+    chance = random.Random(1)
+    waits = Waits()
+    shares = [share + chance.gauss(0, 0.02) for _ in range(200)]
+    assert sum(bool(one.lasting or one.many) for one in told(waits, *shares)) < 5
+
+
 def test_a_server_that_does_everything_more_slowly_is_no_queue() -> None:
     waits = Waits()
     told(waits, *[0.1] * 5)

@@ -79,7 +79,8 @@ class Waits:
     """
 
     def __init__(self) -> None:
-        self._lowest: float | None = None
+        self._lowest = 0.0
+        self._knows = False
         self._variance = 0.0
         self._compared = 0
         self._before: tuple[float, float] | None = None
@@ -90,14 +91,18 @@ class Waits:
     def learn(self, reading: Reading, tokens: float) -> Waiting:
         """What a round says, at answers of `tokens`."""
         latency = reading.latency(tokens)
-        error = reading.wait_error / latency
-        if error > _TELLS:
+        raw, error = reading.wait / latency, reading.wait_error / latency
+        if error <= _TELLS:
+            self._learn_lowest(raw, math.hypot(math.sqrt(self._variance), error))
+        # Where hardly anything depends on the length, hardly anything is told by it.
+        rest = 1 - self._lowest
+        if error >= _TELLS * rest:
             self._before = None
             return NOTHING_KNOWN
-        scatter = math.sqrt(max(_LEAST_SCATTER**2, self._variance + error * error))
-        share = self._above_lowest(reading.wait / latency, scatter)
+        share = min(_MOST, max(-_MOST, (raw - self._lowest) / rest))
+        scatter = max(_LEAST_SCATTER, math.hypot(math.sqrt(self._variance), error / rest))
         if self._waits_anyway(share, scatter, reading.in_flight):
-            self._lowest = min(_MOST, max(0.0, reading.wait / latency))
+            self._lowest = min(1.0, max(0.0, raw))
             return Waiting(anyway=True)
         self._learn_scatter(share, reading.in_flight)
         lasting = self._lasting(share, scatter)
@@ -121,17 +126,16 @@ class Waits:
         expected = max(0.0, 1 - were * (1 - waited) / in_flight)
         return share - (waited + expected) / 2 > scatter
 
-    def _above_lowest(self, share: float, scatter: float) -> float:
-        lowest = max(0.0, share) if self._lowest is None else self._lowest
+    def _learn_lowest(self, share: float, scatter: float) -> None:
+        lowest = self._lowest if self._knows else max(0.0, share)
+        self._knows = True
         # The lowest of many that scatter is lower than any that holds.
         surely = max(0.0, share + scatter)
         if surely < lowest:
             lowest += _FALL * (surely - lowest)
         else:
             lowest += _RISE * (min(share, _MOST_RISE * lowest) - lowest)
-        self._lowest = min(lowest, _MOST)
-        above = (share - self._lowest) / (1 - self._lowest)
-        return min(_MOST, max(-_MOST, above))
+        self._lowest = min(1.0, lowest)
 
     def _learn_scatter(self, share: float, in_flight: float) -> None:
         before, self._before = self._before, (share, in_flight)
