@@ -108,6 +108,18 @@ def test_two_refusals_at_the_start_are_soon_forgiven() -> None:
     assert run.answered >= 0.95 * 10 * 64
 
 
+def test_one_refusal_by_chance_is_no_reason_to_say_anything() -> None:
+    ceiling = Ceiling()
+    for number in range(64):
+        started = Started(number / 10, 0.0, 1)
+        ceiling.sent(started, started.at)
+        if number % 16 == 9:
+            ceiling.refused(started, None, started.at + 0.01, 10.0)
+        else:
+            ceiling.answered(started, started.at + 0.05)
+        assert ceiling.why(started.at + 0.06) is None
+
+
 # -- quotas --------------------------------------------------------------------------------
 
 

@@ -76,6 +76,7 @@ class Ceiling:
         self._on_end = 0
         # Whether anybody is accepted.
         self._shut_at: float | None = None
+        self._surely_shut = False
         self._row = 0  # refusals, each with fewer in flight than the one before
         self._row_rank = 0
         self._row_chance = 1.0
@@ -150,12 +151,13 @@ class Ceiling:
 
     def why(self, now: float) -> Why | None:
         """What holds the limit or the sending back, if anything does."""
-        if self._shut_at is not None:
+        if self._shut_at is not None and self._surely_shut:
             return Why(Reason.SHUT, max(0.0, self.paused_until - now))
-        if self._pace.per_second < math.inf:
+        if self._pace.keeps:
             return Why(Reason.PACE, 60 * self._pace.per_second)
-        if self._step.top < math.inf:
+        if self.limit(now) >= self._step.top < math.inf:
             return Why(Reason.CEILING, self._step.top)
+        # What is held back for a moment is a guess, and no reason.
         return None
 
     # -- in the order of sending -----------------------------------------------------------
@@ -266,9 +268,12 @@ class Ceiling:
             # One alone may be chance, and what is asked then is that request's affair.
             asked = asked if sure else 0.0
             self._shut_at = now
+            self._surely_shut = sure
             self._told = False
         elif started.at < self._paused_at:
             return
+        else:
+            self._surely_shut = True
         self._reopened = None
         self._told = self._told or asked > 0
         self._paused_at = now

@@ -110,6 +110,10 @@ class AdaptiveController:
         May be told when it comes or when the answer ends; the sooner, the gentler.
         """
 
+    def look(self, now: float) -> None:
+        """A pause is over: how many are accepted may be known better by now."""
+        self._set_limit(now)
+
     def advise(self, advice: Advice, now: float) -> None:
         """Go by it until told otherwise, by whoever sees more of the gateway than we do."""
         self._advice = advice

@@ -73,6 +73,11 @@ class Pace:
         self._last_window: int | None = None
         self._begin()
 
+    @property
+    def keeps(self) -> bool:
+        """Whether it is known to help; a trial is not."""
+        return self._state is _State.PACED
+
     def sent(self, now: float) -> float:
         """Monotonic seconds before which the next one is not to be sent."""
         if self.per_second == math.inf:

@@ -38,6 +38,10 @@ class Controller(Protocol):
 
     def first_token(self, started: Started, seconds: float, now: float) -> None: ...
 
+    def look(self, now: float) -> None:
+        """A pause is over; the limit may have changed with it."""
+        ...
+
 
 class FixedController:
     """The same number always."""
@@ -58,6 +62,9 @@ class FixedController:
 
     def first_token(self, started: Started, seconds: float, now: float) -> None:
         """Of no use here."""
+
+    def look(self, now: float) -> None:
+        """There is no pause."""
 
 
 class Permits:
@@ -133,6 +140,7 @@ class Permits:
         await self._clock.sleep(pause)
         # A new task may be needed when the pause has become longer meanwhile.
         self._waker = None
+        self._controller.look(self._clock.monotonic())
         self.grant()
 
     async def aclose(self) -> None:
