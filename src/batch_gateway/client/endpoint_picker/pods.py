@@ -84,7 +84,6 @@ class Pods:
             api_key_file=None,
             api_key_env=None,
             headers=(),
-            transport="native",
         )
         # One for all of them: to load the system's authorities takes long.
         tls = settings.pod_tls

@@ -145,7 +145,8 @@ class Dialler(Generic[D]):
     async def _connect_through(self, route: ProxyRoute, phase: _Phase) -> D:
         loop, tls = asyncio.get_running_loop(), _tls(route.context, route.proxy.host)
         sock = await self._connect_tcp(phase, "the proxy", "the name of the proxy")
-        phase.name = "the TLS handshake with the proxy was not over"
+        if route.context is not None:
+            phase.name = "the TLS handshake with the proxy was not over"
         if route.opening is None:
             _, connection = await loop.create_connection(self._make_connection, sock=sock, **tls)
             return connection

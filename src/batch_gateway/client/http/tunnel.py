@@ -132,9 +132,11 @@ class Tunnel(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _forget(self) -> None:
-        """The reader and this object hold each other."""
+        """Let go of the reader, which holds this object as well as its own parser."""
         if self._patience is not None:
             self._patience.cancel()
+            self._patience = None
+        self._reader.begin()
         self._reader.close()
 
     async def _refusal(self) -> InferenceError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import ssl
 import time
 
@@ -10,6 +12,7 @@ import pytest
 
 from batch_gateway.client.config import TLSConfig
 from batch_gateway.client.http.build import InsecureTLSWarning
+from batch_gateway.client.http.tunnel import Tunnel
 from batch_gateway.errors import (
     BadResponseError,
     GatewayConnectionError,
@@ -297,7 +300,7 @@ async def test_the_connect_timeout_covers_the_tunnel(
         await peer.until_client_left()
 
     async with serving(script) as proxy:
-        exchanger = connect("https://gateway.test", proxy=proxy.base_url, connect_timeout=0.05)
+        exchanger = connect("https://gateway.test", proxy=proxy.base_url, connect_timeout=0.5)
         with pytest.raises(RequestTimeoutError, match=f"connect_timeout.*: {said}"):
             await post(exchanger)
         await exchanger.aclose()
@@ -328,6 +331,31 @@ async def test_cancelling_a_dial_closes_its_connection_to_the_proxy(
             await request
         await asyncio.wait_for(left.wait(), 10)
         await exchanger.aclose()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_nothing_of_a_tunnel_is_left_to_the_collector(
+    connect: Connect, certificates: Certificates, trusting: TLSConfig, refuses: bool
+) -> None:
+    def left() -> int:
+        return sum(isinstance(one, Tunnel) for one in gc.get_objects())
+
+    gc.collect()
+    before = left()
+    gc.disable()
+    try:
+        async with serving(echo, tls=certificates.server()) as server, proxying() as proxy:
+            proxy.refuse_with = b"403 Forbidden" if refuses else b""
+            for _ in range(3):
+                exchanger = connect(server.base_url, proxy=proxy.url, tls=trusting)
+                with contextlib.suppress(GatewayConnectionError):
+                    await exchanger.connect(deadline=time.monotonic() + 10)
+                await exchanger.aclose()
+        assert len(proxy.request_lines) == 3
+        await asyncio.sleep(0)
+        assert left() - before < 2  # the last one's transport may be on its way out
+    finally:
+        gc.enable()
 
 
 async def test_a_name_that_the_proxy_has_is_looked_up_by_the_proxy_alone(
