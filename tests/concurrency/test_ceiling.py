@@ -157,6 +157,13 @@ def test_the_pace_is_said_in_sends_a_minute() -> None:
     assert why.figure == pytest.approx(1_200, rel=0.35)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_chance_is_not_said_to_be_a_quota_because_a_pace_was_tried(seed: int) -> None:
+    run = Run(chance(0.2, seed), wanted=16, seed=seed)
+    said = [reason(run.run(float(second))) for second in range(1, 300)]
+    assert said.count(Reason.PACE) <= 0.02 * len(said)
+
+
 def test_a_pace_is_dropped_when_the_quota_is_gone() -> None:
     run = Run(switching((0, bucket(5, 5)), (100, accepts_all))).run(220)
     run.counts_from_here().run(280)
