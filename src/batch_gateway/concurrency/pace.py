@@ -157,7 +157,8 @@ class Pace:
             return
         # From refusal to refusal, so that what a quota had saved up before does not count.
         accepted = self._between / span
-        self._null = self._refused / self._sent
+        # A trial begins where many happen to be refused: fewer than that is the rule.
+        self._null = (math.sqrt(self._refused) - _CERTAIN / 2) ** 2 / self._sent
         self._odds = 0.0
         self._state = _State.TRIAL
         self.per_second = min(_SLOWER, 1 - 1 / self._between) * accepted
