@@ -1,7 +1,8 @@
 """The main worlds over sockets, in real time: `python -m benchmarks.worlds.realtime`.
 
 The simulated gateway is a process of its own, so that the client's CPU is the client's. Each cell
-lasts `--seconds`, the climb included.
+lasts `--seconds`, the climb included. Streamed answers cost the gateway's process far more, so each
+form stands beside fixed numbers of its own.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ WORLDS: dict[str, SocketWorld] = {
     ),
     "stalls": SocketWorld(settings=_QUICK, stalls=(20.0, 2.0), fixed=(32, 64, 96)),
 }
-_ADAPTIVE = {"adaptive": False, "adaptive, streamed": True}
+_FORMS = ("", ", streamed")
 
 
 @dataclass
@@ -100,7 +101,7 @@ async def measure(world: SocketWorld, policy: str, seconds: float) -> dict[str, 
         config = HTTPInferenceClientConfig(
             url,
             concurrency=_concurrency(policy),
-            stream_upstream=_ADAPTIVE.get(policy, False),
+            stream_upstream=policy.endswith(_FORMS[1]),
             max_idle_connections=_WORKERS,
             retry=RetryPolicy(max_retries=world.retries, budget_per_second=1_000),
         )
@@ -119,13 +120,15 @@ async def measure(world: SocketWorld, policy: str, seconds: float) -> dict[str, 
             "waiting": round(told["waiting"], 1),
             "lost": count.failed,
             "client's CPU": round(cpu / seconds, 2),
+            "server's CPU": round(told["cpu"] / seconds, 2),
         }
 
 
 def _concurrency(policy: str) -> AdaptiveConcurrency | FixedConcurrency:
-    if policy in _ADAPTIVE:
+    name = policy.partition(", ")[0]
+    if name == "adaptive":
         return AdaptiveConcurrency()
-    return FixedConcurrency(int(policy.removeprefix("fixed ")))
+    return FixedConcurrency(int(name.removeprefix("fixed ")))
 
 
 async def _work(client: HTTPInferenceClient, count: Count) -> None:
@@ -175,13 +178,19 @@ def figures_of(url: str) -> dict[str, float]:
 
 @dataclass
 class Table:
-    """The cells of one world, and each as a share of the best fixed limit's answers."""
+    """The cells of one world, and each as a share of what the best fixed limit answers in the
+    same form."""
 
     cells: dict[str, dict[str, float]]
 
     def judge(self) -> None:
-        fixed = [cell["answers/s"] for name, cell in self.cells.items() if name.startswith("fixed")]
-        for cell in self.cells.values():
+        for name, cell in self.cells.items():
+            form = name.partition(", ")[2]
+            fixed = [
+                other["answers/s"]
+                for rival, other in self.cells.items()
+                if rival.startswith("fixed") and rival.partition(", ")[2] == form
+            ]
             cell["of best fixed"] = round(cell["answers/s"] / max(1e-9, *fixed), 3)
 
     def show(self, world: str) -> None:
@@ -198,7 +207,8 @@ def main() -> None:
     results: dict[str, Any] = {}
     for name in options.world or WORLDS:
         world, table = WORLDS[name], Table({})
-        for policy in (*_ADAPTIVE, *(f"fixed {limit}" for limit in world.fixed)):
+        names = ("adaptive", *(f"fixed {limit}" for limit in world.fixed))
+        for policy in (name + form for form in _FORMS for name in names):
             table.cells[policy] = asyncio.run(measure(world, policy, options.seconds))
         table.judge()
         table.show(name)

@@ -11,6 +11,7 @@ import asyncio
 import json
 import random
 import sys
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -39,6 +40,7 @@ class Watch:
             "received": journal.received,
             "refused": journal.by_status.get(429, 0),
             "waiting": self._waiting / max(1, self._looks),
+            "cpu": time.process_time(),
         }
 
 
