@@ -31,7 +31,7 @@ class Ours(Policy):
 
     @property
     def limit(self) -> int:  # type: ignore[override]
-        return self.controller.limit
+        return getattr(self.controller, "allowed_now", self.controller.limit)
 
     @property
     def in_flight(self) -> int:  # type: ignore[override]

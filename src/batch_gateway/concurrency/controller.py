@@ -8,6 +8,7 @@ from batch_gateway.concurrency.ceiling import Ceiling
 from batch_gateway.concurrency.events import Ended, Outcome, Started
 from batch_gateway.concurrency.failures import Failures
 from batch_gateway.concurrency.finder import Finder
+from batch_gateway.concurrency.guard import Guard
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.rounds import Reading, Round, TypicalLength
 from batch_gateway.concurrency.server_load import Advice
@@ -17,7 +18,7 @@ __all__ = ["AdaptiveController", "Bounds"]
 
 _OK = Outcome.OK
 _USED = 0.8  # of the limit; a round that used less tells nothing of it
-_METRICS, _BOUND = Why(Reason.METRICS), Why(Reason.BOUND)
+_METRICS, _OTHERS, _BOUND = Why(Reason.METRICS), Why(Reason.OTHERS), Why(Reason.BOUND)
 
 
 class Bounds(Protocol):
@@ -45,6 +46,7 @@ class AdaptiveController:
     - the `Finder`, how many pay: it learns from rounds, each a `Reading` of how long a typical
       answer takes at so many in flight, and of how many only wait (`Waits`);
     - the `Ceiling`, how many are accepted, and how fast;
+    - the `Guard`, how many leave others on the same server their room;
     - advice, what the gateway's own metrics say, where somebody looks at them.
 
     | what happens | what follows |
@@ -58,6 +60,7 @@ class AdaptiveController:
 
     Attributes:
         limit: how many may be under way.
+        allowed_now: how many just now, while some of them wait for their first token.
         in_flight: how many are.
         why: why no more may be under way.
     """
@@ -70,10 +73,11 @@ class AdaptiveController:
         self._finder = Finder(policy.worthwhile, policy.initial, policy.minimum, policy.maximum)
         self._waits = Waits()
         self._ceiling = Ceiling(policy.minimum)
+        self._guard = Guard()
         self._failures = Failures()
         self._advice = Advice()
         self._reading: Reading | None = None
-        self.limit = policy.initial
+        self.limit = self.allowed_now = policy.initial
         self.why = self._finder.why
         self._begin_round(0.0)
 
@@ -90,6 +94,7 @@ class AdaptiveController:
         self.in_flight += 1
         started = Started(now, self._area, self.in_flight)
         self._ceiling.sent(started, now)
+        self._guard.sent(started, self.in_flight, now)
         return started
 
     def finished(self, started: Started, ended: Ended, now: float) -> None:
@@ -102,6 +107,7 @@ class AdaptiveController:
             self._ceiling.refused(started, ended.retry_after, now, self._rate)
         else:
             self._failed(started, ended.outcome, now)
+        self._guard.ended(started, ended.outcome is _OK, self.in_flight, now)
         self._set_limit(now)
 
     def first_token(self, started: Started, seconds: float, now: float) -> None:
@@ -109,6 +115,8 @@ class AdaptiveController:
 
         May be told when it comes or when the answer ends; the sooner, the gentler.
         """
+        self._guard.first_token(started, seconds, self.in_flight, now)
+        self._set_limit(now)
 
     def look(self, now: float) -> None:
         """A pause is over: how many are accepted may be known better by now."""
@@ -154,7 +162,7 @@ class AdaptiveController:
         if started.at < current.counts_from and not current.settled_by(started.at, latency):
             return
         current.add(latency, ended.tokens, max(1.0, (self._area - started.area) / latency))
-        if current.is_over(self.limit, now):
+        if current.is_over(self.allowed_now, now):
             self._learn(current, now)
 
     # -- rounds ----------------------------------------------------------------------------
@@ -163,7 +171,9 @@ class AdaptiveController:
         self._reading = reading = done.reading(now)
         tokens = self._typical.tokens
         waiting = self._waits.learn(reading, tokens)
-        if reading.in_flight < _USED * min(self.limit, done.turn) - 1:
+        self._guard.learn(reading.rate(tokens))
+        unused = reading.in_flight < _USED * min(self.allowed_now, done.turn) - 1
+        if unused or self._guard.room < self._finder.level:
             self._finder.skip()
         else:
             self._finder.step(reading, tokens, waiting)
@@ -174,13 +184,13 @@ class AdaptiveController:
         self._begin_round(now)
 
     def _begin_round(self, now: float) -> None:
-        was = self.limit
+        was = self.allowed_now
         self._set_limit(now)
         self._round = Round.after(
             self._reading,
             self._typical.tokens,
             now,
-            limit=self.limit,
+            limit=self.allowed_now,
             was=was,
             climbs=self._finder.climbs,
         )
@@ -190,8 +200,12 @@ class AdaptiveController:
     def _set_limit(self, now: float) -> None:
         level = self._finder.level
         accepted = self._ceiling.limit(now)
-        allowed = min(accepted, self._advice.most)
-        self.limit = level if level <= allowed else max(self._policy.minimum, int(allowed))
+        allowed = min(accepted, self._advice.most, self._guard.room)
+        limit = level if level <= allowed else max(self._policy.minimum, int(allowed))
+        self.limit = self.allowed_now = limit
+        if self._guard.watches:
+            placed = self._guard.allowed_now(self.in_flight)
+            self.allowed_now = max(self._policy.minimum, min(limit, placed))
         why = self._ceiling.why(now)
         if why is None or (why.reason is Reason.CEILING and accepted > level):
             why = self._why_not_more(level)
@@ -202,4 +216,6 @@ class AdaptiveController:
     def _why_not_more(self, level: int) -> Why:
         if self._advice.most < level:
             return _METRICS
+        if self._guard.room < level:
+            return _OTHERS
         return _BOUND if level >= self._policy.maximum else self._finder.why

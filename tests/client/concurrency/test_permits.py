@@ -20,7 +20,7 @@ class SlowStart(FixedController):
         return super().started(now)
 
     def look(self, now: float) -> None:
-        self.limit = self.in_flight + 1
+        self.limit = self.allowed_now = self.in_flight + 1
 
 
 def test_a_limit_that_rises_with_time_is_used_when_the_pause_is_over() -> None:

@@ -127,6 +127,7 @@ class ConcurrencyTransport:
         def on_first_token(seconds: float) -> None:
             now = self._clock.monotonic()
             self._controller.first_token(started, seconds, now)
+            self._permits.grant()
             self._tell(now)
 
         return msgspec.structs.replace(request, on_first_token=on_first_token)

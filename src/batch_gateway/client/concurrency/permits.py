@@ -20,6 +20,11 @@ class Controller(Protocol):
     def limit(self) -> int: ...
 
     @property
+    def allowed_now(self) -> int:
+        """How many just now: the limit, or fewer for a moment, which nobody is told of."""
+        ...
+
+    @property
     def in_flight(self) -> int: ...
 
     @property
@@ -50,7 +55,7 @@ class FixedController:
     why = None
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit = self.allowed_now = limit
         self.in_flight = 0
 
     def started(self, now: float) -> Started:
@@ -91,7 +96,7 @@ class Permits:
             return None
         now = self._clock.monotonic()
         controller = self._controller
-        if controller.in_flight >= controller.limit or now < controller.paused_until:
+        if controller.in_flight >= controller.allowed_now or now < controller.paused_until:
             return None
         return controller.started(now)
 
@@ -126,7 +131,7 @@ class Permits:
                 continue
             now = self._clock.monotonic()
             controller = self._controller
-            if controller.in_flight >= controller.limit or now < controller.paused_until:
+            if controller.in_flight >= controller.allowed_now or now < controller.paused_until:
                 self._wake_after_pause(now)
                 return
             self._queue.popleft().set_result(controller.started(now))

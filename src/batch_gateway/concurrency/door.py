@@ -1,0 +1,193 @@
+"""A door for streamed answers: only so many of ours may wait for their first token at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from batch_gateway.concurrency.events import Started
+
+__all__ = ["Door", "Window"]
+
+_SPAN = 0.25  # seconds of a window: a few steps of an engine
+_FEWEST = 8  # first tokens and ends in a window; fewer tell nothing
+_SHORT = 0.1  # seconds: what comes sooner is felt as at once (Nielsen, 1993)
+_LEAST = 3  # may wait however few do as a rule, as ends come in groups
+_TIMES = 2  # so many times as many as usual may wait, or groups would be held up
+# Late is a first token after so many times the usual, and after that share of `_SHORT` more: a
+# little less than behind as many as may wait.
+_SLOW, _SLOWER = 1.5, 0.75
+_AS_MANY = 1.25  # first tokens for each end, where requests get in only as others go out
+_TWICE = 2  # windows in a row that must agree
+_DOWN, _UP = 0.05, 0.01  # of the way a window that what is usual follows: a low quantile
+_MOST_RISE = 3.0
+_FORGET = 120.0  # seconds that what is usual follows in while the server seems full
+_LONG = 20.0  # seconds; what is late for longer is usual from then on
+_STREAMED = 0.8  # of the answers; of fewer nothing can be told
+_ANSWERS = 16  # that this share looks back over
+_LATE = 0.5  # seconds; a first token told later was told at the end of its answer
+
+
+class Window(NamedTuple):
+    """What was seen in a quarter of a second or more.
+
+    Attributes:
+        placed: ours that had their first token, on the mean: the rest waited.
+        full: whether ours only get in as others go out.
+        late: whether first tokens came later than they do as a rule.
+    """
+
+    placed: float
+    full: bool
+    late: bool = False
+
+
+class Door:
+    """Counts ours that were sent and have no first token yet, and closes when they are many.
+
+    Whoever shares the server waits behind them, so what is sent never makes anybody wait longer
+    than those take: at most `_SHORT` seconds, or `_TIMES` as many as are there as a rule. In the
+    queue of a switch this is a bound on packets in the buffer, as in TCP Vegas (Brakmo and
+    Peterson, 1995). A count of requests stays the same when a server becomes slow or stands
+    still, since nothing ends there and nothing is sent; seconds would not.
+
+    The server is full when the door is closed for most of two windows, first tokens come late, and
+    no more come than answers end. Where many come at once, prompts are read: what was sent
+    together waits for each other. While the server is full only as many may wait as are there as
+    a rule, so that ours come down with the room that others leave.
+
+    Attributes:
+        full: whether it is just now.
+        rate: answers a second, as the last round had it; 0 closes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.full = False
+        self.rate = 0.0
+        self._waiting: dict[int, float] = {}
+        self._streamed = 0.0
+        self._listens = False
+        self._in_flight = 0
+        self._usual: float | None = None
+        self._seconds: float | None = None
+        self._times = 0
+        self._most = _LEAST
+        self._full_since = 0.0
+        self._begin(0.0)
+
+    @property
+    def watches(self) -> bool:
+        """Whether answers are streamed, and it is known what is usual."""
+        return self._usual is not None and self._streamed >= _STREAMED and self.rate > 0
+
+    def allowed_now(self, in_flight: int) -> int:
+        """While `watches`: those of ours that have a place, and a few that may wait for one."""
+        return max(1, in_flight - len(self._waiting) + self._allowed)
+
+    @property
+    def _allowed(self) -> int:
+        if not self.full:
+            return self._most
+        return max(1, round((self._usual or 0.0) * self._in_flight))
+
+    # -- events ----------------------------------------------------------------------------
+
+    def sent(self, started: Started, in_flight: int, now: float) -> None:
+        """A request was sent, and so many are in flight with it."""
+        if self._listens:
+            self._pass_time(in_flight, now)
+            self._waiting[id(started)] = started.at
+
+    def first_token(
+        self, started: Started, seconds: float, in_flight: int, now: float
+    ) -> Window | None:
+        """The first token of an answer came so many seconds after it was sent. A window that is
+        over by that, or None."""
+        if not self._listens:
+            self._listens = True
+            self._begin(now)
+        self._pass_time(in_flight, now)
+        if now - started.at > 2 * seconds + _LATE:
+            # Told when its answer ended, it shows nothing of those under way.
+            self._waiting.setdefault(id(started), started.at)
+            return None
+        if self._waiting.pop(id(started), None) is None:
+            return None
+        self._begun += 1
+        self._first += 1
+        self._first_seconds += seconds
+        return self._look(now)
+
+    def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> Window | None:
+        """A request ended, and so many are left. A window that is over by that, or None."""
+        if not self._listens:
+            return None
+        self._pass_time(in_flight, now)
+        waited = self._waiting.pop(id(started), None) is not None
+        if answered:
+            self._ended += 1
+            self._streamed += ((not waited) - self._streamed) / _ANSWERS
+        else:
+            self._failed += 1
+            self._begun += waited
+        return self._look(now)
+
+    def _pass_time(self, in_flight: int, now: float) -> None:
+        passed = now - self._now
+        if passed > 0:
+            waiting = len(self._waiting)
+            self._waiting_area += waiting * passed
+            self._area += self._in_flight * passed
+            if waiting >= self._most:
+                self._closed += passed
+            self._now = now
+        self._in_flight = in_flight
+
+    # -- windows ---------------------------------------------------------------------------
+
+    def _begin(self, now: float) -> None:
+        self._began = self._now = now
+        self._waiting_area = self._area = self._closed = self._first_seconds = 0.0
+        self._begun = self._ended = self._failed = self._first = 0
+
+    def _look(self, now: float) -> Window | None:
+        span = now - self._began
+        if span < _SPAN or self._begun + self._ended < _FEWEST or not self._first:
+            return None
+        share = self._waiting_area / max(self._area, span)
+        seconds = self._first_seconds / self._first
+        if self._usual is None or self._seconds is None:
+            self._usual, self._seconds = share, seconds
+        late = seconds > max(_SLOW * self._seconds, self._seconds + _SLOWER * _SHORT)
+        waits = self._waits(late, span)
+        if not self.full:
+            self._full_since = now
+        elif now - self._full_since > _LONG:
+            # Ours came down, and still: what takes so long is no queue, or for others to mend.
+            self._usual, self._seconds, self.full = share, seconds, False
+        up = span / _FORGET if waits else _UP
+        self._usual = _followed(self._usual, share, up)
+        self._seconds = _followed(self._seconds, seconds, up)
+        usual = self._usual * self._in_flight
+        self._most = round(max(_LEAST, _TIMES * usual, usual + _SHORT * self.rate))
+        placed = (self._area - self._waiting_area) / span
+        self._begin(now)
+        return Window(placed, self.full, late)
+
+    def _waits(self, late: bool, span: float) -> bool:
+        """Whether a queue held ours up in the window that is over; settles `full`."""
+        if self._failed > self._ended:
+            # Ours became fewer by themselves.
+            late = False
+        closed = self._closed > span / 2
+        at_most = _AS_MANY * min(self._ended, self.rate * span) + 1
+        full = late and closed and self._begun <= at_most and self.watches
+        self._times = self._times + 1 if full else 0
+        waits = late and (self.full or closed)
+        self.full = self._times >= _TWICE or (self.full and late)
+        return waits
+
+
+def _followed(usual: float, seen: float, up: float) -> float:
+    if seen < usual:
+        return usual + _DOWN * (seen - usual)
+    return usual + min(1.0, up) * (min(seen, _MOST_RISE * usual) - usual)

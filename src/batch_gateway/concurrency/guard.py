@@ -1,0 +1,141 @@
+"""How many of ours leave others on the same server their room, learnt from first tokens alone."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from enum import Enum
+
+from batch_gateway.concurrency.door import Door, Window
+from batch_gateway.concurrency.events import Started
+
+__all__ = ["Guard", "State"]
+
+_MEMORY = 20.0  # seconds: room that is gone for longer was taken by nobody who comes in bursts
+_FELL, _FEW = 0.95, 2.0  # room that comes and goes by more than one in twenty, and two, is others'
+_SHARE = 0.96  # of what fitted at the worst; what comes next may be a little worse
+_DEEPEST = 0.5  # of what was kept before; nobody takes more than was there at one time
+_AGAIN = 10.0  # seconds; full moments that follow each other sooner are of one burst
+# Seconds that the room is kept: it may have been chance the first time, and then outlives a lull.
+_FIRST, _THEN = 150.0, 600.0
+_GROWS = 0.001  # a second: so that what is one burst too far is only a little too far
+
+
+class State(Enum):
+    FREE = "nobody else is known"
+    KEEPS = "room is kept for others"
+    RELAXES = "the room is given back little by little"
+
+
+class Guard:
+    """A cap on how many may be in flight, for the sake of people whom the same server answers.
+
+    Two means, both of which only lower what others allow:
+
+    - a `Door`, at once: so few of ours wait for their first token that nobody waits long for them;
+    - a memory of the room that is left when others are there, so that they need not even wait
+      until ours have come down. It begins when room was seen to go and to come back: a server that
+      became smaller stays so, and one that is slow, stands still or reads many prompts at once has
+      as much room as ever.
+
+    | state | what happens | next |
+    |---|---|---|
+    | FREE | the server is full with 5 % fewer of ours, and within 20 s takes more at once | KEEPS |
+    | KEEPS, RELAXES | the server is full with no more than `room` | KEEPS less |
+    | KEEPS | 2.5 minutes after the first time, 10 after others | RELAXES |
+    | RELAXES | `room` has grown, by 0.1 % a second, beyond what ever fitted | FREE |
+
+    Each lesson costs those who come just then. Without first tokens, or where few of the answers
+    are streamed, nothing is ever capped.
+
+    Attributes:
+        state: as in the table.
+        room: how many of ours leave others their room; infinity where nobody is known.
+    """
+
+    def __init__(self) -> None:
+        self.state = State.FREE
+        self.room = math.inf
+        self._door = Door()
+        self._seen: deque[tuple[float, Window]] = deque()
+        self._full_at = -math.inf
+        self._most = 0.0
+        self._bursts = 0
+        self._floor = 0.0
+        self._until = 0.0
+
+    @property
+    def watches(self) -> bool:
+        """Whether answers are streamed, so that it is known who waits."""
+        return self._door.watches
+
+    def allowed_now(self, in_flight: int) -> int:
+        """While `watches`: how many may be in flight just now, by those that wait."""
+        return self._door.allowed_now(in_flight)
+
+    # -- events ----------------------------------------------------------------------------
+
+    def sent(self, started: Started, in_flight: int, now: float) -> None:
+        """A request was sent, and so many are in flight with it."""
+        self._door.sent(started, in_flight, now)
+
+    def first_token(self, started: Started, seconds: float, in_flight: int, now: float) -> None:
+        """The first token of an answer came so many seconds after it was sent."""
+        window = self._door.first_token(started, seconds, in_flight, now)
+        if window is not None:
+            self._look(window, now)
+
+    def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> None:
+        """A request ended, and so many are left."""
+        window = self._door.ended(started, answered, in_flight, now)
+        if window is not None:
+            self._look(window, now)
+
+    def learn(self, rate: float) -> None:
+        """A round of requests brought so many answers a second."""
+        self._door.rate = rate
+
+    # -- what is known of others -----------------------------------------------------------
+
+    def _look(self, window: Window, now: float) -> None:
+        if self.state is State.FREE:
+            self._look_for_others(window, now)
+        elif window.full:
+            self._keep(min(self.room, window.placed), now)
+        elif now > self._until:
+            self.state = State.RELAXES
+            self.room *= math.exp(_GROWS * (now - self._until))
+            self._until = now
+            if self.room > self._most:
+                self.state, self.room, self._bursts = State.FREE, math.inf, 0
+
+    def _look_for_others(self, window: Window, now: float) -> None:
+        """Whether the room went and has come back."""
+        seen = self._seen
+        while seen and seen[0][0] < now - _MEMORY:
+            seen.popleft()
+        seen.append((now, window))
+        if window.full:
+            self._full_at = now
+        if now - self._full_at > _MEMORY:
+            return
+        most = least = 0.0
+        before = 0.0
+        for _, one in seen:
+            before = max(before, one.placed)
+            if one.full and (not least or one.placed <= least):
+                least, most = one.placed, before
+        if not window.late and min(most, window.placed) > least / _FELL + _FEW:
+            self._most = most
+            self._full_at = -math.inf
+            seen.clear()
+            self._keep(least, now)
+
+    def _keep(self, fitted: float, now: float) -> None:
+        if now - self._full_at > _AGAIN:
+            self._bursts += 1
+            self._floor = _DEEPEST * min(self.room, fitted)
+        self._full_at = now
+        self.state = State.KEEPS
+        self.room = max(1.0, self._floor, _SHARE * fitted)
+        self._until = now + (_FIRST if self._bursts == 1 else _THEN)
