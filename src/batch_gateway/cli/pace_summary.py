@@ -25,8 +25,8 @@ _HELP = {
         " however few are under way, as a quota does. A higher quota there would make it shorter."
     ),
     Reason.CEILING: (
-        "Kept to {limit} at a time for {share} of the run: the gateway refuses more than {figure}."
-        " More servers there, or a longer queue in front of them, would take more."
+        "Kept to {limit} at a time for {share} of the run: by its refusals the gateway takes no"
+        " more than {figure}. More servers there, or a longer queue, would take more."
     ),
     Reason.SHUT: (
         "Every request was refused for {share} of the run: the gateway had no room at all, or a"
