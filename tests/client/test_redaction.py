@@ -257,6 +257,19 @@ def test_the_password_of_a_proxy_is_hidden() -> None:
     assert token not in said
 
 
+@pytest.mark.parametrize("user_info", ["", ":", "a", "a:b", "me:"])
+def test_a_proxy_without_a_secret_takes_nothing_out_of_words(user_info: str) -> None:
+    config = HTTPInferenceClientConfig("http://g", proxy=f"http://{user_info}@proxy:3128")
+    words = f"me and a: {base64.b64encode(user_info.encode()).decode()} is no good"
+    assert redactor_of(config).in_text(words) == words
+
+
+def test_a_key_that_stands_alone_in_a_proxys_url_is_hidden_as_it_is_sent() -> None:
+    config = HTTPInferenceClientConfig("http://g", proxy="http://opensesam%65@proxy:3128")
+    for said in ("opensesame", base64.b64encode(b"opensesame:").decode()):
+        assert redactor_of(config).in_text(f"{said} is no good").startswith("[redacted]")
+
+
 def test_the_password_of_a_proxy_from_the_environment_is_hidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -70,12 +70,13 @@ def secrets_of_header(name: str, value: str) -> Iterator[str]:
 
 def secrets_of_url(url: str) -> Iterator[str]:
     """The password in a URL such as a proxy's, as it is written and as it is sent."""
-    user_info, at, _ = urlsplit(url).netloc.rpartition("@")
-    if at:
-        plain = unquote(user_info)
-        yield from _secrets_of_user_info(user_info)
-        yield from _secrets_of_user_info(plain)
-        yield base64.b64encode(plain.encode()).decode().rstrip("=")
+    user_info = urlsplit(url).netloc.rpartition("@")[0]
+    plain = unquote(user_info)
+    yield from _secrets_of_user_info(user_info)
+    yield from _secrets_of_user_info(plain)
+    # A user without a password is sent with an empty one.
+    sent = plain if ":" in user_info else f"{plain}:"
+    yield from _long(base64.b64encode(sent.encode()).decode().rstrip("="))
 
 
 def _secrets_of_basic(token: str) -> Iterator[str]:
