@@ -64,6 +64,11 @@ def test_a_user_without_a_password_has_an_empty_one() -> None:
         # Signs that end the host, where they are not escaped.
         "http://user:hun#ter2@proxy:3128",
         "http://user:hun/ter2@proxy:3128",
+        # What is in front of them may even look like a port, or like a host alone.
+        "http://user:12/ter2@proxy:3128",
+        "http://user:12#ter2@proxy:3128",
+        "http://user:12?ter2@proxy:3128",
+        "http://key/ter2@proxy:3128",
         "",
     ],
 )

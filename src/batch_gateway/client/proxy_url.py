@@ -94,6 +94,9 @@ def _split(url: str) -> tuple[SplitResult | None, int | None]:
         return None, None
     if not all("!" <= sign <= "~" for sign in parts.hostname or ""):
         return None, None
+    # Behind the host, an @ is the end of credentials whose own / ? or # was not escaped.
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return None, None
     return parts, _DEFAULT_PORTS.get(parts.scheme) if port is None else port
 
 

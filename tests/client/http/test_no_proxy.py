@@ -57,6 +57,10 @@ def test_a_host_that_is_named_is_reached_directly(entry: str, host: str) -> None
     [
         ("", "llm"),
         (",, ", "llm"),
+        (".", "llm"),
+        ("..", "10.1.2.3"),
+        (":8000", "llm"),
+        (":8000", "10.1.2.3"),
         ("example.com", "badexample.com"),
         (".example.com", "example.com.evil.test"),
         ("example.com", "example.co"),

@@ -39,6 +39,8 @@ def _names(entry: str, host: str, address: Address | None, port: int) -> bool:
         return named == address
     if address is not None:
         return fnmatchcase(host, name)
+    if not name.strip("."):
+        return False
     name = name.rstrip(".").removeprefix("*").removeprefix(".")
     return not name or host == name or fnmatchcase(host, name) or host.endswith(f".{name}")
 

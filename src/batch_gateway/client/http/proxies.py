@@ -31,8 +31,8 @@ def proxy_of(config: HTTPInferenceClientConfig) -> Proxy | None:
     from urllib.request import getproxies_environment  # noqa: PLC0415
 
     variables = getproxies_environment()
-    scheme = config.url.scheme if variables.get(config.url.scheme) else "all"
-    found = variables.get(scheme)
+    scheme = config.url.scheme if variables.get(config.url.scheme, "").strip() else "all"
+    found = variables.get(scheme, "").strip()
     target = Target.of(config)
     if not found or is_exempt(variables.get("no", ""), target.host, target.port):
         return None

@@ -160,6 +160,8 @@ def _refusal_error(response: HTTPResponse, route: ProxyRoute) -> InferenceError:
     status, headers = response.status_code, response.headers
     words = parse_error_body(status, b"" if response.undecodable else response.body).message
     words = words.removeprefix(f"{status} ")  # nginx and tinyproxy repeat it
+    if 300 <= status <= 399:
+        words = f"it redirects to {short_text(headers.get('location', 'nowhere'), 100)}"
     squid = headers.get("x-squid-error")  # its page is the same for all of them
     cure = _cure(response, route)
     message = (

@@ -263,6 +263,16 @@ def test_the_variable_of_the_gateways_scheme_is_read(
     assert (proxy.address, proxy.place) == ("proxy.example:3128", name.upper())
 
 
+def test_blanks_around_a_variable_mean_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = HTTPInferenceClientConfig("http://gateway.example", proxy="env")
+    monkeypatch.setenv("HTTP_PROXY", " \t")
+    assert proxy_of(config) is None
+    monkeypatch.setenv("ALL_PROXY", " http://all.example:1\n")
+    proxy = proxy_of(config)
+    assert proxy is not None
+    assert (proxy.address, proxy.place) == ("all.example:1", "ALL_PROXY")
+
+
 def test_a_schemes_own_variable_goes_before_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://all.example:1")
     monkeypatch.setenv("HTTPS_PROXY", "http://https.example:2")

@@ -70,6 +70,13 @@ async def test_a_proxy_that_does_not_want_to_is_not_asked_again(
     assert f"HTTP {status}: Not here" in error.message
 
 
+async def test_a_proxy_that_sends_people_to_its_login_says_where_that_is(connect: Connect) -> None:
+    header = b"Location: https://login.test/"
+    error = await refused(connect, answer(b"<p>Moved</p>", header, status=b"302 Found"))
+    assert not error.is_retryable
+    assert "HTTP 302: it redirects to https://login.test/" in error.message
+
+
 @pytest.mark.parametrize(
     ("offer", "credentials", "cure"),
     [
