@@ -133,6 +133,8 @@ class Finder:
         """Learn from a round, at answers of `tokens`, and move the level; what it showed."""
         before, self._last = self._last, reading
         self._waiting = waiting
+        if self._high:
+            self._at_higher = waiting
         self._ln_used = math.log(reading.in_flight)
         shown = self._look(before, reading, tokens)
         self.MOVES[self.state, shown](self)
@@ -199,7 +201,7 @@ class Finder:
         wanted = self._worthwhile + _STEEPER
         deviations = (self._elasticity - wanted) * math.sqrt(self._weight)
         if deviations > (_LIKELY if self._waiting.hardly_any else _SURE):
-            return Shown.PAYS
+            return Shown.UNSURE if self._at_higher.some else Shown.PAYS
         return Shown.PAYS_NOT if deviations < -_SURELY_NOT else Shown.UNSURE
 
     def _judge_hold(self) -> Shown:
@@ -214,14 +216,17 @@ class Finder:
         if self._row < _IN_A_ROW:
             return Shown.UNSURE
         if sign > 0 and above > _FAR_ABOVE:
-            return Shown.PAYS
+            return Shown.UNSURE if self._at_higher.some else Shown.PAYS
         far_below = sign < 0 and above < -_FAR_BELOW * self._worthwhile
         return Shown.PAYS_NOT if far_below else Shown.UNSURE
 
     # -- what follows ----------------------------------------------------------------------
 
     def _raise(self) -> None:
-        """The higher level is the lower one now."""
+        """The higher level is the lower one now; or a hold was right."""
+        if self._hold_doubted:
+            self._hold(self._ln + self._stride, Reason.KNEE)
+            return
         self._free.tried(paid=True)
         elasticity = self._elasticity
         if self._waiting.hardly_any:
@@ -275,6 +280,10 @@ class Finder:
         stride = self._stride_at(0.0)
         self._climb(self._ln_used - stride, stride, high=False)
 
+    def _doubt_hold(self) -> None:
+        self._compare_with_fewer()
+        self._hold_doubted = True
+
     def _climb_by_shift(self) -> None:
         self._climb(self._ln_used, self._stride_at(abs(self._shift) / _DOUBLE), high=True)
 
@@ -300,14 +309,14 @@ class Finder:
         (State.CLIMB, Shown.SLOWER): _compare_with_fewer,
         (State.HOLD, Shown.PAYS): _climb_from_here,
         (State.HOLD, Shown.FREE_SEATS): _climb_from_here,
-        (State.HOLD, Shown.PAYS_NOT): _compare_with_fewer,
+        (State.HOLD, Shown.PAYS_NOT): _doubt_hold,
         (State.HOLD, Shown.UNSURE): _follow,
         (State.HOLD, Shown.LASTING_QUEUE): _take_back,
         (State.HOLD, Shown.NO_QUEUE): _climb_from_here,
         (State.HOLD, Shown.ALIKE): _use_what_is_used,
         (State.HOLD, Shown.DOUBTFUL): _stay,
         (State.HOLD, Shown.QUICKER): _climb_by_shift,
-        (State.HOLD, Shown.SLOWER): _compare_with_fewer,
+        (State.HOLD, Shown.SLOWER): _doubt_hold,
     }
     """What follows from what a round showed, in each state."""
 
@@ -325,6 +334,8 @@ class Finder:
 
     def _go(self, ln: float, stride: float, *, high: bool) -> None:
         self._ln, self._stride, self._high = ln, stride, high
+        self._at_higher = NOTHING_KNOWN
+        self._hold_doubted = False
         self._free.restart()
         self._weight = self._sum = 0.0
         self._sign = self._row = 0

@@ -60,6 +60,11 @@ class Waiting(NamedTuple):
         return self.share if self.share - FEW > _SURE * self.scatter else 0.0
 
     @property
+    def some(self) -> bool:
+        """Whether more seem to wait than may."""
+        return self.share - FEW > self.scatter
+
+    @property
     def hardly_any(self) -> bool:
         """Whether this round shows that next to nobody waited."""
         return self.share + _SURELY_NOT * self.scatter < _HARDLY_ANY
@@ -102,7 +107,7 @@ class Waits:
         share = min(_MOST, max(-_MOST, (raw - self._lowest) / rest))
         scatter = max(_LEAST_SCATTER, math.hypot(math.sqrt(self._variance), error / rest))
         if self._waits_anyway(share, scatter, reading.in_flight):
-            self._lowest = min(1.0, max(0.0, raw))
+            self._lowest += 0.5 * (min(1.0, max(0.0, raw)) - self._lowest)
             return Waiting(anyway=True)
         self._learn_scatter(share, reading.in_flight)
         lasting = self._lasting(share, scatter)
