@@ -17,7 +17,9 @@ from batch_gateway.concurrency.waits import Waits
 __all__ = ["AdaptiveController", "Bounds"]
 
 _OK = Outcome.OK
-_USED = 0.8  # of the limit; a round that used less tells nothing of it
+# Of the limit: a round that used less tells nothing of it. One of two is less, two of three are
+# not.
+_USED, _ROUNDING = 0.8, 0.4
 _METRICS, _OTHERS, _BOUND = Why(Reason.METRICS), Why(Reason.OTHERS), Why(Reason.BOUND)
 
 
@@ -172,7 +174,7 @@ class AdaptiveController:
         tokens = self._typical.tokens
         waiting = self._waits.learn(reading, tokens)
         self._guard.learn(reading.rate(tokens))
-        unused = reading.in_flight < _USED * min(self.allowed_now, done.turn) - 1
+        unused = reading.in_flight < _USED * min(self.allowed_now, done.turn) - _ROUNDING
         if unused or self._guard.room < self._finder.level:
             self._finder.skip()
         else:

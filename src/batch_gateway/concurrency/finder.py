@@ -160,7 +160,7 @@ class Finder:
             return Shown.UNSURE
         pair = _Pair.of(before, reading, tokens)
         if self.climbs and self._high and waiting.many and pair.grown > _ALIKE:
-            self._lower = before.in_flight
+            self._lower = before
             return Shown.MADE_A_QUEUE
         noise = max(_SHIFT, 3 * math.sqrt(self._noise + pair.variance))
         if self._doubted is not None:
@@ -244,7 +244,9 @@ class Finder:
 
     def _fit_between(self) -> None:
         fitted = math.exp(self._ln_used) * (1 - self._waiting.share)
-        self.hold(max(self._lower, fitted), Reason.QUEUE)
+        lower = self._lower
+        self.hold(max(lower.in_flight, fitted), Reason.QUEUE)
+        self._last = lower
 
     def _take_back(self) -> None:
         self.hold(math.exp(self._ln_used) * (1 - self._waiting.lasting), Reason.QUEUE)
