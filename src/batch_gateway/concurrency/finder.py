@@ -37,6 +37,7 @@ _ALIKE = 0.02  # ln; levels that differ by less tell nothing of the elasticity
 _GAIN, _GAIN_OF_WAITS = 0.2, 0.5  # of the steps of a hold
 _IN_A_ROW = 4  # sure steps one way: the knee is not near
 _FAR_ABOVE, _FAR_BELOW = 0.15, 0.5  # how far from worthwhile, up and (as a share of it) down
+_TWO = math.log(1.5)  # from there on a level rounds to two
 _AHEAD = 0.25  # ln; the level is at most so far above what was used
 _WHY = {reason: Why(reason) for reason in Reason}
 
@@ -330,6 +331,11 @@ class Finder:
 
     def _hold(self, ln: float, reason: Reason) -> None:
         self._free.tried(paid=False)
+        if ln < _TWO:
+            # There are no fewer to go back to.
+            self._climb(ln, _DOUBLE, high=False)
+            self.why = _WHY[reason]
+            return
         self.state, self.why = State.HOLD, _WHY[reason]
         self._ln = ln
         self._go(ln, self._least_sway, high=False)

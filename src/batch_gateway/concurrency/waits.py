@@ -46,7 +46,7 @@ class Waiting(NamedTuple):
         scatter: standard deviation of `share`; infinity where nothing tells.
         lasting: the share that surely waited over the last rounds; 0 when few did.
         anyway: hardly fewer wait after a cut by `lasting` than before it, so that it is not for
-            ours that they do; from now on that share counts as none.
+            ours that they do; from now on half of that share counts as none.
     """
 
     share: float = 0.0
@@ -107,7 +107,8 @@ class Waits:
         share = min(_MOST, max(-_MOST, (raw - self._lowest) / rest))
         scatter = max(_LEAST_SCATTER, math.hypot(math.sqrt(self._variance), error / rest))
         if self._waits_anyway(share, scatter, reading.in_flight):
-            self._lowest += 0.5 * (min(1.0, max(0.0, raw)) - self._lowest)
+            # By half: others on the server may make us wait only for a while.
+            self._lowest += _FALL * (min(1.0, max(0.0, raw)) - self._lowest)
             return Waiting(anyway=True)
         self._learn_scatter(share, reading.in_flight)
         lasting = self._lasting(share, scatter)
