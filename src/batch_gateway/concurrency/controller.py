@@ -20,6 +20,7 @@ _OK = Outcome.OK
 # Of the limit: a round that used less tells nothing of it. One of two is less, two of three are
 # not.
 _USED, _ROUNDING = 0.8, 0.4
+_HELD = 0.9  # of the limit; with fewer, what holds them back is no moment's affair
 _METRICS, _OTHERS, _BOUND = Why(Reason.METRICS), Why(Reason.OTHERS), Why(Reason.BOUND)
 
 
@@ -177,6 +178,9 @@ class AdaptiveController:
         unused = reading.in_flight < _USED * min(self.allowed_now, done.turn) - _ROUNDING
         if unused or self._guard.room < self._finder.level:
             self._finder.skip()
+        elif self.allowed_now < self.limit and reading.in_flight < _HELD * self.limit:
+            # More of ours would wait for their first token than may: here is the knee.
+            self._finder.hold(reading.in_flight, Reason.QUEUE)
         else:
             self._finder.step(reading, tokens, waiting)
         self._begin_round(now)
