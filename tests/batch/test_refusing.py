@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_gateway.batch.failure_limit import FailureLimit
+from batch_gateway.batch.plan import Order
 from batch_gateway.errors import (
     ConfigError,
     InferenceError,
@@ -144,23 +145,27 @@ async def test_what_was_refused_for_a_while_is_sent_again(folder: Folder, kind: 
     assert (summary.succeeded, summary.failed) == (500, 0)
 
 
-@pytest.mark.parametrize("kind", ["forbidden", "quota"])
-async def test_one_model_that_is_refused_stops_alone(folder: Folder, kind: str) -> None:
+@pytest.mark.parametrize("in_flight", [1, 16])
+@pytest.mark.parametrize("order", ["prefix", "file"])
+@pytest.mark.parametrize("kind", ["forbidden", "quota", "no such model"])
+async def test_one_model_that_is_refused_stops_alone(
+    folder: Folder, kind: str, order: Order, in_flight: int
+) -> None:
     lines = (request(f"{m}{n}", model=m) for n in range(100) for m in ("a", "closed", "z"))
     folder.input.write_bytes(text_of(lines))
 
     async def answer(gateway: FakeGateway, prompt: str) -> bytes:
         if "closed" in prompt:
-            raise REFUSALS[kind]()
+            raise refuse()
         return await succeed(gateway, prompt)
 
+    refuse = REFUSALS.get(kind, refusal(404, "No model `closed` here.", code="model_not_found"))
     gateway = FakeGateway(answer)
-    for order in ("prefix", "file"):
-        folder.output.unlink(missing_ok=True)
-        summary = await folder.run(gateway, concurrency=16, order=order)
-        assert (summary.succeeded, summary.failed, summary.left_to_send) == (200, 0, 100)
-        assert summary.gateway_problem == f"closed: {REFUSALS[kind]()}"
-    assert sum("closed" in prompt for prompt in gateway.prompts) < 150
+    summary = await folder.run(gateway, concurrency=in_flight, order=order)
+    assert (summary.succeeded, summary.failed, summary.left_to_send) == (200, 0, 100)
+    assert summary.gateway_problem == f"closed: {refuse()}"
+    # Answers of the others do not open it again.
+    assert sum("closed" in prompt for prompt in gateway.prompts) < 50
 
 
 async def test_a_model_that_does_not_exist_stops_alone_whatever_its_lines(folder: Folder) -> None:

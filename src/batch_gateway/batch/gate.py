@@ -82,12 +82,14 @@ class Gate:
 
     Attributes:
         calm: nothing is held, and the gateway lives.
+        whole: nothing was shut, neither the gateway nor one of its models.
         problem: why the gateway was shut, or None.
     """
 
     def __init__(self, limit: int, *, resumed: bool = False, records_all: bool = False) -> None:
         self.limit = limit
         self.calm = False
+        self.whole = True
         self._resumed = resumed
         self._records_all = records_all
         self._gateway = Scope()
@@ -351,6 +353,7 @@ class Gate:
             words = f"the gateway began to refuse: {words}"
         scope.problem = words
         scope.sign = sign
+        self.whole = False
 
     def _is_of_the_lines(self, sign: Sign, row: Row) -> bool:
         """What a row means that no later request can decide any more."""
