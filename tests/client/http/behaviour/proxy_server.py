@@ -100,9 +100,11 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
 
 
 @contextlib.asynccontextmanager
-async def proxying(*, tls: ssl.SSLContext | None = None) -> AsyncIterator[ProxyServer]:
+async def proxying(
+    proxy: ProxyServer | None = None, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ProxyServer]:
     """The proxy, listening on 127.0.0.1; every tunnel is closed at the end."""
-    proxy = ProxyServer()
+    proxy = proxy or ProxyServer()
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
