@@ -58,7 +58,8 @@ class StreamingServer:
         self._seated = 0
         for started in cut:
             self.in_flight -= 1
-            self.guard.ended(started, False, self.in_flight, self.now)
+            if self.guard.listens:
+                self.guard.ended(started, False, self.in_flight, self.now)
 
     @property
     def allowed(self) -> float:
@@ -82,7 +83,8 @@ class StreamingServer:
         while self.in_flight < self.allowed:
             self.in_flight += 1
             started = Started(self.now, 0.0, self.in_flight)
-            self.guard.sent(started, self.in_flight, self.now)
+            if self.guard.listens:
+                self.guard.sent(started, self.in_flight, self.now)
             self._queue.append(started)
             self._seat()
 
@@ -111,4 +113,5 @@ class StreamingServer:
         if self.told_late:
             self.guard.first_token(started, self.first, self.in_flight, self.now)
         self.in_flight -= 1
-        self.guard.ended(started, True, self.in_flight, self.now)
+        if self.guard.listens:
+            self.guard.ended(started, True, self.in_flight, self.now)

@@ -97,7 +97,8 @@ class AdaptiveController:
         self.in_flight += 1
         started = Started(now, self._area, self.in_flight)
         self._ceiling.sent(started, now)
-        self._guard.sent(started, self.in_flight, now)
+        if self._guard.listens:
+            self._guard.sent(started, self.in_flight, now)
         return started
 
     def finished(self, started: Started, ended: Ended, now: float) -> None:
@@ -110,7 +111,8 @@ class AdaptiveController:
             self._ceiling.refused(started, ended.retry_after, now, self._rate)
         else:
             self._failed(started, ended.outcome, now)
-        self._guard.ended(started, ended.outcome is _OK, self.in_flight, now)
+        if self._guard.listens:
+            self._guard.ended(started, ended.outcome is _OK, self.in_flight, now)
         self._set_limit(now)
 
     def first_token(self, started: Started, seconds: float, now: float) -> None:
@@ -118,8 +120,10 @@ class AdaptiveController:
 
         May be told when it comes or when the answer ends; the sooner, the gentler.
         """
-        self._guard.first_token(started, seconds, self.in_flight, now)
-        self._set_limit(now)
+        if self._guard.first_token(started, seconds, self.in_flight, now):
+            self._set_limit(now)
+        elif self._guard.watches:
+            self._set_allowed_now()
 
     def look(self, now: float) -> None:
         """A pause is over: how many are accepted may be known better by now."""
@@ -210,14 +214,17 @@ class AdaptiveController:
         limit = level if level <= allowed else max(self._policy.minimum, int(allowed))
         self.limit = self.allowed_now = limit
         if self._guard.watches:
-            placed = self._guard.allowed_now(self.in_flight)
-            self.allowed_now = max(self._policy.minimum, min(limit, placed))
+            self._set_allowed_now()
         why = self._ceiling.why(now)
         if why is None or (why.reason is Reason.CEILING and accepted > level):
             why = self._why_not_more(level)
         # Whoever tells of it looks at the object first.
         if why is not self.why and why != self.why:
             self.why = why
+
+    def _set_allowed_now(self) -> None:
+        placed = self._guard.allowed_now(self.in_flight)
+        self.allowed_now = max(self._policy.minimum, min(self.limit, placed))
 
     def _why_not_more(self, level: int) -> Why:
         if self._advice.most < level:

@@ -56,55 +56,43 @@ class Door:
     a rule, so that ours come down with the room that others leave.
 
     Attributes:
-        full: whether it is just now.
-        rate: answers a second, as the last round had it; 0 closes nothing.
+        watches: whether answers are streamed, and it is known what is usual.
+        full: whether the server is just now.
+        rate: answers a second, as the last round had it; 0 where none is over yet.
     """
 
     def __init__(self) -> None:
-        self.full = False
+        self.watches = self.full = False
         self.rate = 0.0
         self._waiting: dict[int, float] = {}
         self._streamed = 0.0
-        self._listens = False
         self._in_flight = 0
         self._usual: float | None = None
         self._seconds: float | None = None
         self._times = 0
         self._most = _LEAST
         self._full_since = 0.0
-        self._begin(0.0)
-
-    @property
-    def watches(self) -> bool:
-        """Whether answers are streamed, and it is known what is usual."""
-        return self._usual is not None and self._streamed >= _STREAMED and self.rate > 0
+        self.begin(0.0)
 
     def allowed_now(self, in_flight: int) -> int:
         """While `watches`: those of ours that have a place, and a few that may wait for one."""
-        return max(1, in_flight - len(self._waiting) + self._allowed)
-
-    @property
-    def _allowed(self) -> int:
-        if not self.full:
-            return self._most
-        return max(1, round((self._usual or 0.0) * self._in_flight))
+        waiting = self._most
+        if self.full:
+            waiting = round((self._usual or 0.0) * in_flight) or 1
+        return in_flight - len(self._waiting) + waiting
 
     # -- events ----------------------------------------------------------------------------
 
     def sent(self, started: Started, in_flight: int, now: float) -> None:
         """A request was sent, and so many are in flight with it."""
-        if self._listens:
-            self._pass_time(in_flight, now)
-            self._waiting[id(started)] = started.at
+        self._pass_time(in_flight, now)
+        self._waiting[id(started)] = started.at
 
     def first_token(
         self, started: Started, seconds: float, in_flight: int, now: float
     ) -> Window | None:
         """The first token of an answer came so many seconds after it was sent. A window that is
         over by that, or None."""
-        if not self._listens:
-            self._listens = True
-            self._begin(now)
         self._pass_time(in_flight, now)
         if now - started.at > 2 * seconds + _LATE:
             # Told when its answer ended, it shows nothing of those under way.
@@ -119,13 +107,13 @@ class Door:
 
     def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> Window | None:
         """A request ended, and so many are left. A window that is over by that, or None."""
-        if not self._listens:
-            return None
         self._pass_time(in_flight, now)
         waited = self._waiting.pop(id(started), None) is not None
         if answered:
             self._ended += 1
             self._streamed += ((not waited) - self._streamed) / _ANSWERS
+            known = self._usual is not None and self.rate > 0
+            self.watches = known and self._streamed >= _STREAMED
         else:
             self._failed += 1
             self._begun += waited
@@ -133,7 +121,7 @@ class Door:
 
     def _pass_time(self, in_flight: int, now: float) -> None:
         passed = now - self._now
-        if passed > 0:
+        if passed > 0.0:
             waiting = len(self._waiting)
             self._waiting_area += waiting * passed
             self._area += self._in_flight * passed
@@ -144,7 +132,8 @@ class Door:
 
     # -- windows ---------------------------------------------------------------------------
 
-    def _begin(self, now: float) -> None:
+    def begin(self, now: float) -> None:
+        """Nothing was seen before."""
         self._began = self._now = now
         self._waiting_area = self._area = self._closed = self._first_seconds = 0.0
         self._begun = self._ended = self._failed = self._first = 0
@@ -170,7 +159,7 @@ class Door:
         usual = self._usual * self._in_flight
         self._most = round(max(_LEAST, _TIMES * usual, usual + _SHORT * self.rate))
         placed = (self._area - self._waiting_area) / span
-        self._begin(now)
+        self.begin(now)
         return Window(placed, self.full, late)
 
     def _waits(self, late: bool, span: float) -> bool:

@@ -50,12 +50,14 @@ class Guard:
 
     Attributes:
         state: as in the table.
+        listens: whether any answer was streamed, so that it must be told of each request.
         room: how many of ours leave others their room; infinity where nobody is known.
     """
 
     def __init__(self) -> None:
         self.state = State.FREE
         self.room = math.inf
+        self.listens = False
         self._door = Door()
         self._seen: deque[tuple[float, Window]] = deque()
         self._full_at = -math.inf
@@ -79,17 +81,25 @@ class Guard:
         """A request was sent, and so many are in flight with it."""
         self._door.sent(started, in_flight, now)
 
-    def first_token(self, started: Started, seconds: float, in_flight: int, now: float) -> None:
-        """The first token of an answer came so many seconds after it was sent."""
+    def first_token(self, started: Started, seconds: float, in_flight: int, now: float) -> bool:
+        """The first token of an answer came so many seconds after it was sent. Whether more is
+        known by that."""
+        if not self.listens:
+            self.listens = True
+            self._door.begin(now)
         window = self._door.first_token(started, seconds, in_flight, now)
-        if window is not None:
-            self._look(window, now)
+        if window is None:
+            return False
+        self._look(window, now)
+        return True
 
     def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> None:
         """A request ended, and so many are left."""
         window = self._door.ended(started, answered, in_flight, now)
         if window is not None:
             self._look(window, now)
+        elif self.state is not State.FREE and not self._door.watches:
+            self._forget()
 
     def learn(self, rate: float) -> None:
         """A round of requests brought so many answers a second."""
@@ -107,7 +117,11 @@ class Guard:
             self.room *= math.exp(_GROWS * (now - self._until))
             self._until = now
             if self.room > self._most:
-                self.state, self.room, self._bursts = State.FREE, math.inf, 0
+                self._forget()
+
+    def _forget(self) -> None:
+        self.state, self.room, self._bursts = State.FREE, math.inf, 0
+        self._seen.clear()
 
     def _look_for_others(self, window: Window, now: float) -> None:
         """Whether the room went and has come back."""
