@@ -111,13 +111,23 @@ def test_time_counts_for_what_kept_requests_waiting_and_only_while_they_wait() -
     assert times.held(26.0) == (HeldReason(pace(630), 10, 6.0), knee, climbing)
 
 
-def test_while_nobody_is_accepted_all_wait_wherever_that_is() -> None:
+def test_while_nobody_is_accepted_all_wait_for_the_next_try_wherever_that_is() -> None:
     times = ReasonTimes()
     shut = Why(Reason.SHUT, 2.0)
     times.hold(shut, 1, 0.0)
-    times.hold(None, 1, 5.0)
+    times.hold(None, 1, 1.5)
     times.wait(6.0)
-    assert times.held(60.0) == (HeldReason(shut, 1, 5.0),)
+    assert times.held(60.0) == (HeldReason(shut, 1, 1.5),)
+
+
+def test_an_hour_in_which_nothing_is_tried_counts_for_nothing() -> None:
+    times = ReasonTimes()
+    shut = Why(Reason.SHUT, 2.0)
+    times.hold(shut, 1, 0.0)
+    assert times.held(3600.0) == (HeldReason(shut, 1, 2.0),)
+    times.wait(3600.0)
+    times.flow(3601.0)
+    assert times.held(7200.0) == (HeldReason(shut, 1, 3.0),)
 
 
 @given(st.lists(st.tuples(st.floats(0, 9), reasons, st.booleans())))

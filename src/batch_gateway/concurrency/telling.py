@@ -108,12 +108,16 @@ class ReasonTimes:
         self._why: Why | None = None
         self._limit = 0
         self._since = 0.0
+        self._tried_at = 0.0
         self._seconds: dict[Reason, HeldReason] = {}
 
     def hold(self, why: Why | None, limit: int, now: float) -> None:
         """From now on this is the reason, and the limit that it holds."""
         self._count(now)
         self._why, self._limit = why, limit
+        self._tried_at = now
+        if why is not None and why.reason is Reason.SHUT:
+            self._tried_at += why.figure
 
     def wait(self, now: float) -> None:
         """From now on somebody waits."""
@@ -135,9 +139,10 @@ class ReasonTimes:
 
     def _until(self, now: float) -> dict[Reason, HeldReason]:
         why, known = self._why, self._seconds
-        # What was refused waits elsewhere until it may be sent again.
-        waits = self.waited_for or (why is not None and why.reason is Reason.SHUT)
-        if why is None or not waits or now <= self._since:
+        # What was refused waits elsewhere until it may be sent again, and then maybe for another
+        # reason, which is told elsewhere.
+        now = now if self.waited_for else min(now, self._tried_at)
+        if why is None or now <= self._since:
             return known
         before = known[why.reason].seconds if why.reason in known else 0.0
         return {**known, why.reason: HeldReason(why, self._limit, before + now - self._since)}
