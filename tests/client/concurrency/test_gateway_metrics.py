@@ -84,7 +84,7 @@ class Limits(Observer):
 
 
 async def until_limit(client: HTTPInferenceClient, low: float, high: float) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not low <= (client.concurrency_limit or 0) <= high:
             await asyncio.sleep(0.005)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -267,6 +268,10 @@ def test_a_call_ends_early_at_the_moment_that_was_asked_for(
     assert decision.outcome == "failed"
     assert bool(decision.picked_at) == (moment != "start")
     assert bool(decision.response_at) == (moment == "response")
+    if fault == "reset-connection":
+        # On a busy machine grpcio may give the next call to the connection that is gone.
+        with contextlib.suppress(grpc.RpcError):
+            plane.pick()
     plane.pick()
 
 
