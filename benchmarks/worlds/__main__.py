@@ -8,6 +8,7 @@ in benchmarks/out/worlds until the code they come from changes.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -98,7 +99,7 @@ def _write(found: list[Cell]) -> None:
 
 def _plot(world: World) -> None:
     names = ["adaptive", "AIMD"]
-    slug = world.name.replace(", ", "-").replace(" ", "-")
+    slug = re.sub("[^a-z0-9]+", "-", world.name.lower()).strip("-")
     if world.interactive is not None:
         names.insert(1, "adaptive, streamed")
         contenders = [*names, *(f"fixed {limit:,}" for limit in world.oracle)]

@@ -80,7 +80,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError as error:
-        raise SystemExit("plots need matplotlib: pip install matplotlib (or --no-plots)") from error
+        raise SystemExit("plots need matplotlib: pip install matplotlib") from error
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "worlds"
     import matplotlib.pyplot as plt

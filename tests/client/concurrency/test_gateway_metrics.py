@@ -84,7 +84,7 @@ class Limits(Observer):
 
 
 async def until_limit(client: HTTPInferenceClient, low: float, high: float) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(20):
         while not low <= (client.concurrency_limit or 0) <= high:
             await asyncio.sleep(0.005)
 
@@ -165,7 +165,8 @@ async def test_a_page_that_is_of_no_use_is_told_of_once_and_left_out_until_it_re
         assert len(caplog.records) == 1
         assert said in caplog.text
         assert server.url in caplog.text
-        server.page, server.status, server.silent = vllm_page(20, 20), 200, False
+        # Of 400 answers a second, a twentieth may wait.
+        server.page, server.status, server.silent = vllm_page(20, 60), 200, False
         await until_limit(client, 1, 24)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     statistics = client.metrics_statistics
