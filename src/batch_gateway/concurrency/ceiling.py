@@ -155,7 +155,7 @@ class Ceiling:
             return Why(Reason.SHUT, max(0.0, self.paused_until - now))
         if self._pace.keeps:
             return Why(Reason.PACE, 60 * self._pace.per_second)
-        if self.limit(now) >= self._step.top < math.inf:
+        if self._step.top < math.inf and self.limit(now) >= self._step.top:
             return Why(Reason.CEILING, self._step.top)
         # What is held back for a moment is a guess, and no reason.
         return None
