@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.concurrency.controller import AdaptiveController
 from batch_gateway.concurrency.events import Ended, Started
 from benchmarks.tables import print_table

@@ -124,7 +124,7 @@ def _measure_here(path: Path, reader: str) -> None:
 
 
 def _make_plan() -> Callable[[Path], int]:
-    from batch_gateway.batch.plan import make_plan
+    from batch_gateway.engine.plan import make_plan
 
     def read(path: Path) -> int:
         with make_plan(path) as plan:

@@ -24,11 +24,11 @@ _PARTS = (
     ("event loop and sockets", ("/asyncio/", "/uvloop/")),
     (
         "HTTP/2 and header compression",
-        ("batch_gateway/client/grpc/", "batch_gateway/wire/http2/", "/hpack/"),
+        ("batch_gateway/grpc/", "batch_gateway/wire/http2/", "/hpack/"),
     ),
-    ("encoding the messages", ("batch_gateway/client/endpoint_picker/encode.py",)),
-    ("the conversation with the picker", ("batch_gateway/client/endpoint_picker/",)),
-    ("the request to the pod", ("batch_gateway/client/http/", "httptools")),
+    ("encoding the messages", ("batch_gateway/picker/encode.py",)),
+    ("the conversation with the picker", ("batch_gateway/picker/",)),
+    ("the request to the pod", ("batch_gateway/http/", "httptools")),
     ("the client's layers", ("batch_gateway/",)),
     ("the caller", ("benchmarks/",)),
 )

@@ -30,11 +30,11 @@ from batch_gateway import (
     RetryPolicy,
     RoutedInferenceClient,
 )
-from batch_gateway.batch.journal import Journal
-from batch_gateway.batch.plan import make_plan
-from batch_gateway.batch.progress import RunStats, RunSummary
-from batch_gateway.batch.run import RunOptions, run_batch
-from batch_gateway.client.endpoint_picker.exchanger import EndpointPickerExchanger
+from batch_gateway.engine.journal import Journal
+from batch_gateway.engine.plan import make_plan
+from batch_gateway.engine.progress import RunStats, RunSummary
+from batch_gateway.engine.run import RunOptions, run_batch
+from batch_gateway.picker.exchanger import EndpointPickerExchanger
 from batch_gateway.simulator.faults import FAULTS, FaultKind
 from batch_gateway.simulator.picker.faults import PICKER_FAULTS
 from benchmarks.tables import Aim, print_aims, print_table, write_json

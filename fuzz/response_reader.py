@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from batch_gateway.client.http.exchange import HTTPResponse
-from batch_gateway.client.http.response_reader import MAX_HEAD_BYTES, ResponseReader
 from batch_gateway.errors import InferenceError
+from batch_gateway.http.exchange import HTTPResponse
+from batch_gateway.http.response_reader import MAX_HEAD_BYTES, ResponseReader
 from fuzz.engine import run
 
 SEEDS = Path(__file__).parent / "seeds" / "response_reader"

@@ -18,12 +18,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from batch_gateway.batch.plan import Plan, make_plan
-from batch_gateway.batch.reconcile import reconcile
-from batch_gateway.batch.result_file import ResultFile, open_result_file
-from batch_gateway.batch.result_line import Role
-from batch_gateway.batch.result_reader import ResultReader
-from batch_gateway.batch.result_scan import Scan, check_results, mend_tail, scan_results
+from batch_gateway.engine.plan import Plan, make_plan
+from batch_gateway.engine.reconcile import reconcile
+from batch_gateway.engine.result_file import ResultFile, open_result_file
+from batch_gateway.engine.result_line import Role
+from batch_gateway.engine.result_reader import ResultReader
+from batch_gateway.engine.result_scan import Scan, check_results, mend_tail, scan_results
 from batch_gateway.errors import JournalError
 from batch_gateway.wire.lines import line_id
 from fuzz.engine import run

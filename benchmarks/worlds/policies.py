@@ -7,7 +7,7 @@ import importlib
 import inspect
 from typing import Any
 
-from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.concurrency.controller import AdaptiveController
 from batch_gateway.concurrency.events import Ended, Outcome, Started
 from batch_gateway.concurrency.server_load import Load, ServerLoad, Standing

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from batch_gateway.client.refusals import wants_room
 from batch_gateway.concurrency.events import Started
 from batch_gateway.errors import InferenceError
+from batch_gateway.wire.refusals import wants_room
 from benchmarks.worlds.policy import Policy
 from benchmarks.worlds.pool import Pod
 from benchmarks.worlds.world import World

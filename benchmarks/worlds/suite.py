@@ -184,13 +184,13 @@ def _digest(world: World, contender: str) -> str:
 
 @cache
 def _of_simulation() -> bytes:
-    model, retries = _PACKAGE / "simulator", _PACKAGE / "client" / "retry.py"
+    model, retries = _PACKAGE / "simulator", _PACKAGE / "client" / "layers" / "retry.py"
     return _content([*(_HERE / n for n in _SIMULATION), *(model / n for n in _MODEL), retries])
 
 
 @cache
 def _of_controllers() -> bytes:
-    folders = (_PACKAGE / "concurrency", _PACKAGE / "client" / "concurrency")
+    folders = (_PACKAGE / "concurrency", _PACKAGE / "client" / "layers" / "concurrency")
     sources = [source for folder in folders for source in folder.rglob("*.py")]
     return _content([*sources, _HERE / "policies.py"])
 

@@ -3,15 +3,9 @@
 # First of all: it takes care of Ctrl-C while the rest is loaded.
 from batch_gateway import loading as _loading
 from batch_gateway.client.blocking import BlockingInferenceClient
-from batch_gateway.client.cache.policy import CacheConfig
-from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.client import HTTPInferenceClient
-from batch_gateway.client.coalesce.policy import CoalescePolicy
-from batch_gateway.client.concurrency.gateway_metrics import GatewayMetrics
-from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
 from batch_gateway.client.endpoint import determine_endpoint
-from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
 from batch_gateway.client.instrumentation import (
     BreakerChanged,
     CacheLookedUp,
@@ -24,7 +18,12 @@ from batch_gateway.client.instrumentation import (
     RequestStarted,
     RetryScheduled,
 )
-from batch_gateway.client.rate_limit import RateLimit
+from batch_gateway.client.layers.cache.policy import CacheConfig
+from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
+from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
+from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
+from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
+from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.client.scheduling import SchedulingHints
@@ -52,6 +51,7 @@ from batch_gateway.errors import (
     UnknownStatusError,
     map_status_code_to_category,
 )
+from batch_gateway.picker.config import EndpointPickerConfig
 from batch_gateway.version import __version__
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
 from batch_gateway.wire.headers import Headers

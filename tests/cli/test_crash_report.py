@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch_gateway.cli.crash_report import CrashReport
-from batch_gateway.client.redaction import Redactor
+from batch_gateway.http.redaction import Redactor
 
 
 def fault() -> Exception:

@@ -17,7 +17,7 @@ KEY = "sk-0123456789abcdefghij"
 # Each is run by Python itself as it starts, before the command.
 FAULT_AT_THE_END = """
 import os
-from batch_gateway.batch import run
+from batch_gateway.engine import run
 def broken(self, lanes):
     raise ValueError(f"Authorization: Bearer {os.environ['BATCH_GATEWAY_API_KEY']}")
 run._Run._summary = broken

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_gateway.batch.plan import make_plan
+from batch_gateway.engine.plan import make_plan
 from batch_gateway.testing import GatewayHandle
 from batch_gateway.wire.lines import error_line, line_id, success_line
 from tests.cli.commands import (

@@ -20,8 +20,8 @@ finally:
 FOR_OTHERS = {
     "batch_gateway.cli.pick",
     "batch_gateway.cli.simulate",
-    "batch_gateway.client.cache.layer",
-    "batch_gateway.client.coalesce.layer",
+    "batch_gateway.client.layers.cache.layer",
+    "batch_gateway.client.layers.coalesce.layer",
     "batch_gateway.client.streaming.assemble",
     "batch_gateway.client.streaming.receive",
     "batch_gateway.simulator",

@@ -15,7 +15,7 @@ import pytest
 
 from batch_gateway.testing import PickerConfig, PoolHandle, SimulatorConfig, simulated_pool
 from tests.cli.commands import Finished, batch_gateway, read_lines, write_batch
-from tests.client.endpoint_picker.scripted_picker import Talk, scripted_picker
+from tests.picker.scripted_picker import Talk, scripted_picker
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import trustme
 
 from batch_gateway.testing import PickerConfig, SimulatorConfig, simulated_pool
 from tests.cli.commands import batch_gateway, in_a_process, write_batch
-from tests.client.http.behaviour.self_signed import SelfSigned
+from tests.http.behaviour.self_signed import SelfSigned
 
 INSTANT = SimulatorConfig.instant()
 

@@ -14,9 +14,9 @@ from queue import Queue
 
 import pytest
 
-from tests.client.http.behaviour.certificates import Certificates
-from tests.client.http.behaviour.proxy_server import ProxyServer, proxying
-from tests.client.http.behaviour.scripted_server import answer
+from tests.http.behaviour.certificates import Certificates
+from tests.http.behaviour.proxy_server import ProxyServer, proxying
+from tests.http.behaviour.scripted_server import answer
 
 from .commands import batch_gateway, write_batch
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from batch_gateway import ErrorCategory
-from batch_gateway.batch.progress import Cause, RunStats, RunSummary
-from batch_gateway.batch.results import Outcome
 from batch_gateway.cli.summary import RunReport, as_json, as_text, plain
 from batch_gateway.cli.waits import Waits
-from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics
+from batch_gateway.client.layers.concurrency.metrics_watch import MetricsStatistics
+from batch_gateway.engine.progress import Cause, RunStats, RunSummary
+from batch_gateway.engine.results import Outcome
 
 SUMMARY = RunSummary(
     total=1000,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.client.http.native.raw_server import wait_until
+from tests.http.native.raw_server import wait_until
 
 __all__ = ["BOTH_LOOPS", "leaving_nothing"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from batch_gateway.client.cache.store import StoredAnswer
-from batch_gateway.client.cache.store_thread import StoreThread
+from batch_gateway.client.layers.cache.store import StoredAnswer
+from batch_gateway.client.layers.cache.store_thread import StoreThread
 from tests.virtual_time import VirtualTimeLoop
 
 __all__ = ["PromptStore"]

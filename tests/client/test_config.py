@@ -10,7 +10,7 @@ import trustme
 
 from batch_gateway import ConfigError, HTTPInferenceClientConfig, RetryPolicy, TLSConfig
 from batch_gateway.client.config import resolve_api_key
-from batch_gateway.client.http.origin_headers import origin_headers
+from batch_gateway.http.origin_headers import origin_headers
 
 
 def test_the_defaults_are_the_documented_ones() -> None:

@@ -29,12 +29,12 @@ from batch_gateway import (
     Usage,
 )
 from batch_gateway.client.answer import interpret_aside
-from batch_gateway.client.http.exchange import HTTPResponse
-from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.http.exchange import HTTPResponse
+from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.headers import Headers
-from tests.client.http.behaviour.scripted_server import Peer, answer, serving
 from tests.client.manual_clock import ManualClock
+from tests.http.behaviour.scripted_server import Peer, answer, serving
 from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio

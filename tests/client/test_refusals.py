@@ -13,10 +13,10 @@ from batch_gateway import (
     InferenceError,
     InferenceRequest,
 )
-from batch_gateway.client.http.exchange import HTTPResponse
+from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.wire.headers import Headers
-from tests.client.endpoint_picker.pod import running_pod, whole
 from tests.client.one_answer import failure
+from tests.picker.pod import running_pod, whole
 
 RETRY_INFO = {
     "error": {

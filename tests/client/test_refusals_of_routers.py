@@ -22,8 +22,8 @@ from batch_gateway import (
     ServerError,
 )
 from batch_gateway.metrics.request_log import RequestLog
-from tests.client.endpoint_picker.pod import running_pod, whole
-from tests.client.endpoint_picker.scripted_picker import Talk, scripted_picker
+from tests.picker.pod import running_pod, whole
+from tests.picker.scripted_picker import Talk, scripted_picker
 from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio

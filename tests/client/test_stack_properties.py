@@ -33,11 +33,11 @@ from batch_gateway import (
     SchedulingHints,
     StaleConnectionError,
 )
-from batch_gateway.client.cache import layer as cache_layer
 from batch_gateway.client.client import build_stack
-from batch_gateway.client.http.exchange import HTTPResponse
 from batch_gateway.client.instrumentation import GatewayEvents
+from batch_gateway.client.layers.cache import layer as cache_layer
 from batch_gateway.client.prepare import prepare
+from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.wire.headers import Headers
 from tests.client.posting_only import PostingOnly
 from tests.client.prompt_store import PromptStore

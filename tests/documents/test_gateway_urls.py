@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from batch_gateway import HTTPInferenceClientConfig
-from batch_gateway.client.http.target import Target
+from batch_gateway.http.target import Target
 from tests.documents.blocks import ROOT
 
 _ROW = re.compile(r"^\| `([^`]+)` \| `(https?://[^`]+)` \|$", re.MULTILINE)

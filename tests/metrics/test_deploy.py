@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from batch_gateway.batch.progress import RunStats
+from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.testing import simulated_gateway
 from tests.metrics.every_layer import use_every_layer

@@ -22,9 +22,9 @@ from batch_gateway import (
     InferenceError,
     InferenceRequest,
 )
-from batch_gateway.batch.progress import RunStats
 from batch_gateway.client.instrumentation import GatewayEvents
 from batch_gateway.concurrency.reasons import Reason, Why
+from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.metrics.series import OTHER, BoundedLabels, Histogram
 from batch_gateway.testing import GatewayHandle, simulated_gateway

@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
 from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
-from batch_gateway.batch.progress import RunStats
+from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.metrics.server import MetricsServer
 from batch_gateway.testing import simulated_gateway

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from batch_gateway.client.build import build_exchanger
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.http.build import build_exchanger
-from batch_gateway.client.http.exchange import HTTPExchanger, HTTPResponse
 from batch_gateway.errors import ErrorCategory, InferenceError, StaleConnectionError
+from batch_gateway.http.exchange import HTTPExchanger, HTTPResponse
 
 from .foreign_servers import SERVERS, Place, running_server
 from .processes import free_port

@@ -17,7 +17,7 @@ from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
 from batch_gateway.client.request import InferenceRequest
 from batch_gateway.errors import InferenceError
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
-from tests.client.http.behaviour.certificates import Certificates
+from tests.http.behaviour.certificates import Certificates
 
 from .debian import debian_package
 from .installing import peer_environment

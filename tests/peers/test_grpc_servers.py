@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.grpc.channel import Http2Channel
-from batch_gateway.client.grpc.contract import GrpcStatusError
-from tests.client.grpc.grpcio_server import ECHO, ONCE, GrpcioServer
+from batch_gateway.grpc.channel import Http2Channel
+from batch_gateway.grpc.contract import GrpcStatusError
+from tests.grpc.grpcio_server import ECHO, ONCE, GrpcioServer
 
 from .installing import peer_environment
 from .processes import accepts_connections, free_port, running_process

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from batch_gateway.batch.progress import RunStats
+from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.metrics.server import MetricsServer
 from batch_gateway.testing import SimulatorConfig, simulated_gateway

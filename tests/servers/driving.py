@@ -14,7 +14,7 @@ from batch_gateway import (
     InferenceRequest,
     InferenceResponse,
 )
-from batch_gateway.batch.signs import Sign, read_evidence
+from batch_gateway.engine.signs import Sign, read_evidence
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.gateway import SimulatedGateway
 from tests.servers.form import TOKENS, Form

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batch_gateway import HTTPInferenceClientConfig
-from batch_gateway.client.http.target import Target
+from batch_gateway.http.target import Target
 from tests.servers.driving import drive
 from tests.servers.faults import FAULTS, Fault
 from tests.servers.form import Form, Vendor

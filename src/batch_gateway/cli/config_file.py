@@ -42,8 +42,8 @@ from batch_gateway.cli.config_keys import (
 )
 from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway
 from batch_gateway.cli.yaml_document import YAMLDocument, compose
-from batch_gateway.client.header_rules import check_headers
 from batch_gateway.errors import ConfigError
+from batch_gateway.http.header_rules import check_headers
 
 __all__ = ["load_config_file"]
 

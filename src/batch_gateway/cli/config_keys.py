@@ -11,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from batch_gateway.batch.failure_limit import FailureLimit
-from batch_gateway.client.byte_size import parse_byte_size
-from batch_gateway.client.proxy_url import Proxy
+from batch_gateway.byte_size import parse_byte_size
 from batch_gateway.config_checks import require_count, require_number
 from batch_gateway.durations import parse_duration
+from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.errors import ConfigError
+from batch_gateway.http.proxy_url import Proxy
 
 __all__ = [
     "AIMD_KEYS",

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.http.origin_headers import origin_headers
-from batch_gateway.client.redaction import Redactor
 from batch_gateway.errors import ConfigError
+from batch_gateway.http.origin_headers import origin_headers
+from batch_gateway.http.redaction import Redactor
 from batch_gateway.version import __version__
 
 __all__ = ["CrashReport", "crash_path"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from batch_gateway.batch.plan import Plan, make_plan
-from batch_gateway.batch.spool import spool
 from batch_gateway.cli.progress import Display
+from batch_gateway.engine.plan import Plan, make_plan
+from batch_gateway.engine.spool import spool
 
 __all__ = ["STANDARD_INPUT", "check_input", "display_name"]
 

@@ -8,12 +8,10 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from batch_gateway.batch.progress import RunSummary
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import Given
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.http.no_proxy import is_exempt
-from batch_gateway.client.http.target import Target
+from batch_gateway.engine.progress import RunSummary
 from batch_gateway.errors import (
     AuthenticationError,
     ErrorCategory,
@@ -22,6 +20,8 @@ from batch_gateway.errors import (
     RequestTimeoutError,
     TLSError,
 )
+from batch_gateway.http.no_proxy import is_exempt
+from batch_gateway.http.target import Target
 
 __all__ = [
     "KEY_VARIABLE",

@@ -12,22 +12,22 @@ from typing import Any
 from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import Given, flag_name
-from batch_gateway.client.cache.place import check_place
-from batch_gateway.client.cache.policy import CacheConfig
-from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
-from batch_gateway.client.coalesce.policy import CoalescePolicy
-from batch_gateway.client.concurrency.gateway_metrics import GatewayMetrics
-from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.config import (
     HTTPInferenceClientConfig,
     RetryPolicy,
     TLSConfig,
     with_resolved_api_key,
 )
-from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
-from batch_gateway.client.rate_limit import RateLimit
+from batch_gateway.client.layers.cache.place import check_place
+from batch_gateway.client.layers.cache.policy import CacheConfig
+from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
+from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
+from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
+from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.errors import ConfigError
+from batch_gateway.picker.config import EndpointPickerConfig
 
 __all__ = [
     "API_KEY_SETTINGS",

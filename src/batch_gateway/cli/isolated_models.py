@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.open_files import allow_connections
-from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 
 __all__ = ["keep_apart"]
 

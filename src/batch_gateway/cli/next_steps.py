@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from batch_gateway.batch.progress import RunSummary
 from batch_gateway.cli.resume_command import HIDDEN, resume_command
+from batch_gateway.engine.progress import RunSummary
 
 __all__ = ["next_steps"]
 

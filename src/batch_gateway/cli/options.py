@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
-from batch_gateway.batch.failure_limit import FailureLimit
+from batch_gateway.byte_size import parse_byte_size
 from batch_gateway.cli.config_keys import AUTO
-from batch_gateway.client.byte_size import parse_byte_size
 from batch_gateway.config_checks import require_count
 from batch_gateway.durations import parse_duration
+from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.errors import ConfigError
 
 __all__ = [

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from math import isinf
 
 from batch_gateway.cli.waits import Waits
-from batch_gateway.client.circuit_breaker import BreakerState
 from batch_gateway.client.client import HTTPInferenceClient
-from batch_gateway.client.clock import Clock
+from batch_gateway.client.layers.circuit_breaker import BreakerState
+from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration, seconds
 
 __all__ = ["tell_of_outages"]

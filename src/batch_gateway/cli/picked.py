@@ -11,9 +11,9 @@ import msgspec
 
 from batch_gateway.client.answer import refusal_error
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.endpoint_picker.pick import Picked
-from batch_gateway.client.http.sent_secrets import redactor_of
-from batch_gateway.client.redaction import Redactor, is_credential
+from batch_gateway.client.pick import Picked
+from batch_gateway.http.redaction import Redactor, is_credential
+from batch_gateway.http.sent_secrets import redactor_of
 
 __all__ = ["DROPPED_REASONS", "as_object", "as_text"]
 

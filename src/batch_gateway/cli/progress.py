@@ -18,7 +18,7 @@ from batch_gateway.cli.rates import (
     with_snapshot,
 )
 from batch_gateway.cli.terminal_text import printable
-from batch_gateway.client.clock import Clock
+from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration
 
 __all__ = [

@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
-from batch_gateway.batch.plan import Plan
-from batch_gateway.batch.progress import RunStats
 from batch_gateway.cli.configured import configured
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.progress import counted
 from batch_gateway.cli.settings import RunSettings
 from batch_gateway.cli.summary import Outcome, RunReport
+from batch_gateway.engine.plan import Plan
+from batch_gateway.engine.progress import RunStats
 from batch_gateway.errors import InputError
 from batch_gateway.report.collector import RunCollector
 from batch_gateway.report.page import Line, RunFacts, render_page

@@ -26,7 +26,7 @@ from batch_gateway.cli.options import (
     size_option,
 )
 from batch_gateway.cli.run_batch_file import run_batch_file
-from batch_gateway.client.coalesce.policy import MOST_REQUESTS
+from batch_gateway.client.layers.coalesce.policy import MOST_REQUESTS
 
 __all__ = ["run"]
 

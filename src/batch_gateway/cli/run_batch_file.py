@@ -13,10 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from batch_gateway.batch.journal import Journal
-from batch_gateway.batch.plan import Plan
-from batch_gateway.batch.progress import RunStats, RunSummary
-from batch_gateway.batch.run import RunOptions, run_batch
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.crash_report import CrashReport
 from batch_gateway.cli.event_loop import run_async
@@ -50,14 +46,18 @@ from batch_gateway.cli.terminal_text import printable
 from batch_gateway.cli.unknown_models import models_there_are
 from batch_gateway.cli.waits import Waits
 from batch_gateway.cli.watching import watch
-from batch_gateway.client.clock import SYSTEM_CLOCK
 from batch_gateway.client.instrumentation import Observer
 from batch_gateway.client.routing import RoutedInferenceClient
+from batch_gateway.clock import SYSTEM_CLOCK
+from batch_gateway.engine.journal import Journal
+from batch_gateway.engine.plan import Plan
+from batch_gateway.engine.progress import RunStats, RunSummary
+from batch_gateway.engine.run import RunOptions, run_batch
 from batch_gateway.errors import BatchGatewayError
 
 if TYPE_CHECKING:
     from batch_gateway.cli.report_page import ReportPage
-    from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics
+    from batch_gateway.client.layers.concurrency.metrics_watch import MetricsStatistics
 
 __all__ = ["run_batch_file"]
 

@@ -12,9 +12,6 @@ from typing import Any
 
 import msgspec
 
-from batch_gateway.batch.byte_budget import DEFAULT_BUDGET
-from batch_gateway.batch.failure_limit import FailureLimit
-from batch_gateway.batch.plan import Order
 from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.foreign_variables import (
@@ -34,6 +31,9 @@ from batch_gateway.cli.gateways import (
 from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway, flag_name
 from batch_gateway.cli.logs import LogFormat
 from batch_gateway.client.config import DEFAULT_BASE_URL, HTTPInferenceClientConfig
+from batch_gateway.engine.byte_budget import DEFAULT_BUDGET
+from batch_gateway.engine.failure_limit import FailureLimit
+from batch_gateway.engine.plan import Order
 
 __all__ = ["API_KEY_VARIABLE", "URL_VARIABLE", "RunSettings", "resolve_settings"]
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from batch_gateway.batch.outcome_words import categories_in_words, cut_off_in_words
-from batch_gateway.batch.progress import Cause, RunSummary
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.pace_summary import pace_json, pace_rows
 from batch_gateway.cli.paces import GatewayPace
@@ -17,10 +15,12 @@ from batch_gateway.cli.progress import counted
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.cli.waits import Waits
 from batch_gateway.durations import format_duration
+from batch_gateway.engine.outcome_words import categories_in_words, cut_off_in_words
+from batch_gateway.engine.progress import Cause, RunSummary
 from batch_gateway.wire.answer_figures import CUT_OFF
 
 if TYPE_CHECKING:
-    from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics
+    from batch_gateway.client.layers.concurrency.metrics_watch import MetricsStatistics
 
 __all__ = ["Outcome", "RunReport", "StyledText", "as_json", "as_text", "plain"]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from batch_gateway.batch.plan import Plan
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.first_pass import check_input, display_name
@@ -17,6 +16,7 @@ from batch_gateway.cli.options import GroupedCommand, option
 from batch_gateway.cli.progress import counted
 from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import one_line, printable
+from batch_gateway.engine.plan import Plan
 from batch_gateway.errors import InputError
 
 __all__ = ["validate"]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from batch_gateway.batch.progress import RunStats
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.settings import RunSettings
 from batch_gateway.client.instrumentation import Observer
+from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.request_log import RequestLog
 
 if TYPE_CHECKING:

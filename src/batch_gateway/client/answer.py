@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 
-from batch_gateway.client.clock import Clock
-from batch_gateway.client.http.exchange import HTTPResponse
-from batch_gateway.client.redaction import Redactor
-from batch_gateway.client.refusal_words import is_used_up, names_unknown_model
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.clock import Clock
 from batch_gateway.errors import (
     BadResponseError,
     ErrorCategory,
@@ -19,10 +16,13 @@ from batch_gateway.errors import (
     error_class_for_status,
     is_retryable_status,
 )
+from batch_gateway.http.exchange import HTTPResponse
+from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.answer_judge import Fault, judge_answer, judge_unusual, usual_answer
 from batch_gateway.wire.error_body import parse_error_body, short_text
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK, LARGE_BODY
+from batch_gateway.wire.refusal_words import is_used_up, names_unknown_model
 from batch_gateway.wire.retry_after import parse_retry_after, reset_wait
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON, QUEUE_TTL, TTL_EXPIRED
 from batch_gateway.wire.too_large import says_too_large

@@ -9,42 +9,45 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
-from batch_gateway.client.cache.policy import CacheConfig
-from batch_gateway.client.circuit_breaker import (
+from batch_gateway.client.build import build_exchanger
+from batch_gateway.client.config import HTTPInferenceClientConfig, with_resolved_api_key
+from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
+from batch_gateway.client.instrumentation import GatewayEvents, Observer
+from batch_gateway.client.layers.cache.policy import CacheConfig
+from batch_gateway.client.layers.circuit_breaker import (
     BreakerState,
     CircuitBreaker,
     CircuitBreakerTransport,
     CircuitGate,
 )
-from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
-from batch_gateway.client.concurrency.layer import ConcurrencyTransport
-from batch_gateway.client.concurrency.policy import AdaptiveConcurrency
-from batch_gateway.client.config import HTTPInferenceClientConfig, with_resolved_api_key
-from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
-from batch_gateway.client.http.build import build_exchanger
-from batch_gateway.client.http.exchange import HTTPExchanger
-from batch_gateway.client.http.own_loop import own_loop
-from batch_gateway.client.http.proxies import proxy_of, proxy_remark
-from batch_gateway.client.http.sent_secrets import redactor_of
-from batch_gateway.client.http.target import Target
-from batch_gateway.client.instrumentation import GatewayEvents, Observer
-from batch_gateway.client.instrumentation_layer import InstrumentationTransport
-from batch_gateway.client.key_renewal import KeyRenewalTransport
+from batch_gateway.client.layers.concurrency.layer import ConcurrencyTransport
+from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.client.layers.instrumentation_layer import InstrumentationTransport
+from batch_gateway.client.layers.key_renewal import KeyRenewalTransport
+from batch_gateway.client.layers.rate_limit import RateLimitTransport
+from batch_gateway.client.layers.retry import RetryTransport
 from batch_gateway.client.prepare import prepare, prepare_stream
-from batch_gateway.client.rate_limit import RateLimitTransport
 from batch_gateway.client.request import InferenceRequest, InferenceResponse
-from batch_gateway.client.retry import RetryTransport
 from batch_gateway.client.scheduling import SchedulingTransport
 from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.client.transport import Transport
+from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.config_checks import require_kind
 from batch_gateway.durations import seconds
 from batch_gateway.errors import InferenceError
+from batch_gateway.http.exchange import HTTPExchanger
+from batch_gateway.http.own_loop import own_loop
+from batch_gateway.http.proxies import proxy_of, proxy_remark
+from batch_gateway.http.sent_secrets import redactor_of
+from batch_gateway.http.target import Target
 
 if TYPE_CHECKING:
-    from batch_gateway.client.concurrency.metrics_watch import MetricsStatistics, MetricsWatch
+    from batch_gateway.client.layers.concurrency.metrics_watch import (
+        MetricsStatistics,
+        MetricsWatch,
+    )
 
 __all__ = ["HTTPInferenceClient", "build_stack", "gateway_name"]
 
@@ -91,7 +94,7 @@ def build_stack(
         stack = RetryTransport(stack, config.retry, clock, on_retry=events.retry_scheduled)
     if config.coalesce is not None:
         # Loaded only where it is used, as is the cache.
-        from batch_gateway.client.coalesce.layer import CoalescingTransport  # noqa: PLC0415
+        from batch_gateway.client.layers.coalesce.layer import CoalescingTransport  # noqa: PLC0415
 
         stack = CoalescingTransport(stack, config.coalesce, clock, on_coalesced=events.coalesced)
     if config.cache is not None:
@@ -109,7 +112,7 @@ def _cached(
     events: GatewayEvents,
 ) -> Transport:
     # SQLite is loaded only where it is used.
-    from batch_gateway.client.cache.layer import CacheTransport  # noqa: PLC0415
+    from batch_gateway.client.layers.cache.layer import CacheTransport  # noqa: PLC0415
 
     return CacheTransport(
         stack,
@@ -154,7 +157,7 @@ def _metrics_watch(config: HTTPInferenceClientConfig, clock: Clock) -> MetricsWa
     if not isinstance(policy, AdaptiveConcurrency) or policy.gateway_metrics is None:
         return None
     # A part of HTTP of its own, which is loaded only where it is used.
-    from batch_gateway.client.concurrency.metrics_watch import MetricsWatch  # noqa: PLC0415
+    from batch_gateway.client.layers.concurrency.metrics_watch import MetricsWatch  # noqa: PLC0415
 
     return MetricsWatch(policy.gateway_metrics, config.tls, clock)
 

@@ -12,19 +12,12 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from batch_gateway.client.base_url import DEFAULT_BASE_URL, checked_base_url
-from batch_gateway.client.cache.policy import CacheConfig
-from batch_gateway.client.circuit_breaker import CircuitBreakerPolicy
-from batch_gateway.client.coalesce.policy import CoalescePolicy
-from batch_gateway.client.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
-from batch_gateway.client.endpoint_picker.config import EndpointPickerConfig
-from batch_gateway.client.header_rules import check_headers
-from batch_gateway.client.proxy_url import Proxy
-from batch_gateway.client.rate_limit import RateLimit
-from batch_gateway.client.redaction import is_credential
+from batch_gateway.client.layers.cache.policy import CacheConfig
+from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
+from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
+from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
+from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.scheduling import SchedulingHints
-from batch_gateway.client.sse import MAX_EVENT_BYTES
-from batch_gateway.client.tls import TLSConfig
 from batch_gateway.config_checks import (
     PathLike,
     normalise_duration,
@@ -35,6 +28,13 @@ from batch_gateway.config_checks import (
 )
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
+from batch_gateway.http.base_url import DEFAULT_BASE_URL, checked_base_url
+from batch_gateway.http.header_rules import check_headers
+from batch_gateway.http.proxy_url import Proxy
+from batch_gateway.http.redaction import is_credential
+from batch_gateway.http.tls import TLSConfig
+from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.wire.sse import MAX_EVENT_BYTES
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -86,7 +86,7 @@ class HTTPInferenceClientConfig:
 
     Attributes:
         base_url: `http://` or `https://`, with or without the `/v1` that SDKs want, or with
-            whatever a gateway has in its place, or with a prefix (`batch_gateway.client.base_url`
+            whatever a gateway has in its place, or with a prefix (`batch_gateway.http.base_url`
             has the rule); or `grpc://` or `grpcs://` for a GAIE endpoint picker, which is asked
             for each request where to send it. Kept in one spelling. No credentials in it: use
             `api_key`.

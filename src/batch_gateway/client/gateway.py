@@ -7,14 +7,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from batch_gateway.client.answer import interpret, interpret_aside
-from batch_gateway.client.clock import Clock
-from batch_gateway.client.http.exchange import HTTPExchanger
-from batch_gateway.client.redaction import Redactor
-from batch_gateway.client.refusal_words import is_unknown_model
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
     DeadlineExceededError,
@@ -22,7 +19,10 @@ from batch_gateway.errors import (
     InvalidRequestError,
     RequestTimeoutError,
 )
+from batch_gateway.http.exchange import HTTPExchanger
+from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.json_check import LARGE_BODY
+from batch_gateway.wire.refusal_words import is_unknown_model
 
 __all__ = ["ACCEPT_EVENTS", "CountedAttempts", "GatewayTransport"]
 

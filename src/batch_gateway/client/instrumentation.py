@@ -22,13 +22,13 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from batch_gateway.client.refusals import is_eviction
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.concurrency.reasons import Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.config_checks import require_kind
 from batch_gateway.errors import ConfigError, InferenceError
+from batch_gateway.wire.refusals import is_eviction
 from batch_gateway.wire.usage import Usage
 
 __all__ = [

@@ -7,10 +7,10 @@ import time
 import msgspec
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.http.origin_headers import origin_headers
-from batch_gateway.client.http.page import WatchedPage
-from batch_gateway.client.http.target import Target
 from batch_gateway.errors import ConfigError, InferenceError
+from batch_gateway.http.origin_headers import origin_headers
+from batch_gateway.http.page import WatchedPage
+from batch_gateway.http.target import Target
 
 __all__ = ["listed_models"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from batch_gateway.client.clock import Clock
-from batch_gateway.client.header_rules import check_headers
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.clock import Clock
 from batch_gateway.config_checks import normalise_duration, require_kinds, require_positive
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
+from batch_gateway.http.header_rules import check_headers
 from batch_gateway.wire.scheduling_headers import (
     FAIRNESS_ID,
     OBJECTIVE,

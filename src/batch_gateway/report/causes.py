@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from batch_gateway.batch.outcome_words import CATEGORIES
-from batch_gateway.batch.progress import Cause
+from batch_gateway.engine.outcome_words import CATEGORIES
+from batch_gateway.engine.progress import Cause
 from batch_gateway.errors import ErrorCategory
 
 __all__ = ["CauseGroup", "group_causes"]

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
-from batch_gateway.client.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.client.instrumentation import (
     CacheLookedUp,
     Coalesced,
@@ -19,6 +18,7 @@ from batch_gateway.client.instrumentation import (
     RequestStarted,
     RetryScheduled,
 )
+from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.concurrency.reasons import Reason
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.report.histogram import DurationHistogram, bucket_of

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from batch_gateway.batch.outcome_words import cut_off_in_words
-from batch_gateway.batch.progress import Cause, RunSummary
+from batch_gateway.engine.outcome_words import cut_off_in_words
+from batch_gateway.engine.progress import Cause, RunSummary
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
 from batch_gateway.report.collector import RunCollector, SlowRequest, Totals

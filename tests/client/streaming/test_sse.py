@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.client.sse import EventTooLargeError, ServerSentEvent, SSEDecoder
+from batch_gateway.wire.sse import EventTooLargeError, ServerSentEvent, SSEDecoder
 
 Event = ServerSentEvent
 

@@ -39,7 +39,7 @@ from batch_gateway.wire.http2.settings import (
     read_settings,
     settings_frame,
 )
-from tests.client.http.behaviour.self_signed import SelfSigned
+from tests.http.behaviour.self_signed import SelfSigned
 
 from .data_plane import CHAT, DataPlane, data_plane
 from .raw_client import RawClient, frames_in

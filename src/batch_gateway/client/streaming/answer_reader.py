@@ -7,14 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Never, cast
 
 from batch_gateway.client.answer import error_of_fault
-from batch_gateway.client.http.connection_errors import EVENT_TOO_LARGE, too_large_error
-from batch_gateway.client.sse import (
-    MAX_EVENT_BYTES,
-    EventTooLargeError,
-    IdleStreamError,
-    ServerSentEvent,
-    SSEDecoder,
-)
 from batch_gateway.client.streaming.assemble import (
     AnswerTooLargeError,
     Assembler,
@@ -29,9 +21,18 @@ from batch_gateway.client.streaming.keep_alive import (
     names_busy_event,
 )
 from batch_gateway.errors import BadResponseError
+from batch_gateway.http.connection_errors import too_large_error
 from batch_gateway.wire.answer_judge import judge_answer
 from batch_gateway.wire.chunks import Chunk, decode_json
 from batch_gateway.wire.error_body import short_text
+from batch_gateway.wire.refusals import EVENT_TOO_LARGE
+from batch_gateway.wire.sse import (
+    MAX_EVENT_BYTES,
+    EventTooLargeError,
+    IdleStreamError,
+    ServerSentEvent,
+    SSEDecoder,
+)
 
 __all__ = ["AnswerReader"]
 

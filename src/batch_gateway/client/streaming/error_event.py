@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from batch_gateway.client.answer import class_for
-from batch_gateway.client.refusal_words import is_used_up
 from batch_gateway.errors import InferenceError, is_retryable_status
 from batch_gateway.wire.chunks import encode_json
 from batch_gateway.wire.error_body import parse_error_body
 from batch_gateway.wire.error_forms import WORDS, hints_at_error, says_error
+from batch_gateway.wire.refusal_words import is_used_up
 
 __all__ = ["error_of_event", "reported_error"]
 

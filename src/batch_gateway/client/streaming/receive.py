@@ -8,19 +8,19 @@ from contextlib import aclosing
 from typing import Any, Never
 
 from batch_gateway.client.answer import interpret_aside
-from batch_gateway.client.clock import Clock
-from batch_gateway.client.http.body_decoder import BodyDecoder, UndecodableBodyError
-from batch_gateway.client.http.connection_errors import too_large, too_large_error
-from batch_gateway.client.http.content_coding import unpacked
-from batch_gateway.client.http.exchange import HTTPResponse, HTTPStream
-from batch_gateway.client.redaction import Redactor
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.streaming.request_body import choices_asked
 from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.clock import Clock
 from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
+from batch_gateway.http.body_decoder import BodyDecoder, UndecodableBodyError
+from batch_gateway.http.connection_errors import too_large, too_large_error
+from batch_gateway.http.content_coding import unpacked
+from batch_gateway.http.exchange import HTTPResponse, HTTPStream
+from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 
 __all__ = ["receive"]

@@ -1,0 +1,85 @@
+"""How many of the last requests failed: by time, and in a row. Pure."""
+
+from __future__ import annotations
+
+from batch_gateway.errors import GatewayConnectionError, InferenceError
+from batch_gateway.wire.refusal_words import is_page
+
+__all__ = ["FailureRow", "FailureWindow"]
+
+_BUCKETS = 10
+
+
+class FailureRow:
+    """Requests in a row that nobody answered; it is none before it took so many seconds.
+
+    Attributes:
+        length: how many there are.
+    """
+
+    def __init__(self, least_seconds: float) -> None:
+        self._least = least_seconds
+        self.clear()
+
+    def clear(self) -> None:
+        self._broken = self.length = 0
+        self._began = 0.0
+        self._are_pages = False
+
+    def end(self, sent: float) -> None:
+        """A request that was sent then was answered.
+
+        A path that is gone is refused in no time, while answers to older requests still come.
+        """
+        if not self._are_pages or sent > self._began:
+            self.clear()
+
+    def add(self, error: InferenceError, now: float) -> tuple[int, int]:
+        """One more failure. How many connections broke in a row, and how many in all failed so.
+
+        A 502 and a 503 are a proxy's words for nobody being there, and so is a page. Other failures
+        end the row: one request may be too much for a server by itself.
+        """
+        self._are_pages = is_page(error)
+        lost = error.status_code is None and isinstance(error, GatewayConnectionError)
+        broke = lost or self._are_pages
+        if not broke and error.status_code not in (502, 503):
+            self.clear()
+            return 0, 0
+        if not self.length:
+            self._began = now
+        self.length += 1
+        self._broken = self._broken + 1 if broke else 0
+        return (self._broken, self.length) if now - self._began >= self._least else (0, 0)
+
+
+class FailureWindow:
+    """Counts of the last `length` seconds, in a ring of buckets. Times are monotonic seconds."""
+
+    def __init__(self, length: float) -> None:
+        self._bucket_length = length / _BUCKETS
+        self.clear()
+
+    def clear(self) -> None:
+        self._failures = [0] * _BUCKETS
+        self._totals = [0] * _BUCKETS
+        self._newest: int | None = None
+
+    def add(self, now: float, *, failed: bool) -> None:
+        number = int(now / self._bucket_length)
+        # Hardly ever another bucket than the one before: this runs once a request.
+        place = number % _BUCKETS if number == self._newest else self._move_to(number)
+        self._totals[place] += 1
+        if failed:
+            self._failures[place] += 1
+
+    def counts(self, now: float) -> tuple[int, int]:
+        self._move_to(int(now / self._bucket_length))
+        return sum(self._failures), sum(self._totals)
+
+    def _move_to(self, number: int) -> int:
+        newest = number if self._newest is None else self._newest
+        for passed in range(newest + 1, min(number, newest + _BUCKETS) + 1):
+            self._totals[passed % _BUCKETS] = self._failures[passed % _BUCKETS] = 0
+        self._newest = max(number, newest)
+        return self._newest % _BUCKETS

@@ -1,0 +1,169 @@
+"""Sending a failed request again: when, after how long, and how many of them at once.
+
+Waits follow "exponential backoff with full jitter" (M. Brooker, AWS Architecture Blog, 2015):
+uniformly random between nothing and a ceiling that doubles. A budget bounds retries over the
+whole client, as in Finagle and Linkerd, except that a retry over the budget first waits for its
+turn and only then gives up: a batch would rather be late than lose a line.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from batch_gateway.client.config import RetryPolicy
+from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.clock import Clock
+from batch_gateway.durations import seconds
+from batch_gateway.errors import (
+    CircuitOpenError,
+    InferenceError,
+    StaleConnectionError,
+)
+from batch_gateway.wire.refusals import POD_UNREACHABLE, wants_room
+
+__all__ = ["RetryBudget", "RetryTransport", "retry_delay"]
+
+Random = Callable[[float, float], float]
+OnRetry = Callable[[PreparedRequest, InferenceError, float], None]
+
+
+def retry_delay(
+    policy: RetryPolicy, error: InferenceError, attempt: int, uniform: Random = random.uniform
+) -> float | None:
+    """Seconds to wait before sending again after `error`, or None when it is final.
+
+    `attempt` is the number of the sending that failed, from 1. A wait that the gateway asked
+    for is obeyed up to `max_retry_after`, with up to a tenth more so that those who were refused
+    together do not come back together. An endpoint picker that left before it looked at a call
+    says nothing about load, so the first retry after one does not wait; the HTTP transports send
+    again by themselves what a server left unread.
+    """
+    if not error.is_retryable or attempt > policy.max_retries:
+        return None
+    if isinstance(error, CircuitOpenError):
+        # Its point is to fail fast; the caller knows whether to come back.
+        return None
+    if isinstance(error, StaleConnectionError) and attempt == 1:
+        return 0.0
+    # Nothing to wait for is no answer to how long to wait.
+    if error.retry_after:
+        asked = min(error.retry_after, seconds(policy.max_retry_after))
+        return asked + uniform(0, asked / 10)
+    # An endpoint picker names a pod that died until it is told so, which takes seconds.
+    takes_longer = wants_room(error) or error.code == POD_UNREACHABLE
+    base = policy.rate_limit_backoff if takes_longer else policy.initial_backoff
+    # 2**60 is beyond any ceiling; without the bound a huge attempt number would overflow.
+    ceiling = seconds(base) * 2 ** min(attempt - 1, 60)
+    return uniform(0, min(seconds(policy.max_backoff), ceiling))
+
+
+class RetryBudget:
+    """How many retries a client may send, as a token bucket; pure but for its own numbers.
+
+    Every first sending earns `ratio` tokens and every second `per_second`; a retry costs one. A
+    retry that finds the bucket empty goes into debt and waits until time has paid for it; past
+    `longest_wait` of debt it is refused and owes nothing.
+    """
+
+    def __init__(
+        self, ratio: float, per_second: float, longest_wait: float, capacity: float = 100.0
+    ) -> None:
+        self._ratio = ratio
+        self._per_second = per_second
+        self._longest_wait = longest_wait
+        self._capacity = capacity
+        # A start with some credit: the first requests of a client may fail too.
+        self._tokens = max(1.0, per_second) if ratio or per_second else 0.0
+        self._updated: float | None = None
+
+    @property
+    def tokens(self) -> float:
+        """What is left; negative while retries wait for their turn."""
+        return self._tokens
+
+    def earn(self, now: float) -> None:
+        """A request is sent for the first time."""
+        # As `_refill`, without a call: this runs once a request.
+        tokens = self._tokens + self._ratio
+        if self._updated is not None and now > self._updated:
+            tokens += (now - self._updated) * self._per_second
+        self._tokens = min(self._capacity, tokens)
+        self._updated = now
+
+    def spend(self, now: float) -> float | None:
+        """Seconds until a retry may go, or None when it may not."""
+        self._refill(now)
+        debt = 1.0 - self._tokens
+        if debt <= 0:
+            self._tokens -= 1.0
+            return 0.0
+        wait = debt / self._per_second if self._per_second else float("inf")
+        if wait > self._longest_wait:
+            return None
+        self._tokens -= 1.0
+        return wait
+
+    def _refill(self, now: float) -> None:
+        if self._updated is not None and now > self._updated:
+            earned = (now - self._updated) * self._per_second
+            self._tokens = min(self._capacity, self._tokens + earned)
+        self._updated = now
+
+
+class RetryTransport:
+    """A layer that sends again what failed and may succeed, within policy, budget and deadline."""
+
+    def __init__(
+        self,
+        inner: Transport,
+        policy: RetryPolicy,
+        clock: Clock,
+        uniform: Random = random.uniform,
+        on_retry: OnRetry | None = None,
+    ) -> None:
+        self._inner = inner
+        self._policy = policy
+        self._clock = clock
+        self._uniform = uniform
+        self._on_retry = on_retry
+        self._budget = RetryBudget(
+            policy.budget_ratio, policy.budget_per_second, seconds(policy.max_retry_after)
+        )
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        self._budget.earn(self._clock.monotonic())
+        while True:
+            try:
+                return await self._inner.send(request)
+            except InferenceError as error:
+                delay = self._delay(request, error)
+                if delay is None:
+                    raise
+                if self._on_retry is not None:
+                    self._on_retry(request, error, delay)
+            await self._clock.sleep(delay)
+            request = msgspec.structs.replace(request, attempt=request.attempt + 1)
+
+    def _delay(self, request: PreparedRequest, error: InferenceError) -> float | None:
+        if request.sink is not None and request.sink.begun:
+            return None  # somebody has read the beginning of another answer
+        delay = retry_delay(self._policy, error, request.attempt, self._uniform)
+        now = self._clock.monotonic()
+        if delay is None:
+            return None
+        # Nothing is sent after the deadline, so waiting for it would only delay the bad news.
+        if now + delay >= request.deadline:
+            error.out_of_time = True
+            return None
+        turn = self._budget.spend(now)
+        if turn is None or now + turn >= request.deadline:
+            error.out_of_time = turn is not None
+            return None
+        return max(delay, turn)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()

@@ -1,0 +1,158 @@
+"""Which lines belong together: the same model, and the same beginning of the prompt.
+
+A server keeps the keys and values of a prompt's beginning (prefix caching), so lines that share
+it are cheaper when they arrive together.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+
+from batch_gateway.engine.validate import CheckedBody
+
+__all__ = ["MAX_MODELS", "Grouping", "TooManyModelsError", "prefix_key"]
+
+MAX_MODELS = 32_768
+# Past this many, further prefixes of a model share its first group: the look-up table stays
+# small, and so many prefixes have little to gain from each other's company.
+_MAX_PREFIX_GROUPS = 16_384
+# Of a prompt without a system message only the beginning can be shared; 256 bytes are some 64
+# tokens, four blocks of vLLM's prefix cache.
+_LEADING_BYTES = 256
+
+
+class TooManyModelsError(Exception):
+    """More than `MAX_MODELS` different models in one file."""
+
+
+def prefix_key(body: CheckedBody) -> int:
+    """A number that is equal for equal prompt beginnings, within this process.
+
+    The first system or developer message of a chat, the `instructions` of a response, else the
+    leading bytes of the prompt. 0 when the body has none of them.
+    """
+    chat = body.messages
+    if chat is not None and chat.first is not None:
+        content = bytes(chat.first.content)
+        is_system = chat.first.role in ("system", "developer")
+        return hash(content if is_system else content[:_LEADING_BYTES])
+    if body.instructions:
+        return hash(bytes(body.instructions))
+    text = bytes(body.prompt or body.input)
+    return hash(text[:_LEADING_BYTES]) if text else 0
+
+
+class Grouping:
+    """The group of each line: two bytes a line, and a small table of groups.
+
+    Groups are numbered by first appearance; `sort` gives the order in which they are run.
+    """
+
+    def __init__(self) -> None:
+        self._group_of = array("H")
+        self._model_of_group = array("H")
+        self._models: list[str] = []
+        self._known: dict[str, dict[int, int]] = {}
+        self._lines_in_group: list[int] = []
+        self._sorted: array[int] | None = None
+
+    def adder(self) -> Callable[[str, int], None]:
+        """A function of (model, prefix key) that gives the next line its group."""
+        known, append = self._known, self._group_of.append
+
+        def add(model: str, key: int) -> None:
+            try:
+                append(known[model][key])
+            except KeyError:
+                append(self._new_group(model, key))
+
+        return add
+
+    def _new_group(self, model: str, key: int) -> int:
+        groups = self._known.get(model)
+        if groups is None:
+            if len(self._models) == MAX_MODELS:
+                raise TooManyModelsError
+            groups = self._known[model] = {}
+            self._models.append(model)
+            rank = len(self._models) - 1
+        else:
+            first = next(iter(groups.values()))
+            if len(self._model_of_group) - len(self._models) >= _MAX_PREFIX_GROUPS:
+                return first
+            rank = self._model_of_group[first]
+        groups[key] = len(self._model_of_group)
+        self._model_of_group.append(rank)
+        return groups[key]
+
+    def finish(self) -> None:
+        """No more lines: count them, and let go of the look-up table."""
+        self._known = {}
+        counted = Counter(self._group_of)
+        self._lines_in_group = [counted[group] for group in range(len(self._model_of_group))]
+
+    def models(self) -> dict[str, int]:
+        """Each model's number of lines, in order of first appearance."""
+        counts = dict.fromkeys(self._models, 0)
+        for group, lines in enumerate(self._lines_in_group):
+            counts[self._models[self._model_of_group[group]]] += lines
+        return counts
+
+    def model_of(self, index: int) -> str:
+        if len(self._models) == 1:
+            return self._models[0]
+        return self._models[self._model_of_group[self._group_of[index]]]
+
+    def in_file_order(self, models: Collection[str] | None = None) -> Iterator[int]:
+        """Indexes of the lines for `models` (None: all), as they stand in the file."""
+        if models is None or len(self._models) <= 1:
+            return iter(range(sum(self._lines_in_group) if self._wanted(models) else 0))
+        wanted = set(self._wanted(models))
+        return (index for index, group in enumerate(self._group_of) if group in wanted)
+
+    def in_prefix_order(self, models: Collection[str] | None = None) -> Iterator[int]:
+        """Indexes of the lines for `models` (None: all), group by group.
+
+        Models, and groups within a model, come in order of first appearance; a group's lines in
+        the order of the file.
+        """
+        if len(self._model_of_group) <= 1:
+            yield from self.in_file_order(models)
+            return
+        if self._sorted is None:
+            self._sorted = self._sort()
+            if len(self._models) == 1:
+                # The groups have served their purpose; what is left to ask for is the model.
+                self._group_of = array("H")
+        starts = self._starts()
+        for group in self._wanted(models):
+            start = starts[group]
+            # Not a slice, which would copy the group.
+            for place in range(start, start + self._lines_in_group[group]):
+                yield self._sorted[place]
+
+    def _wanted(self, models: Collection[str] | None) -> list[int]:
+        """The groups of `models` in the order they are run."""
+        ranks = enumerate(self._models)
+        chosen = {rank for rank, name in ranks if models is None or name in models}
+        groups = (g for g, rank in enumerate(self._model_of_group) if rank in chosen)
+        return sorted(groups, key=self._model_of_group.__getitem__)
+
+    def _starts(self) -> list[int]:
+        starts: list[int] = []
+        total = 0
+        for lines in self._lines_in_group:
+            starts.append(total)
+            total += lines
+        return starts
+
+    def _sort(self) -> array[int]:
+        """All indexes ordered by group: a counting sort, four bytes a line."""
+        result = array("I", bytes(4 * len(self._group_of)))
+        place = self._starts()
+        for index, group in enumerate(self._group_of):
+            result[place[group]] = index
+            place[group] += 1
+        return result

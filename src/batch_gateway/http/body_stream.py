@@ -1,0 +1,174 @@
+"""The body of a response on its way from the connection that receives it to whoever reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from batch_gateway.errors import RequestTimeoutError
+from batch_gateway.http.connection_errors import idle_error
+from batch_gateway.wire.headers import Headers
+
+__all__ = ["BodyStream"]
+
+# Past this the socket is not read any more, until half of it has been taken.
+_HIGH_WATER = 64 * 1024
+
+
+class BodyStream:
+    """What has arrived and has not been read yet, bounded by not reading from the socket.
+
+    An `HTTPStream`. The connection's side (`head_received`, `body_received`, `ended`) never
+    waits; `read` and `wait_head` do, until `set_deadline` has let them.
+
+    Args:
+        peer: how messages name the gateway.
+        pause: told True to stop reading from the socket, and False to go on.
+        set_deadline: told until when (monotonic seconds) the exchange may be silent from now on.
+        deadline, begin_by, idle_timeout: as for `HTTPExchanger.stream`.
+    """
+
+    __slots__ = (
+        "_begin_by",
+        "_begun",
+        "_buffered",
+        "_closed",
+        "_deadline",
+        "_ended",
+        "_error",
+        "_idle",
+        "_pause",
+        "_paused",
+        "_peer",
+        "_pieces",
+        "_set_deadline",
+        "_waiter",
+        "headers",
+        "status_code",
+    )
+
+    def __init__(
+        self,
+        peer: str,
+        pause: Callable[[bool], None],
+        set_deadline: Callable[[float], None],
+        *,
+        deadline: float,
+        begin_by: float,
+        idle_timeout: float,
+    ) -> None:
+        self._peer = peer
+        self._pause = pause
+        self._set_deadline = set_deadline
+        self._deadline = deadline
+        self._begin_by = begin_by
+        self._idle = idle_timeout
+        self._pieces: deque[bytes] = deque()
+        self._buffered = 0
+        self._begun = False
+        self._closed = False
+        self._paused = False
+        self._ended = False
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.status_code = 0
+        self.headers = Headers()
+
+    # --- the connection's side ---
+
+    def head_received(self, status_code: int, headers: Headers) -> None:
+        self.status_code, self.headers = status_code, headers
+        self._wake()
+
+    def body_received(self, data: bytes) -> None:
+        if self._closed:
+            return
+        self._begun = True
+        self._pieces.append(data)
+        self._buffered += len(data)
+        if self._buffered > _HIGH_WATER and not self._paused:
+            self._paused = True
+            self._pause(True)
+        self._wake()
+
+    def ended(self, error: BaseException | None) -> None:
+        """The response is over: complete, or with an error."""
+        if self._closed:
+            return
+        self._ended = True
+        self._error = error
+        # A connection that goes back to the pool must notice when its peer closes it.
+        self._resume()
+        self._wake()
+
+    # --- the reader's side ---
+
+    async def wait_head(self) -> None:
+        while not self.status_code and not self._ended:
+            self._set_deadline(min(self._deadline, self._begin_by))
+            await self._wait()
+        if not self.status_code and self._error is not None:
+            raise self._in_words(self._error)
+
+    async def read(self) -> bytes:
+        while not self._pieces and not self._ended:
+            silent_until = time.monotonic() + self._idle if self._begun else self._begin_by
+            self._set_deadline(min(self._deadline, silent_until))
+            await self._wait()
+        if self._pieces:
+            return self._next()
+        if self._error is not None:
+            raise self._in_words(self._error)
+        return b""
+
+    def close(self) -> None:
+        """Nobody reads any more: forget what was not read, and whom to tell.
+
+        The connection, the response and its error would otherwise hold one another, with all
+        that had been buffered, until the garbage collector comes by.
+        """
+        self._closed = True
+        self._pieces.clear()
+        self._error = None
+        self._pause = self._set_deadline = _tell_nobody
+
+    def _next(self) -> bytes:
+        piece = self._pieces.popleft()
+        self._buffered -= len(piece)
+        if self._paused and self._buffered <= _HIGH_WATER // 2:
+            self._resume()
+        if not self._ended:
+            # Whoever is busy with this piece is not waiting for the next.
+            self._set_deadline(self._deadline)
+        return piece
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._pause(False)
+
+    def _in_words(self, error: BaseException) -> BaseException:
+        """What ended the response, a timeout in the words of the limit that passed."""
+        too_late = isinstance(error, RequestTimeoutError)
+        if too_late and self._begun and time.monotonic() < self._deadline:
+            idle = idle_error(self._peer, self._idle)
+            idle.__cause__ = error
+            return idle
+        return error
+
+
+def _tell_nobody(_: object) -> None:
+    pass

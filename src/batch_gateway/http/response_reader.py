@@ -1,0 +1,346 @@
+"""Bytes in, one HTTP response out: llhttp's events gathered, limited and judged. No I/O."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
+
+from batch_gateway.errors import BadResponseError, GatewayConnectionError
+from batch_gateway.http.connection_errors import too_large, too_large_error
+from batch_gateway.http.exchange import HTTPResponse
+from batch_gateway.http.odd_chunks import RegularChunks
+from batch_gateway.http.odd_head import is_head, mended
+from batch_gateway.wire.headers import Headers
+
+__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "BodySink", "ResponseReader"]
+
+# llhttp has no limits of its own. Interim (1xx) responses count towards both.
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 1000
+
+_TLS_ALERT = b"\x15\x03"
+_HTTP2_SETTINGS = b"\x00\x00"
+
+
+class BodySink(Protocol):
+    """Takes a response's head, and its body as it comes."""
+
+    def head_received(self, status_code: int, headers: Headers) -> None: ...
+    def body_received(self, data: bytes) -> None: ...
+
+
+class ResponseReader:
+    """Reads the responses of one connection, one after another.
+
+    `begin()`, then `feed()` what arrives until it returns a response, or `finish()` when the
+    connection ends first. With a `BodySink`, which has bounds of its own, the body goes there
+    as it came, and the response's own is empty.
+
+    Attributes:
+        received: bytes of the current response so far, headers included.
+        keep_alive: after a response, whether the connection may carry another.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_seen",
+        "_chunks",
+        "_complete",
+        "_counted",
+        "_head_complete",
+        "_headers",
+        "_is_odd",
+        "_max_body",
+        "_parser",
+        "_peer",
+        "_start",
+        "_status",
+        "_stream",
+        "_streamed",
+        "_undecodable",
+        "_without_body",
+        "keep_alive",
+        "received",
+    )
+
+    def __init__(self, peer: str, max_body: int) -> None:
+        self._peer = peer
+        self._max_body = max_body
+        # Behind a response that makes one of these true, the connection is closed.
+        self._undecodable = ""
+        self._is_odd = False
+        # What had come before a body began: see `_read_as_odd`.
+        self._start = b""
+        self._counted = False
+        self._chunks: RegularChunks | None = None
+        self._body_seen = self._without_body = 0
+        self._parser = HttpResponseParser(self)
+        # Blanks behind a chunk's size pad it to a fixed width; they change nothing it can mean.
+        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
+        self.begin()
+
+    def begin(self, stream: BodySink | None = None) -> None:
+        """Expect a new response."""
+        self._stream = stream
+        self._streamed = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: bytes | bytearray = b""
+        self._status = 0
+        self._head_complete = False
+        self._complete = False
+        if self._counted:
+            self._counted = False
+            self._start, self._body_seen, self._without_body = b"", 0, 0
+        self.keep_alive = False
+        self.received = 0
+
+    def close(self) -> None:
+        """Let go of the parser, which holds this object's methods and so keeps it alive."""
+        del self._parser
+
+    def feed(self, data: bytes) -> HTTPResponse | None:
+        """Take in bytes; the response once it is complete.
+
+        Raises BadResponseError for anything that is not HTTP/1 or is over a limit.
+        """
+        self.received += len(data)
+        try:
+            if self._is_odd:
+                self._read_as_odd(data)
+            else:
+                self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not self._complete and not self._undecodable and not self._becomes_odd(error, data):
+                raise self._problem(error, data) from error
+            # Whatever came after a complete response, or is too much, is not ours to read.
+            self.keep_alive = False
+        if self._complete or self._undecodable:
+            return self._response()
+        self._count(data)
+        return None
+
+    def _count(self, data: bytes) -> None:
+        """Keep what does not belong to a body within bounds."""
+        self._counted = True
+        body = len(self._body) + self._streamed
+        if body != self._body_seen:
+            self._body_seen, self._without_body, self._start = body, 0, b""
+            return
+        self._without_body += len(data)
+        if self._without_body > MAX_HEAD_BYTES:
+            raise self._too_many_headers()
+        if not body:
+            self._start += data
+
+    def finish(self) -> HTTPResponse:
+        """The response, when the end of the connection is what ends it.
+
+        Raises BadResponseError when the body was cut short and GatewayConnectionError when
+        the headers were.
+        """
+        if not self._head_complete:
+            raise GatewayConnectionError(
+                f"{self._peer} closed the connection before its response headers were complete"
+            )
+        if self.header(b"content-length") or self._is_chunked():
+            raise BadResponseError(f"{self._peer} sent a truncated response: {self.progress()}")
+        return self._response()
+
+    def cut_refusal(self) -> HTTPResponse | None:
+        """The response as far as it came, when its status says that it is an error.
+
+        The status decides what is done about it; the body only adds words.
+        """
+        return self._response() if self._head_complete and self._status >= 400 else None
+
+    def header(self, wanted: bytes) -> str:
+        """The value of the first header of that name, in lower case; empty without one."""
+        for name, value in self._headers:
+            if name.lower() == wanted:
+                return value.decode("latin-1")
+        return ""
+
+    def progress(self) -> str:
+        """How much of the response has arrived, for messages."""
+        if not self.received:
+            return "no byte of a response had arrived"
+        if not self._head_complete:
+            return "its headers were not complete"
+        length = self.header(b"content-length")
+        total = f" of {length}" if length else ""
+        arrived = len(self._body) or self._streamed
+        unit = "byte" if arrived == 1 and not total else "bytes"
+        return f"{arrived}{total} {unit} of its body had arrived"
+
+    # --- responses that are not quite regular ---
+
+    def _becomes_odd(self, error: HttpParserError, data: bytes) -> bool:
+        """Whether what llhttp refuses is, or may become, something that can mean but one thing."""
+        has_body = self._body or self._streamed
+        is_ours = isinstance(error, HttpParserCallbackError)
+        if self._is_odd or has_body or is_ours or not is_head(self._start + data):
+            return False
+        self._is_odd, self._head_complete = True, False
+        try:
+            self._read_as_odd(data)
+        except HttpParserError as second:
+            if not self._complete and not self._undecodable:
+                raise self._problem(second, b"") from second
+        return True
+
+    def _read_as_odd(self, data: bytes) -> None:
+        """Read all that has come once more, as lenient as is safe for whoever reads one response
+        and then closes the connection: nothing that follows can be taken for another one.
+        """
+        if not self._head_complete:
+            parts = mended(self._start + data)
+            if parts is None:
+                return
+            self._headers = []
+            self._parser = HttpResponseParser(self)
+            head, data = parts
+            self._parser.feed_data(head)
+            self._chunks = RegularChunks() if self._is_chunked() else None
+        if self._chunks is not None:
+            data = self._chunks.feed(data)
+        if data:
+            self._parser.feed_data(data)
+
+    # --- called by httptools ---
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            # Stops the parser: unlike a pause, which httptools lacks, this leaves it unusable,
+            # and so is the connection.
+            raise BadResponseError("bytes after the response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers arrive here too, after the head; nobody asked for any.
+        if not self._head_complete:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._status = self._parser.get_status_code()
+        if status < 100 or status == 101:
+            raise BadResponseError(f"{self._peer} answered with an impossible status, {status}")
+        # Counted only when more arrived than the limit, body included, so hardly ever.
+        if self.received > MAX_HEAD_BYTES or len(self._headers) > MAX_HEADERS:
+            self._check_head()
+        if status < 200:
+            self._headers = []  # an interim response; the real one follows
+        else:
+            self._head_complete = True
+            if self._stream is not None:
+                self._begin_stream(self._stream)
+
+    def on_body(self, body: bytes) -> None:
+        if self._stream is not None:
+            self._streamed += len(body)
+            self._stream.body_received(body)
+            return
+        received = len(self._body) + len(body)
+        if received > self._max_body:
+            raise self._too_large()
+        if not self._body:
+            self._body = body
+        elif isinstance(self._body, bytearray):
+            self._body += body
+        else:
+            # Only a body in several pieces is worth a growing buffer; most come in one. A list
+            # of the pieces would let a server that sends tiny chunks use up far more memory
+            # than the limit says.
+            self._body = bytearray(self._body) + body
+
+    def on_message_complete(self) -> None:
+        if self._head_complete:
+            self._complete = True
+            self.keep_alive = not self._is_odd and self._parser.should_keep_alive()
+
+    # --- judgement ---
+
+    def _response(self) -> HTTPResponse:
+        body = self._body if isinstance(self._body, bytes) else bytes(self._body)
+        # The connection may be idle for long from here on.
+        self._body = b""
+        self._stream = None
+        coding = ""
+        for name, value in self._headers:
+            # Looking at lengths first keeps this loop, which every response pays for, cheap.
+            if len(name) < 16:
+                continue
+            if len(name) == 16 and name.lower() == b"content-encoding":
+                coding = (
+                    f"{coding},{value.decode('latin-1')}" if coding else value.decode("latin-1")
+                )
+            elif len(name) == 17 and name.lower() == b"transfer-encoding":
+                self._require_chunked(value)
+        headers = Headers(self._headers)
+        if coding or self._undecodable:
+            return HTTPResponse(self._status, headers, body, coding, self._undecodable)
+        return HTTPResponse(self._status, headers, body)
+
+    def _too_large(self) -> BadResponseError:
+        if not 200 <= self._status <= 299:
+            # A refusal is one whatever its body. Raising stops the parser.
+            self._undecodable = too_large(self._max_body)
+        return too_large_error(f"the response of {self._peer}", self._max_body, self._status)
+
+    def _begin_stream(self, stream: BodySink) -> None:
+        codings = self.header(b"transfer-encoding")
+        if codings:
+            self._require_chunked(codings.encode("latin-1"))
+        stream.head_received(self._status, Headers(self._headers))
+
+    def _require_chunked(self, codings: bytes) -> None:
+        if codings.strip().lower() not in (b"chunked", b"identity"):
+            shown = codings.decode("latin-1")[:40]
+            raise BadResponseError(
+                f"{self._peer} answered with a transfer coding nobody asked for: {shown!r}"
+            )
+
+    def _check_head(self) -> None:
+        if len(self._headers) > MAX_HEADERS:
+            raise self._too_many_headers()
+        size = sum(len(name) + len(value) + 4 for name, value in self._headers)
+        if size > MAX_HEAD_BYTES:
+            raise self._too_many_headers()
+
+    def _too_many_headers(self) -> BadResponseError:
+        if self._head_complete:
+            return BadResponseError(
+                f"{self._peer} sent more than {MAX_HEAD_BYTES // 1024} KiB of chunk extensions or"
+                " trailers"
+            )
+        return BadResponseError(
+            f"{self._peer} sent response headers of more than"
+            f" {MAX_HEAD_BYTES // 1024} KiB or {MAX_HEADERS} fields"
+        )
+
+    def _problem(self, error: HttpParserError, data: bytes) -> BaseException:
+        if isinstance(error, HttpParserCallbackError) and error.__context__ is not None:
+            # Raised by one of the methods above, or by a signal while one ran.
+            return error.__context__
+        if self.received == len(data):
+            hint = _other_protocol(data)
+            if hint:
+                return BadResponseError(f"{self._peer} {hint}", cause=error)
+        return BadResponseError(
+            f"{self._peer} sent a malformed HTTP response ({_short(error)})", cause=error
+        )
+
+    def _is_chunked(self) -> bool:
+        return self.header(b"transfer-encoding").lower().endswith("chunked")
+
+
+def _other_protocol(first: bytes) -> str:
+    """What the first bytes of something that is not HTTP/1 say about the mistake made."""
+    if first.startswith(_TLS_ALERT):
+        return "expects TLS: use https:// in its URL"
+    if first.startswith(_HTTP2_SETTINGS) and first[3:4] == b"\x04":
+        return "speaks only HTTP/2 on this port, perhaps gRPC; its URL needs an HTTP/1.1 port"
+    return ""
+
+
+def _short(error: BaseException) -> str:
+    return str(error)[:120] or type(error).__name__

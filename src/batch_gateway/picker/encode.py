@@ -1,0 +1,244 @@
+"""The messages to an endpoint picker as bytes, with what never changes encoded once.
+
+Building them out of message objects costs several times as much. A test holds every message
+against the generated classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+
+from batch_gateway.errors import ConfigError, InvalidRequestError
+from batch_gateway.http.header_rules import check_headers
+from batch_gateway.wire.ext_proc.messages_pb2 import Metadata
+from batch_gateway.wire.ext_proc.names import (
+    DESTINATION_SERVED,
+    DESTINATION_SUBSET,
+    LB_NAMESPACE,
+    SUBSET_NAMESPACE,
+)
+
+__all__ = [
+    "PIECE",
+    "QuestionEncoder",
+    "Shape",
+    "pieces_of",
+    "response_body",
+    "response_head",
+    "served_by",
+]
+
+# A picker takes messages of up to 4 MB, gRPC's usual limit, and collects the whole body before it
+# looks. A quarter of that leaves room for a proxy with a smaller limit, and a megabyte prompt is
+# still one message; Envoy's own pieces are as large as its buffers, which we do not have.
+PIECE = 1024 * 1024
+
+_REQUEST_HEADERS, _RESPONSE_HEADERS = b"\x12", b"\x1a"
+_REQUEST_BODY, _RESPONSE_BODY = b"\x22", b"\x2a"
+_METADATA_CONTEXT = b"\x42"
+# protocol_config: FULL_DUPLEX_STREAMED both ways.
+_PROTOCOL = b"\x5a\x04\x08\x04\x10\x04"
+# Of HttpHeaders, HeaderMap and HttpBody alike: field 1, with a length.
+_FIRST = b"\x0a"
+_KEY, _RAW_VALUE = b"\x0a", b"\x1a"
+_END_OF_STREAM = b"\x10\x01"
+
+_MAX_SHAPES = 256
+# Most headers of answers say the same every time; ids and dates fill this up, and then it is
+# begun anew.
+_MAX_ANSWER_HEADERS = 1024
+_answer_headers: dict[tuple[bytes, bytes], bytes] = {}
+_SMALL = tuple(bytes([number]) for number in range(128))
+
+Pairs = Sequence[tuple[str, str]]
+
+
+class Shape:
+    """What requests with the same path and header names have in common.
+
+    Attributes:
+        fixed: the headers that are always the same, encoded.
+        keys: the encoded name of each other header.
+        names: the same in lower case.
+        base: the fixed headers, pseudo headers included, by lower-case name.
+    """
+
+    __slots__ = ("base", "fixed", "keys", "names")
+
+    def __init__(self, fixed: dict[str, str], names: tuple[str, ...]) -> None:
+        self.base = fixed
+        self.names = names
+        self.keys = tuple(_delimited(_KEY, name.encode("latin-1")) for name in names)
+        self.fixed = b"".join(
+            _header(_delimited(_KEY, name.encode("latin-1")), value.encode("latin-1"))
+            for name, value in fixed.items()
+        )
+
+
+class QuestionEncoder:
+    """Encodes what is said about requests to one gateway.
+
+    `origin` headers belong to every request unless it sets the same name. Raises
+    InvalidRequestError for a header that cannot be sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        authority: str,
+        scheme: str,
+        locate: Callable[[str], str],
+        origin: Pairs,
+        subset: Sequence[str],
+    ) -> None:
+        self._pseudo = {":method": "POST", ":authority": authority, ":scheme": scheme}
+        self._locate = locate
+        self._origin = origin
+        self._subset = _subset_hint(subset)
+        self._shapes: dict[tuple[str, ...], Shape] = {}
+
+    def among(self, subset: Sequence[str]) -> QuestionEncoder:
+        """One that has the picker choose among these pods only, the rest being the same."""
+        other = copy.copy(self)
+        other._subset = _subset_hint(subset)
+        return other
+
+    def headers(self, path: str, headers: Pairs, length: int) -> tuple[bytes, dict[str, str]]:
+        """The first message, and the same headers by lower-case name for whoever sends them on.
+
+        Only the picker is told the `length` of the body; it may be another when it is sent on.
+        """
+        shape = self._shapes.get((path, *[name for name, _ in headers]))
+        if shape is None:
+            shape = self._new_shape(path, headers)
+        encoded = shape.fixed
+        by_name = shape.base.copy()
+        for key, name, (_, value) in zip(shape.keys, shape.names, headers, strict=True):
+            # As for HTTP: a line break in a value would let it write headers of its own.
+            if not (value.isascii() and value.isprintable()):
+                _check(headers)
+            encoded += _header(key, value.encode("latin-1"))
+            by_name[name] = value
+        encoded += _header(_LENGTH_KEY, b"%d" % length)
+        size = _varint(len(encoded))
+        whole = _varint(1 + len(size) + len(encoded))
+        message = b"%b%b\x0a%b%b%b%b" % (
+            _REQUEST_HEADERS, whole, size, encoded, self._subset, _PROTOCOL,
+        )  # fmt: skip
+        return message, by_name
+
+    def body(self, pieces: Sequence[bytes]) -> Iterator[bytes]:
+        """A message for each piece, the last of which ends the body."""
+        last = len(pieces) - 1
+        for index, piece in enumerate(pieces):
+            yield self.body_message(piece, last=index == last)
+
+    def body_message(self, piece: bytes, *, last: bool) -> bytes:
+        """The message for one piece of the body."""
+        message = _body(_REQUEST_BODY, piece, last=last)
+        return message + self._subset if self._subset else message
+
+    def _new_shape(self, path: str, headers: Pairs) -> Shape:
+        _check(headers)
+        names = tuple(name.lower() for name, _ in headers)
+        fixed = {**self._pseudo, ":path": self._locate(path)}
+        for name, value in self._origin:
+            lower = name.lower()
+            if lower not in names:
+                fixed[lower] = f"{fixed[lower]}, {value}" if lower in fixed else value
+        if len(self._shapes) >= _MAX_SHAPES:
+            self._shapes.clear()
+        shape = self._shapes[path, *[name for name, _ in headers]] = Shape(fixed, names)
+        return shape
+
+
+def pieces_of(body: bytes) -> Sequence[bytes]:
+    """`body` cut into what fits into one message; an empty one is one piece."""
+    if len(body) <= PIECE:
+        return (body,)
+    return [body[start : start + PIECE] for start in range(0, len(body), PIECE)]
+
+
+def response_head(status: int, headers: Sequence[tuple[bytes, bytes]], served: bytes) -> bytes:
+    """The message that reports a status and headers; `served` is of `served_by`."""
+    known = _answer_headers.get
+    encoded = [_header(_STATUS_KEY, b"%d" % status)]
+    encoded += [known(pair) or _answer_header(pair) for pair in headers]
+    header_map = _delimited(_FIRST, b"".join(encoded))
+    return _delimited(_RESPONSE_HEADERS, header_map) + served
+
+
+def response_body(piece: bytes, *, last: bool) -> bytes:
+    """The message that reports a piece of a body."""
+    return _body(_RESPONSE_BODY, piece, last=last)
+
+
+def served_by(endpoint: str) -> bytes:
+    """The part of a message that says which pod answered."""
+    metadata = Metadata()
+    metadata.filter_metadata[LB_NAMESPACE].update({DESTINATION_SERVED: endpoint})
+    return _delimited(_METADATA_CONTEXT, metadata.SerializeToString())
+
+
+def _subset_hint(subset: Sequence[str]) -> bytes:
+    if not subset:
+        return b""
+    metadata = Metadata()
+    metadata.filter_metadata[SUBSET_NAMESPACE].update({DESTINATION_SUBSET: list(subset)})
+    return _delimited(_METADATA_CONTEXT, metadata.SerializeToString())
+
+
+def _body(field: bytes, piece: bytes, *, last: bool) -> bytes:
+    end = _END_OF_STREAM if last else b""
+    if not piece:
+        return _delimited(field, end)
+    size = _varint(len(piece))
+    # In one go, because a piece may be large.
+    whole = _varint(1 + len(size) + len(piece) + len(end))
+    return b"%b%b\x0a%b%b%b" % (field, whole, size, piece, end)
+
+
+def _header(key: bytes, value: bytes) -> bytes:
+    size = len(key) + len(value) + 2
+    if size < 128:
+        return b"\x0a%c%b\x1a%c%b" % (size, key, len(value), value)
+    content = b"%b\x1a%b%b" % (key, _varint(len(value)), value)
+    return b"\x0a%b%b" % (_varint(len(content)), content)
+
+
+def _answer_header(pair: tuple[bytes, bytes]) -> bytes:
+    name, value = pair
+    encoded = _header(_delimited(_KEY, name.lower()), value)
+    if len(_answer_headers) >= _MAX_ANSWER_HEADERS:
+        _answer_headers.clear()
+    _answer_headers[pair] = encoded
+    return encoded
+
+
+def _delimited(field: bytes, content: bytes) -> bytes:
+    return b"%b%b%b" % (field, _varint(len(content)), content)
+
+
+def _varint(number: int) -> bytes:
+    if number < 128:
+        return _SMALL[number]
+    if number < 16_384:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    found = bytearray()
+    while number > 127:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+def _check(headers: Pairs) -> None:
+    try:
+        check_headers("headers", headers)
+    except ConfigError as error:
+        raise InvalidRequestError(str(error), cause=error) from error
+
+
+_LENGTH_KEY = _delimited(_KEY, b"content-length")
+_STATUS_KEY = _delimited(_KEY, b":status")

@@ -1,0 +1,223 @@
+"""A streamed answer on its way from a pod to its reader, by way of the endpoint picker.
+
+A piece is reported as it comes and handed on as it comes back. One task reads from the pod, so
+that the picker may hold pieces back, or cut them otherwise, without holding up the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from batch_gateway.client.answer import refusal_error
+from batch_gateway.errors import BadResponseError, InferenceError
+from batch_gateway.http.exchange import HTTPResponse, HTTPStream
+from batch_gateway.http.redaction import Redactor
+from batch_gateway.picker.dialogue import Dialogue
+from batch_gateway.picker.encode import response_head
+from batch_gateway.picker.pods import Pod
+from batch_gateway.wire.headers import Headers
+
+__all__ = ["Refusal", "Relay"]
+
+_NEVER = float("inf")
+
+# Past this the pod is not read any more, until half of it has been taken.
+_HIGH_WATER = 64 * 1024
+
+# And so much of an event stream may be at the picker, which echoes each piece as it comes.
+_MOST_AWAITED = 1024 * 1024
+
+PodStream = AbstractAsyncContextManager[tuple[Pod, HTTPStream]]
+
+
+class Refusal:
+    """An `HTTPStream` over an answer that is all there."""
+
+    def __init__(self, response: HTTPResponse) -> None:
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self._body = response.body
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+
+class Relay:
+    """An `HTTPStream` over a pod's answer, reported to the picker meanwhile.
+
+    Args:
+        dialogue: where the choice was made.
+        patience: seconds to wait for the picker to hand back what it was told.
+        arm: sets when the dialogue is to expire.
+        most: bytes of an answer that is not an event stream, which a picker keeps to its end.
+    """
+
+    status_code: int
+    headers: Headers
+
+    def __init__(
+        self,
+        dialogue: Dialogue,
+        patience: float,
+        arm: Callable[[Dialogue, float], None],
+        most: int,
+    ) -> None:
+        self._dialogue = dialogue
+        self._conversation = dialogue.conversation
+        self._echo = dialogue.conversation.echo
+        self._patience = patience
+        self._arm = arm
+        self._most = most
+        self._head: tuple[int, Headers] | None = None
+        self._is_events = False
+        self._telling = False
+        self._failure: InferenceError | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    async def begin(self, pod: PodStream) -> HTTPStream:
+        """Send the request; returns when the head of the answer is there, or a refusal is.
+
+        Raises as `HTTPExchanger.stream` does on entering.
+        """
+        self._pump = asyncio.get_running_loop().create_task(self._forward(pod))
+        self._pump.add_done_callback(self._forwarded)
+        self._dialogue.watch(self._heard)
+        while self._head is None or not (self._conversation.head_echoed or self._gone):
+            if self._conversation.refusal is not None:
+                return Refusal(self._conversation.refusal)
+            self._raise_failure()
+            await self._wait()
+        self.status_code, self.headers = self._conversation.head(*self._head)
+        return self
+
+    async def read(self) -> bytes:
+        """See `HTTPStream.read`."""
+        echo = self._echo
+        while True:
+            piece = echo.take()
+            if piece:
+                if echo.buffered <= _HIGH_WATER // 2:
+                    _wake(self._room)
+                return piece
+            self._raise_failure()
+            if echo.ended:
+                return b""
+            await self._wait()
+
+    async def aclose(self) -> None:
+        """Stop reading from the pod; its connection is closed unless the answer was complete."""
+        pump = self._pump
+        if pump is not None and not pump.done():
+            if not self._echo.reported_all or self._failure is not None:
+                pump.cancel()
+            await asyncio.wait([pump])
+        self._dialogue.polite = self._echo.ended and self._echo.reported_all
+        # As in `Dialogue.leave`: these would close a circle with the frames of an error.
+        self._pump = self._failure = None
+
+    # --- the task ---
+
+    async def _forward(self, pod: PodStream) -> None:
+        dialogue, echo = self._dialogue, self._echo
+        async with pod as (served_by, upstream):
+            kind = upstream.headers.get("content-type", "")
+            self._is_events = kind.lower().startswith("text/event-stream")
+            self._conversation.reporting()
+            if self._gone:
+                echo.give_up()
+            head = response_head(upstream.status_code, upstream.headers.raw, served_by.served)
+            self._head = (upstream.status_code, upstream.headers)
+            self._set_patience(dialogue.deadline)
+            await dialogue.say(head)
+            size, piece = 0, b"first"
+            while piece:
+                _wake(self._reader)
+                while self._is_full():
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+                piece = await upstream.read()
+                size += 0 if self._is_events else len(piece)
+                if size > self._most:
+                    raise BadResponseError(
+                        f"the response is larger than max_response_bytes ({self._most} bytes)"
+                    )
+                self._telling = True
+                self._set_patience(dialogue.deadline)
+                await dialogue.say_body(piece, last=not piece)
+                self._telling = False
+                self._set_patience(dialogue.deadline)
+
+    def _is_full(self) -> bool:
+        """Whether the pod has to wait: for the reader, or for a picker that is to echo at once."""
+        echo = self._echo
+        return echo.buffered > _HIGH_WATER or (self._is_events and echo.awaited > _MOST_AWAITED)
+
+    def _forwarded(self, pump: asyncio.Task[None]) -> None:
+        if not pump.cancelled():
+            error = pump.exception()
+            if isinstance(error, InferenceError) and self._failure is None:
+                self._failure = error
+        _wake(self._reader)
+
+    # --- what the picker does ---
+
+    @property
+    def _gone(self) -> bool:
+        return self._conversation.over
+
+    def _heard(self) -> None:
+        conversation = self._conversation
+        if conversation.refusal is not None:
+            self._fail(refusal_error(conversation.refusal, time.time(), Redactor(())))
+        elif conversation.over and self._head is not None and not self._echo.give_up():
+            self._fail(self._dialogue.broken_off())
+        else:
+            self._set_patience(_NEVER)
+        _wake(self._reader)
+        _wake(self._room)
+
+    def _set_patience(self, since: float) -> None:
+        """Until when the picker may keep what it was told, or not listen; `since` stays if set."""
+        echo = self._echo
+        owes_body = echo.waits and (self._is_events or echo.reported_all)
+        owes = self._telling or owes_body or not self._conversation.head_echoed
+        if self._gone or self._head is None or not owes:
+            self._dialogue.deadline = _NEVER
+        elif since == _NEVER:
+            self._arm(self._dialogue, time.monotonic() + self._patience)
+
+    def _fail(self, error: InferenceError) -> None:
+        if self._failure is None:
+            self._failure = error
+        if self._pump is not None:
+            self._pump.cancel()
+
+    # --- the reader ---
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        pump = self._pump
+        if pump is not None and pump.done() and not pump.cancelled():
+            # A mistake of ours; whatever the picker still says must not hide it.
+            with contextlib.suppress(InferenceError):
+                pump.result()
+
+    async def _wait(self) -> None:
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,137 @@
+"""A breaker above layers in which requests wait: what waited while it opened is not sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from batch_gateway import (
+    AdaptiveConcurrency,
+    CircuitBreakerPolicy,
+    CircuitOpenError,
+    FixedConcurrency,
+    HTTPInferenceClient,
+    HTTPInferenceClientConfig,
+    InferenceRequest,
+    InferenceResponse,
+    RateLimit,
+    ServerError,
+)
+from batch_gateway.client.layers.circuit_breaker import (
+    CircuitBreaker,
+    CircuitBreakerTransport,
+    CircuitGate,
+)
+from batch_gateway.client.layers.concurrency.layer import ConcurrencyTransport
+from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.clock import SYSTEM_CLOCK
+from batch_gateway.testing import simulated_gateway
+from tests.client.manual_clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+# One failure opens it, and nobody probes before a test is over.
+AT_ONCE = CircuitBreakerPolicy(minimum_requests=1, first_probe="1m")
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        {"concurrency": FixedConcurrency(1)},
+        {"concurrency": AdaptiveConcurrency(initial=1)},
+        {"rate_limit": RateLimit(requests_per_minute=6000, burst="1ms")},
+    ],
+)
+async def test_what_waits_for_its_turn_when_it_opens_fails_fast_too(queue: dict[str, Any]) -> None:
+    with simulated_gateway(faults={"status-500": 1.0}) as gateway:
+        config = HTTPInferenceClientConfig(
+            gateway.url, retry=None, circuit_breaker=AT_ONCE, **queue
+        )
+        async with HTTPInferenceClient(config) as client:
+            requests = [
+                InferenceRequest(params={"model": "m", "prompt": str(number)})
+                for number in range(30)
+            ]
+            ends = await asyncio.gather(*map(client.generate, requests), return_exceptions=True)
+        sent = gateway.journal()["received"]
+    kinds = Counter(type(end) for end in ends)
+    assert sent <= 3
+    assert kinds == {ServerError: sent, CircuitOpenError: 30 - sent}
+
+
+class Restarted:
+    """A gateway that is down until it has been asked so many times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.sent = self.under_way = self.most_under_way = 0
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        self.sent += 1
+        down = self.sent <= self.failures
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.under_way -= 1
+        if down:
+            raise ServerError("down", status_code=503)
+        return InferenceResponse(request_id=request.request_id, status_code=200, body=b"{}")
+
+    async def aclose(self) -> None:
+        pass
+
+
+def prepared(number: int) -> PreparedRequest:
+    return PreparedRequest(
+        request_id=f"r-{number}", model="m", endpoint="/v1/completions", body=b"{}"
+    )
+
+
+async def test_held_requests_are_all_sent_once_when_the_gateway_is_back() -> None:
+    gateway, clock = Restarted(failures=5), ManualClock()
+    policy = CircuitBreakerPolicy(minimum_requests=1, when_open="wait")
+    breaker = CircuitBreaker(policy)
+    permits = ConcurrencyTransport(
+        CircuitGate(gateway, breaker, clock), FixedConcurrency(4), SYSTEM_CLOCK
+    )
+    transport = CircuitBreakerTransport(permits, policy, clock, None, breaker)
+    ends = await asyncio.gather(*(transport.send(prepared(number)) for number in range(50)))
+    assert [end.request_id for end in ends] == [f"r-{number}" for number in range(50)]
+    # The four that were under way, the probe that failed, and everybody's own.
+    assert gateway.sent == 55
+    assert permits.statistics.in_flight == 0
+
+
+async def test_while_it_is_open_one_probe_at_a_time_goes_out_whoever_comes_first() -> None:
+    gateway, clock = Restarted(failures=3), ManualClock()
+    policy = CircuitBreakerPolicy(minimum_requests=1, first_probe=1, longest_probe=1)
+    breaker = CircuitBreaker(policy)
+    gate = CircuitGate(gateway, breaker, clock)
+    breaker.failed(ServerError("down"), clock.now, probe=False)
+    for _ in range(3):
+        clock.advance(1)
+        before = gateway.sent
+        gateway.most_under_way = 0
+        await asyncio.gather(*(gate.send(prepared(n)) for n in range(5)), return_exceptions=True)
+        assert (gateway.sent - before, gateway.most_under_way) == (1, 1)
+    clock.advance(1)
+    assert (await gate.send(prepared(1))).status_code == 200
+    assert breaker.wait(clock.now) is None
+
+
+async def test_a_cancelled_probe_leaves_the_gate_to_the_next() -> None:
+    gateway, clock = Restarted(failures=0), ManualClock()
+    breaker = CircuitBreaker(AT_ONCE)
+    gate = CircuitGate(gateway, breaker, clock)
+    breaker.failed(ServerError("down"), clock.now, probe=False)
+    clock.advance(60)
+    probe = asyncio.create_task(gate.send(prepared(1)))
+    await asyncio.sleep(0)
+    probe.cancel()
+    await asyncio.wait([probe])
+    assert (await gate.send(prepared(2))).request_id == "r-2"
