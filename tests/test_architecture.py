@@ -24,9 +24,9 @@ LAYERS: dict[str, set[str]] = {
     "byte_size": {"errors"},
     "wire": {"errors", "durations"},
     "concurrency": set(),
-    "http": {"client", "config_checks", "wire", "errors", "durations", "version"},
-    "grpc": {"client", "http", "wire", "errors", "durations", "version"},
-    "picker": {"client", "grpc", "http", "config_checks", "wire", "errors", "durations"},
+    "http": {"config_checks", "wire", "errors", "durations", "version"},
+    "grpc": {"http", "wire", "errors", "durations", "version"},
+    "picker": {"grpc", "http", "config_checks", "wire", "errors", "durations"},
     "client": {
         "picker",
         "http",
@@ -71,7 +71,7 @@ LAYERS: dict[str, set[str]] = {
         "loading",
         "version",
     },
-    "__init__": {"client", "picker", "concurrency", "loading", "wire", "errors", "version"},
+    "__init__": {"client", "picker", "http", "concurrency", "loading", "wire", "errors", "version"},
     "__main__": {"cli"},
 }
 BANNED_NAMES = {"utils", "util", "common", "shared", "helpers", "helper", "manager", "misc"}

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import orjson
 
 from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
-from batch_gateway.client.config import TLSConfig
 from batch_gateway.http.native import NativeExchanger
+from batch_gateway.http.tls import TLSConfig
 from benchmarks.contenders.contract import Send, Target
 from benchmarks.payload import PATH, REQUEST
 

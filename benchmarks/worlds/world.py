@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from batch_gateway.client.config import RetryPolicy
+from batch_gateway.client.layers.retry import RetryPolicy
 from batch_gateway.simulator.capacity import Capacity
 from benchmarks.worlds.lengths import Lengths
 

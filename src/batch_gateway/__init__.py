@@ -4,7 +4,7 @@
 from batch_gateway import loading as _loading
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.client import HTTPInferenceClient
-from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy, TLSConfig
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.endpoint import determine_endpoint
 from batch_gateway.client.instrumentation import (
     BreakerChanged,
@@ -24,6 +24,7 @@ from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
 from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
+from batch_gateway.client.layers.retry import RetryPolicy
 from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.client.scheduling import SchedulingHints
@@ -51,6 +52,7 @@ from batch_gateway.errors import (
     UnknownStatusError,
     map_status_code_to_category,
 )
+from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.config import EndpointPickerConfig
 from batch_gateway.version import __version__
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent

@@ -11,10 +11,11 @@ from batch_gateway.cli.config_file import load_config_file
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.settings import RunSettings, resolve_settings
-from batch_gateway.client.config import HTTPInferenceClientConfig, RetryPolicy
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
+from batch_gateway.client.layers.retry import RetryPolicy
 from batch_gateway.client.scheduling import SchedulingHints
 
 PATIENT = CircuitBreakerPolicy(

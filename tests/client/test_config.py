@@ -9,7 +9,6 @@ import pytest
 import trustme
 
 from batch_gateway import ConfigError, HTTPInferenceClientConfig, RetryPolicy, TLSConfig
-from batch_gateway.client.config import resolve_api_key
 from batch_gateway.http.origin_headers import origin_headers
 
 
@@ -128,10 +127,10 @@ def test_a_key_may_come_from_a_file_or_the_environment(
     path = tmp_path / "key"
     path.write_text("sk-from-file\n")
     monkeypatch.setenv("MY_KEY", " sk-from-env ")
-    assert resolve_api_key(HTTPInferenceClientConfig(api_key_file=path)) == "sk-from-file"
-    assert resolve_api_key(HTTPInferenceClientConfig(api_key_env="MY_KEY")) == "sk-from-env"
-    assert resolve_api_key(HTTPInferenceClientConfig(api_key="")) is None
-    assert resolve_api_key(HTTPInferenceClientConfig()) is None
+    assert HTTPInferenceClientConfig(api_key_file=path).resolved_api_key() == "sk-from-file"
+    assert HTTPInferenceClientConfig(api_key_env="MY_KEY").resolved_api_key() == "sk-from-env"
+    assert HTTPInferenceClientConfig(api_key="").resolved_api_key() is None
+    assert HTTPInferenceClientConfig().resolved_api_key() is None
 
 
 def test_a_key_that_cannot_be_read_is_an_error_that_names_its_source(tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_a_key_that_cannot_be_read_is_an_error_that_names_its_source(tmp_path: P
         (HTTPInferenceClientConfig(api_key_env="NO_SUCH_VARIABLE"), "is not set"),
     ]:
         with pytest.raises(ConfigError, match=says):
-            resolve_api_key(config)
+            config.resolved_api_key()
 
 
 def test_every_request_carries_the_user_agent_and_the_key_and_own_headers_win() -> None:

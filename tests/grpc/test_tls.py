@@ -8,9 +8,9 @@ import ssl
 import grpc
 import pytest
 
-from batch_gateway.client.config import TLSConfig
 from batch_gateway.errors import GatewayConnectionError, RequestTimeoutError, TLSError
 from batch_gateway.grpc.channel import Http2Channel
+from batch_gateway.http.tls import TLSConfig
 from tests.grpc.conftest import Bench, soon
 from tests.grpc.grpcio_server import ECHO, ONCE
 from tests.http.behaviour.certificates import Certificates

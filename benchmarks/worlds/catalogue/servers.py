@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batch_gateway.client.config import RetryPolicy
+from batch_gateway.client.layers.retry import RetryPolicy
 from batch_gateway.simulator.capacity import Capacity
 from benchmarks.worlds.lengths import Lengths, Same, Uniform
 

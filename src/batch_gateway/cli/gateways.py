@@ -12,12 +12,7 @@ from typing import Any
 from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import Given, flag_name
-from batch_gateway.client.config import (
-    HTTPInferenceClientConfig,
-    RetryPolicy,
-    TLSConfig,
-    with_resolved_api_key,
-)
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.layers.cache.place import check_place
 from batch_gateway.client.layers.cache.policy import CacheConfig
 from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
@@ -25,8 +20,10 @@ from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
 from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
+from batch_gateway.client.layers.retry import RetryPolicy
 from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.errors import ConfigError
+from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.config import EndpointPickerConfig
 
 __all__ = [
@@ -149,7 +146,7 @@ def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClien
             headers=_headers(given),
             **_chosen(given, {name: name for name in _PLAIN}),
         )
-        config = with_resolved_api_key(config)
+        config = config.with_resolved_api_key()
         if config.tls != TLSConfig():
             config.tls.ssl_context()
     return config

@@ -30,10 +30,11 @@ from batch_gateway.cli.gateways import (
 )
 from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway, flag_name
 from batch_gateway.cli.logs import LogFormat
-from batch_gateway.client.config import DEFAULT_BASE_URL, HTTPInferenceClientConfig
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.plan import Order
+from batch_gateway.http.base_url import DEFAULT_BASE_URL
 
 __all__ = ["API_KEY_VARIABLE", "URL_VARIABLE", "RunSettings", "resolve_settings"]
 

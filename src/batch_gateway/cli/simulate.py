@@ -17,8 +17,8 @@ from batch_gateway.cli.open_files import allow_many_connections
 from batch_gateway.cli.options import GroupedCommand, duration_option, option, pairs_option
 from batch_gateway.cli.simulate_pool import PoolShape, pool_options, pool_shape, serve_pool
 from batch_gateway.cli.standard_streams import write_stdout
-from batch_gateway.client.config import HTTPInferenceClientConfig, resolve_api_key
 from batch_gateway.errors import ConfigError
+from batch_gateway.http.transport_config import TransportConfig
 from batch_gateway.simulator.config import SimulatorConfig
 
 __all__ = ["simulate"]
@@ -111,11 +111,9 @@ def _config(instant: bool, flags: dict[str, Any]) -> tuple[SimulatorConfig, Pool
     preset = SimulatorConfig.instant if instant else SimulatorConfig.small_gpu
     try:
         shape = pool_shape(flags, _faults)
-        key = resolve_api_key(
-            HTTPInferenceClientConfig(
-                api_key_file=flags.pop("api_key_file"), api_key_env=flags.pop("api_key_env")
-            )
-        )
+        key = TransportConfig(
+            api_key_file=flags.pop("api_key_file"), api_key_env=flags.pop("api_key_env")
+        ).resolved_api_key()
         settings = {name: value for name, value in flags.items() if value not in (None, ())}
         settings["faults"] = _faults(flags["faults"])
         settings["objectives"] = _objectives(flags["objectives"] or {})

@@ -9,6 +9,7 @@ from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.exchange import HTTPExchanger
 from batch_gateway.http.proxies import proxy_of
+from batch_gateway.picker.config import EndpointPickerConfig
 
 __all__ = ["InsecureTLSWarning", "build_exchanger"]
 
@@ -63,4 +64,4 @@ def _endpoint_picker_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchang
             f"{config.url.scheme}:// needs protobuf and hpack:"
             " install them with `pip install 'batch-gateway[grpc]'`",
         ) from error
-    return EndpointPickerExchanger(config)
+    return EndpointPickerExchanger(config, config.endpoint_picker or EndpointPickerConfig())

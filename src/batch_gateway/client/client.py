@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.build import build_exchanger
-from batch_gateway.client.config import HTTPInferenceClientConfig, with_resolved_api_key
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.instrumentation import GatewayEvents, Observer
 from batch_gateway.client.layers.cache.policy import CacheConfig
@@ -197,7 +197,7 @@ class HTTPInferenceClient:
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._events = GatewayEvents(gateway or gateway_name(self._config), observers)
-        self._resolved = resolved = with_resolved_api_key(self._config)
+        self._resolved = resolved = self._config.with_resolved_api_key()
         self._exchanger = build_exchanger(resolved)
         self._redact = redactor_of(resolved)
         self._metrics = _metrics_watch(resolved, clock)

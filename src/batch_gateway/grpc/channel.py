@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Sequence
 
-from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.durations import seconds
 from batch_gateway.errors import (
     BadResponseError,
@@ -21,6 +20,7 @@ from batch_gateway.grpc.settings import SessionLimits
 from batch_gateway.grpc.slots import ChannelStatistics, Slots
 from batch_gateway.http.own_loop import own_loop
 from batch_gateway.http.target import Target
+from batch_gateway.http.transport_config import TransportConfig
 from batch_gateway.version import __version__
 
 __all__ = ["Http2Channel"]
@@ -65,7 +65,7 @@ class Http2Channel:
         )
 
     @classmethod
-    def of(cls, config: HTTPInferenceClientConfig) -> Http2Channel:
+    def of(cls, config: TransportConfig) -> Http2Channel:
         """To the host of a configuration, with its TLS and its connect timeout.
 
         The limits of connections are for those that carry one request at a time. Raises

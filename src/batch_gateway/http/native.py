@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Protocol
 
-from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.durations import seconds
 from batch_gateway.errors import RequestTimeoutError, StaleConnectionError
 from batch_gateway.http.body_stream import BodyStream
@@ -28,6 +27,7 @@ from batch_gateway.http.reuse import Reuse, promised
 from batch_gateway.http.slot_waiter import SlotWaiter
 from batch_gateway.http.sweeper import Sweeper
 from batch_gateway.http.target import Target
+from batch_gateway.http.transport_config import TransportConfig
 
 __all__ = ["HeadBuilder", "NativeExchanger"]
 
@@ -62,7 +62,7 @@ class NativeExchanger:
 
     def __init__(
         self,
-        config: HTTPInferenceClientConfig,
+        config: TransportConfig,
         *,
         heads: HeadBuilder | None = None,
         context: ssl.SSLContext | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch_gateway.client.config import HTTPInferenceClientConfig, resolve_api_key
+from batch_gateway.http.transport_config import TransportConfig
 from batch_gateway.version import __version__
 
 __all__ = ["merge_headers", "origin_headers"]
@@ -10,7 +10,7 @@ __all__ = ["merge_headers", "origin_headers"]
 Pairs = tuple[tuple[str, str], ...]
 
 
-def origin_headers(config: HTTPInferenceClientConfig) -> Pairs:
+def origin_headers(config: TransportConfig) -> Pairs:
     """User agent, content types and the API key, with the configuration's own headers on top.
 
     Raises ConfigError when the API key's file or variable cannot be read.
@@ -20,7 +20,7 @@ def origin_headers(config: HTTPInferenceClientConfig) -> Pairs:
         ("Accept", "application/json"),
         ("Content-Type", "application/json"),
     ]
-    key = resolve_api_key(config)
+    key = config.resolved_api_key()
     if key is not None:
         own = config.api_key_header
         pairs.append(("Authorization", f"Bearer {key}") if own is None else (own, key))

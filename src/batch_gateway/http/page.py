@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
 from batch_gateway.config_checks import PathLike
 from batch_gateway.errors import BadResponseError, GatewayConnectionError
 from batch_gateway.http.connection import Connection
@@ -20,6 +19,8 @@ from batch_gateway.http.dial import Dialler
 from batch_gateway.http.origin_headers import merge_headers
 from batch_gateway.http.proxies import ProxyRoute, request_heads
 from batch_gateway.http.target import Target
+from batch_gateway.http.tls import TLSConfig
+from batch_gateway.http.transport_config import TransportConfig
 from batch_gateway.version import __version__
 
 __all__ = ["WatchedPage"]
@@ -57,7 +58,7 @@ class WatchedPage:
         self._path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         self._token_file = token_file
         self._max_bytes = max_bytes
-        config = HTTPInferenceClientConfig(f"{parts.scheme}://{parts.netloc}", tls=tls, proxy=proxy)
+        config = TransportConfig(f"{parts.scheme}://{parts.netloc}", tls=tls, proxy=proxy)
         target = Target.of(config)
         route = ProxyRoute.of(config, target)
         self._peer = target.name if route is None else route.peer

@@ -5,19 +5,19 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 
-from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.errors import InferenceError
 from batch_gateway.http.no_proxy import is_exempt
 from batch_gateway.http.origin_headers import merge_headers
 from batch_gateway.http.proxy_url import Proxy
 from batch_gateway.http.request_head import RequestHeads
 from batch_gateway.http.target import Target
+from batch_gateway.http.transport_config import TransportConfig
 from batch_gateway.version import __version__
 
 __all__ = ["ProxyRoute", "proxy_of", "proxy_remark", "request_heads"]
 
 
-def proxy_of(config: HTTPInferenceClientConfig) -> Proxy | None:
+def proxy_of(config: TransportConfig) -> Proxy | None:
     """The proxy to the configuration's gateway, or None to connect directly.
 
     "env" means HTTP_PROXY or HTTPS_PROXY by the scheme of the base URL, else ALL_PROXY, in either
@@ -62,7 +62,7 @@ class ProxyRoute:
     gateway: str
 
     @classmethod
-    def of(cls, config: HTTPInferenceClientConfig, target: Target) -> ProxyRoute | None:
+    def of(cls, config: TransportConfig, target: Target) -> ProxyRoute | None:
         """None for a gateway that is connected to directly.
 
         Raises ConfigError for a proxy that is not an HTTP one, or authorities that do not load.

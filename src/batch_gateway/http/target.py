@@ -6,8 +6,8 @@ import os
 
 import msgspec
 
-from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.http.base_url import ApiPath
+from batch_gateway.http.transport_config import TransportConfig
 
 __all__ = ["Target"]
 
@@ -42,7 +42,7 @@ class Target(msgspec.Struct, frozen=True):
         return f"{scheme}://{self.host_header}{self.api.target(path)}"
 
     @classmethod
-    def of(cls, config: HTTPInferenceClientConfig) -> Target:
+    def of(cls, config: TransportConfig) -> Target:
         url = config.url
         host = url.hostname or ""
         default_port = _DEFAULT_PORTS[url.scheme]

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.durations import format_duration, seconds
 from batch_gateway.errors import InferenceError, RequestTimeoutError
 from batch_gateway.grpc.channel import Http2Channel
@@ -20,6 +19,7 @@ from batch_gateway.http.origin_headers import merge_headers, origin_headers
 from batch_gateway.http.own_loop import own_loop
 from batch_gateway.http.sweeper import Sweeper
 from batch_gateway.http.target import Target
+from batch_gateway.http.transport_config import TransportConfig
 from batch_gateway.picker.config import EndpointPickerConfig
 from batch_gateway.picker.conversation import Choice, Conversation
 from batch_gateway.picker.detour import Detour, PodsUnreachableError
@@ -52,11 +52,11 @@ class EndpointPickerExchanger:
 
     def __init__(
         self,
-        config: HTTPInferenceClientConfig,
+        config: TransportConfig,
+        settings: EndpointPickerConfig,
         *,
         channel: GrpcChannel | None = None,
     ) -> None:
-        settings = config.endpoint_picker or EndpointPickerConfig()
         target = Target.of(config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Container, Coroutine, Mapping, Seque
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
 from batch_gateway.durations import seconds
 from batch_gateway.errors import (
     GatewayConnectionError,
@@ -21,6 +20,8 @@ from batch_gateway.errors import (
 )
 from batch_gateway.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.http.native import NativeExchanger
+from batch_gateway.http.tls import TLSConfig
+from batch_gateway.http.transport_config import TransportConfig
 from batch_gateway.picker.config import EndpointPickerConfig
 from batch_gateway.picker.conversation import Choice
 from batch_gateway.picker.detour import PodsUnreachableError
@@ -71,7 +72,7 @@ class Pods:
 
     def __init__(
         self,
-        config: HTTPInferenceClientConfig,
+        config: TransportConfig,
         settings: EndpointPickerConfig,
         picker: str,
         told_authority: str,

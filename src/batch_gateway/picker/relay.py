@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from batch_gateway.client.answer import refusal_error
 from batch_gateway.errors import BadResponseError, InferenceError
 from batch_gateway.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.http.redaction import Redactor
+from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import response_head
 from batch_gateway.picker.pods import Pod

@@ -20,11 +20,11 @@ from batch_gateway import (
     RateLimitError,
     ServerError,
 )
-from batch_gateway.client.answer import refusal_error
 from batch_gateway.client.layers.rate_limit import GCRA, RateLimitTransport, TokenEstimator
 from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.redaction import Redactor
+from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock
 from tests.virtual_time import LoopClock, run_in_virtual_time

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batch_gateway.client.config import TLSConfig
 from batch_gateway.errors import TLSError
+from batch_gateway.http.tls import TLSConfig
 
 from .certificates import Certificates
 from .conftest import Connect, Post

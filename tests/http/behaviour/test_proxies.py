@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from batch_gateway.client.client import HTTPInferenceClient
-from batch_gateway.client.config import HTTPInferenceClientConfig, TLSConfig
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.errors import ConfigError, GatewayConnectionError
 from batch_gateway.http.proxies import proxy_of
+from batch_gateway.http.tls import TLSConfig
 
 from .certificates import Certificates
 from .conftest import Connect, Post

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from batch_gateway.client.build import InsecureTLSWarning
-from batch_gateway.client.config import TLSConfig
 from batch_gateway.errors import (
     BadResponseError,
     ConfigError,
@@ -17,6 +16,7 @@ from batch_gateway.errors import (
     InferenceError,
     TLSError,
 )
+from batch_gateway.http.tls import TLSConfig
 
 from .certificates import Certificates
 from .conftest import Connect, Post

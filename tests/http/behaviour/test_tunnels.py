@@ -11,7 +11,6 @@ import time
 import pytest
 
 from batch_gateway.client.build import InsecureTLSWarning
-from batch_gateway.client.config import TLSConfig
 from batch_gateway.errors import (
     BadResponseError,
     GatewayConnectionError,
@@ -19,6 +18,7 @@ from batch_gateway.errors import (
     RequestTimeoutError,
     TLSError,
 )
+from batch_gateway.http.tls import TLSConfig
 from batch_gateway.http.tunnel import Tunnel
 
 from .certificates import Certificates

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from batch_gateway.client.config import TLSConfig
 from batch_gateway.errors import GatewayConnectionError, StaleConnectionError
 from batch_gateway.http.exchange import HTTPExchanger
+from batch_gateway.http.tls import TLSConfig
 
 from .certificates import Certificates
 from .conftest import Connect, Post

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from batch_gateway.client.config import TLSConfig
 from batch_gateway.errors import GatewayConnectionError
+from batch_gateway.http.tls import TLSConfig
 
 from .certificates import Certificates
 from .conftest import Connect, Post

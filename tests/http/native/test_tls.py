@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from batch_gateway.client.config import TLSConfig
 from batch_gateway.errors import (
     BadResponseError,
     GatewayConnectionError,
     RequestTimeoutError,
     TLSError,
 )
+from batch_gateway.http.tls import TLSConfig
 from tests.http.native.raw_server import LIMIT, Bench, Peer, echo, soon, wait_until
 
 pytestmark = pytest.mark.anyio

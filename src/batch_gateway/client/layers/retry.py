@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
-from batch_gateway.client.config import RetryPolicy
 from batch_gateway.client.request import InferenceResponse
 from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.clock import Clock
-from batch_gateway.durations import seconds
+from batch_gateway.config_checks import normalise_duration, require_count, require_number
+from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import (
     CircuitOpenError,
     InferenceError,
@@ -25,10 +26,41 @@ from batch_gateway.errors import (
 )
 from batch_gateway.wire.refusals import POD_UNREACHABLE, wants_room
 
-__all__ = ["RetryBudget", "RetryTransport", "retry_delay"]
+__all__ = ["RetryBudget", "RetryPolicy", "RetryTransport", "retry_delay"]
 
 Random = Callable[[float, float], float]
 OnRetry = Callable[[PreparedRequest, InferenceError, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """When a failed request is sent again.
+
+    Attributes:
+        max_retries: sendings after the first.
+        initial_backoff: ceiling of the first random wait after a 5xx or a connection error.
+        rate_limit_backoff: the same after a 429, where the gateway asked for room, and where an
+            endpoint picker named a pod that cannot be reached.
+        max_backoff: no computed wait is longer; it doubles up to here.
+        max_retry_after: a longer Retry-After is cut to this.
+        budget_ratio: retries allowed per first sending, over the whole client.
+        budget_per_second: retries a second allowed on top, so that a quiet client may retry.
+    """
+
+    max_retries: int = 3
+    initial_backoff: Duration = 0.5
+    rate_limit_backoff: Duration = 2.0
+    max_backoff: Duration = 60.0
+    max_retry_after: Duration = 300.0
+    budget_ratio: float = 0.5
+    budget_per_second: float = 10.0
+
+    def __post_init__(self) -> None:
+        require_count("retry.max_retries", self.max_retries, minimum=0)
+        for name in ("initial_backoff", "rate_limit_backoff", "max_backoff", "max_retry_after"):
+            normalise_duration(self, name, prefix="retry.")
+        for name in ("budget_ratio", "budget_per_second"):
+            require_number(f"retry.{name}", getattr(self, name))
 
 
 def retry_delay(

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Never, cast
 
-from batch_gateway.client.answer import error_of_fault
 from batch_gateway.client.streaming.assemble import (
     AnswerTooLargeError,
     Assembler,
@@ -22,6 +21,7 @@ from batch_gateway.client.streaming.keep_alive import (
 )
 from batch_gateway.errors import BadResponseError
 from batch_gateway.http.connection_errors import too_large_error
+from batch_gateway.http.response_errors import error_of_fault
 from batch_gateway.wire.answer_judge import judge_answer
 from batch_gateway.wire.chunks import Chunk, decode_json
 from batch_gateway.wire.error_body import short_text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from batch_gateway.client.answer import class_for
 from batch_gateway.errors import InferenceError, is_retryable_status
+from batch_gateway.http.response_errors import class_for
 from batch_gateway.wire.chunks import encode_json
 from batch_gateway.wire.error_body import parse_error_body
 from batch_gateway.wire.error_forms import WORDS, hints_at_error, says_error

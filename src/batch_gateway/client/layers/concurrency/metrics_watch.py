@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from batch_gateway.client.config import TLSConfig
 from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.layers.concurrency.load_page import (
     KNOWN_METRICS,
@@ -22,6 +21,7 @@ from batch_gateway.concurrency.server_load import Advice, ServerLoad, Standing
 from batch_gateway.durations import seconds
 from batch_gateway.errors import InferenceError
 from batch_gateway.http.page import WatchedPage
+from batch_gateway.http.tls import TLSConfig
 
 __all__ = ["MetricsStatistics", "MetricsWatch"]
 
