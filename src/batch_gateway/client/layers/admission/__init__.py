@@ -1,0 +1,1 @@
+"""Admission: when an attempt may go, and which of those that wait goes first."""
