@@ -13,65 +13,63 @@ ROOT = Path(batch_gateway.__file__).parent
 GENERATED = "*_pb2.py"
 MODULES = sorted(path for path in ROOT.rglob("*.py") if not path.match(GENERATED))
 
-# Each part, and the parts that it may import; a part may always import itself.
+# What everybody may import.
+GROUND = {"version", "errors", "durations", "clock", "byte_size", "config_checks"}
+CLIENT = {"client", "client.interfaces", "client.layers"}
+LAYER_FOLDERS = {
+    "client.layers.admission",
+    "client.layers.cache",
+    "client.layers.coalesce",
+    "client.layers.concurrency",
+}
+
+# Each part, which is a folder or a module beside the folders, and the parts that it may import.
+# Those stand above it, so that no two folders can import each other; a part may import itself.
 LAYERS: dict[str, set[str]] = {
     "version": set(),
+    "loading": set(),
+    "clock": set(),
     "errors": set(),
     "durations": {"errors"},
-    "loading": set(),
-    "config_checks": {"errors", "durations"},
-    "clock": set(),
     "byte_size": {"errors"},
-    "wire": {"errors", "durations"},
+    "config_checks": {"errors", "durations"},
     "concurrency": set(),
-    "http": {"config_checks", "wire", "errors", "durations", "version"},
-    "grpc": {"http", "wire", "errors", "durations", "version"},
-    "picker": {"grpc", "http", "config_checks", "wire", "errors", "durations"},
-    "client": {
-        "picker",
-        "http",
-        "concurrency",
-        "config_checks",
-        "wire",
-        "clock",
-        "byte_size",
-        "errors",
-        "durations",
-        "version",
-    },
-    "engine": {"client", "concurrency", "wire", "clock", "errors", "durations", "version"},
-    "simulator": {"config_checks", "wire", "errors", "durations", "version"},
-    "metrics": {"client", "concurrency", "wire", "errors", "durations", "version"},
-    "report": {
-        "engine",
-        "client",
-        "concurrency",
-        "wire",
-        "clock",
-        "errors",
-        "durations",
-        "version",
-    },
-    "testing": {"simulator", "config_checks"},
-    "cli": {
-        "metrics",
-        "report",
-        "engine",
-        "client",
-        "picker",
-        "http",
-        "concurrency",
-        "simulator",
-        "clock",
-        "byte_size",
-        "config_checks",
-        "wire",
-        "errors",
-        "durations",
-        "loading",
-        "version",
-    },
-    "__init__": {"client", "picker", "http", "concurrency", "loading", "wire", "errors", "version"},
+    "wire.ext_proc": set(),
+    "wire.http2": {"errors", "durations"},
+    "wire": {"wire.http2", "errors", "durations"},
+    "http": {"wire", "wire.ext_proc"} | GROUND,
+    "grpc": {"http", "wire", "wire.http2"} | GROUND,
+    "picker": {"grpc", "http", "wire", "wire.http2", "wire.ext_proc"} | GROUND,
+    "client.interfaces": {"http", "concurrency", "wire"} | GROUND,
+    "client.layers": {"client.interfaces", "http", "wire"} | GROUND,
+    "client.layers.admission": {"client.interfaces"} | GROUND,
+    "client.layers.cache": {"client.interfaces", "wire"} | GROUND,
+    "client.layers.coalesce": {"client.interfaces", "wire"} | GROUND,
+    "client.layers.concurrency": {"client.interfaces", "http", "concurrency", "wire"} | GROUND,
+    "client.streaming": {"client.interfaces", "http", "wire"} | GROUND,
+    "client": {"client.streaming", "client.interfaces", "client.layers"}
+    | {"picker", "http", "concurrency", "wire"}
+    | LAYER_FOLDERS
+    | GROUND,
+    "engine": {"client.interfaces", "concurrency", "wire"} | GROUND,
+    "simulator.answers": {"wire"} | GROUND,
+    "simulator": {"simulator.answers", "wire"} | GROUND,
+    "simulator.picker.rpc": {"wire.http2"} | GROUND,
+    "simulator.picker": {"simulator", "simulator.answers", "simulator.picker.rpc"}
+    | {"wire", "wire.http2", "wire.ext_proc"}
+    | GROUND,
+    "metrics": {"client.interfaces", "concurrency", "wire"} | GROUND,
+    "report": {"engine", "client.interfaces", "concurrency", "wire"} | GROUND,
+    "testing": {"simulator", "simulator.picker", "config_checks"},
+    "cli": {"metrics", "report", "engine", "picker", "http", "concurrency", "wire", "loading"}
+    | {"simulator", "simulator.picker"}
+    | CLIENT
+    | LAYER_FOLDERS
+    | GROUND,
+    "__init__": {"client.streaming", "picker", "http", "concurrency", "wire", "loading"}
+    | CLIENT
+    | LAYER_FOLDERS
+    | {"errors", "version"},
     "__main__": {"cli"},
 }
 BANNED_NAMES = {"utils", "util", "common", "shared", "helpers", "helper", "manager", "misc"}
@@ -86,8 +84,10 @@ def module_name(path: Path) -> str:
 
 
 def part_of(module: str) -> str:
-    pieces = module.split(".")
-    return pieces[1] if len(pieces) > 1 else "__init__"
+    """The folder of a module, or itself where it is beside the folders."""
+    _, _, within = module.partition(".")
+    is_folder = (ROOT / within.replace(".", "/")).is_dir()
+    return within.rpartition(".")[0] if "." in within and not is_folder else within or "__init__"
 
 
 def imported_modules(path: Path) -> Iterator[str]:
@@ -99,6 +99,14 @@ def imported_modules(path: Path) -> Iterator[str]:
             assert node.level == 0, f"{path}: write absolute imports"
             submodules = {f"{node.module}.{alias.name}" for alias in node.names} & known
             yield from submodules or {node.module}
+
+
+def test_a_part_may_only_import_parts_above_it() -> None:
+    above: set[str] = set()
+    for part, targets in LAYERS.items():
+        assert targets <= above, f"{part} may import {targets - above}, which are not above it"
+        above.add(part)
+    assert above == {part_of(module_name(path)) for path in MODULES}
 
 
 def test_imports_point_one_way() -> None:

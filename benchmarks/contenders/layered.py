@@ -19,11 +19,11 @@ from batch_gateway import (
     HTTPInferenceClientConfig,
     InferenceRequest,
 )
-from batch_gateway.client.instrumentation import Observer, RequestFinished
+from batch_gateway.client.interfaces.instrumentation import Observer, RequestFinished
 from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
-from batch_gateway.client.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling import SchedulingHints
 from batch_gateway.http.tls import TLSConfig
 from benchmarks.contenders.contract import Open, Send, Target
 from benchmarks.payload import EVENT_COUNT, REQUEST

@@ -5,8 +5,7 @@ from batch_gateway import loading as _loading
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.endpoint import determine_endpoint
-from batch_gateway.client.instrumentation import (
+from batch_gateway.client.interfaces.instrumentation import (
     BreakerChanged,
     CacheLookedUp,
     Coalesced,
@@ -18,6 +17,11 @@ from batch_gateway.client.instrumentation import (
     RequestStarted,
     RetryScheduled,
 )
+from batch_gateway.client.interfaces.request import (
+    InferenceClient,
+    InferenceRequest,
+    InferenceResponse,
+)
 from batch_gateway.client.layers.cache.policy import CacheConfig
 from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
@@ -25,9 +29,8 @@ from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetri
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
+from batch_gateway.client.layers.scheduling import SchedulingHints
 from batch_gateway.client.routing import RoutedInferenceClient
-from batch_gateway.client.scheduling import SchedulingHints
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics, HeldReason
@@ -56,6 +59,7 @@ from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.config import EndpointPickerConfig
 from batch_gateway.version import __version__
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
+from batch_gateway.wire.endpoint import determine_endpoint
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.usage import Usage
 

@@ -16,7 +16,7 @@ from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling import SchedulingHints
 
 PATIENT = CircuitBreakerPolicy(
     when_open="wait",

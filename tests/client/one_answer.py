@@ -11,7 +11,7 @@ import pytest
 
 from batch_gateway import HTTPInferenceClientConfig, InferenceError, InferenceRequest
 from batch_gateway.client.client import build_stack
-from batch_gateway.client.instrumentation import GatewayEvents
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.client.prepare import prepare
 from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.http.exchange import HTTPResponse, HTTPStream

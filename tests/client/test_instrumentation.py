@@ -17,7 +17,7 @@ from batch_gateway import (
     InferenceRequest,
     RoutedInferenceClient,
 )
-from batch_gateway.client.instrumentation import (
+from batch_gateway.client.interfaces.instrumentation import (
     GatewayEvents,
     LimitChanged,
     Observer,

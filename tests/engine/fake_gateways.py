@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from batch_gateway.client.request import InferenceRequest, InferenceResponse
+from batch_gateway.client.interfaces.request import InferenceRequest, InferenceResponse
 from batch_gateway.wire.headers import Headers
 
 Answer = Callable[["FakeGateway", str], Awaitable[InferenceResponse | bytes]]

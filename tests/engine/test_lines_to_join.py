@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch_gateway import CoalescePolicy, HTTPInferenceClient, HTTPInferenceClientConfig
-from batch_gateway.client.request import InferenceRequest, InferenceResponse
+from batch_gateway.client.interfaces.request import InferenceRequest, InferenceResponse
 from batch_gateway.engine.lane import lines_for
 
 

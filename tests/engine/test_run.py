@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.run import RunOptions
 from batch_gateway.errors import (

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from batch_gateway import HTTPInferenceClientConfig, InferenceError, InferenceRequest
 from batch_gateway.client.client import build_stack
-from batch_gateway.client.instrumentation import GatewayEvents
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.client.prepare import prepare
 from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.engine.results import failure_outcome

@@ -22,7 +22,7 @@ from batch_gateway import (
     InferenceError,
     InferenceRequest,
 )
-from batch_gateway.client.instrumentation import GatewayEvents
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics

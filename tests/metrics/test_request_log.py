@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from batch_gateway.client.instrumentation import GatewayEvents
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.metrics.request_log import RequestLog
 

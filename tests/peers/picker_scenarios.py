@@ -16,7 +16,7 @@ from typing import Any
 
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.request import InferenceRequest
+from batch_gateway.client.interfaces.request import InferenceRequest
 from batch_gateway.errors import InferenceError
 
 from .envoy_pool import Reaching, running_envoy_pool

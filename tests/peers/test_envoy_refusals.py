@@ -13,8 +13,8 @@ import pytest
 
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.request import InferenceRequest
-from batch_gateway.client.scheduling import SchedulingHints
+from batch_gateway.client.interfaces.request import InferenceRequest
+from batch_gateway.client.layers.scheduling import SchedulingHints
 from batch_gateway.testing import PickerConfig
 
 from .picked_batch import Ran, World, batch_lines

@@ -14,7 +14,7 @@ import trustme
 
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.request import InferenceRequest
+from batch_gateway.client.interfaces.request import InferenceRequest
 from batch_gateway.errors import InferenceError
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway

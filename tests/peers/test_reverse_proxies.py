@@ -10,7 +10,7 @@ import pytest
 
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.request import InferenceRequest
+from batch_gateway.client.interfaces.request import InferenceRequest
 from batch_gateway.errors import InferenceError, ServerError, UnknownStatusError
 
 from .foreign_servers import Place, running_server

@@ -20,7 +20,7 @@ from batch_gateway import (
     RetryPolicy,
     ServerError,
 )
-from batch_gateway.client.instrumentation import BreakerChanged, RetryScheduled
+from batch_gateway.client.interfaces.instrumentation import BreakerChanged, RetryScheduled
 from batch_gateway.client.layers.circuit_breaker import is_connect_failure
 from batch_gateway.testing import PickerConfig, PoolHandle, SimulatorConfig, simulated_pool
 from tests.picker.asking import LIMIT_S, client, request

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.client.instrumentation import (
+from batch_gateway.client.interfaces.instrumentation import (
     GatewayEvents,
     RequestFinished,
     RequestStarted,
     RetryScheduled,
 )
-from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.errors import RateLimitError

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.client.endpoint import CHAT, COMPLETIONS
 from batch_gateway.wire.answer_figures import CUT_OFF, read_figures
 from batch_gateway.wire.answer_judge import usual_answer
+from batch_gateway.wire.endpoint import CHAT, COMPLETIONS
 from batch_gateway.wire.usage import Usage
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7}

@@ -21,7 +21,7 @@ from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetri
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling import SchedulingHints
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.config import EndpointPickerConfig

@@ -35,8 +35,8 @@ from batch_gateway.cli.settings import resolve_settings
 from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.interfaces.request import InferenceRequest
 from batch_gateway.client.pick import pick as ask_picker
-from batch_gateway.client.request import InferenceRequest
 from batch_gateway.errors import InferenceError, InvalidRequestError
 from batch_gateway.wire.lines import BatchLine, decode_batch_line
 

@@ -46,7 +46,7 @@ from batch_gateway.cli.terminal_text import printable
 from batch_gateway.cli.unknown_models import models_there_are
 from batch_gateway.cli.waits import Waits
 from batch_gateway.cli.watching import watch
-from batch_gateway.client.instrumentation import Observer
+from batch_gateway.client.interfaces.instrumentation import Observer
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.engine.journal import Journal

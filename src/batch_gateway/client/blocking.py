@@ -9,7 +9,11 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from batch_gateway.client.request import InferenceClient, InferenceRequest, InferenceResponse
+from batch_gateway.client.interfaces.request import (
+    InferenceClient,
+    InferenceRequest,
+    InferenceResponse,
+)
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.errors import ConfigError
 from batch_gateway.wire.chunks import Chunk

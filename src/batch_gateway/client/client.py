@@ -12,7 +12,9 @@ from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.build import build_exchanger
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
-from batch_gateway.client.instrumentation import GatewayEvents, Observer
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents, Observer
+from batch_gateway.client.interfaces.request import InferenceRequest, InferenceResponse
+from batch_gateway.client.interfaces.transport import Transport
 from batch_gateway.client.layers.cache.policy import CacheConfig
 from batch_gateway.client.layers.circuit_breaker import (
     BreakerState,
@@ -26,12 +28,10 @@ from batch_gateway.client.layers.instrumentation_layer import InstrumentationTra
 from batch_gateway.client.layers.key_renewal import KeyRenewalTransport
 from batch_gateway.client.layers.rate_limit import RateLimitTransport
 from batch_gateway.client.layers.retry import RetryTransport
+from batch_gateway.client.layers.scheduling import SchedulingTransport
 from batch_gateway.client.prepare import prepare, prepare_stream
-from batch_gateway.client.request import InferenceRequest, InferenceResponse
-from batch_gateway.client.scheduling import SchedulingTransport
 from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.streaming.stream import InferenceStream
-from batch_gateway.client.transport import Transport
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.config_checks import require_kind

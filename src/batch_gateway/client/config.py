@@ -10,7 +10,7 @@ from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling import SchedulingHints
 from batch_gateway.config_checks import normalise_duration, require_count, require_positive
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from batch_gateway.client.answer import interpret, interpret_aside
-from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.interfaces.answer import interpret, interpret_aside
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
-from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import (

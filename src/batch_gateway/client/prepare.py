@@ -12,12 +12,12 @@ from typing import Any, cast
 
 import msgspec
 
-from batch_gateway.client.endpoint import check_endpoint, determine_endpoint
-from batch_gateway.client.request import InferenceRequest
-from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.client.interfaces.request import InferenceRequest
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.clock import Clock
 from batch_gateway.errors import ConfigError, InvalidRequestError
 from batch_gateway.http.header_rules import check_headers
+from batch_gateway.wire.endpoint import check_endpoint, determine_endpoint
 
 __all__ = ["model_of", "prepare", "prepare_stream"]
 

@@ -10,9 +10,9 @@ from typing import Any, Self
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.client import HTTPInferenceClient, gateway_name
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.instrumentation import Observer, printable_name
+from batch_gateway.client.interfaces.instrumentation import Observer, printable_name
+from batch_gateway.client.interfaces.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.prepare import model_of
-from batch_gateway.client.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.config_checks import require_kind

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from batch_gateway.client.request import InferenceClient, InferenceRequest
+from batch_gateway.client.interfaces.request import InferenceClient, InferenceRequest
 from batch_gateway.clock import Clock
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET, ByteBudget
 from batch_gateway.engine.gate import Gate

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
-from batch_gateway.client.request import InferenceClient
+from batch_gateway.client.interfaces.request import InferenceClient
 from batch_gateway.engine.byte_budget import ByteBudget
 from batch_gateway.engine.gate import PROBES, Gate
 from batch_gateway.engine.spread import spread_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.errors import ErrorCategory, InferenceError
 from batch_gateway.wire.json_check import decode_text
 from batch_gateway.wire.lines import error_line, error_response_line, success_line, wrap_error_body

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from batch_gateway.client.instrumentation import (
+from batch_gateway.client.interfaces.instrumentation import (
     Observer,
     RequestFinished,
     RequestStarted,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from batch_gateway.client.instrumentation import (
+from batch_gateway.client.interfaces.instrumentation import (
     CacheLookedUp,
     Coalesced,
     GatewayEvents,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from batch_gateway.client.instrumentation import (
+from batch_gateway.client.interfaces.instrumentation import (
     BreakerChanged,
     CacheLookedUp,
     Coalesced,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
-from batch_gateway.client.instrumentation import RequestFinished, printable_name
+from batch_gateway.client.interfaces.instrumentation import RequestFinished, printable_name
 
 __all__ = [
     "DURATION_BUCKETS",

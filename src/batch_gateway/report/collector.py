@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
-from batch_gateway.client.instrumentation import (
+from batch_gateway.client.interfaces.instrumentation import (
     CacheLookedUp,
     Coalesced,
     GatewayEvents,

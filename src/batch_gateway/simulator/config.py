@@ -19,12 +19,12 @@ from batch_gateway.config_checks import (
 )
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
+from batch_gateway.simulator.answers.answer import OutputDistribution
 from batch_gateway.simulator.faults import parse_fault
 from batch_gateway.simulator.tls import require_certificates
 
-__all__ = ["OutputDistribution", "RefusalStyle", "SimulatorConfig", "checked_rates"]
+__all__ = ["RefusalStyle", "SimulatorConfig", "checked_rates"]
 
-OutputDistribution = Literal["fixed", "uniform", "geometric"]
 RefusalStyle = Literal["llm-d", "openai"]
 
 

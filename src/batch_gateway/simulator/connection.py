@@ -11,8 +11,8 @@ from typing import Protocol, cast
 
 import httptools
 
+from batch_gateway.simulator.answers.replies import HeaderPairs, Reply, openai_error
 from batch_gateway.simulator.exchange import Exchange, ReceivedRequest
-from batch_gateway.simulator.replies import HeaderPairs, Reply, openai_error
 
 __all__ = ["ServerConnection", "Site"]
 

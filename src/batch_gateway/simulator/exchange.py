@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from batch_gateway.simulator.replies import HeaderPairs, Reply, encode_head
+from batch_gateway.simulator.answers.replies import HeaderPairs, Reply, encode_head
 
 __all__ = ["Exchange", "ReceivedRequest"]
 

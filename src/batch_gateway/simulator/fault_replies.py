@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from batch_gateway.simulator.answers.replies import JSON, LLMD_REFUSALS, Reply, openai_error
 from batch_gateway.simulator.faults import Fault
-from batch_gateway.simulator.replies import JSON, LLMD_REFUSALS, Reply, openai_error
 
 __all__ = ["reply_without_answer", "spoiled_reply"]
 

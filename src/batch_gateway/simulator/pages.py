@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from batch_gateway.simulator.answers.replies import PLAIN, Reply, json_reply, openai_error
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.exchange import ReceivedRequest
 from batch_gateway.simulator.journal import Journal
-from batch_gateway.simulator.replies import PLAIN, Reply, json_reply, openai_error
 
 __all__ = ["DEFAULT_MODEL", "Pages"]
 

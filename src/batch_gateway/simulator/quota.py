@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from batch_gateway.simulator.replies import PLAIN, Reply, openai_error
+from batch_gateway.simulator.answers.replies import PLAIN, Reply, openai_error
 
 if TYPE_CHECKING:
     from batch_gateway.simulator.config import RefusalStyle

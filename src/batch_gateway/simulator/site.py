@@ -14,6 +14,7 @@ from batch_gateway.simulator.answers.chat import ChatAnswer
 from batch_gateway.simulator.answers.completions import CompletionAnswer
 from batch_gateway.simulator.answers.embeddings import EmbeddingAnswer
 from batch_gateway.simulator.answers.moderations import ModerationAnswer
+from batch_gateway.simulator.answers.replies import HeaderPairs, Reply, RequestError, openai_error
 from batch_gateway.simulator.answers.responses import ResponsesAnswer
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.connection import ServerConnection
@@ -34,7 +35,6 @@ from batch_gateway.simulator.pacing import Pacing
 from batch_gateway.simulator.pages import Pages, model_not_found
 from batch_gateway.simulator.prefix_cache import PrefixCache
 from batch_gateway.simulator.quota import TokenBucket, beyond_quota
-from batch_gateway.simulator.replies import HeaderPairs, Reply, RequestError, openai_error
 from batch_gateway.simulator.wire_faults import ANSWERLESS, send_with_fault
 
 __all__ = ["SimulatedSite"]

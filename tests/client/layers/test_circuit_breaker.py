@@ -28,12 +28,12 @@ from batch_gateway import (
     ServerError,
     StaleConnectionError,
 )
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.circuit_breaker import (
     BreakerState,
     CircuitBreaker,
     CircuitBreakerTransport,
 )
-from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.testing import simulated_gateway
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock

@@ -20,13 +20,13 @@ from batch_gateway import (
     RateLimit,
     ServerError,
 )
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.circuit_breaker import (
     CircuitBreaker,
     CircuitBreakerTransport,
     CircuitGate,
 )
 from batch_gateway.client.layers.concurrency.layer import ConcurrencyTransport
-from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.testing import simulated_gateway
 from tests.client.manual_clock import ManualClock

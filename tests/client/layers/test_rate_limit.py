@@ -20,8 +20,8 @@ from batch_gateway import (
     RateLimitError,
     ServerError,
 )
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.rate_limit import GCRA, RateLimitTransport, TokenEstimator
-from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.http.response_errors import refusal_error

@@ -19,8 +19,8 @@ from batch_gateway import (
     ServerError,
     StaleConnectionError,
 )
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.retry import RetryBudget, RetryTransport, retry_delay
-from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock
 

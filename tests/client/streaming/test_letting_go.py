@@ -15,7 +15,7 @@ from batch_gateway import (
     InferenceError,
     InferenceRequest,
 )
-from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.response_reader import ResponseReader
 from batch_gateway.testing import GatewayHandle

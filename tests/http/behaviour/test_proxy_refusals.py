@@ -9,7 +9,7 @@ import pytest
 
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.request import InferenceRequest
+from batch_gateway.client.interfaces.request import InferenceRequest
 from batch_gateway.errors import GatewayConnectionError, InferenceError, UnknownStatusError
 from batch_gateway.wire.refusals import is_connect_failure
 

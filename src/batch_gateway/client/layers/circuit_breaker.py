@@ -16,9 +16,9 @@ from math import isinf
 from types import CoroutineType
 from typing import Any, Literal
 
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.client.layers.failure_window import FailureRow, FailureWindow
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.clock import Clock
 from batch_gateway.config_checks import (
     normalise_duration,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from batch_gateway.client.instrumentation import GatewayEvents, RequestFinished, RequestStarted
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.client.interfaces.instrumentation import (
+    GatewayEvents,
+    RequestFinished,
+    RequestStarted,
+)
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.clock import Clock
 from batch_gateway.errors import InferenceError
 

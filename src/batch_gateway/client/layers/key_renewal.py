@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.config_checks import PathLike
 from batch_gateway.errors import ConfigError, InferenceError
 from batch_gateway.http.api_key import read_api_key_file

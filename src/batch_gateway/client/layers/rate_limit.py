@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.clock import Clock
 from batch_gateway.config_checks import normalise_duration, require_kinds, require_number
 from batch_gateway.durations import Duration, seconds

@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any, Never
 
-from batch_gateway.client.answer import interpret_aside
-from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.interfaces.answer import interpret_aside
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.streaming.request_body import choices_asked
-from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.clock import Clock
 from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
 from batch_gateway.http.body_decoder import BodyDecoder, UndecodableBodyError

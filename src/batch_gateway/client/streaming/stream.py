@@ -8,8 +8,8 @@ from typing import Self
 
 import msgspec
 
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.errors import InvalidRequestError
 from batch_gateway.wire.chunks import Chunk
 from batch_gateway.wire.usage import Usage

@@ -5,24 +5,48 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import Literal, NamedTuple, NoReturn, Protocol, TypeVar
 
 import msgspec
 
+from batch_gateway.simulator.answers.replies import RequestError, openai_error
 from batch_gateway.simulator.answers.words import fraction, words_for
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.replies import RequestError, openai_error
 
-__all__ = ["Answer", "Call", "Generation", "generate", "read_body", "refuse"]
+__all__ = [
+    "Answer",
+    "AnswerConfig",
+    "Call",
+    "Generation",
+    "OutputDistribution",
+    "generate",
+    "read_body",
+    "refuse",
+]
 
 _Body = TypeVar("_Body")
+
+
+OutputDistribution = Literal["fixed", "uniform", "geometric"]
+
+
+class AnswerConfig(Protocol):
+    """What can be set about answers; see `SimulatorConfig`."""
+
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def output_distribution(self) -> OutputDistribution: ...
+    @property
+    def default_max_tokens(self) -> int: ...
+    @property
+    def embedding_dimensions(self) -> int: ...
 
 
 class Call(NamedTuple):
     """A request body and what its answer depends on besides."""
 
     body: bytes
-    config: SimulatorConfig
+    config: AnswerConfig
     created: int
 
     @property
@@ -114,14 +138,14 @@ def generate(call: Call, limits: Limits, choices: int = 1) -> list[Generation]:
     return [_generate_one(call.config, digest + bytes([i % 256]), limits) for i in range(choices)]
 
 
-def _generate_one(config: SimulatorConfig, seed: bytes, limits: Limits) -> Generation:
+def _generate_one(config: AnswerConfig, seed: bytes, limits: Limits) -> Generation:
     length = _length(config, seed) if not limits.ignore_eos else limits.max_tokens
     length = max(length, limits.min_tokens)
     reason = "length" if length > limits.max_tokens or limits.ignore_eos else "stop"
     return Generation(words_for(seed, min(length, limits.max_tokens)), reason)
 
 
-def _length(config: SimulatorConfig, seed: bytes) -> int:
+def _length(config: AnswerConfig, seed: bytes) -> int:
     mean = config.output_tokens
     if config.output_distribution == "fixed":
         return mean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from batch_gateway.simulator.answers.replies import PLAIN, Reply, RequestError
 from batch_gateway.simulator.picker.faults import (
     FAULT_HEADER,
     PickerFault,
@@ -33,7 +34,6 @@ from batch_gateway.simulator.picker.misbehaviour import (
     eviction_reply,
 )
 from batch_gateway.simulator.picker.talk import Desk, MessageStream, Talk
-from batch_gateway.simulator.replies import PLAIN, Reply, RequestError
 from batch_gateway.wire.ext_proc.messages_pb2 import HttpBody, ProcessingRequest
 
 __all__ = ["converse"]

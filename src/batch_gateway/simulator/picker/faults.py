@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from batch_gateway.simulator.replies import LLMD_REFUSALS
+from batch_gateway.simulator.answers.replies import LLMD_REFUSALS
 
 __all__ = [
     "FAULT_HEADER",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from batch_gateway.simulator.replies import LLMD_REFUSALS, RequestError
+from batch_gateway.simulator.answers.replies import LLMD_REFUSALS, RequestError
 from batch_gateway.wire.scheduling_headers import MODEL_REWRITE
 
 __all__ = [

@@ -6,6 +6,7 @@ body, and has gRPC errors where the other one has HTTP statuses.
 
 from __future__ import annotations
 
+from batch_gateway.simulator.answers.replies import RequestError
 from batch_gateway.simulator.picker.incoming import IncomingRequest
 from batch_gateway.simulator.picker.messages import (
     echoed_headers,
@@ -15,7 +16,6 @@ from batch_gateway.simulator.picker.messages import (
 )
 from batch_gateway.simulator.picker.rpc.call import CallError
 from batch_gateway.simulator.picker.talk import Talk
-from batch_gateway.simulator.replies import RequestError
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest, ProcessingResponse
 from batch_gateway.wire.http2.grpc_status import StatusCode
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from batch_gateway.simulator.answers.replies import Reply
 from batch_gateway.simulator.picker.decisions import SeenMessage
-from batch_gateway.simulator.replies import Reply
 from batch_gateway.wire.ext_proc.messages_pb2 import (
     HeaderMap,
     HeaderMutation,

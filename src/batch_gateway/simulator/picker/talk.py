@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from batch_gateway.simulator.answers.replies import Reply, openai_refusal
 from batch_gateway.simulator.picker.admission import Admission, Ticket
 from batch_gateway.simulator.picker.chooser import PodChooser
 from batch_gateway.simulator.picker.config import PickerConfig
@@ -21,7 +22,6 @@ from batch_gateway.simulator.picker.messages import (
 )
 from batch_gateway.simulator.picker.misbehaviour import BreakableStream
 from batch_gateway.simulator.picker.token_count import TokenCount
-from batch_gateway.simulator.replies import Reply, openai_refusal
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest, ProcessingResponse
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON, FAIRNESS_ID, OBJECTIVE
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.cache.key import answer_key
-from batch_gateway.client.transport import PreparedRequest
 
 CHAT = "/v1/chat/completions"
 

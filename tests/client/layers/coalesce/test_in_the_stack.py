@@ -25,7 +25,7 @@ from batch_gateway import (
     RetryPolicy,
 )
 from batch_gateway.client.client import build_stack
-from batch_gateway.client.instrumentation import GatewayEvents
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.client.prepare import prepare
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.wire.headers import Headers

@@ -28,8 +28,8 @@ from batch_gateway import (
     RetryPolicy,
     ServerError,
 )
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.coalesce.layer import CoalescingTransport
-from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.testing import SimulatorConfig, simulated_gateway
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.coalesce.joining import join, read_single
 from batch_gateway.client.layers.coalesce.splitting import UnsplittableError, share_out, split
-from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.simulator.answers.answer import Call
 from batch_gateway.simulator.answers.completions import CompletionAnswer
 from batch_gateway.simulator.answers.embeddings import EmbeddingAnswer

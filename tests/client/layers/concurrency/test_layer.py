@@ -21,10 +21,10 @@ from batch_gateway import (
     RateLimitError,
     RetryPolicy,
 )
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.concurrency.layer import ConcurrencyTransport
 from batch_gateway.client.layers.concurrency.permits import FixedController
 from batch_gateway.client.layers.retry import RetryTransport
-from batch_gateway.client.transport import PreparedRequest
 from batch_gateway.concurrency.events import Ended, Started
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from batch_gateway.client.endpoint import RESPONSES
-from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.client.interfaces.transport import PreparedRequest
+from batch_gateway.wire.endpoint import RESPONSES
 
 __all__ = ["answer_key"]
 

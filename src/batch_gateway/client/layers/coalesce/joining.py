@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from batch_gateway.client.endpoint import COMPLETIONS, EMBEDDINGS
-from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.client.interfaces.transport import PreparedRequest
+from batch_gateway.wire.endpoint import COMPLETIONS, EMBEDDINGS
 
 __all__ = ["Single", "join", "read_single"]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.client.layers.concurrency.permits import Controller, FixedController, Permits
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest, Transport
 from batch_gateway.clock import Clock
 from batch_gateway.concurrency.controller import AdaptiveController
 from batch_gateway.concurrency.events import Ended, Outcome, Started

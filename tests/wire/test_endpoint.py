@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batch_gateway import ErrorCategory, InvalidRequestError, determine_endpoint
-from batch_gateway.client.endpoint import check_endpoint
+from batch_gateway.wire.endpoint import check_endpoint
 
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"

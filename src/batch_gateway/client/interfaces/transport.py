@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from batch_gateway.client.request import InferenceResponse
+from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.wire.chunks import Chunk
 
 __all__ = ["ChunkSink", "PreparedRequest", "Transport"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest, Transport
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.clock import Clock
 from batch_gateway.config_checks import normalise_duration, require_kinds, require_positive
 from batch_gateway.durations import Duration, seconds

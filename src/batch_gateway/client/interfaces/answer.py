@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.clock import Clock
 from batch_gateway.errors import InferenceError
 from batch_gateway.http.exchange import HTTPResponse

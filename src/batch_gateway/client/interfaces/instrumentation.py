@@ -22,8 +22,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from batch_gateway.client.request import InferenceResponse
-from batch_gateway.client.transport import PreparedRequest
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.concurrency.reasons import Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.config_checks import require_kind

@@ -1,0 +1,1 @@
+"""What callers, layers and observers of a client hand each other: requests, answers, events."""
