@@ -66,10 +66,10 @@ LAYERS: dict[str, set[str]] = {
     | CLIENT
     | LAYER_FOLDERS
     | GROUND,
-    "__init__": {"client.streaming", "picker", "http", "concurrency", "wire", "loading"}
+    "public": {"client.streaming", "picker", "http", "concurrency", "wire", "errors"}
     | CLIENT
-    | LAYER_FOLDERS
-    | {"errors", "version"},
+    | LAYER_FOLDERS,
+    "__init__": {"public", "loading", "version"},
     "__main__": {"cli"},
 }
 BANNED_NAMES = {"utils", "util", "common", "shared", "helpers", "helper", "manager", "misc"}

@@ -1,129 +1,27 @@
 """Run large numbers of LLM requests through an OpenAI-compatible inference gateway."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 # First of all: it takes care of Ctrl-C while the rest is loaded.
 from batch_gateway import loading as _loading
-from batch_gateway.client.blocking import BlockingInferenceClient
-from batch_gateway.client.client import HTTPInferenceClient
-from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.interfaces.instrumentation import (
-    BreakerChanged,
-    CacheLookedUp,
-    Coalesced,
-    GatewayEvents,
-    LimitChanged,
-    Observer,
-    RateLimitWaited,
-    RequestFinished,
-    RequestStarted,
-    RetryScheduled,
-)
-from batch_gateway.client.interfaces.request import (
-    InferenceClient,
-    InferenceRequest,
-    InferenceResponse,
-)
-from batch_gateway.client.layers.cache.policy import CacheConfig
-from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
-from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
-from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
-from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
-from batch_gateway.client.layers.rate_limit import RateLimit
-from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.layers.scheduling import SchedulingHints
-from batch_gateway.client.routing import RoutedInferenceClient
-from batch_gateway.client.streaming.stream import InferenceStream
-from batch_gateway.concurrency.reasons import Reason, Why
-from batch_gateway.concurrency.telling import ConcurrencyStatistics, HeldReason
-from batch_gateway.errors import (
-    AuthenticationError,
-    BadResponseError,
-    BatchGatewayError,
-    CircuitOpenError,
-    ConfigError,
-    DeadlineExceededError,
-    ErrorCategory,
-    GatewayConnectionError,
-    InferenceError,
-    InputError,
-    InvalidRequestError,
-    JournalError,
-    RateLimitError,
-    RequestTimeoutError,
-    ServerError,
-    StaleConnectionError,
-    TLSError,
-    UnknownStatusError,
-    map_status_code_to_category,
-)
-from batch_gateway.http.tls import TLSConfig
-from batch_gateway.picker.config import EndpointPickerConfig
-from batch_gateway.version import __version__
-from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
-from batch_gateway.wire.endpoint import determine_endpoint
-from batch_gateway.wire.headers import Headers
-from batch_gateway.wire.usage import Usage
+from batch_gateway.version import __version__ as __version__
 
-__all__ = [
-    "AdaptiveConcurrency",
-    "AuthenticationError",
-    "BadResponseError",
-    "BatchGatewayError",
-    "BlockingInferenceClient",
-    "BreakerChanged",
-    "CacheConfig",
-    "CacheLookedUp",
-    "ChatChunk",
-    "Chunk",
-    "CircuitBreakerPolicy",
-    "CircuitOpenError",
-    "CoalescePolicy",
-    "Coalesced",
-    "CompletionChunk",
-    "ConcurrencyStatistics",
-    "ConfigError",
-    "DeadlineExceededError",
-    "EndpointPickerConfig",
-    "ErrorCategory",
-    "FixedConcurrency",
-    "GatewayConnectionError",
-    "GatewayEvents",
-    "GatewayMetrics",
-    "HTTPInferenceClient",
-    "HTTPInferenceClientConfig",
-    "Headers",
-    "HeldReason",
-    "InferenceClient",
-    "InferenceError",
-    "InferenceRequest",
-    "InferenceResponse",
-    "InferenceStream",
-    "InputError",
-    "InvalidRequestError",
-    "JournalError",
-    "LimitChanged",
-    "Observer",
-    "RateLimit",
-    "RateLimitError",
-    "RateLimitWaited",
-    "Reason",
-    "RequestFinished",
-    "RequestStarted",
-    "RequestTimeoutError",
-    "ResponseEvent",
-    "RetryPolicy",
-    "RetryScheduled",
-    "RoutedInferenceClient",
-    "SchedulingHints",
-    "ServerError",
-    "StaleConnectionError",
-    "TLSConfig",
-    "TLSError",
-    "UnknownStatusError",
-    "Usage",
-    "Why",
-    "__version__",
-    "determine_endpoint",
-    "map_status_code_to_category",
-]
+if TYPE_CHECKING:
+    from batch_gateway.public import *  # noqa: F403 - `public.__all__` lists them
+    from batch_gateway.public import __all__ as __all__
 
 del _loading
+
+
+def __getattr__(name: str) -> Any:
+    """Load the library when somebody asks for the first of its names, or for `__all__`."""
+    public = importlib.import_module("batch_gateway.public")
+    globals().update({each: getattr(public, each) for each in ("__all__", *public.__all__)})
+    if name not in globals():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch_gateway.cli.main import main
+from batch_gateway.cli.start import main
 
 if __name__ == "__main__":
     main()

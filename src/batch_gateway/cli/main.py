@@ -14,7 +14,6 @@ from typing import NoReturn
 
 import click
 
-from batch_gateway.cli.crash_report import CrashReport
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, internal_failure
 from batch_gateway.cli.standard_streams import drop_stdout, prepare_streams
@@ -74,9 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (click.ClickException, click.Abort, InputError, JournalError) as error:
         code = _show(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, no traceback reaches a person
-        code = _show(internal_failure(error, CrashReport().note(error, shlex.join(given[:1]))))
+        code = _show(_fault(error, given))
     unguarded()
     sys.exit(code or ExitCode.SUCCEEDED)
+
+
+def _fault(error: Exception, given: Sequence[str]) -> CommandFailure:
+    """What a person is told of an exception that nobody expected, whose traceback is in a file."""
+    # Loaded with the client, which most of what ends here does not need.
+    from batch_gateway.cli.crash_report import CrashReport  # noqa: PLC0415
+
+    return internal_failure(error, CrashReport().note(error, shlex.join(given[:1])))
 
 
 def _show(error: Exception) -> ExitCode:

@@ -1,0 +1,127 @@
+"""The public names of the library: what `from batch_gateway import …` gives.
+
+`batch_gateway` passes them on when the first of them is asked for, so that the command loads
+only what it uses.
+"""
+
+from batch_gateway.client.blocking import BlockingInferenceClient
+from batch_gateway.client.client import HTTPInferenceClient
+from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.interfaces.instrumentation import (
+    BreakerChanged,
+    CacheLookedUp,
+    Coalesced,
+    GatewayEvents,
+    LimitChanged,
+    Observer,
+    RateLimitWaited,
+    RequestFinished,
+    RequestStarted,
+    RetryScheduled,
+)
+from batch_gateway.client.interfaces.request import (
+    InferenceClient,
+    InferenceRequest,
+    InferenceResponse,
+)
+from batch_gateway.client.layers.cache.policy import CacheConfig
+from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
+from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
+from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
+from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
+from batch_gateway.client.layers.rate_limit import RateLimit
+from batch_gateway.client.layers.retry import RetryPolicy
+from batch_gateway.client.layers.scheduling import SchedulingHints
+from batch_gateway.client.routing import RoutedInferenceClient
+from batch_gateway.client.streaming.stream import InferenceStream
+from batch_gateway.concurrency.reasons import Reason, Why
+from batch_gateway.concurrency.telling import ConcurrencyStatistics, HeldReason
+from batch_gateway.errors import (
+    AuthenticationError,
+    BadResponseError,
+    BatchGatewayError,
+    CircuitOpenError,
+    ConfigError,
+    DeadlineExceededError,
+    ErrorCategory,
+    GatewayConnectionError,
+    InferenceError,
+    InputError,
+    InvalidRequestError,
+    JournalError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+    StaleConnectionError,
+    TLSError,
+    UnknownStatusError,
+    map_status_code_to_category,
+)
+from batch_gateway.http.tls import TLSConfig
+from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
+from batch_gateway.wire.endpoint import determine_endpoint
+from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.usage import Usage
+
+__all__ = [
+    "AdaptiveConcurrency",
+    "AuthenticationError",
+    "BadResponseError",
+    "BatchGatewayError",
+    "BlockingInferenceClient",
+    "BreakerChanged",
+    "CacheConfig",
+    "CacheLookedUp",
+    "ChatChunk",
+    "Chunk",
+    "CircuitBreakerPolicy",
+    "CircuitOpenError",
+    "CoalescePolicy",
+    "Coalesced",
+    "CompletionChunk",
+    "ConcurrencyStatistics",
+    "ConfigError",
+    "DeadlineExceededError",
+    "EndpointPickerConfig",
+    "ErrorCategory",
+    "FixedConcurrency",
+    "GatewayConnectionError",
+    "GatewayEvents",
+    "GatewayMetrics",
+    "HTTPInferenceClient",
+    "HTTPInferenceClientConfig",
+    "Headers",
+    "HeldReason",
+    "InferenceClient",
+    "InferenceError",
+    "InferenceRequest",
+    "InferenceResponse",
+    "InferenceStream",
+    "InputError",
+    "InvalidRequestError",
+    "JournalError",
+    "LimitChanged",
+    "Observer",
+    "RateLimit",
+    "RateLimitError",
+    "RateLimitWaited",
+    "Reason",
+    "RequestFinished",
+    "RequestStarted",
+    "RequestTimeoutError",
+    "ResponseEvent",
+    "RetryPolicy",
+    "RetryScheduled",
+    "RoutedInferenceClient",
+    "SchedulingHints",
+    "ServerError",
+    "StaleConnectionError",
+    "TLSConfig",
+    "TLSError",
+    "UnknownStatusError",
+    "Usage",
+    "Why",
+    "determine_endpoint",
+    "map_status_code_to_category",
+]
