@@ -30,10 +30,10 @@ from batch_gateway import (
     RetryPolicy,
     RoutedInferenceClient,
 )
-from batch_gateway.engine.journal import Journal
+from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import make_plan
 from batch_gateway.engine.progress import RunStats, RunSummary
-from batch_gateway.engine.run import RunOptions, run_batch
+from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.picker.exchanger import EndpointPickerExchanger
 from batch_gateway.simulator.faults import FAULTS, FaultKind
 from batch_gateway.simulator.picker.faults import PICKER_FAULTS
@@ -159,10 +159,12 @@ class Soak:
         async with RoutedInferenceClient(config) as client:
             self.pickers = _pickers()
             with make_plan(batch) as plan:
-                async with Journal.open(plan, self._file("out"), self._file("errors")) as journal:
+                async with FileJournal.open(
+                    plan, self._file("out"), self._file("errors")
+                ) as journal:
                     deadline = None if course.lines else course.seconds
                     options = RunOptions(concurrency=course.in_flight, deadline=deadline)
-                    summary = await run_batch(
+                    summary = await run_plan(
                         plan, journal, client.client_for, options=options, stats=self.stats
                     )
         sampling.cancel()

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from batch_gateway.engine.execute import ReportCrash, log_crash
-from batch_gateway.engine.journal import Journal
+from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import make_plan
 from batch_gateway.engine.progress import RunStats, RunSummary
-from batch_gateway.engine.run import RunOptions, run_batch
+from batch_gateway.engine.run import RunOptions, run_plan
 
 from .fake_gateways import FakeGateway, SteppedClock
 
@@ -39,9 +39,9 @@ class Folder:
             return gateway if isinstance(gateway, FakeGateway) else gateway[model]
 
         with make_plan(self.input) as plan:
-            journal = Journal.open(plan, self.output, self.errors, retry_failed=retry_failed)
+            journal = FileJournal.open(plan, self.output, self.errors, retry_failed=retry_failed)
             async with journal, asyncio.timeout(20):
-                return await run_batch(
+                return await run_plan(
                     plan,
                     journal,
                     client_for,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from batch_gateway.engine.journal import Journal
+from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import make_plan
 from batch_gateway.engine.progress import RunSummary
 from batch_gateway.engine.result_file import ResultFile
-from batch_gateway.engine.run import RunOptions, run_batch
+from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.errors import JournalError
 
 from .batch_files import ids_in, names_in, write_batch
@@ -29,10 +29,10 @@ LINES = 2_000
 
 async def run(requests: Path, folder: Path, gateway: FakeGateway, **options: bool) -> RunSummary:
     with make_plan(requests) as plan:
-        journal = Journal.open(plan, folder / "results.jsonl", folder / "errors.jsonl")
+        journal = FileJournal.open(plan, folder / "results.jsonl", folder / "errors.jsonl")
         async with journal:
             settings = RunOptions(concurrency=10, **options)  # type: ignore[arg-type]
-            return await run_batch(plan, journal, lambda _: gateway, options=settings)
+            return await run_plan(plan, journal, lambda _: gateway, options=settings)
 
 
 @contextmanager

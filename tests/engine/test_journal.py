@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_gateway.engine.journal import Journal
+from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import Plan, make_plan
 from batch_gateway.errors import JournalError
 from batch_gateway.wire.lines import error_line, line_id, success_line
@@ -31,8 +31,8 @@ class Bench:
         self.output = folder / "results.jsonl"
         self.errors = folder / "results.errors.jsonl"
 
-    def open(self, **settings: bool) -> Journal:
-        return Journal.open(self.plan, self.output, self.errors, **settings)
+    def open(self, **settings: bool) -> FileJournal:
+        return FileJournal.open(self.plan, self.output, self.errors, **settings)
 
     def line(self, index: int, ok: bool = True, mark: str = "") -> bytes:
         result_id, name = line_id(self.plan.fingerprint, index), f"id-{index}"
@@ -41,7 +41,7 @@ class Bench:
         return success_line(result_id, name, 200, "r", b'{"mark":"%b"}' % mark.encode())
 
     @asynccontextmanager
-    async def run(self, **settings: bool) -> AsyncIterator[Journal]:
+    async def run(self, **settings: bool) -> AsyncIterator[FileJournal]:
         """A run that ends in good order."""
         async with self.open(**settings) as journal:
             yield journal
@@ -120,7 +120,7 @@ async def test_a_second_run_on_the_same_output_is_refused(bench: Bench, tmp_path
         with pytest.raises(JournalError, match=r"results\.jsonl: another run is writing to it"):
             bench.open()
         with pytest.raises(JournalError, match=r"errors\.jsonl: another run is writing"):
-            Journal.open(bench.plan, tmp_path / "other.jsonl", bench.errors)
+            FileJournal.open(bench.plan, tmp_path / "other.jsonl", bench.errors)
         assert not (tmp_path / "other.jsonl").exists()
     async with bench.run():
         pass
@@ -209,8 +209,8 @@ async def test_results_of_another_input_are_refused_and_fresh_starts_over(
             if size:
                 os.truncate(bench.output, size)
             with pytest.raises(JournalError, match=r"holds results of another input.*--fresh"):
-                Journal.open(changed, bench.output, bench.errors)
-        async with Journal.open(changed, bench.output, bench.errors, fresh=True) as journal:
+                FileJournal.open(changed, bench.output, bench.errors)
+        async with FileJournal.open(changed, bench.output, bench.errors, fresh=True) as journal:
             assert journal.without_result == 5
     assert not bench.errors.exists()
 
@@ -315,17 +315,17 @@ async def test_a_result_line_written_differently_is_recognised(bench: Bench) -> 
 async def test_impossible_places_for_results_are_refused(bench: Bench, tmp_path: Path) -> None:
     requests = tmp_path / "requests.jsonl"
     with pytest.raises(JournalError, match="is the input itself"):
-        Journal.open(bench.plan, requests, bench.errors)
+        FileJournal.open(bench.plan, requests, bench.errors)
     with pytest.raises(JournalError, match="is the input itself"):
-        Journal.open(bench.plan, bench.output, requests)
+        FileJournal.open(bench.plan, bench.output, requests)
     with pytest.raises(JournalError, match="must be two files"):
-        Journal.open(bench.plan, bench.output, bench.output)
+        FileJournal.open(bench.plan, bench.output, bench.output)
     with pytest.raises(JournalError, match=r"the folder .*nowhere does not exist"):
-        Journal.open(bench.plan, tmp_path / "nowhere" / "r.jsonl", bench.errors)
+        FileJournal.open(bench.plan, tmp_path / "nowhere" / "r.jsonl", bench.errors)
     with pytest.raises(JournalError, match="is not a regular file"):
-        Journal.open(bench.plan, "/dev/null", bench.errors)
+        FileJournal.open(bench.plan, "/dev/null", bench.errors)
     with pytest.raises(JournalError, match="is not a regular file"):
-        Journal.open(bench.plan, tmp_path, bench.errors)
+        FileJournal.open(bench.plan, tmp_path, bench.errors)
     assert names_in(tmp_path) == ["requests.jsonl"]
 
 

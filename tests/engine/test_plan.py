@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batch_gateway.engine.line_index import LineIndex
 from batch_gateway.engine.plan import Plan, make_plan
-from batch_gateway.engine.spool import spool
+from batch_gateway.engine.source import FileSource
 from batch_gateway.errors import InputError
 
 from .batch_files import FILES, request, text_of, write_batch
@@ -175,10 +175,9 @@ def test_a_pipe_is_kept_to_be_read_twice(tmp_path: Path) -> None:
 
 def test_standard_input_is_planned_like_a_file(tmp_path: Path) -> None:
     content = b"\n".join(GOOD)
-    with spool(io.BytesIO(content), tmp_path) as copy:
-        plan = make_plan(copy)
-    with plan, planned(tmp_path, content) as same:
-        assert plan.path is None
+    source = FileSource.spool(io.BytesIO(content), directory=tmp_path)
+    with make_plan(source) as plan, planned(tmp_path, content) as same:
+        assert plan.name == "standard input"
         assert plan.fingerprint == same.fingerprint
         assert custom_ids(plan) == ["a", "b", "c"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["requests.jsonl"]

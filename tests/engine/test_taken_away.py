@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from batch_gateway.engine.journal import Journal
+from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import make_plan
 from batch_gateway.engine.progress import RunSummary
 from batch_gateway.engine.result_file import ResultFile, open_result_file
@@ -252,7 +252,7 @@ async def test_a_file_that_is_put_in_order_is_not_looked_at_meanwhile(
 
     monkeypatch.setattr(ResultFile, "replace", note(ResultFile.replace))
     monkeypatch.setattr(ResultFile, "sync", note(ResultFile.sync))
-    async with Journal.open(plan, tmp_path / "out", tmp_path / "errors") as journal:
+    async with FileJournal.open(plan, tmp_path / "out", tmp_path / "errors") as journal:
         for index in (1, 0):
             name = f"id-{index}"
             result = success_line(line_id(plan.fingerprint, index), name, 200, "r", b"{}")

@@ -6,7 +6,7 @@ import sys
 
 from batch_gateway.cli.progress import Display
 from batch_gateway.engine.plan import Plan, make_plan
-from batch_gateway.engine.spool import spool
+from batch_gateway.engine.source import FileSource
 
 __all__ = ["STANDARD_INPUT", "check_input", "display_name"]
 
@@ -23,8 +23,7 @@ def check_input(file: str, display: Display) -> Plan:
             return make_plan(file, on_progress=display.checking)
         if sys.stdin.isatty():
             display.note("Reading requests from standard input; Ctrl-D ends them.")
-        with spool(sys.stdin.buffer) as copy:
-            return make_plan(copy, on_progress=display.checking)
+        return make_plan(FileSource.spool(sys.stdin.buffer), on_progress=display.checking)
     finally:
         display.close()
 

@@ -49,10 +49,10 @@ from batch_gateway.cli.watching import watch
 from batch_gateway.client.interfaces.instrumentation import Observer
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.clock import SYSTEM_CLOCK
-from batch_gateway.engine.journal import Journal
+from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.progress import RunStats, RunSummary
-from batch_gateway.engine.run import RunOptions, run_batch
+from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.errors import BatchGatewayError
 
 if TYPE_CHECKING:
@@ -217,9 +217,9 @@ class _Job:
             return report
         return msgspec.structs.replace(report, page=os.fspath(self._page.path))
 
-    def _journal(self, plan: Plan) -> Journal:
+    def _journal(self, plan: Plan) -> FileJournal:
         settings = self._settings
-        return Journal.open(
+        return FileJournal.open(
             plan,
             self._output,
             self._errors,
@@ -243,7 +243,7 @@ class _Job:
             self._paged(self._report(nothing, self._stats, disk_problem=False), plan)
             raise
 
-    def _announce(self, plan: Plan, journal: Journal, to_send: int) -> None:
+    def _announce(self, plan: Plan, journal: FileJournal, to_send: int) -> None:
         settings, note = self._settings, self.display.note
         done_before = plan.total - to_send
         if done_before:
@@ -272,7 +272,7 @@ class _Job:
         return only.base_url if only.unix_socket is None else os.fspath(only.unix_socket)
 
     async def _send(
-        self, plan: Plan, journal: Journal, client: RoutedInferenceClient, stop: asyncio.Event
+        self, plan: Plan, journal: FileJournal, client: RoutedInferenceClient, stop: asyncio.Event
     ) -> RunReport:
         settings, stats = self._settings, self._stats
         options = RunOptions(
@@ -291,7 +291,7 @@ class _Job:
             tell_of_outages(client.clients, self.display.note, SYSTEM_CLOCK, self._waits)
         )
         try:
-            summary = await run_batch(
+            summary = await run_plan(
                 plan,
                 journal,
                 client.client_for,

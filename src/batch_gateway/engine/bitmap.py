@@ -8,9 +8,10 @@ __all__ = ["Bitmap"]
 class Bitmap:
     """A set of numbers below `size`, in an eighth of a byte each; `len()` counts them."""
 
-    __slots__ = ("_bits", "_count")
+    __slots__ = ("_bits", "_count", "size")
 
     def __init__(self, size: int) -> None:
+        self.size = size
         self._bits = bytearray((size + 7) // 8)
         self._count = 0
 
@@ -48,6 +49,7 @@ class Bitmap:
 
     def copy(self) -> Bitmap:
         twin = Bitmap(0)
+        twin.size = self.size
         twin._bits = self._bits.copy()
         twin._count = self._count
         return twin

@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 
 from batch_gateway.engine.grouping import MAX_MODELS, Grouping, TooManyModelsError, prefix_key
-from batch_gateway.engine.line_blocks import MAX_LINE_BYTES, LineTooLongError, is_utf8, iter_blocks
+from batch_gateway.engine.line_blocks import MAX_LINE_BYTES, LineTooLongError, is_utf8
 from batch_gateway.engine.line_index import LineIndex
+from batch_gateway.engine.source import Source
 from batch_gateway.engine.uniqueness import SeenIds, id_hash
 from batch_gateway.engine.validate import check_line, diagnose
 from batch_gateway.errors import InputError
@@ -71,14 +72,15 @@ class _Problems:
 
 
 def first_pass(
-    fd: int, name: str, *, size: int, max_problems: int, on_progress: ProgressCallback | None
+    source: Source, max_problems: int, on_progress: ProgressCallback | None
 ) -> FirstPass:
-    """Check all of the file behind `fd`. Raises InputError with every problem, and OSError."""
+    """Check all of `source`. Raises InputError, with the first `max_problems` problems in it."""
+    name, size = source.name, source.size()
     scanner = _Scanner(name, max_problems)
     digest = hashlib.sha256()
     end = 0
     try:
-        for offset, block in iter_blocks(fd):
+        for offset, block in source.blocks():
             digest.update(block)
             scanner.take_block(offset, block)
             end = offset + len(block)
@@ -92,7 +94,7 @@ def first_pass(
     except TooManyModelsError as error:
         raise InputError(f"{name} names more than {MAX_MODELS:,} different models") from error
     scanner.lines.finish(end)
-    _add_repeated_ids(fd, scanner.ids, scanner.problems)
+    _add_repeated_ids(source, scanner.ids, scanner.problems)
     if scanner.problems.bad_lines:
         raise scanner.problems.error(name)
     if not len(scanner.lines):
@@ -163,14 +165,14 @@ class _IdOnly(msgspec.Struct):
 _decode_id = msgspec.json.Decoder(_IdOnly).decode
 
 
-def _add_repeated_ids(fd: int, ids: SeenIds, problems: _Problems) -> None:
+def _add_repeated_ids(source: Source, ids: SeenIds, problems: _Problems) -> None:
     """Read the file once more, only when an id seems to be repeated, to say where."""
     suspects = ids.take_suspects()
     if not suspects:
         return
     first_use: dict[str, int] = {}
     budget = problems.limit
-    for number, custom_id in _read_ids(fd):
+    for number, custom_id in _read_ids(source):
         if id_hash(custom_id) not in suspects:
             continue
         earlier = first_use.setdefault(custom_id, number)
@@ -183,9 +185,9 @@ def _add_repeated_ids(fd: int, ids: SeenIds, problems: _Problems) -> None:
         problems.add(number, texts)
 
 
-def _read_ids(fd: int) -> Iterator[tuple[int, str]]:
+def _read_ids(source: Source) -> Iterator[tuple[int, str]]:
     number = 0
-    for offset, block in iter_blocks(fd):
+    for offset, block in source.blocks():
         text = block.removeprefix(_BOM) if offset == 0 else block
         for line in text.split(b"\n")[: None if not text.endswith(b"\n") else -1]:
             number += 1

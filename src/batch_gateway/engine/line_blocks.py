@@ -1,9 +1,8 @@
-"""Reading a file of lines in blocks of whole lines, in memory that does not grow with the file."""
+"""Reading lines in blocks of whole lines, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 __all__ = ["MAX_LINE_BYTES", "LineTooLongError", "is_utf8", "iter_blocks"]
 
@@ -19,16 +18,19 @@ class LineTooLongError(Exception):
         self.offset = offset
 
 
-def iter_blocks(fd: int, *, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """Pairs (offset, block) that together are the file from `start` to `end`.
+def iter_blocks(
+    read: Callable[[int, int], bytes], start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Pairs (offset, block) that together are all bytes from `start` to `end`.
 
-    Every block holds whole lines and ends with a newline, except that the last one ends where
-    the file does. Raises LineTooLongError and OSError.
+    `read(length, offset)` gives that many bytes, or fewer, and none at the end. Every block holds
+    whole lines and ends with a newline, except that the last one ends where the bytes do. Raises
+    LineTooLongError, and whatever `read` raises.
     """
     position = start
     begin = start
     pending: list[bytes] = []
-    while chunk := os.pread(fd, _wanted(position, end), position):
+    while chunk := read(_wanted(position, end), position):
         position += len(chunk)
         cut = chunk.rfind(b"\n") + 1
         if not cut:

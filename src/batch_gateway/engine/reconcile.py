@@ -114,13 +114,13 @@ def _lines_in_order(
                 offsets[place], lengths[place] = offset, length
         for place in range(size):
             if low + place in keep:
-                yield os.pread(file.fd, lengths[place], offsets[place])
+                yield file.read(lengths[place], offsets[place])
 
 
 def _places(file: ResultFile, reader: ResultReader) -> Iterator[tuple[int, int, int]]:
     """(index, offset, length with line break) of every sound line."""
     number = 0
-    for start, block in iter_blocks(file.fd, end=file.size):
+    for start, block in iter_blocks(file.read, end=file.size):
         offset = start
         for line in block.split(b"\n")[:-1]:
             number += 1

@@ -91,6 +91,10 @@ class ResultFile:
             self.size += written
             self.lines += lines
 
+    def read(self, length: int, offset: int) -> bytes:
+        """So many bytes from `offset`, or as many as there are. Raises OSError."""
+        return os.pread(self.fd, length, offset)
+
     def cut(self, size: int) -> None:
         """Drop everything after the first `size` bytes."""
         os.ftruncate(self.fd, size)

@@ -55,7 +55,7 @@ def scan_results(file: ResultFile, reader: AnyResultReader, total: int) -> Scan:
     doubtful: tuple[bytes, int] | None = None
     proven = False
     try:
-        for offset, block in iter_blocks(file.fd):
+        for offset, block in iter_blocks(file.read):
             lines = block.split(b"\n")
             tail = lines.pop()
             for number, line in enumerate(lines, scan.lines + 1):

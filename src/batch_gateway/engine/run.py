@@ -19,7 +19,7 @@ from batch_gateway.engine.plan import Order, Plan
 from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.errors import ConfigError, InputError, JournalError
 
-__all__ = ["RunOptions", "run_batch"]
+__all__ = ["RunOptions", "run_plan"]
 
 _CANCEL_SECONDS = 5.0
 # Controllers decide in rounds of many requests; a lane that is a tenth of a second behind has
@@ -64,7 +64,7 @@ class RunOptions:
                 object.__setattr__(self, name, parse_duration(getattr(self, name), name))
 
 
-async def run_batch(
+async def run_plan(
     plan: Plan,
     journal: Journal,
     client_for: ClientFor,

@@ -1,0 +1,204 @@
+"""Where the lines of a batch are read from: a file, bytes in memory, or a byte range of either."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO, Protocol, cast
+
+from batch_gateway.engine.line_blocks import iter_blocks
+from batch_gateway.errors import InputError
+
+__all__ = ["BytesSource", "FileSource", "RangeSource", "Source", "changed"]
+
+_COPY_BYTES = 1024 * 1024
+
+
+class Source(Protocol):
+    """Bytes that stay as they are, to be read more than once and from any place.
+
+    Attributes:
+        name: what to call them in messages.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def size(self) -> int:
+        """How many bytes there are."""
+        ...
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Pairs (offset, block of whole lines) that together are the bytes from `start` to `end`.
+
+        The last block need not end with a line break. Raises InputError when the bytes changed or
+        cannot be read, and LineTooLongError.
+        """
+        ...
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end`. Raises InputError as `blocks` does."""
+        ...
+
+    def is_file(self, state: os.stat_result) -> bool:
+        """Whether it is the local file of this `os.stat`, which then must not be written to."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds. A second call does nothing."""
+        ...
+
+
+def changed(name: str) -> InputError:
+    """The error for an input that is not what it was when its plan was made."""
+    return InputError(
+        f"{name} changed while it was running: put the old content back and run the "
+        "same command again, or run the new content with another output"
+    )
+
+
+class FileSource:
+    """A local file, held open; made by `open` or `spool`."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.name = name
+        self._fd = fd
+        state = os.fstat(fd)
+        self._size, self._modified_ns = state.st_size, state.st_mtime_ns
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> FileSource:
+        """The file at `path`; a pipe is read to its end, and kept. Raises InputError."""
+        name = os.fspath(path)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            mode = os.fstat(fd).st_mode
+        except OSError as error:
+            raise InputError(f"{name}: {error.strerror}") from error
+        if stat.S_ISREG(mode):
+            return cls(fd, name)
+        if stat.S_ISDIR(mode):
+            os.close(fd)
+            raise InputError(f"{name} is a directory: name a file of JSON lines")
+        # A pipe (`<(zcat file)`) can be read only once, and is wanted twice.
+        with os.fdopen(fd, "rb") as stream:
+            return cls.spool(stream, name)
+
+    @classmethod
+    def spool(
+        cls,
+        stream: BinaryIO,
+        name: str = "standard input",
+        directory: str | os.PathLike[str] | None = None,
+    ) -> FileSource:
+        """All of `stream`, copied to a nameless temporary file that vanishes with the source.
+
+        `directory` needs room for it; None takes the system's temporary folder. Raises InputError
+        when it cannot be written or read.
+        """
+        # Loaded with the compressions of archives, which only standard input is worth.
+        import shutil  # noqa: PLC0415
+        import tempfile  # noqa: PLC0415
+
+        try:
+            copy = cast("BinaryIO", tempfile.TemporaryFile(dir=directory))  # noqa: SIM115
+        except OSError as error:
+            where = tempfile.gettempdir() if directory is None else os.fspath(directory)
+            raise InputError(f"{name} cannot be kept in {where}: {error.strerror}") from error
+        with copy:
+            try:
+                shutil.copyfileobj(stream, copy, _COPY_BYTES)
+                copy.flush()
+                return cls(os.dup(copy.fileno()), name)
+            except OSError as error:
+                raise InputError(f"{name} cannot be kept on disk: {error.strerror}") from error
+
+    def size(self) -> int:
+        return self._size
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        # Not to the end of the file, which may move on for ever.
+        yield from iter_blocks(self._pread, start, self._size if end is None else end)
+        if not self._is_unchanged():
+            raise InputError(
+                f"{self.name} changed while it was being read: is it still being written?"
+            )
+
+    def read(self, start: int, end: int) -> bytes:
+        data = self._pread(end - start, start)
+        if not self._is_unchanged():
+            raise changed(self.name)
+        return data
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror}") from error
+
+    def _is_unchanged(self) -> bool:
+        state = os.fstat(self._fd)
+        return state.st_mtime_ns == self._modified_ns and state.st_size == self._size
+
+    def is_file(self, state: os.stat_result) -> bool:
+        return os.path.samestat(state, os.fstat(self._fd))
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class BytesSource:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes, name: str = "the input") -> None:
+        self.name = name
+        self._data = data
+
+    def size(self) -> int:
+        return len(self._data)
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        return iter_blocks(self._part, start, end)
+
+    def _part(self, length: int, offset: int) -> bytes:
+        return self._data[offset : offset + length]
+
+    def read(self, start: int, end: int) -> bytes:
+        return self._data[start:end]
+
+    def is_file(self, state: os.stat_result) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+class RangeSource:
+    """A part of another source, its bytes counted from 0. Closing it leaves the whole open."""
+
+    def __init__(self, whole: Source, start: int, end: int) -> None:
+        self.name = whole.name
+        self._whole = whole
+        self._start, self._end = start, end
+
+    def size(self) -> int:
+        return self._end - self._start
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+        for offset, block in self._whole.blocks(self._start + start, self._place(end)):
+            yield offset - self._start, block
+
+    def read(self, start: int, end: int) -> bytes:
+        return self._whole.read(self._start + start, self._place(end))
+
+    def _place(self, end: int | None) -> int:
+        return self._end if end is None else min(self._start + end, self._end)
+
+    def is_file(self, state: os.stat_result) -> bool:
+        return self._whole.is_file(state)
+
+    def close(self) -> None:
+        pass
