@@ -13,6 +13,7 @@ import batch_gateway
 from batch_gateway import (
     AuthenticationError,
     BadResponseError,
+    ConfigError,
     DeadlineExceededError,
     ErrorCategory,
     HTTPInferenceClient,
@@ -23,6 +24,7 @@ from batch_gateway import (
     RateLimitError,
     RequestTimeoutError,
     RetryPolicy,
+    RoutedInferenceClient,
     ServerError,
     UnknownStatusError,
     Usage,
@@ -49,6 +51,19 @@ async def client(gateway: GatewayHandle) -> AsyncIterator[HTTPInferenceClient]:
 def chat(model: str = "m", **more: Any) -> InferenceRequest:
     params = {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
     return InferenceRequest(params=params, **more)
+
+
+async def test_a_url_and_the_parameters_alone_are_enough(gateway: GatewayHandle) -> None:
+    params = {"model": "m", "messages": [{"role": "user", "content": "Hello!"}]}
+    async with HTTPInferenceClient(gateway.url) as client:
+        response = await client.generate(params)
+        assert response.text == response.json()["choices"][0]["message"]["content"] != ""
+        assert [chunk async for chunk in client.stream(params)]
+    routed = RoutedInferenceClient(None, {"m": HTTPInferenceClientConfig(gateway.url)})
+    async with routed as client:
+        assert (await client.generate(params)).text == response.text
+    with pytest.raises(ConfigError, match="base_url"):
+        HTTPInferenceClient("ftp://localhost")
 
 
 async def test_a_chat_request_is_answered(client: HTTPInferenceClient) -> None:

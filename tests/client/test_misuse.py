@@ -102,7 +102,10 @@ CONFIG = HTTPInferenceClientConfig("http://127.0.0.1:1")
         (lambda: BlockingInferenceClient(as_any(CONFIG)), r"HTTPInferenceClient\(config\)"),
         (lambda: BlockingInferenceClient(as_any(None)), "must be a client, not NoneType"),
         (lambda: BlockingInferenceClient(as_any(HTTPInferenceClient)), "must be a client"),
-        (lambda: HTTPInferenceClient(as_any("http://x")), "an HTTPInferenceClientConfig or None"),
+        (
+            lambda: HTTPInferenceClient(as_any(8000)),
+            "an HTTPInferenceClientConfig or a string or None",
+        ),
         (lambda: HTTPInferenceClient(as_any({"timeout": 5})), "not a dict"),
         (lambda: HTTPInferenceClient(as_any(Config)), "not the class HTTPInferenceClientConfig"),
         (lambda: HTTPInferenceClient(CONFIG, gateway=as_any(5)), "gateway: must be a string"),
@@ -144,7 +147,8 @@ def test_headers_that_are_no_pairs_of_bytes_point_to_the_other_way(raw: Any) -> 
     [
         None,
         "text",
-        {"model": "m", "messages": []},
+        {"params": {"model": "m", "messages": []}},
+        [("model", "m"), ("messages", [])],
         InferenceRequest(params=as_any("text")),
         InferenceRequest(params=as_any(None), model="m"),
         chat(endpoint=5),

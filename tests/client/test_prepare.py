@@ -51,7 +51,10 @@ def test_a_request_without_an_id_gets_one_and_no_two_are_alike() -> None:
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
-        (None, "must be an InferenceRequest, not None"),
+        (None, "must be an InferenceRequest, or a mapping that is its parameters"),
+        ("Hello!", "must be an InferenceRequest, or a mapping that is its parameters"),
+        ({"prompt": "x"}, "model is missing"),
+        ({"model": "m"}, "cannot tell the endpoint"),
         ({"params": {}}, "must be an InferenceRequest"),
         (InferenceRequest(params=None), "params must be a mapping or JSON bytes"),  # type: ignore[arg-type]
         (InferenceRequest(params={}), "cannot tell the endpoint"),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from batch_gateway.client.interfaces.request import (
     InferenceClient,
-    InferenceRequest,
     InferenceResponse,
+    RequestLike,
 )
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.errors import ConfigError
@@ -31,7 +31,9 @@ class ClosableClient(
 ):
     """A client that is also an async context manager, and that streams."""
 
-    def stream(self, request: InferenceRequest) -> InferenceStream: ...
+    async def generate(self, request: RequestLike) -> InferenceResponse: ...
+
+    def stream(self, request: RequestLike) -> InferenceStream: ...
 
 
 class BlockingInferenceClient:
@@ -53,14 +55,14 @@ class BlockingInferenceClient:
         self._process = 0
         self._resources = ExitStack()
 
-    def generate(self, request: InferenceRequest) -> InferenceResponse:
+    def generate(self, request: RequestLike) -> InferenceResponse:
         """As the async `generate`. An interrupt (Ctrl-C) aborts the HTTP request.
 
         Raises RuntimeError outside the context manager, and in a process that was forked within it.
         """
         return _result(self._open_portal().start_task_soon(self._client.generate, request))
 
-    def stream(self, request: InferenceRequest) -> Generator[Chunk]:
+    def stream(self, request: RequestLike) -> Generator[Chunk]:
         """The answer chunk by chunk, as the async `stream` gives it; an interrupt closes it.
 
         Raises RuntimeError outside the context manager.

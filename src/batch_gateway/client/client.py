@@ -13,7 +13,7 @@ from batch_gateway.client.build import build_exchanger
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.interfaces.instrumentation import GatewayEvents, Observer
-from batch_gateway.client.interfaces.request import InferenceRequest, InferenceResponse
+from batch_gateway.client.interfaces.request import InferenceResponse, RequestLike
 from batch_gateway.client.interfaces.transport import Transport
 from batch_gateway.client.layers.cache.policy import CacheConfig
 from batch_gateway.client.layers.circuit_breaker import (
@@ -176,8 +176,8 @@ class HTTPInferenceClient:
     is first used on, and any number of tasks of that loop may call `generate` at once. For code
     without an event loop see `blocking`.
 
-    `observers` are told what happens, see `Observer`, under the name `gateway`, which is the base
-    URL unless another is given.
+    `config` may be a base URL alone. `observers` are told what happens, see `Observer`, under the
+    name `gateway`, which is the base URL unless another is given.
 
     Raises ConfigError when the API key or a TLS file that the configuration names cannot be
     read, or an extra that it needs is not installed.
@@ -185,14 +185,16 @@ class HTTPInferenceClient:
 
     def __init__(
         self,
-        config: HTTPInferenceClientConfig | None = None,
+        config: HTTPInferenceClientConfig | str | None = None,
         *,
         observers: Sequence[Observer] = (),
         gateway: str = "",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        require_kind("config", config, HTTPInferenceClientConfig | None)
+        require_kind("config", config, HTTPInferenceClientConfig | str | None)
         require_kind("gateway", gateway, str)
+        if isinstance(config, str):
+            config = HTTPInferenceClientConfig(config)
         self._config = config or HTTPInferenceClientConfig()
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -236,8 +238,8 @@ class HTTPInferenceClient:
         coalesce = self._config.coalesce
         return 1 if coalesce is None else coalesce.max_requests
 
-    async def generate(self, request: InferenceRequest) -> InferenceResponse:
-        """Answer `request`, retrying as the configuration says.
+    async def generate(self, request: RequestLike) -> InferenceResponse:
+        """Answer `request`, or the one with these parameters, retrying as the configuration says.
 
         Raises InferenceError: InvalidRequestError before anything is sent when the request is
         wrong; otherwise the last attempt's error. Cancelling the calling task aborts the HTTP
@@ -248,7 +250,7 @@ class HTTPInferenceClient:
             self._loop = own_loop(self._loop, closed=False)
         return await self._stack.send(prepare(request, self._clock))
 
-    def stream(self, request: InferenceRequest) -> InferenceStream:
+    def stream(self, request: RequestLike) -> InferenceStream:
         """The answer to `request` chunk by chunk: `async for chunk in client.stream(request)`.
 
         `params` need not say `stream`; usage is asked for unless they have `stream_options`. See

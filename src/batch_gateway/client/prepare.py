@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 
-from batch_gateway.client.interfaces.request import InferenceRequest
+from batch_gateway.client.interfaces.request import InferenceRequest, RequestLike, as_request
 from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.clock import Clock
 from batch_gateway.errors import ConfigError, InvalidRequestError
@@ -37,7 +37,6 @@ _decode_params = msgspec.json.Decoder(dict[str, Any]).decode
 
 def model_of(request: InferenceRequest) -> str:
     """The model a request asks for, empty when it names none that can be read."""
-    _require_request(request)
     if request.model:
         return request.model
     if isinstance(request.params, bytes):
@@ -51,13 +50,7 @@ def model_of(request: InferenceRequest) -> str:
     return model if isinstance(model, str) else ""
 
 
-def _require_request(request: object) -> None:
-    # Callers without a type checker do pass None, or the params alone.
-    if not isinstance(request, InferenceRequest):
-        raise InvalidRequestError(f"a request must be an InferenceRequest, not {request!r:.80}")
-
-
-def prepare_stream(request: InferenceRequest, clock: Clock) -> PreparedRequest:
+def prepare_stream(request: RequestLike, clock: Clock) -> PreparedRequest:
     """`prepare` for a request whose answer is wanted chunk by chunk.
 
     Raises InvalidRequestError also for an endpoint that cannot be streamed, and for bytes that
@@ -67,6 +60,7 @@ def prepare_stream(request: InferenceRequest, clock: Clock) -> PreparedRequest:
     from batch_gateway.client.streaming.assemble import assembler_for  # noqa: PLC0415
     from batch_gateway.client.streaming.request_body import streaming_body  # noqa: PLC0415
 
+    request = as_request(request)
     prepared = prepare(request, clock, streamed=True)
     try:
         assembler_for(prepared.endpoint, 1)
@@ -78,13 +72,13 @@ def prepare_stream(request: InferenceRequest, clock: Clock) -> PreparedRequest:
     return prepared
 
 
-def prepare(request: InferenceRequest, clock: Clock, *, streamed: bool = False) -> PreparedRequest:
+def prepare(request: RequestLike, clock: Clock, *, streamed: bool = False) -> PreparedRequest:
     """Check `request` and turn it into bytes and instants.
 
     Raises InvalidRequestError, carrying the request's id, for everything that could be found
     wrong before sending. Parameters may say `stream: true` only if the answer is `streamed`.
     """
-    _require_request(request)
+    request = as_request(request)
     try:
         return _prepare(request, clock, streamed)
     except InvalidRequestError as error:

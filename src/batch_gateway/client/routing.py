@@ -11,7 +11,12 @@ from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.client import HTTPInferenceClient, gateway_name
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.interfaces.instrumentation import Observer, printable_name
-from batch_gateway.client.interfaces.request import InferenceRequest, InferenceResponse
+from batch_gateway.client.interfaces.request import (
+    InferenceRequest,
+    InferenceResponse,
+    RequestLike,
+    as_request,
+)
 from batch_gateway.client.prepare import model_of
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
@@ -93,18 +98,20 @@ class RoutedInferenceClient:
         """The client of the model's gateway, None when there is none and no default."""
         return self._by_model.get(model, self._default)
 
-    async def generate(self, request: InferenceRequest) -> InferenceResponse:
+    async def generate(self, request: RequestLike) -> InferenceResponse:
         """As `HTTPInferenceClient.generate`, on the model's gateway.
 
         Raises InvalidRequestError with code `model_not_found` for a model without a gateway.
         """
+        request = as_request(request)
         return await self._routed(request).generate(request)
 
-    def stream(self, request: InferenceRequest) -> InferenceStream:
+    def stream(self, request: RequestLike) -> InferenceStream:
         """As `HTTPInferenceClient.stream`, on the model's gateway.
 
         Raises InvalidRequestError with code `model_not_found` for a model without a gateway.
         """
+        request = as_request(request)
         return self._routed(request).stream(request)
 
     def _routed(self, request: InferenceRequest) -> HTTPInferenceClient:

@@ -9,12 +9,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from batch_gateway.errors import InvalidRequestError
 from batch_gateway.wire.answer_figures import Figures, read_figures
+from batch_gateway.wire.answer_text import answer_text
 from batch_gateway.wire.chunks import decode_json
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.usage import Usage
 
-__all__ = ["InferenceClient", "InferenceRequest", "InferenceResponse"]
+__all__ = ["InferenceClient", "InferenceRequest", "InferenceResponse", "RequestLike", "as_request"]
 
 
 class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +49,22 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
             f"endpoint={self.endpoint!r}, params={reprlib.repr(self.params)}, "
             f"headers={names}, deadline={self.deadline!r})"
         )
+
+
+RequestLike = InferenceRequest | Mapping[str, Any]
+"""A request, or the parameters alone of one that needs nothing else said."""
+
+
+def as_request(request: RequestLike) -> InferenceRequest:
+    """`request` itself, or the one whose parameters it is. Raises InvalidRequestError."""
+    if isinstance(request, InferenceRequest):
+        return request
+    if not isinstance(request, Mapping) or "params" in request:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(
+            "a request must be an InferenceRequest, or a mapping that is its parameters (model,"
+            f" messages and so on), not {request!r:.80}"
+        )
+    return InferenceRequest(params=request)
 
 
 class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -87,6 +105,15 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def json(self) -> Any:
         """The body decoded anew on each call, be there half an emoji in it or a huge number."""
         return decode_json(self.body)
+
+    @property
+    def text(self) -> str:
+        """What the model said: the first choice's text, or the output of `/v1/responses`.
+
+        "" for an answer without any, such as embeddings or a call of a tool. Read from the body
+        anew each time.
+        """
+        return answer_text(self.json())
 
     @property
     def usage(self) -> Usage | None:
