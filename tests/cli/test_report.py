@@ -11,6 +11,8 @@ from unittest import mock
 
 import pytest
 
+from batch_gateway.cli.report_page import headline
+from batch_gateway.cli.summary import Outcome
 from batch_gateway.report.replace_file import GENERATOR
 from batch_gateway.testing import GatewayHandle, simulated_gateway
 from tests.cli.commands import batch_gateway, chat_line, started, wait_until, write_batch
@@ -85,6 +87,26 @@ def test_the_page_tells_how_the_run_went(tmp_path: Path, gateway: GatewayHandle)
         f"Gateway {gateway.url}",
     ):
         assert part in text, part
+
+
+def test_a_run_that_stops_at_max_failures_has_its_page(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["fault-status-422", "tiny"] * 30)
+    run = batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html",
+        "--max-failures", "3", "--concurrency", "2", cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 3, run.stderr
+    assert "report.html" in run.stdout
+    assert "Stopped, too many requests failed" in read(tmp_path).text
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_the_page_has_a_headline_for_every_end_of_a_run(outcome: Outcome) -> None:
+    report = mock.Mock(outcome=outcome, summary=mock.Mock(total=3, succeeded=1, failed=1))
+    report.summary.left_to_send = 1
+    assert headline(report)
 
 
 def test_the_page_tells_why_no_more_was_sent_at_a_time(tmp_path: Path) -> None:

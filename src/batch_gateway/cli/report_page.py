@@ -23,7 +23,7 @@ from batch_gateway.report.page import Line, RunFacts, render_page
 from batch_gateway.report.replace_file import replace_file, why_not_ours
 from batch_gateway.wire.lines import decode_batch_line, parse_line_id
 
-__all__ = ["ReportPage"]
+__all__ = ["ReportPage", "headline"]
 
 
 class ReportPage:
@@ -55,7 +55,7 @@ class ReportPage:
         if problem:
             return f"{self.path}: {problem}"
         facts = RunFacts(
-            headline=_headline(report),
+            headline=headline(report),
             tone=_tone(report),
             reason=report.reason,
             input=report.input,
@@ -98,7 +98,8 @@ def _check(path: Path, taken: tuple[Path, ...]) -> None:
         raise CommandFailure(f"--report: {path} {problem}; name another, or delete it yourself")
 
 
-def _headline(report: RunReport) -> str:
+def headline(report: RunReport) -> str:
+    """How the run ended, in one line, whichever way it did."""
     summary = report.summary
     left = f", {summary.left_to_send:,} left to send" if summary.left_to_send else ""
     if report.outcome is not Outcome.COMPLETED:
@@ -106,6 +107,7 @@ def _headline(report: RunReport) -> str:
             Outcome.INTERRUPTED: f"Interrupted{left}",
             Outcome.DEADLINE: f"The deadline passed{left}",
             Outcome.GATEWAY_UNUSABLE: f"Stopped, the gateway cannot be used{left}",
+            Outcome.TOO_MANY_FAILED: f"Stopped, too many requests failed{left}",
             Outcome.NOT_WRITTEN: f"Stopped, results cannot be written{left}",
             Outcome.INPUT_CHANGED: "Stopped, the input changed",
         }[report.outcome]
