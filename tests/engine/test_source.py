@@ -107,16 +107,19 @@ def test_a_file_that_grows_during_the_first_pass_is_refused(tmp_path: Path) -> N
         make_plan(path, on_progress=write_on)
 
 
+@pytest.mark.parametrize("call", ["pread", "fstat"])
 def test_a_device_that_fails_is_an_input_error_with_the_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     source = FileSource.open(write_batch(tmp_path / "r.jsonl", 3))
 
     def broken(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("batch_gateway.engine.source.os.pread", broken)
-    with pytest.raises(InputError, match=r"r\.jsonl: Input/output error"):
-        source.read(0, 1)
-    with pytest.raises(InputError, match=r"r\.jsonl: Input/output error"):
-        make_plan(source)
+    # For so long only: pytest has uses for them of its own.
+    with monkeypatch.context() as patched:
+        patched.setattr(f"batch_gateway.engine.source.os.{call}", broken)
+        with pytest.raises(InputError, match=r"r\.jsonl: Input/output error"):
+            source.read(0, 1)
+        with pytest.raises(InputError, match=r"r\.jsonl: Input/output error"):
+            make_plan(source)

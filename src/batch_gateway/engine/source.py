@@ -135,10 +135,16 @@ class FileSource:
         try:
             return os.pread(self._fd, length, offset)
         except OSError as error:
-            raise InputError(f"{self.name}: {error.strerror}") from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> InputError:
+        return InputError(f"{self.name}: {error.strerror}")
 
     def _is_unchanged(self) -> bool:
-        state = os.fstat(self._fd)
+        try:
+            state = os.fstat(self._fd)
+        except OSError as error:
+            raise self._unreadable(error) from error
         return state.st_mtime_ns == self._modified_ns and state.st_size == self._size
 
     def is_file(self, state: os.stat_result) -> bool:
