@@ -132,7 +132,7 @@ class FileJournal(Ledger):
         except OSError as error:
             raise self._write_error(error) from error
         if ok:
-            self._output.take(index)
+            self._output.follow(index)
         if self.take(index, ok):
             self._stale_errors = True
         if is_full:

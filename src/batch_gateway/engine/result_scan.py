@@ -40,6 +40,10 @@ class Scan(msgspec.Struct):
         """One more line, for the request `index`."""
         if not self.seen.add(index):
             self.repeated = True
+        self.follow(index)
+
+    def follow(self, index: int) -> None:
+        """One more line, for a request that whoever writes it puts into `seen`."""
         if index <= self.last:
             self.in_order = False
         self.last = index
