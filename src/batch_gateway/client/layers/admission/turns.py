@@ -125,14 +125,6 @@ class Turns(Generic[T]):
         if turn.waits:
             self._leave(turn).sweep()
 
-    def alike(self, due: float, tenant: str, now: float) -> int:
-        """How many would surely go before one that came now: its tenant's without a due time."""
-        if due != float("inf"):
-            return 0
-        level = self._levels.get(_NO_DUE_TIME)
-        line = None if level is None else level.get(tenant)
-        return 0 if line is None else line.waiting
-
     def _next_level(self) -> int:
         self._given += 1
         if self._given % EVERY or len(self._levels) == 1:
