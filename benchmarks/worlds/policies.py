@@ -82,7 +82,9 @@ def policy_named(name: str) -> Policy:
     if base == "AIMD":
         return AIMD()
     if base.startswith("fixed "):
-        return Fixed(int(base.removeprefix("fixed ").replace(",", "")))
+        fixed = Fixed(int(base.removeprefix("fixed ").replace(",", "")))
+        fixed.sees_first_token = streamed
+        return fixed
     if base == "adaptive":
         return OursWithMetrics() if metrics else Ours(sees_first_token=streamed)
     found = _made(base, streamed)

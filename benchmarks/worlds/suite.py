@@ -16,7 +16,7 @@ from typing import Any
 
 import batch_gateway
 from benchmarks.environment import OUT
-from benchmarks.worlds.policies import policy_named
+from benchmarks.worlds.policies import FORMS, policy_named
 from benchmarks.worlds.record import BIN, Record
 from benchmarks.worlds.simulation import simulate
 from benchmarks.worlds.world import World
@@ -79,14 +79,19 @@ def _timeline(record: Record) -> dict[str, list[float]]:
 # -- fixed limits --------------------------------------------------------------------------
 
 
-def best_fixed(world: World) -> tuple[int, Run]:
+def best_fixed(world: World, *, streamed: bool = False) -> tuple[int, Run]:
     """The oracle: of the fixed limits, the smallest that is within half a per cent of the best.
 
-    With another seed than the first, only its best limit and their neighbours are tried.
+    A client that is short of CPU has less of it left where it reads streams, so there the limits
+    are tried as `streamed` as ours is; elsewhere it makes no difference. With another seed than
+    the first, only its best limit and their neighbours are tried.
     """
     first = replace(world, seed=1)
-    tried = world.oracle if world == first else _around(world, best_fixed(first)[0])
-    runs = {limit: run(world, f"fixed {limit:,}") for limit in tried}
+    tried = (
+        world.oracle if world == first else _around(world, best_fixed(first, streamed=streamed)[0])
+    )
+    form = FORMS["streamed"] if streamed and world.busy else ""
+    runs = {limit: run(world, f"fixed {limit:,}{form}") for limit in tried}
     most = max(found.figures["tokens_per_second"] for found in runs.values())
     good = [n for n, found in runs.items() if found.figures["tokens_per_second"] >= 0.995 * most]
     return min(good), runs[min(good)]
