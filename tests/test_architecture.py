@@ -42,10 +42,12 @@ LAYERS: dict[str, set[str]] = {
     "picker": {"grpc", "http", "wire", "wire.http2", "wire.ext_proc"} | GROUND,
     "client.interfaces": {"http", "concurrency", "wire"} | GROUND,
     "client.layers": {"client.interfaces", "http", "wire"} | GROUND,
-    "client.layers.admission": {"client.interfaces"} | GROUND,
     "client.layers.cache": {"client.interfaces", "wire"} | GROUND,
     "client.layers.coalesce": {"client.interfaces", "wire"} | GROUND,
     "client.layers.concurrency": {"client.interfaces", "http", "concurrency", "wire"} | GROUND,
+    "client.layers.admission": {"client.interfaces", "client.layers", "client.layers.concurrency"}
+    | {"concurrency", "wire"}
+    | GROUND,
     "client.streaming": {"client.interfaces", "http", "wire"} | GROUND,
     "client": {"client.streaming", "client.interfaces", "client.layers"}
     | {"picker", "http", "concurrency", "wire"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 
-from batch_gateway.client.layers.concurrency.layer import ended_by
+from batch_gateway.client.layers.concurrency.limit import ended_by
 from batch_gateway.client.layers.retry import retry_delay
 from batch_gateway.concurrency.events import Ended, Outcome
 from batch_gateway.errors import InferenceError

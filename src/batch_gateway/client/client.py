@@ -15,18 +15,12 @@ from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.interfaces.instrumentation import GatewayEvents, Observer
 from batch_gateway.client.interfaces.request import InferenceResponse, RequestLike
 from batch_gateway.client.interfaces.transport import Transport
+from batch_gateway.client.layers.admission.admission import Admission
+from batch_gateway.client.layers.admission.layer import AdmissionTransport
 from batch_gateway.client.layers.cache.policy import CacheConfig
-from batch_gateway.client.layers.circuit_breaker import (
-    BreakerState,
-    CircuitBreaker,
-    CircuitBreakerTransport,
-    CircuitGate,
-)
-from batch_gateway.client.layers.concurrency.layer import ConcurrencyTransport
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.instrumentation_layer import InstrumentationTransport
 from batch_gateway.client.layers.key_renewal import KeyRenewalTransport
-from batch_gateway.client.layers.rate_limit import RateLimitTransport
 from batch_gateway.client.layers.retry import RetryTransport
 from batch_gateway.client.layers.scheduling import SchedulingTransport
 from batch_gateway.client.prepare import prepare, prepare_stream
@@ -67,29 +61,9 @@ def build_stack(
         )
     if config.scheduling is not None:
         stack = SchedulingTransport(stack, config.scheduling, clock)
-    breaker = None
-    if config.circuit_breaker is not None:
-        breaker = CircuitBreaker(config.circuit_breaker)
-        stack = CircuitGate(stack, breaker, clock)
-    if config.concurrency is not None:
-        limiting = stack = ConcurrencyTransport(
-            stack,
-            config.concurrency,
-            clock,
-            on_limit=events.limit_changed,
-            streams=config.stream_upstream,
-            metrics=metrics,
-        )
-        events.concurrency = lambda: limiting.statistics
-    if config.rate_limit is not None:
-        stack = RateLimitTransport(
-            stack, config.rate_limit, clock, on_wait=events.rate_limit_waited
-        )
-    if config.circuit_breaker is not None:
-        events.breaker_state = BreakerState.CLOSED.value
-        stack = CircuitBreakerTransport(
-            stack, config.circuit_breaker, clock, events.breaker_changed, breaker
-        )
+    if config.circuit_breaker or config.rate_limit or config.concurrency:
+        admission = _admission(config, clock, events, metrics)
+        stack = AdmissionTransport(stack, admission, streams=config.stream_upstream)
     if config.retry is not None:
         stack = RetryTransport(stack, config.retry, clock, on_retry=events.retry_scheduled)
     if config.coalesce is not None:
@@ -102,6 +76,29 @@ def build_stack(
     if events.is_observed:
         stack = InstrumentationTransport(stack, events, clock)
     return stack
+
+
+def _admission(
+    config: HTTPInferenceClientConfig,
+    clock: Clock,
+    events: GatewayEvents,
+    metrics: MetricsWatch | None,
+) -> Admission:
+    admission = Admission(
+        clock,
+        breaker=config.circuit_breaker,
+        rate_limit=config.rate_limit,
+        concurrency=config.concurrency,
+        metrics=metrics,
+        on_breaker=events.breaker_changed,
+        on_rate_wait=events.rate_limit_waited,
+        on_limit=events.limit_changed,
+    )
+    if config.circuit_breaker is not None:
+        events.breaker_state = admission.breaker_state.value
+    if admission.limit is not None:
+        events.concurrency = admission.limit.statistics
+    return admission
 
 
 def _cached(

@@ -104,7 +104,13 @@ def _prepare(request: InferenceRequest, clock: Clock, streamed: bool) -> Prepare
         body=body,
         headers=_headers(request.headers) if request.headers else (),
         started=now,
-        deadline=_INFINITY if request.deadline is None else _instant(request.deadline, now, clock),
+        deadline=(
+            _INFINITY
+            if request.deadline is None
+            else _instant("deadline", request.deadline, now, clock)
+        ),
+        due=_INFINITY if request.due is None else _instant("due", request.due, now, clock),
+        tenant=_tenant(request.tenant) if request.tenant else "",
     )
 
 
@@ -197,14 +203,20 @@ def _headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         raise InvalidRequestError(str(error), cause=error) from error
 
 
-def _instant(deadline: datetime | timedelta | float, now: float, clock: Clock) -> float:
-    """The deadline on the monotonic clock."""
-    if isinstance(deadline, datetime):
-        if deadline.tzinfo is None:
-            raise InvalidRequestError("deadline needs a time zone: use datetime.now(timezone.utc)")
-        return now + deadline.timestamp() - clock.wall_time()
-    if isinstance(deadline, timedelta):
-        return now + deadline.total_seconds()
-    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or deadline != deadline:  # noqa: PLR0124  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidRequestError("deadline must be a datetime, a timedelta or seconds")
-    return now + deadline
+def _tenant(tenant: str) -> str:
+    if not isinstance(tenant, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(f"tenant must be a string, not {tenant!r:.80}")
+    return tenant
+
+
+def _instant(name: str, instant: datetime | timedelta | float, now: float, clock: Clock) -> float:
+    """It on the monotonic clock."""
+    if isinstance(instant, datetime):
+        if instant.tzinfo is None:
+            raise InvalidRequestError(f"{name} needs a time zone: use datetime.now(timezone.utc)")
+        return now + instant.timestamp() - clock.wall_time()
+    if isinstance(instant, timedelta):
+        return now + instant.total_seconds()
+    if isinstance(instant, bool) or not isinstance(instant, int | float) or instant != instant:  # noqa: PLR0124  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidRequestError(f"{name} must be a datetime, a timedelta or seconds")
+    return now + instant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,15 +29,18 @@ from batch_gateway import (
     ServerError,
     StaleConnectionError,
 )
-from batch_gateway.client.interfaces.transport import PreparedRequest
+from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
+from batch_gateway.client.layers.admission.admission import Admission
+from batch_gateway.client.layers.admission.layer import AdmissionTransport
 from batch_gateway.client.layers.circuit_breaker import (
     BreakerState,
     CircuitBreaker,
-    CircuitBreakerTransport,
 )
+from batch_gateway.clock import Clock
 from batch_gateway.testing import simulated_gateway
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock
+from tests.virtual_time import LoopClock, run_in_virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -58,15 +62,14 @@ def request(deadline: float = float("inf")) -> PreparedRequest:
 class Gateway:
     """A transport whose gateway is down while the clock is inside an outage."""
 
-    def __init__(
-        self, clock: ManualClock, outage: tuple[float, float], error: InferenceError
-    ) -> None:
+    def __init__(self, clock: Clock, outage: tuple[float, float], error: InferenceError) -> None:
         self.clock, self.outage, self.error = clock, outage, error
         self.sent: list[float] = []
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
-        self.sent.append(self.clock.now)
-        if self.outage[0] <= self.clock.now < self.outage[1]:
+        now = self.clock.monotonic()
+        self.sent.append(now)
+        if self.outage[0] <= now < self.outage[1]:
             raise self.error
         return InferenceResponse(request_id="r", status_code=200, headers=Headers(), body=b"{}")
 
@@ -218,7 +221,25 @@ def test_whatever_happens_there_is_at_most_one_probe_and_always_a_way_back(
         assert final <= 60
 
 
-async def open_it(transport: CircuitBreakerTransport, times: int = 3) -> None:
+class Guarded(AdmissionTransport):
+    """The layer with nothing in it but a circuit breaker."""
+
+    def __init__(
+        self,
+        gateway: Transport,
+        policy: CircuitBreakerPolicy,
+        clock: Clock,
+        on_change: Callable[[BreakerState], None] | None = None,
+    ) -> None:
+        self.admission = Admission(clock, breaker=policy, on_breaker=on_change)
+        super().__init__(gateway, self.admission)
+
+    @property
+    def state(self) -> BreakerState:
+        return self.admission.breaker_state
+
+
+async def open_it(transport: Guarded, times: int = 3) -> None:
     for _ in range(times):
         with pytest.raises(InferenceError):
             await transport.send(request())
@@ -227,7 +248,7 @@ async def open_it(transport: CircuitBreakerTransport, times: int = 3) -> None:
 async def test_an_open_breaker_fails_fast_with_its_category_and_sends_nothing() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock, (0, 1e9), REFUSED)
-    transport = CircuitBreakerTransport(gateway, POLICY, clock)
+    transport = Guarded(gateway, POLICY, clock)
     await open_it(transport)
     with pytest.raises(CircuitOpenError, match="last: connection refused") as caught:
         await transport.send(request())
@@ -242,7 +263,7 @@ async def test_a_probe_that_succeeds_closes_it() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock, (0, 5), REFUSED)
     states = list[BreakerState]()
-    transport = CircuitBreakerTransport(gateway, POLICY, clock, states.append)
+    transport = Guarded(gateway, POLICY, clock, states.append)
     await open_it(transport)
     clock.advance(6)
     await transport.send(request())
@@ -266,7 +287,7 @@ class InFlight:
 
 async def test_each_change_is_told_once_however_many_requests_bring_it_about() -> None:
     gateway, states = InFlight(), list[BreakerState]()
-    transport = CircuitBreakerTransport(gateway, POLICY, ManualClock(0), states.append)
+    transport = Guarded(gateway, POLICY, ManualClock(0), states.append)
     sending = asyncio.gather(
         *(transport.send(request()) for _ in range(10)), return_exceptions=True
     )
@@ -294,7 +315,7 @@ async def test_each_change_is_told_once_however_many_requests_bring_it_about() -
 )
 async def test_a_gateway_that_refuses_is_a_gateway_that_is_there(error: InferenceError) -> None:
     clock = ManualClock(0)
-    transport = CircuitBreakerTransport(Gateway(clock, (0, 1e9), error), POLICY, clock)
+    transport = Guarded(Gateway(clock, (0, 1e9), error), POLICY, clock)
     for _ in range(50):
         with pytest.raises(type(error)):
             await transport.send(request())
@@ -307,7 +328,7 @@ WAITING = CircuitBreakerPolicy(connect_failures=3, when_open="wait", longest_pro
 async def test_waiting_requests_spend_nothing_on_an_outage_and_go_on_within_two_seconds() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock, (0, 40.2), REFUSED)
-    transport = CircuitBreakerTransport(gateway, WAITING, clock)
+    transport = Guarded(gateway, WAITING, clock)
     # The first two fail before the breaker opens, which is for the retry layer to deal with.
     await open_it(transport, 2)
     answers = await asyncio.gather(*(transport.send(request()) for _ in range(100)))
@@ -320,7 +341,7 @@ async def test_waiting_requests_spend_nothing_on_an_outage_and_go_on_within_two_
 async def test_patience_ends_a_wait() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock, (0, 1e9), REFUSED)
-    transport = CircuitBreakerTransport(gateway, WAITING, clock)
+    transport = Guarded(gateway, WAITING, clock)
     await open_it(transport, 2)
     results = await asyncio.gather(
         *(transport.send(request()) for _ in range(5)), return_exceptions=True
@@ -330,20 +351,25 @@ async def test_patience_ends_a_wait() -> None:
     assert 60 <= clock.now < 65
 
 
-async def test_a_deadline_ends_a_wait() -> None:
-    clock = ManualClock(0)
-    gateway = Gateway(clock, (0, 1e9), REFUSED)
-    transport = CircuitBreakerTransport(gateway, WAITING, clock)
-    await open_it(transport, 2)
-    with pytest.raises(DeadlineExceededError, match="while the gateway was failing"):
-        await transport.send(request(deadline=clock.now + 10))
-    assert all(moment < 10 for moment in gateway.sent)
+def test_a_deadline_ends_a_wait() -> None:
+    async def main() -> None:
+        clock = LoopClock()
+        gateway = Gateway(clock, (0, 1e9), REFUSED)
+        transport = Guarded(gateway, WAITING, clock)
+        await open_it(transport, 2)
+        with pytest.raises(DeadlineExceededError, match="while the gateway was failing"):
+            await transport.send(request(deadline=10))
+        assert clock.monotonic() == 10
+        assert all(moment < 10 for moment in gateway.sent)
+        await transport.aclose()
+
+    run_in_virtual_time(main())
 
 
 async def test_a_cancelled_probe_leaves_its_turn_to_the_next() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock, (0, 5), REFUSED)
-    transport = CircuitBreakerTransport(gateway, WAITING, clock)
+    transport = Guarded(gateway, WAITING, clock)
     await open_it(transport, 2)
     first = asyncio.create_task(transport.send(request()))
     second = asyncio.create_task(transport.send(request()))

@@ -1,4 +1,4 @@
-"""A breaker above layers in which requests wait: what waited while it opened is not sent."""
+"""A breaker beside limits at which requests wait: what waited while it opened is not sent."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ from batch_gateway import (
     ServerError,
 )
 from batch_gateway.client.interfaces.transport import PreparedRequest
-from batch_gateway.client.layers.circuit_breaker import (
-    CircuitBreaker,
-    CircuitBreakerTransport,
-    CircuitGate,
-)
-from batch_gateway.client.layers.concurrency.layer import ConcurrencyTransport
-from batch_gateway.clock import SYSTEM_CLOCK
+from batch_gateway.client.layers.admission.admission import Admission
+from batch_gateway.client.layers.admission.layer import AdmissionTransport
+from batch_gateway.client.layers.circuit_breaker import BreakerState
 from batch_gateway.testing import simulated_gateway
 from tests.client.manual_clock import ManualClock
+from tests.virtual_time import LoopClock, run_in_virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -92,46 +89,51 @@ def prepared(number: int) -> PreparedRequest:
     )
 
 
-async def test_held_requests_are_all_sent_once_when_the_gateway_is_back() -> None:
-    gateway, clock = Restarted(failures=5), ManualClock()
-    policy = CircuitBreakerPolicy(minimum_requests=1, when_open="wait")
-    breaker = CircuitBreaker(policy)
-    permits = ConcurrencyTransport(
-        CircuitGate(gateway, breaker, clock), FixedConcurrency(4), SYSTEM_CLOCK
-    )
-    transport = CircuitBreakerTransport(permits, policy, clock, None, breaker)
-    ends = await asyncio.gather(*(transport.send(prepared(number)) for number in range(50)))
-    assert [end.request_id for end in ends] == [f"r-{number}" for number in range(50)]
-    # The four that were under way, the probe that failed, and everybody's own.
-    assert gateway.sent == 55
-    assert permits.statistics.in_flight == 0
+def test_held_requests_are_all_sent_once_when_the_gateway_is_back() -> None:
+    async def main() -> None:
+        gateway = Restarted(failures=5)
+        policy = CircuitBreakerPolicy(minimum_requests=1, when_open="wait")
+        admission = Admission(LoopClock(), breaker=policy, concurrency=FixedConcurrency(4))
+        transport = AdmissionTransport(gateway, admission)
+        ends = await asyncio.gather(*(transport.send(prepared(number)) for number in range(50)))
+        assert [end.request_id for end in ends] == [f"r-{number}" for number in range(50)]
+        # The four that were under way, the probe that failed, and everybody's own.
+        assert gateway.sent == 55
+        assert admission.limit is not None
+        assert admission.limit.statistics().in_flight == 0
+
+    run_in_virtual_time(main())
 
 
 async def test_while_it_is_open_one_probe_at_a_time_goes_out_whoever_comes_first() -> None:
-    gateway, clock = Restarted(failures=3), ManualClock()
+    gateway, clock = Restarted(failures=4), ManualClock()
     policy = CircuitBreakerPolicy(minimum_requests=1, first_probe=1, longest_probe=1)
-    breaker = CircuitBreaker(policy)
-    gate = CircuitGate(gateway, breaker, clock)
-    breaker.failed(ServerError("down"), clock.now, probe=False)
+    admission = Admission(clock, breaker=policy)
+    transport = AdmissionTransport(gateway, admission)
+    with pytest.raises(ServerError):
+        await transport.send(prepared(0))
     for _ in range(3):
         clock.advance(1)
         before = gateway.sent
         gateway.most_under_way = 0
-        await asyncio.gather(*(gate.send(prepared(n)) for n in range(5)), return_exceptions=True)
+        ends = await asyncio.gather(
+            *(transport.send(prepared(n)) for n in range(5)), return_exceptions=True
+        )
+        assert Counter(map(type, ends)) == {ServerError: 1, CircuitOpenError: 4}
         assert (gateway.sent - before, gateway.most_under_way) == (1, 1)
     clock.advance(1)
-    assert (await gate.send(prepared(1))).status_code == 200
-    assert breaker.wait(clock.now) is None
+    assert (await transport.send(prepared(1))).status_code == 200
+    assert admission.breaker_state is BreakerState.CLOSED
 
 
-async def test_a_cancelled_probe_leaves_the_gate_to_the_next() -> None:
-    gateway, clock = Restarted(failures=0), ManualClock()
-    breaker = CircuitBreaker(AT_ONCE)
-    gate = CircuitGate(gateway, breaker, clock)
-    breaker.failed(ServerError("down"), clock.now, probe=False)
+async def test_a_cancelled_probe_leaves_its_turn_to_the_next() -> None:
+    gateway, clock = Restarted(failures=1), ManualClock()
+    transport = AdmissionTransport(gateway, Admission(clock, breaker=AT_ONCE))
+    with pytest.raises(ServerError):
+        await transport.send(prepared(0))
     clock.advance(60)
-    probe = asyncio.create_task(gate.send(prepared(1)))
+    probe = asyncio.create_task(transport.send(prepared(1)))
     await asyncio.sleep(0)
     probe.cancel()
     await asyncio.wait([probe])
-    assert (await gate.send(prepared(2))).request_id == "r-2"
+    assert (await transport.send(prepared(2))).request_id == "r-2"

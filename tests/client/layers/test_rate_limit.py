@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +22,10 @@ from batch_gateway import (
     ServerError,
 )
 from batch_gateway.client.interfaces.transport import PreparedRequest
-from batch_gateway.client.layers.rate_limit import GCRA, RateLimitTransport, TokenEstimator
+from batch_gateway.client.layers.admission.admission import Admission
+from batch_gateway.client.layers.admission.layer import AdmissionTransport
+from batch_gateway.client.layers.rate_limit import GCRA, TokenEstimator
+from batch_gateway.clock import Clock
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.http.response_errors import refusal_error
@@ -111,12 +115,22 @@ def request(deadline: float = float("inf"), body: bytes = b"{}") -> PreparedRequ
     )
 
 
+def rate_limited(
+    gateway: Gateway,
+    policy: RateLimit,
+    clock: Clock,
+    on_wait: Callable[[float], None] | None = None,
+) -> AdmissionTransport:
+    """The layer with nothing in it but a rate limit."""
+    return AdmissionTransport(gateway, Admission(clock, rate_limit=policy, on_rate_wait=on_wait))
+
+
 async def test_requests_go_out_evenly() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock)
     waits = list[float]()
     policy = RateLimit(requests_per_minute=60, burst=0)
-    transport = RateLimitTransport(gateway, policy, clock, waits.append)
+    transport = rate_limited(gateway, policy, clock, waits.append)
     for _ in range(5):
         await transport.send(request())
     assert gateway.sent == pytest.approx([0, 1, 2, 3, 4])
@@ -126,7 +140,7 @@ async def test_requests_go_out_evenly() -> None:
 async def test_tokens_are_estimated_before_and_corrected_after() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock)
-    transport = RateLimitTransport(gateway, RateLimit(tokens_per_minute=6000, burst=0), clock)
+    transport = rate_limited(gateway, RateLimit(tokens_per_minute=6000, burst=0), clock)
     for _ in range(61):
         await transport.send(request())
     # A hundred tokens each at a hundred a second.
@@ -137,7 +151,7 @@ async def test_failed_requests_cost_no_tokens() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock)
     gateway.error = ServerError("500")
-    transport = RateLimitTransport(gateway, RateLimit(tokens_per_minute=60, burst=0), clock)
+    transport = rate_limited(gateway, RateLimit(tokens_per_minute=60, burst=0), clock)
     for _ in range(10):
         with pytest.raises(ServerError):
             await transport.send(request())
@@ -148,7 +162,7 @@ async def test_limits_are_learned_from_headers_where_they_are_lower() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock, x_ratelimit_limit_requests="60, 60;w=60")
     policy = RateLimit(requests_per_minute=6000, burst=0, learn=True)
-    transport = RateLimitTransport(gateway, policy, clock)
+    transport = rate_limited(gateway, policy, clock)
     for _ in range(4):
         await transport.send(request())
     assert gateway.sent == pytest.approx([0, 0.01, 1.01, 2.01], abs=0.05)
@@ -163,7 +177,7 @@ async def test_nothing_is_sent_before_the_gateway_has_something_left_again(reset
         x_ratelimit_remaining_requests="0",
         x_ratelimit_reset_requests=reset,
     )
-    transport = RateLimitTransport(gateway, RateLimit(learn=True), clock)
+    transport = rate_limited(gateway, RateLimit(learn=True), clock)
     await transport.send(request())
     await transport.send(request())
     assert gateway.sent[1] == pytest.approx(6.5, abs=0.1)
@@ -179,7 +193,7 @@ async def test_a_refusal_says_when_the_gateway_has_something_left_again() -> Non
     clock = ManualClock(0)
     gateway = Gateway(clock)
     gateway.error = refusal_error(refusal, clock.wall_time(), Redactor.of_headers(()))
-    transport = RateLimitTransport(gateway, RateLimit(learn=True), clock)
+    transport = rate_limited(gateway, RateLimit(learn=True), clock)
     with pytest.raises(RateLimitError):
         await transport.send(request())
     with pytest.raises(RateLimitError) as caught:
@@ -191,7 +205,7 @@ async def test_a_refusal_says_when_the_gateway_has_something_left_again() -> Non
 async def test_a_turn_that_comes_after_the_deadline_is_not_waited_for() -> None:
     clock = ManualClock(0)
     gateway = Gateway(clock)
-    transport = RateLimitTransport(gateway, RateLimit(requests_per_minute=1, burst=0), clock)
+    transport = rate_limited(gateway, RateLimit(requests_per_minute=1, burst=0), clock)
     await transport.send(request())
     for _ in range(3):
         with pytest.raises(
@@ -208,9 +222,7 @@ class StuckClock(ManualClock):
 
 async def test_a_cancelled_wait_gives_its_turn_back() -> None:
     clock = StuckClock(0)
-    transport = RateLimitTransport(
-        Gateway(clock), RateLimit(requests_per_minute=60, burst=0), clock
-    )
+    transport = rate_limited(Gateway(clock), RateLimit(requests_per_minute=60, burst=0), clock)
     await transport.send(request())
     waiting = [asyncio.create_task(transport.send(request())) for _ in range(10)]
     await asyncio.sleep(0)
@@ -226,7 +238,7 @@ async def ask_at_times(
 ) -> tuple[list[float], int]:
     """When requests went out that came at some time and left when not sent so long after."""
     gateway = Gateway(ManualClock())
-    transport = RateLimitTransport(gateway, limit, LoopClock())
+    transport = rate_limited(gateway, limit, LoopClock())
     loop = asyncio.get_running_loop()
     sent = list[float]()
 
@@ -260,7 +272,7 @@ class LateClock(LoopClock):
 def test_late_timers_do_not_lower_the_rate() -> None:
     async def main() -> None:
         limit = RateLimit(requests_per_minute=600, burst=0)
-        transport = RateLimitTransport(Gateway(ManualClock()), limit, LateClock())
+        transport = rate_limited(Gateway(ManualClock()), limit, LateClock())
         await asyncio.gather(*(transport.send(request()) for _ in range(101)))
         assert LoopClock().monotonic() == pytest.approx(10, abs=0.05)
 
@@ -290,7 +302,7 @@ def test_a_first_guess_that_is_too_high_costs_nobody_the_turn() -> None:
     async def main() -> None:
         gateway, clock = Gateway(ManualClock()), LoopClock()
         gateway.tokens = 10
-        transport = RateLimitTransport(gateway, RateLimit(tokens_per_minute=6000), clock)
+        transport = rate_limited(gateway, RateLimit(tokens_per_minute=6000), clock)
         # Taken for 256 tokens each before the first answer, which would be 77 s.
         ends = await asyncio.gather(
             *(transport.send(request(deadline=10)) for _ in range(30)), return_exceptions=True
@@ -304,7 +316,7 @@ def test_a_deadline_that_passes_in_line_ends_the_wait() -> None:
     async def main() -> None:
         gateway, clock = Gateway(ManualClock()), LoopClock()
         limit = RateLimit(requests_per_minute=60, burst=0, learn=True)
-        transport = RateLimitTransport(gateway, limit, clock)
+        transport = rate_limited(gateway, limit, clock)
         await transport.send(request())
         waiting = [
             asyncio.create_task(transport.send(request(deadline)))

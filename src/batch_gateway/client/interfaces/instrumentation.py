@@ -4,7 +4,7 @@ An `Observer` listens. `GatewayEvents` is what the layers of one gateway's clien
 methods says what has happened, keeps what is true just now for whoever asks later, and tells the
 observers. A layer gets the bound method as a plain callback, so that it imports nothing from here:
 
-    CircuitBreakerTransport(stack, policy, clock, on_change=events.breaker_changed)
+    Admission(clock, breaker=policy, on_breaker=events.breaker_changed)
 
     events.limit_changed(32, Why(Reason.KNEE))    the concurrency limit is now 32, and why
     events.breaker_changed("open")                closed, open or half_open

@@ -32,6 +32,10 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
         headers: sent with this request, over those of the configuration.
         deadline: when an answer is no longer wanted: an aware datetime, or a timedelta or a
             number of seconds from the call of `generate`. It covers every retry.
+        due: by when an answer is wanted, in the same forms. Of the requests that wait for their
+            turn at the gateway the more urgent ones go first; passing it ends nothing.
+        tenant: on whose behalf it is sent. Tenants whose requests are equally urgent take turns.
+            Neither is sent.
     """
 
     params: Mapping[str, Any] | bytes
@@ -40,6 +44,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     headers: Mapping[str, str] | None = None
     deadline: datetime | timedelta | float | None = None
+    due: datetime | timedelta | float | None = None
+    tenant: str = ""
 
     def __repr__(self) -> str:
         # Header values may be secrets, and params long.
@@ -47,7 +53,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"InferenceRequest(request_id={self.request_id!r}, model={self.model!r}, "
             f"endpoint={self.endpoint!r}, params={reprlib.repr(self.params)}, "
-            f"headers={names}, deadline={self.deadline!r})"
+            f"headers={names}, deadline={self.deadline!r}, due={self.due!r}, "
+            f"tenant={self.tenant!r})"
         )
 
 

@@ -39,6 +39,9 @@ class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
         headers: of this request alone, names and values checked for control characters.
         started: monotonic seconds when `generate` was called.
         deadline: monotonic seconds after which nobody waits; infinity when there is none.
+        due: monotonic seconds by which an answer is wanted; infinity when nobody says. Orders
+            those who wait for their turn, and ends nothing.
+        tenant: among whom turns are shared fairly.
         attempt: 1 for the first sending, 2 for the first retry.
         sink: set when the answer is wanted chunk by chunk; the whole answer is returned all the
             same. Layers that keep or share answers pass such a request on as it is.
@@ -52,6 +55,8 @@ class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
     started: float = 0.0
     deadline: float = float("inf")
+    due: float = float("inf")
+    tenant: str = ""
     attempt: int = 1
     sink: ChunkSink | None = None
     on_first_token: Callable[[float], None] | None = None

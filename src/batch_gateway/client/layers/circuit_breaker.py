@@ -8,18 +8,11 @@ probe now and then, and the first probe that succeeds closes it
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isinf
-from types import CoroutineType
-from typing import Any, Literal
+from typing import Literal
 
-from batch_gateway.client.interfaces.request import InferenceResponse
-from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.client.layers.failure_window import FailureRow, FailureWindow
-from batch_gateway.clock import Clock
 from batch_gateway.config_checks import (
     normalise_duration,
     require_count,
@@ -28,27 +21,18 @@ from batch_gateway.config_checks import (
     require_positive,
 )
 from batch_gateway.durations import Duration, format_duration, seconds
-from batch_gateway.errors import (
-    CircuitOpenError,
-    ConfigError,
-    DeadlineExceededError,
-    InferenceError,
-)
+from batch_gateway.errors import ConfigError, InferenceError
 from batch_gateway.wire.refusals import is_connect_failure, is_outage
 
 __all__ = [
     "BreakerState",
     "CircuitBreaker",
     "CircuitBreakerPolicy",
-    "CircuitBreakerTransport",
-    "CircuitGate",
     "is_connect_failure",
 ]
 
 # A router without model servers says so itself, for every request, and it is known to pass.
 _PASSING = frozenset({"rejected-no-endpoints", "rejected-shutting-down"})
-# How often to look whether another request's probe has ended.
-_LOOK_EVERY = 0.1
 # A replica that dies ends all its requests at once, and others go on: no cause to fail more.
 _LEAST_ROW = 0.2
 
@@ -114,11 +98,14 @@ class CircuitBreaker:
 
     Attributes:
         state: closed at first; only the breaker changes it.
+        last_error: the last failure that spoke against the gateway.
     """
 
     def __init__(self, policy: CircuitBreakerPolicy) -> None:
         self._policy = policy
+        self._holds = policy.when_open == "wait"
         self.state = BreakerState.CLOSED
+        self.last_error: InferenceError | None = None
         self._armed = not policy.after_success
         self._window = FailureWindow(seconds(policy.window))
         self._row = FailureRow(_LEAST_ROW if policy.when_open == "fail" else 0.0)
@@ -135,6 +122,12 @@ class CircuitBreaker:
         if self.state is BreakerState.HALF_OPEN:
             return float("inf")
         return max(0.0, self._next_probe - now)
+
+    def patience_left(self, now: float) -> float:
+        """Seconds for which requests are still held while it is open; 0 to fail them at once."""
+        if not self._holds:
+            return 0.0
+        return max(0.0, self.opened_at + seconds(self._policy.patience) - now)
 
     def begin_probe(self) -> None:
         """A probe is sent; it must end in `succeeded`, `failed` or `abandoned`."""
@@ -161,15 +154,18 @@ class CircuitBreaker:
         self.state = BreakerState.CLOSED
         self._window.clear()
 
-    def ended(self, error: InferenceError, now: float, *, probe: bool) -> None:
-        """A request failed in whichever way."""
+    def ended(self, error: InferenceError, now: float, *, probe: bool) -> bool:
+        """A request failed in whichever way; whether it is to be held until another turn."""
         if is_outage(error, has_answered=self.has_answered):
+            self.last_error = error
             self.failed(error, now, probe=probe)
-        elif error.status_code is not None:
+            return self._holds and self.state is not BreakerState.CLOSED
+        if error.status_code is not None:
             # Refused, but by a gateway that is there.
             self._is_there(now, now)
         elif probe:
             self.abandoned()
+        return False
 
     def failed(self, error: InferenceError, now: float, *, probe: bool) -> None:
         """A request failed in a way that speaks against the gateway."""
@@ -199,193 +195,11 @@ class CircuitBreaker:
         failures, total = self._window.counts(now)
         return total >= least and failures >= self._policy.failure_ratio * total
 
-
-class _TurnedBackError(Exception):
-    """The request was not sent: the breaker opened while it waited for its turn."""
-
-
-class CircuitGate:
-    """Right before the gateway, below all layers in which a request may wait for its turn.
-
-    Turns back what waited while the breaker opened. While it is open, the first request that
-    comes here when a probe is due is the probe.
-    """
-
-    def __init__(self, inner: Transport, breaker: CircuitBreaker, clock: Clock) -> None:
-        self._inner = inner
-        self._breaker = breaker
-        self._clock = clock
-
-    def send(self, request: PreparedRequest) -> CoroutineType[Any, Any, InferenceResponse]:
-        if self._breaker.state is BreakerState.CLOSED:
-            return self._inner.send(request)
-        return self._probe(request)
-
-    async def _probe(self, request: PreparedRequest) -> InferenceResponse:
-        breaker = self._breaker
-        if breaker.wait(self._clock.monotonic()):
-            raise _TurnedBackError
-        breaker.begin_probe()
-        try:
-            response = await self._inner.send(request)
-        except InferenceError as error:
-            breaker.ended(error, self._clock.monotonic(), probe=True)
-            raise
-        except BaseException:
-            breaker.abandoned()
-            raise
-        breaker.succeeded(self._clock.monotonic())
-        return response
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-class CircuitBreakerTransport:
-    """A layer that sends nothing to a gateway that is down, one probe at a time aside.
-
-    With layers in which requests wait between this one and the gateway, `breaker` is that of a
-    CircuitGate below them.
-    """
-
-    def __init__(
-        self,
-        inner: Transport,
-        policy: CircuitBreakerPolicy,
-        clock: Clock,
-        on_change: Callable[[BreakerState], None] | None = None,
-        breaker: CircuitBreaker | None = None,
-    ) -> None:
-        self._breaker = CircuitBreaker(policy) if breaker is None else breaker
-        self._inner = CircuitGate(inner, self._breaker, clock) if breaker is None else inner
-        self._policy = policy
-        self._clock = clock
-        self._on_change = on_change
-        self._told = self._breaker.state
-        self._last_error: InferenceError | None = None
-        # Held by whoever waits for the next probe and sends it; the others queue up behind, in
-        # order of arrival, and a cancelled one leaves its place to the next.
-        self._turn = asyncio.Lock()
+    def words(self, now: float) -> str:
+        """For how long it has been open, and why."""
+        down = format_duration(now - self.opened_at)
+        return f"the gateway has been failing for {down}; last: {self.last_words}"
 
     @property
-    def state(self) -> BreakerState:
-        return self._breaker.state
-
-    async def send(self, request: PreparedRequest) -> InferenceResponse:
-        while True:
-            sent = self._clock.monotonic()
-            wait = self._breaker.wait(sent)
-            if wait is None:
-                try:
-                    response = await self._inner.send(request)
-                except _TurnedBackError:
-                    continue
-                except InferenceError as error:
-                    if not self._failed(error):
-                        raise
-                    continue
-                self._succeeded(sent)
-                return response
-            if self._policy.when_open == "wait":
-                probed = await self._in_turn(request)
-            elif wait or self._turn.locked():
-                raise self._open_error(request, retry_after=None if isinf(wait) else wait)
-            else:
-                async with self._turn:
-                    probed = await self._probe(request)
-            if probed is not None:
-                return probed
-
-    async def _in_turn(self, request: PreparedRequest) -> InferenceResponse | None:
-        """Wait for the gateway to come back, or for the turn to probe it."""
-        remaining = request.deadline - self._clock.monotonic()
-        try:
-            async with asyncio.timeout(None if remaining == float("inf") else remaining):
-                await self._turn.acquire()
-        except TimeoutError as error:
-            raise self._deadline_error(request, error) from error
-        try:
-            return await self._probe_when_due(request)
-        finally:
-            self._turn.release()
-
-    async def _probe_when_due(self, request: PreparedRequest) -> InferenceResponse | None:
-        now = self._clock.monotonic()
-        wait = self._breaker.wait(now)
-        if wait is None:
-            return None
-        # Under way is the probe of one that was nearer to the gateway.
-        if isinf(wait):
-            wait = _LOOK_EVERY
-        if now - self._breaker.opened_at >= seconds(self._policy.patience):
-            raise self._open_error(request, retry_after=None)
-        if now + wait >= request.deadline:
-            await self._clock.sleep(max(0.0, request.deadline - now))
-            raise self._deadline_error(request, None)
-        await self._clock.sleep(wait)
-        # A request that was sent before the outage may have been answered meanwhile.
-        if self._breaker.wait(self._clock.monotonic()) != 0:
-            return None
-        return await self._probe(request)
-
-    async def _probe(self, request: PreparedRequest) -> InferenceResponse | None:
-        """None when it failed, or was another's to send, and requests are to wait."""
-        try:
-            response = await self._inner.send(request)
-        except _TurnedBackError:
-            return None
-        except InferenceError as error:
-            if self._failed(error):
-                return None
-            raise
-        self._succeeded()
-        return response
-
-    def _succeeded(self, sent: float | None = None) -> None:
-        self._breaker.succeeded(self._clock.monotonic(), sent)
-        if self._breaker.state is not self._told:
-            self._tell()
-
-    def _failed(self, error: InferenceError) -> bool:
-        """Whether the breaker is open and the request is to wait for another turn."""
-        outage = is_outage(error, has_answered=self._breaker.has_answered)
-        if outage:
-            self._last_error = error
-        self._breaker.ended(error, self._clock.monotonic(), probe=False)
-        self._tell()
-        held = self._policy.when_open == "wait" and outage
-        return held and self._breaker.state is not BreakerState.CLOSED
-
-    def _tell(self) -> None:
-        state = self._breaker.state
-        if state is not self._told:
-            self._told = state
-            if self._on_change is not None:
-                self._on_change(state)
-
-    def _open_error(self, request: PreparedRequest, retry_after: float | None) -> CircuitOpenError:
-        now = self._clock.monotonic()
-        down = format_duration(now - self._breaker.opened_at)
-        return CircuitOpenError(
-            f"the gateway has been failing for {down}; last: {self._last_words()}",
-            retry_after=retry_after,
-            request_id=request.request_id,
-            attempts=request.attempt - 1,
-            cause=self._last_error,
-        )
-
-    def _deadline_error(
-        self, request: PreparedRequest, cause: BaseException | None
-    ) -> DeadlineExceededError:
-        return DeadlineExceededError(
-            f"the deadline passed while the gateway was failing; last: {self._last_words()}",
-            request_id=request.request_id,
-            attempts=request.attempt - 1,
-            cause=cause,
-        )
-
-    def _last_words(self) -> str:
-        return self._last_error.message if self._last_error is not None else "nothing"
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    def last_words(self) -> str:
+        return "nothing" if self.last_error is None else self.last_error.message

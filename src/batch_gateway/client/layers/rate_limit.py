@@ -8,27 +8,24 @@ could pass, and nothing to sweep.
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from batch_gateway.client.interfaces.request import InferenceResponse
-from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
-from batch_gateway.clock import Clock
 from batch_gateway.config_checks import normalise_duration, require_kinds, require_number
 from batch_gateway.durations import Duration, seconds
-from batch_gateway.errors import ConfigError, DeadlineExceededError, InferenceError
+from batch_gateway.errors import ConfigError
 from batch_gateway.wire.retry_after import parse_wait
+from batch_gateway.wire.usage import Usage
 
-__all__ = ["GCRA", "RateLimit", "RateLimitTransport", "TokenEstimator"]
+__all__ = ["GCRA", "RateLimit", "Rates", "TokenEstimator"]
 
 _MINUTE = 60.0
 # English text and JSON come to about four bytes a token; the estimator corrects itself.
 _BYTES_PER_TOKEN = 4.0
 _FIRST_OUTPUT_GUESS = 256.0
 _LEARNING_RATE = 0.1
-_LOOK_EVERY = 1.0
 _LATENESS = 0.05
 _MAX = b'"max_'
 _MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*([0-9]{1,9})')
@@ -118,155 +115,115 @@ class TokenEstimator:
             self._per_byte += _LEARNING_RATE * (input_tokens / len(body) - self._per_byte)
 
 
-class RateLimitTransport:
-    """A layer that sends in an even stream, first come first served.
+class Rates:
+    """The limits of one gateway on requests and on tokens. Pure: `now` is given.
 
     Whoever waits has taken nothing yet, so that one that leaves the line leaves no gap in it.
-    `on_wait` is told the seconds of every wait, when it is over.
+
+    Attributes:
+        learns: whether `learn` is to be told the headers of answers and refusals.
     """
 
-    def __init__(
-        self,
-        inner: Transport,
-        policy: RateLimit,
-        clock: Clock,
-        on_wait: Callable[[float], None] | None = None,
-    ) -> None:
-        self._inner = inner
+    def __init__(self, policy: RateLimit) -> None:
         self._policy = policy
-        self._clock = clock
-        self._on_wait = on_wait
+        self.learns = policy.learn
         self._estimator = TokenEstimator()
         self._requests = self._limit(policy.requests_per_minute)
         self._tokens = self._limit(policy.tokens_per_minute)
-        # Held by the first in line.
-        self._turn = asyncio.Lock()
-        self._in_line = 0
+        self._expected = float("inf")
 
     def _limit(self, per_minute: float | None) -> GCRA | None:
         return None if per_minute is None else GCRA(per_minute, seconds(self._policy.burst))
 
-    async def send(self, request: PreparedRequest) -> InferenceResponse:
-        estimate = self._estimator.estimate(request.body) if self._tokens is not None else 0.0
-        now = self._clock.monotonic()
-        if self._in_line or self._due_in(now) > 0:
-            await self._line_up(request, estimate, now)
-        else:
-            self._take(estimate, now)
-        try:
-            response = await self._inner.send(request)
-        except InferenceError as error:
-            # Nothing was generated, or nobody knows how much.
-            if self._tokens is not None:
-                self._tokens.correct(-estimate)
-            if self._policy.learn and error.rate_limits:
-                self._learn(error.rate_limits)
-            raise
-        self._settle(request, response, estimate)
-        return response
-
-    def _due_in(self, now: float) -> float:
-        """Seconds until the next may go."""
+    def wait(self, now: float) -> float:
+        """Seconds until the next may go; 0 for now."""
         requests, tokens = self._requests, self._tokens
         if tokens is None:
             return 0.0 if requests is None else requests.wait(now)
         wait = tokens.wait(now)
         return wait if requests is None else max(wait, requests.wait(now))
 
-    def _take(self, estimate: float, now: float) -> None:
+    def least_wait(self, ahead: int, now: float) -> float:
+        """Seconds until one may go before which `ahead` others go, as far as that is certain."""
+        wait = self.wait(now)
         if self._requests is not None:
-            self._requests.take(1.0, now)
-        if self._tokens is not None:
-            self._tokens.take(estimate, now)
-
-    async def _line_up(self, request: PreparedRequest, estimate: float, now: float) -> None:
-        self._check_deadline(request, self._expected_wait(now), now)
-        remaining = request.deadline - now
-        self._in_line += 1
-        try:
-            async with asyncio.timeout(None if remaining == float("inf") else remaining):
-                await self._take_in_turn(request, estimate)
-        except TimeoutError as error:
-            if isinstance(error, InferenceError):
-                raise
-            raise self._too_late(request, "did not let it go before its deadline") from error
-        finally:
-            self._in_line -= 1
-        if self._on_wait is not None:
-            self._on_wait(self._clock.monotonic() - now)
-
-    async def _take_in_turn(self, request: PreparedRequest, estimate: float) -> None:
-        async with self._turn:
-            due = float("inf")
-            while (wait := self._due_in(now := self._clock.monotonic())) > 0:
-                self._check_deadline(request, wait, now)
-                due = now + wait
-                # What was sent may cost less than was thought, or the gateway name a limit.
-                await self._clock.sleep(min(wait, _LOOK_EVERY))
-            # Timers are a little late, which would add up.
-            self._take(estimate, min(now, max(due, now - _LATENESS)))
-
-    def _expected_wait(self, now: float) -> float:
-        """Until all who are in line have gone, as far as that is certain."""
-        wait = self._due_in(now)
-        if self._requests is not None:
-            wait = max(wait, self._requests.wait(now) + self._requests.time_of(self._in_line))
-        # How many tokens those in line will cost is a guess, often by far too high.
+            wait = max(wait, self._requests.wait(now) + self._requests.time_of(ahead))
+        # How many tokens those ahead will cost is a guess, often by far too high.
         return wait
 
-    def _check_deadline(self, request: PreparedRequest, wait: float, now: float) -> None:
-        if now + wait >= request.deadline:
-            raise self._too_late(
-                request, f"would let it go only in {wait:.1f}s, after its deadline"
-            )
+    def expect(self, at: float) -> None:
+        """A timer was set to when the next may go."""
+        self._expected = at
 
-    def _too_late(self, request: PreparedRequest, what: str) -> DeadlineExceededError:
-        return DeadlineExceededError(
-            f"the rate limit {what}",
-            request_id=request.request_id,
-            attempts=request.attempt - 1,
-        )
+    def take(self, body: bytes, now: float) -> float:
+        """A request goes; how many tokens it is thought to cost."""
+        # Timers are a little late, which would add up.
+        now = min(now, max(self._expected, now - _LATENESS))
+        self._expected = float("inf")
+        if self._requests is not None:
+            self._requests.take(1.0, now)
+        if self._tokens is None:
+            return 0.0
+        estimate = self._estimator.estimate(body)
+        self._tokens.take(estimate, now)
+        return estimate
 
-    def _settle(
-        self, request: PreparedRequest, response: InferenceResponse, estimate: float
-    ) -> None:
-        if self._tokens is not None and (usage := response.usage) is not None:
-            self._estimator.learn(request.body, usage.input_tokens, usage.output_tokens)
+    def give_back(self, estimate: float) -> None:
+        """A request that was let go was not sent after all."""
+        if self._requests is not None:
+            self._requests.correct(-1.0)
+        if self._tokens is not None:
+            self._tokens.correct(-estimate)
+
+    def failed(self, estimate: float) -> None:
+        """A request was refused or failed: nothing was generated, or nobody knows how much."""
+        if self._tokens is not None:
+            self._tokens.correct(-estimate)
+
+    def answered(self, body: bytes, usage: Usage | None, estimate: float) -> None:
+        """The answer to `body` says what it did cost."""
+        if self._tokens is not None and usage is not None:
+            self._estimator.learn(body, usage.input_tokens, usage.output_tokens)
             self._tokens.correct(usage.total_tokens - estimate)
-        if self._policy.learn:
-            self._learn(response.headers)
 
-    def _learn(self, headers: Mapping[str, str]) -> None:
+    def learn(self, headers: Mapping[str, str], now: float, wall_time: float) -> None:
         """Limits a minute, and how to go on when nothing is left (OpenAI's rate limit headers)."""
-        policy, now = self._policy, self._clock.monotonic()
+        policy, wall = self._policy, wall_time
         self._requests = self._learned(
-            self._requests, policy.requests_per_minute, headers, "requests", now
+            self._requests, policy.requests_per_minute, _told(headers, "requests", wall), now
         )
-        self._tokens = self._learned(self._tokens, policy.tokens_per_minute, headers, "tokens", now)
+        self._tokens = self._learned(
+            self._tokens, policy.tokens_per_minute, _told(headers, "tokens", wall), now
+        )
 
     def _learned(
-        self,
-        limit: GCRA | None,
-        configured: float | None,
-        headers: Mapping[str, str],
-        what: str,
-        now: float,
+        self, limit: GCRA | None, configured: float | None, told: _Told, now: float
     ) -> GCRA | None:
-        told = _number(headers.get(f"x-ratelimit-limit-{what}"))
-        if told:
-            rate = told if configured is None else min(told, configured)
+        if told.per_minute:
+            rate = told.per_minute if configured is None else min(told.per_minute, configured)
             if limit is None:
                 limit = self._limit(rate)
             else:
                 limit.per_minute = rate
-        if limit is not None and _number(headers.get(f"x-ratelimit-remaining-{what}")) == 0:
-            reset = headers.get(f"x-ratelimit-reset-{what}", "")
-            wait = parse_wait(reset, self._clock.wall_time()) or 0.0
-            limit.hold(now + min(wait, _MINUTE))
+        if limit is not None and told.remaining == 0:
+            limit.hold(now + min(told.reset, _MINUTE))
         return limit
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+
+class _Told(NamedTuple):
+    """A limit that a gateway names, what is left of it, and the seconds until there is more."""
+
+    per_minute: float | None
+    remaining: float | None
+    reset: float
+
+
+def _told(headers: Mapping[str, str], what: str, wall_time: float) -> _Told:
+    per_minute, remaining = (
+        _number(headers.get(f"x-ratelimit-{name}-{what}")) for name in ("limit", "remaining")
+    )
+    reset = headers.get(f"x-ratelimit-reset-{what}", "") if remaining == 0 else ""
+    return _Told(per_minute, remaining, parse_wait(reset, wall_time) or 0.0)
 
 
 def _number(text: str | None) -> float | None:

@@ -22,8 +22,9 @@ from batch_gateway import (
     RetryPolicy,
 )
 from batch_gateway.client.interfaces.transport import PreparedRequest
-from batch_gateway.client.layers.concurrency.layer import ConcurrencyTransport
-from batch_gateway.client.layers.concurrency.permits import FixedController
+from batch_gateway.client.layers.admission.admission import Admission
+from batch_gateway.client.layers.admission.layer import AdmissionTransport
+from batch_gateway.client.layers.concurrency.controllers import FixedController
 from batch_gateway.client.layers.retry import RetryTransport
 from batch_gateway.concurrency.events import Ended, Started
 from batch_gateway.concurrency.reasons import Reason, Why
@@ -72,10 +73,28 @@ def request(number: int = 0, deadline: float = float("inf")) -> PreparedRequest:
     )
 
 
+class Limited(AdmissionTransport):
+    """The layer with nothing in it but a concurrency limit."""
+
+    def __init__(
+        self,
+        server: Server,
+        policy: AdaptiveConcurrency | FixedConcurrency,
+        on_limit: Callable[[int, Why | None, bool], None] | None = None,
+    ) -> None:
+        self.admission = Admission(LoopClock(), concurrency=policy, on_limit=on_limit)
+        super().__init__(server, self.admission)
+
+    @property
+    def statistics(self) -> ConcurrencyStatistics:
+        assert self.admission.limit is not None
+        return self.admission.limit.statistics()
+
+
 def test_no_more_attempts_than_the_limit_are_under_way_and_they_go_in_order() -> None:
     async def main() -> None:
         server = Server()
-        layer = ConcurrencyTransport(server, FixedConcurrency(3), LoopClock())
+        layer = Limited(server, FixedConcurrency(3))
         sending = [asyncio.create_task(layer.send(request(n))) for n in range(10)]
         await asyncio.sleep(0.5)
         assert layer.statistics == ConcurrencyStatistics(limit=3, in_flight=3, waiting=7)
@@ -96,7 +115,7 @@ def test_a_backoff_holds_no_permit() -> None:
     async def main() -> None:
         server = Server(answer)
         clock = LoopClock()
-        layer = ConcurrencyTransport(server, FixedConcurrency(1), clock)
+        layer = Limited(server, FixedConcurrency(1))
         retrying = RetryTransport(layer, RetryPolicy(), clock)
         first = asyncio.create_task(retrying.send(request(0)))
         await asyncio.gather(*(retrying.send(request(n)) for n in range(1, 5)))
@@ -111,7 +130,7 @@ def test_a_backoff_holds_no_permit() -> None:
 def test_a_cancelled_wait_gives_its_place_to_the_next() -> None:
     async def main() -> None:
         server = Server()
-        layer = ConcurrencyTransport(server, FixedConcurrency(1), LoopClock())
+        layer = Limited(server, FixedConcurrency(1))
         sending = [asyncio.create_task(layer.send(request(n))) for n in range(3)]
         await asyncio.sleep(0.5)
         sending[1].cancel()
@@ -125,7 +144,7 @@ def test_a_cancelled_wait_gives_its_place_to_the_next() -> None:
 def test_a_permit_that_was_granted_to_a_task_cancelled_at_that_moment_is_not_lost() -> None:
     async def main() -> None:
         server = Server()
-        layer = ConcurrencyTransport(server, FixedConcurrency(1), LoopClock())
+        layer = Limited(server, FixedConcurrency(1))
         sending = [asyncio.create_task(layer.send(request(n))) for n in range(3)]
         # Its callbacks run right after the first permit is handed on, before the second wakes.
         sending[0].add_done_callback(lambda _: sending[1].cancel())
@@ -139,7 +158,7 @@ def test_a_permit_that_was_granted_to_a_task_cancelled_at_that_moment_is_not_los
 def test_a_cancelled_attempt_gives_its_permit_back() -> None:
     async def main() -> None:
         server = Server()
-        layer = ConcurrencyTransport(server, FixedConcurrency(1), LoopClock())
+        layer = Limited(server, FixedConcurrency(1))
         sending = [asyncio.create_task(layer.send(request(n))) for n in range(2)]
         await asyncio.sleep(0.5)
         sending[0].cancel()
@@ -152,7 +171,7 @@ def test_a_cancelled_attempt_gives_its_permit_back() -> None:
 def test_a_deadline_that_passes_in_the_queue_is_an_error_and_nothing_is_sent() -> None:
     async def main() -> None:
         server = Server(lambda _: 30.0)
-        layer = ConcurrencyTransport(server, FixedConcurrency(1), LoopClock())
+        layer = Limited(server, FixedConcurrency(1))
         first = asyncio.create_task(layer.send(request(0)))
         await asyncio.sleep(0)
         with pytest.raises(DeadlineExceededError, match="waited for its turn"):
@@ -173,7 +192,7 @@ def test_an_outage_is_probed_by_one_request_at_a_time_at_a_slow_pace() -> None:
     async def main() -> None:
         server = Server(answer)
         clock = LoopClock()
-        layer = ConcurrencyTransport(server, AdaptiveConcurrency(), clock)
+        layer = Limited(server, AdaptiveConcurrency())
         retrying = RetryTransport(
             layer, RetryPolicy(max_retries=50, budget_per_second=100), clock, lambda _, high: high
         )
@@ -191,10 +210,9 @@ def test_each_new_limit_is_told() -> None:
     async def main() -> None:
         told: list[int] = []
         server = Server()
-        layer = ConcurrencyTransport(
+        layer = Limited(
             server,
             AdaptiveConcurrency(initial=4, maximum=20),
-            LoopClock(),
             lambda limit, why, is_news: told.append(limit),
         )
         await asyncio.gather(*(layer.send(request(n)) for n in range(200)))
@@ -221,11 +239,9 @@ class Reasons(FixedController):
 def test_each_new_reason_is_told_though_the_limit_stays() -> None:
     async def main() -> None:
         told: list[tuple[int, Why | None, bool]] = []
-        with mock.patch("batch_gateway.client.layers.concurrency.layer.AdaptiveController") as made:
+        with mock.patch("batch_gateway.client.layers.concurrency.limit.AdaptiveController") as made:
             made.return_value = Reasons()
-            layer = ConcurrencyTransport(
-                Server(), AdaptiveConcurrency(), LoopClock(), lambda *all_: told.append(all_)
-            )
+            layer = Limited(Server(), AdaptiveConcurrency(), lambda *all_: told.append(all_))
         await asyncio.gather(*(layer.send(request(n)) for n in range(160)))
         assert told == [
             (8, Why(Reason.CLIMBING), True),
@@ -246,9 +262,7 @@ def test_each_new_reason_is_told_though_the_limit_stays() -> None:
 def test_a_fixed_number_has_no_reason_to_tell() -> None:
     async def main() -> None:
         told: list[tuple[int, Why | None, bool]] = []
-        layer = ConcurrencyTransport(
-            Server(), FixedConcurrency(2), LoopClock(), lambda *all_: told.append(all_)
-        )
+        layer = Limited(Server(), FixedConcurrency(2), lambda *all_: told.append(all_))
         await asyncio.gather(*(layer.send(request(n)) for n in range(10)))
         assert told == [(2, None, False)]
         assert layer.statistics.why is None
@@ -259,7 +273,7 @@ def test_a_fixed_number_has_no_reason_to_tell() -> None:
 
 def test_closing_ends_every_wait() -> None:
     async def main() -> None:
-        layer = ConcurrencyTransport(Server(lambda _: 9.0), FixedConcurrency(1), LoopClock())
+        layer = Limited(Server(lambda _: 9.0), FixedConcurrency(1))
         sending = [asyncio.create_task(layer.send(request(n))) for n in range(3)]
         await asyncio.sleep(0.5)
         await layer.aclose()
@@ -312,12 +326,11 @@ def _statuses(gateway: SimulatedGateway) -> list[int]:
 
 def test_a_sick_gateway_takes_nothing_from_a_healthy_one() -> None:
     async def answered(sick: bool) -> int:
-        clock = LoopClock()
         healthy = Server(lambda _: 0.5)
-        layers = [ConcurrencyTransport(healthy, AdaptiveConcurrency(maximum=50), clock)]
+        layers = [Limited(healthy, AdaptiveConcurrency(maximum=50))]
         if sick:
             never = Server(lambda _: 1e6)
-            layers.append(ConcurrencyTransport(never, AdaptiveConcurrency(maximum=50), clock))
+            layers.append(Limited(never, AdaptiveConcurrency(maximum=50)))
         sending = [
             asyncio.create_task(layer.send(request(n))) for n in range(5_000) for layer in layers
         ]

@@ -80,10 +80,14 @@ class _Line(Generic[T]):
 
 
 class Turns(Generic[T]):
-    """Everybody who waits. Coming, leaving and taking a turn are O(log n); no clock, no I/O."""
+    """Everybody who waits. Coming, leaving and taking a turn are O(log n); no clock, no I/O.
+
+    Attributes:
+        waiting: how many do.
+    """
 
     def __init__(self) -> None:
-        self._waiting = 0
+        self.waiting = 0
         # In each level the tenant whose turn it is comes first.
         self._levels: dict[int, OrderedDict[str, _Line[T]]] = {}
         self._in_turn = deque[int]()
@@ -91,7 +95,7 @@ class Turns(Generic[T]):
         self._given = 0
 
     def __len__(self) -> int:
-        return self._waiting
+        return self.waiting
 
     def push(self, item: T, now: float, due: float = float("inf"), tenant: str = "") -> Turn[T]:
         """`item` waits from now on; what is overdue is due now."""
@@ -105,12 +109,12 @@ class Turns(Generic[T]):
             line = level[tenant] = _Line()
         heapq.heappush(line.heap, (max(due, now), next(self._numbers), turn))
         line.waiting += 1
-        self._waiting += 1
+        self.waiting += 1
         return turn
 
     def pop(self) -> T:
         """Whose turn it is. Raises IndexError when nobody waits."""
-        if not self._waiting:
+        if not self.waiting:
             raise IndexError("nobody waits")
         number = self._next_level()
         tenant, line = next(iter(self._levels[number].items()))
@@ -137,7 +141,7 @@ class Turns(Generic[T]):
         level = self._levels[turn.level]
         line = level[turn.tenant]
         line.waiting -= 1
-        self._waiting -= 1
+        self.waiting -= 1
         if not line.waiting:
             del level[turn.tenant]
         if not level:

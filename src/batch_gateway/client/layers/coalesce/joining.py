@@ -80,7 +80,9 @@ def read_single(request: PreparedRequest) -> Single | None:
     headers = sorted(
         (key.lower(), value) for key, value in request.headers if key.lower() not in _TRACING
     )
-    kind = (request.endpoint, request.model, tokens > 0, tuple(others), tuple(headers))
+    # Nobody pays in turns for what others ask.
+    for_whom = (request.endpoint, request.model, request.tenant)
+    kind = (*for_whom, tokens > 0, tuple(others), tuple(headers))
     return Single(kind, name, fields, tokens or len(prompt))
 
 
@@ -93,6 +95,7 @@ def join(members: Sequence[tuple[PreparedRequest, Single]]) -> PreparedRequest:
     """One request for all members, which are of one kind.
 
     Its deadline is the last of theirs: an impatient member leaves by itself and hurries nobody.
+    It is due when the first of them is.
     """
     first, single = members[0]
     prompts = [member.fields[member.name] for _, member in members]
@@ -102,4 +105,5 @@ def join(members: Sequence[tuple[PreparedRequest, Single]]) -> PreparedRequest:
         body=_encode({**single.fields, single.name: prompts}),
         started=min(request.started for request, _ in members),
         deadline=max(request.deadline for request, _ in members),
+        due=min(request.due for request, _ in members),
     )

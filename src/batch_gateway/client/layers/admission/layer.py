@@ -1,0 +1,58 @@
+"""The layer that makes no attempt without a permit, and says how each has ended."""
+
+from __future__ import annotations
+
+import msgspec
+
+from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
+from batch_gateway.client.layers.admission.admission import Admission, Permit
+from batch_gateway.errors import InferenceError
+
+__all__ = ["AdmissionTransport"]
+
+
+class AdmissionTransport:
+    """Holds attempts back until `admission` lets them go.
+
+    `streams` says that answers come token by token, whoever asked.
+    """
+
+    def __init__(self, inner: Transport, admission: Admission, *, streams: bool = False) -> None:
+        self._inner = inner
+        self._admission = admission
+        self._streams = streams
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        """Raises DeadlineExceededError or CircuitOpenError for what was not sent."""
+        admission = self._admission
+        while True:
+            permit = admission.acquire_nowait(request) or await admission.acquire(request)
+            sent = request
+            if self._streams or request.sink is not None:
+                sent = self._listening(request, permit)
+            try:
+                response = await self._inner.send(sent)
+                # Here, so that an answer that cannot be read does not keep its permit.
+                usage = response.usage if admission.reads_usage else None
+            except InferenceError as error:
+                held = admission.failed(permit, error)
+                # Somebody may have read the beginning of the answer.
+                if not held or (request.sink is not None and request.sink.begun):
+                    raise
+            except BaseException:
+                admission.abandoned(permit)
+                raise
+            else:
+                admission.answered(permit, request, response, usage)
+                return response
+
+    def _listening(self, request: PreparedRequest, permit: Permit) -> PreparedRequest:
+        def on_first_token(seconds: float) -> None:
+            self._admission.first_token(permit, seconds)
+
+        return msgspec.structs.replace(request, on_first_token=on_first_token)
+
+    async def aclose(self) -> None:
+        await self._admission.aclose()
+        await self._inner.aclose()
