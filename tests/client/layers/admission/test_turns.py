@@ -221,3 +221,22 @@ def test_within_twice_the_time_left_lines_are_equally_urgent() -> None:
     assert urgency(DAY, 0.0) == urgency(DAY, 1800.0)
     assert urgency(HOUR, 0.0) < urgency(DAY, 0.0) < urgency(NONE, 0.0)
     assert urgency(-1e9, 0.0) == urgency(0.5, 0.0) == 0
+
+
+@given(
+    waiting=st.lists(st.tuples(st.sampled_from([60.0, DAY, NONE]), st.sampled_from("ab"))),
+    due=st.sampled_from([60.0, NONE]),
+    later=st.lists(st.tuples(st.sampled_from([60.0, NONE]), st.sampled_from("abc")), max_size=20),
+)
+def test_who_surely_goes_before_one_does_whoever_comes_later(
+    waiting: list[tuple[float, str]], due: float, later: list[tuple[float, str]]
+) -> None:
+    turns = Turns[int]()
+    for when, tenant in waiting:
+        turns.push(0, 0.0, when, tenant)
+    before = turns.surely_before(due, "a")
+    assert before == (sum(one == (NONE, "a") for one in waiting) if due == NONE else 0)
+    turns.push(1, 0.0, due, "a")
+    for when, tenant in later:
+        turns.push(0, 0.0, when, tenant)
+    assert list(iter(turns.pop, 1)).count(0) >= before

@@ -351,7 +351,7 @@ class Admission:
                 raise _open_error(request, breaker, now)
         if rates is None or request.deadline == _NEVER:
             return
-        wait = rates.least_wait(self._turns.alike(request.due, request.tenant, now), now)
+        wait = rates.least_wait(self._turns.surely_before(request.due, request.tenant), now)
         if now + wait >= request.deadline:
             raise _deadline_error(
                 request, f"the rate limit would let it go only in {wait:.1f}s, after its deadline"

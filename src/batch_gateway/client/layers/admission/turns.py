@@ -129,6 +129,15 @@ class Turns(Generic[T]):
         if turn.waits:
             self._leave(turn).sweep()
 
+    def surely_before(self, due: float, tenant: str) -> int:
+        """How many would go before one that came now, whoever comes later.
+
+        Nobody goes for certain before one with a due time: it may be the most urgent.
+        """
+        level = self._levels.get(_NO_DUE_TIME) if due == float("inf") else None
+        line = None if level is None else level.get(tenant)
+        return 0 if line is None else line.waiting
+
     def _next_level(self) -> int:
         self._given += 1
         if self._given % EVERY or len(self._levels) == 1:
