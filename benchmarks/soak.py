@@ -243,7 +243,9 @@ def report(soak: Soak, summary: RunSummary, name_of_figures: str) -> None:
     print_table("What grew", ["", "middle third", "last third", "ratio"], rows)
     on_disk, different = soak.lines_on_disk()
     finished = summary.succeeded + summary.failed
-    print(f"\n{finished:,} lines done, {summary.failed:,} failed, {summary.retries:,} retries")
+    print(
+        f"\n{finished:,} lines done, {summary.failed:,} failed, {summary.figures.retries:,} retries"
+    )
     print(f"{on_disk:,} result lines on disk for {different:,} requests")
     aims.append(Aim("result lines that are missing or doubled", abs(on_disk - finished), 0))
     aims.append(Aim("requests with two results", on_disk - different, 0))
@@ -252,7 +254,7 @@ def report(soak: Soak, summary: RunSummary, name_of_figures: str) -> None:
         "samples": [asdict(sample) for sample in soak.samples],
         "finished": finished,
         "failed": summary.failed,
-        "retries": summary.retries,
+        "retries": summary.figures.retries,
     }
     write_json(name_of_figures, figures, aims)
 

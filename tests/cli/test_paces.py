@@ -15,10 +15,11 @@ from rich.console import Console
 from batch_gateway.cli.live_display import render
 from batch_gateway.cli.pace_summary import pace_hints, pace_json, pace_rows
 from batch_gateway.cli.paces import GatewayPace, Pace, PaceNotes, PaceWatch
-from batch_gateway.cli.progress import LineDisplay, View, follow
-from batch_gateway.cli.rates import Rates, Snapshot
+from batch_gateway.cli.progress import Gateways, LineDisplay, View, follow
+from batch_gateway.cli.rates import Rates
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics, HeldReason
+from batch_gateway.engine.progress import RunStats
 from batch_gateway.testing import simulated_gateway
 from tests.cli.commands import batch_gateway, write_batch
 from tests.client.manual_clock import ManualClock
@@ -45,24 +46,23 @@ def lines_of(view: View, width: int = 100) -> list[str]:
 
 
 def view_of(*paces: Pace, stopping: bool = False) -> View:
-    return View(Snapshot(at=0, total=10, stopping=stopping), Rates(), paces=paces)
+    return View(RunStats(total=10, stopping=stopping), Rates(), paces=paces)
 
 
 def logged(pace: Callable[[float], GatewayPace], seconds: int) -> list[str]:
     """The lines that stay, of a run whose output is no terminal."""
     clock, log = ManualClock(), io.StringIO()
-    began = clock.monotonic()
+    began, run = clock.monotonic(), RunStats(total=10_000)
 
-    def read() -> Snapshot:
+    def look() -> Gateways:
         elapsed = clock.monotonic() - began
         if elapsed > seconds:
             raise OverError
-        return Snapshot(
-            at=clock.monotonic(), total=10_000, succeeded=int(elapsed), paces=(pace(elapsed),)
-        )
+        run.figures.succeeded = int(elapsed)
+        return Gateways((pace(elapsed),))
 
     with pytest.raises(OverError):
-        asyncio.run(follow(read, LineDisplay(log), clock))
+        asyncio.run(follow(run, look, LineDisplay(log), clock))
     return [line for line in log.getvalue().splitlines() if " done, " not in line]
 
 

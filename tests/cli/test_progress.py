@@ -12,6 +12,7 @@ from rich.console import Console
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.live_display import LiveDisplay, render
 from batch_gateway.cli.progress import (
+    Gateways,
     LineDisplay,
     NoDisplay,
     View,
@@ -20,12 +21,18 @@ from batch_gateway.cli.progress import (
     short_count,
     time_left,
 )
-from batch_gateway.cli.rates import Rates, Snapshot
+from batch_gateway.cli.rates import Rates
+from batch_gateway.engine.figures import Figures
+from batch_gateway.engine.progress import RunStats
+from batch_gateway.wire.usage import Usage
 from tests.client.manual_clock import ManualClock
 
 BUSY = View(
-    Snapshot(at=0, total=10_000, succeeded=1230, failed=4, in_flight=64, retries=17, tokens=9),
+    RunStats(
+        total=10_000, figures=Figures(succeeded=1230, failed=4, sent_again=17, usage=Usage(4, 5))
+    ),
     Rates(52.13, 10_412),
+    in_flight=64,
     seconds_left=168.2,
 )
 FAR = "1,234 of 10,000"
@@ -55,7 +62,7 @@ def test_the_plain_line_holds_every_figure() -> None:
 
 
 def test_the_plain_line_leaves_out_what_did_not_happen() -> None:
-    quiet_start = View(Snapshot(at=0, total=10, in_flight=2), Rates(), None)
+    quiet_start = View(RunStats(total=10), Rates(), 2)
     assert plain_line(quiet_start) == "0 of 10 done, 2 in flight, 0.0 requests/s"
 
 
@@ -95,13 +102,14 @@ def test_no_terminal_is_so_narrow_that_lines_wrap(width: int) -> None:
 
 
 def test_a_run_that_is_nearly_done_does_not_say_so_too_early() -> None:
-    view = View(Snapshot(at=0, total=10_000, succeeded=9_999), Rates(), None)
+    view = View(RunStats(total=10_000, figures=Figures(succeeded=9_999)), Rates())
     assert "99%" in drawn(view)[0]
 
 
 @pytest.mark.parametrize("draw", [plain_line, lambda view: drawn(view)[0]])
 def test_a_stopping_run_says_so_instead_of_guessing(draw: Callable[[View], str]) -> None:
-    view = View(Snapshot(at=0, total=10, succeeded=1, in_flight=2, stopping=True), Rates(1), 5.0)
+    run = RunStats(total=10, figures=Figures(succeeded=1), stopping=True)
+    view = View(run, Rates(1), 2, 5.0)
     assert "stopping" in draw(view)
     assert "left" not in draw(view)
 
@@ -111,7 +119,7 @@ def test_a_stopping_run_says_so_instead_of_guessing(draw: Callable[[View], str])
     [(0.02, "1s left"), (12.4, "12s left"), (168.2, "2m48s left"), (7320, "2h02m left")],
 )
 def test_time_left_is_as_exact_as_it_can_be_trusted(seconds: float, text: str) -> None:
-    assert time_left(View(Snapshot(at=0, total=10), Rates(), seconds)) == text
+    assert time_left(View(RunStats(total=10), Rates(), seconds_left=seconds)) == text
 
 
 @pytest.mark.parametrize(
@@ -124,17 +132,18 @@ def test_large_counts_are_short(value: float, text: str) -> None:
 
 def test_off_a_terminal_a_line_comes_every_ten_seconds() -> None:
     clock, log = ManualClock(), io.StringIO()
-    display = LineDisplay(log)
+    display, run = LineDisplay(log), RunStats(total=1000)
 
-    def read() -> Snapshot:
+    def look() -> Gateways:
         # Two lines a second, and the end of the world after a minute.
         elapsed = clock.monotonic() - 1000
         if elapsed >= 60:
             raise TimeoutError
-        return Snapshot(at=clock.monotonic(), total=1000, succeeded=int(elapsed * 2))
+        run.figures.succeeded = int(elapsed * 2)
+        return Gateways()
 
     with pytest.raises(TimeoutError):
-        asyncio.run(follow(read, display, clock))
+        asyncio.run(follow(run, look, display, clock))
     lines = log.getvalue().splitlines()
     assert len(lines) == 5
     assert lines[0].startswith("20 of 1,000 done")

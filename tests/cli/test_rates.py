@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.cli.rates import Rates, Snapshot, measure, seconds_left, with_snapshot
+from batch_gateway.cli.rates import Mark, Rates, measure, seconds_left, with_mark
+from batch_gateway.engine.figures import Figures
+from batch_gateway.engine.progress import RunStats
 
 
-def at(seconds: float, done: int = 0, tokens: int = 0, total: int = 100) -> Snapshot:
-    return Snapshot(at=seconds, total=total, succeeded=done, tokens=tokens)
+def at(seconds: float, done: int = 0, tokens: int = 0) -> Mark:
+    return Mark(seconds, done, tokens)
 
 
 def test_rates_are_per_second_between_two_snapshots() -> None:
@@ -22,17 +24,17 @@ def test_no_time_is_no_rate() -> None:
 
 
 def test_failed_lines_and_earlier_results_count_as_done() -> None:
-    snapshot = Snapshot(at=0, total=10, done_before=1, succeeded=3, failed=2)
-    assert (snapshot.done, snapshot.left) == (6, 4)
+    run = RunStats(total=10, done_before=1, figures=Figures(succeeded=3, failed=2))
+    assert (run.done, run.left) == (6, 4)
 
 
 @given(gaps=st.lists(st.floats(0.01, 20), min_size=1, max_size=80))
 def test_the_window_spans_its_length_and_little_more(gaps: list[float]) -> None:
-    window: tuple[Snapshot, ...] = (at(0),)
+    window: tuple[Mark, ...] = (at(0),)
     now = 0.0
     for gap in gaps:
         now += gap
-        window = with_snapshot(window, at(now), seconds=30)
+        window = with_mark(window, at(now), seconds=30)
         assert window[-1].at == now
         assert now - window[0].at >= min(30, now) - 1e-9
         if len(window) > 1:
@@ -41,19 +43,18 @@ def test_the_window_spans_its_length_and_little_more(gaps: list[float]) -> None:
 
 def test_time_left_follows_the_present_rate() -> None:
     window = (at(100, 10), at(110, 30))
-    assert seconds_left(window, started=at(0)) == pytest.approx(35)
+    assert seconds_left(window, at(0), 70) == pytest.approx(35)
 
 
 def test_while_nothing_finishes_the_rate_of_the_whole_run_counts() -> None:
     window = (at(100, 10), at(130, 10))
-    assert seconds_left(window, started=at(0)) == pytest.approx(90 / (10 / 130))
+    assert seconds_left(window, at(0), 90) == pytest.approx(90 / (10 / 130))
 
 
 def test_before_the_first_result_nothing_is_foretold() -> None:
-    assert seconds_left((at(0), at(5)), started=at(0)) is None
+    assert seconds_left((at(0), at(5)), at(0), 100) is None
 
 
 def test_results_of_earlier_runs_do_not_make_this_one_look_fast() -> None:
-    started = Snapshot(at=0, total=100, done_before=80)
-    now = Snapshot(at=10, total=100, done_before=80, succeeded=10)
-    assert seconds_left((started, now), started) == pytest.approx(10)
+    started, now = at(0, 80), at(10, 90)
+    assert seconds_left((started, now), started, 10) == pytest.approx(10)

@@ -6,8 +6,15 @@ import io
 
 import pytest
 
-from batch_gateway.cli.progress import LineDisplay, NoDisplay, View, follow, plain_line
-from batch_gateway.cli.rates import Snapshot
+from batch_gateway.cli.progress import (
+    Gateways,
+    LineDisplay,
+    NoDisplay,
+    View,
+    follow,
+    plain_line,
+)
+from batch_gateway.engine.progress import RunStats
 from tests.client.manual_clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -31,23 +38,17 @@ class Kept(NoDisplay):
 
 async def views(done: dict[int, int], failed: int, words: str) -> list[View]:
     """A run of 100 lines over 30 seconds, of which so many are done from some second on."""
-    shown = Kept()
+    shown, run = Kept(), RunStats(total=100, in_flight=8)
 
-    def read() -> Snapshot:
+    def look() -> Gateways:
         second = len(shown.views)
         if second == 30:
             raise OverError
-        return Snapshot(
-            at=float(second),
-            total=100,
-            succeeded=max((n for at, n in done.items() if at <= second), default=0),
-            in_flight=8,
-            failed_attempts=failed * second,
-            last_failure=words,
-        )
+        run.figures.succeeded = max((n for at, n in done.items() if at <= second), default=0)
+        return Gateways(failed_attempts=failed * second, last_failure=words)
 
     with pytest.raises(OverError):
-        await follow(read, shown, ManualClock())
+        await follow(run, look, shown, ManualClock())
     return shown.views
 
 
@@ -75,24 +76,19 @@ async def test_a_slow_gateway_that_refuses_nothing_is_told_apart() -> None:
 
 async def test_a_standstill_is_told_when_it_begins_also_between_two_lines_of_a_log() -> None:
     clock, log = ManualClock(), io.StringIO()
-    began = clock.monotonic()
+    began, run = clock.monotonic(), RunStats(total=100, in_flight=8)
 
-    def read() -> Snapshot:
+    def look() -> Gateways:
         elapsed = clock.monotonic() - began
         if elapsed > 19:
             raise OverError
-        return Snapshot(
-            at=clock.monotonic(),
-            total=100,
-            succeeded=min(int(elapsed), 3),
-            in_flight=8,
-            # Right after the last answer.
-            failed_attempts=8 * (elapsed >= 3),
-            last_failure="HTTP 429: come back in an hour",
-        )
+        run.figures.succeeded = min(int(elapsed), 3)
+        # Right after the last answer.
+        failed = 8 * (elapsed >= 3)
+        return Gateways(failed_attempts=failed, last_failure="HTTP 429: come back in an hour")
 
     with pytest.raises(OverError):
-        await follow(read, LineDisplay(log), clock)
+        await follow(run, look, LineDisplay(log), clock)
     [early, told] = log.getvalue().splitlines()
     assert "left" in early
     assert told.endswith(

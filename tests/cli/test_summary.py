@@ -13,31 +13,39 @@ from rich.text import Text
 
 from batch_gateway import ErrorCategory
 from batch_gateway.cli.summary import RunReport, as_json, as_text, plain
-from batch_gateway.cli.waits import Waits
 from batch_gateway.client.layers.concurrency.metrics_watch import MetricsStatistics
-from batch_gateway.engine.progress import Cause, RunStats, RunSummary
+from batch_gateway.engine.figures import Cause, Figures
+from batch_gateway.engine.progress import RunSummary
 from batch_gateway.engine.results import Outcome
+from batch_gateway.wire.usage import Usage
 
+
+def by_message(*causes: Cause) -> dict[str, Cause]:
+    return {cause.message: cause for cause in causes}
+
+
+FIGURES = Figures(
+    succeeded=795,
+    failed=5,
+    by_category={ErrorCategory.INVALID_REQ: 4, ErrorCategory.SERVER_ERROR: 1},
+    causes=by_message(
+        Cause(12, "req-12", ErrorCategory.INVALID_REQ, 400, "no model x", 3),
+        Cause(1999, "req-1999", ErrorCategory.SERVER_ERROR, None, "connection reset"),
+    ),
+    usage=Usage(12_000, 3_000),
+    sent_again=7,
+)
 SUMMARY = RunSummary(
+    figures=FIGURES,
     total=1000,
     succeeded=995,
     failed=5,
     left_to_send=0,
-    finished_now=800,
-    by_category={ErrorCategory.INVALID_REQ: 4, ErrorCategory.SERVER_ERROR: 1},
-    causes=[
-        Cause(12, "req-12", ErrorCategory.INVALID_REQ, 400, "no model x", 3),
-        Cause(1999, "req-1999", ErrorCategory.SERVER_ERROR, None, "connection reset"),
-    ],
-    input_tokens=12_000,
-    output_tokens=3_000,
-    retries=7,
+    done_before=200,
     seconds=10.0,
 )
 SOME_FAILED = RunReport(
     summary=SUMMARY,
-    done_before=200,
-    disk_problem=False,
     input="requests.jsonl",
     output="results.jsonl",
     errors="results.errors.jsonl",
@@ -45,8 +53,13 @@ SOME_FAILED = RunReport(
 )
 ALL_GOOD = replace(
     SOME_FAILED,
-    summary=replace(SUMMARY, succeeded=1000, failed=0, by_category={}, causes=[]),
-    done_before=0,
+    summary=replace(
+        SUMMARY,
+        figures=replace(FIGURES, succeeded=800, failed=0, by_category={}, causes={}),
+        succeeded=1000,
+        failed=0,
+        done_before=0,
+    ),
     next_steps=[],
 )
 
@@ -55,6 +68,12 @@ def ended(**changes: Any) -> RunReport:
     """A run that ended early."""
     changes = {"succeeded": 40, "left_to_send": 955, **changes}
     return replace(SOME_FAILED, summary=replace(SUMMARY, **changes))
+
+
+def counted(**figures: Any) -> RunReport:
+    """A run that ended well, with some other figures."""
+    changed = replace(ALL_GOOD.summary.figures, **figures)
+    return replace(ALL_GOOD, summary=replace(ALL_GOOD.summary, figures=changed))
 
 
 def test_the_summary_of_a_run_with_failures_says_what_and_what_next() -> None:
@@ -87,15 +106,13 @@ def test_a_run_without_failures_is_short() -> None:
 
 
 def test_requests_that_were_saved_are_told() -> None:
-    saved = replace(ALL_GOOD.summary, from_cache=1_200, coalesced=3_000, joint_requests=47)
-    text = plain(as_text(replace(ALL_GOOD, summary=saved)))
+    text = plain(as_text(counted(from_cache=1_200, coalesced=3_000, joint_sendings=47.0)))
     assert "  cache     1,200 answers not asked for again\n" in text
     assert "  joined    3,000 requests, sent as 47\n" in text
 
 
 def test_a_run_with_nothing_to_send_says_so() -> None:
-    nothing = replace(ALL_GOOD, summary=replace(ALL_GOOD.summary, finished_now=0))
-    text = plain(as_text(nothing))
+    text = plain(as_text(counted(succeeded=0)))
     assert text.startswith("Nothing to send: all 1,000 requests succeeded\n")
     assert "speed" not in text
 
@@ -121,7 +138,7 @@ def test_a_run_with_nothing_to_send_says_so() -> None:
 def test_a_run_that_ended_early_says_why_and_what_is_left(
     changes: dict[str, Any], code: int, expected: str
 ) -> None:
-    report = replace(ended(**changes), disk_problem=True)
+    report = ended(disk_problem=True, **changes)
     assert report.exit_code == code
     assert plain(as_text(report)).startswith(expected)
 
@@ -140,7 +157,9 @@ def test_the_exit_code_tells_whether_every_line_succeeded() -> None:
 def test_what_a_gateway_says_cannot_steer_the_terminal() -> None:
     evil = Cause(1, "a\x07b", ErrorCategory.UNKNOWN, 404, "\x1b[2Jgone")
     for reason in (None, "\x1b]0;title\x07"):
-        text = plain(as_text(ended(causes=[evil], gateway_problem=reason)))
+        text = plain(
+            as_text(ended(figures=Figures(causes=by_message(evil)), gateway_problem=reason))
+        )
         assert "\x1b" not in text
         assert "\x07" not in text
         assert "\\x1b[2Jgone" in text
@@ -150,7 +169,8 @@ def test_square_brackets_are_not_taken_for_markup() -> None:
     cause = Cause(1, "a", ErrorCategory.UNKNOWN, 404, "[bold]not markup[/bold]")
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
-    console.print(Text.assemble(*as_text(ended(causes=[cause]))), soft_wrap=True)
+    report = ended(figures=Figures(causes=by_message(cause)))
+    console.print(Text.assemble(*as_text(report)), soft_wrap=True)
     assert "[bold]not markup[/bold]" in screen.getvalue()
 
 
@@ -219,24 +239,22 @@ def test_a_run_that_took_no_time_has_no_rate() -> None:
 
 
 def test_what_was_waited_for_is_told() -> None:
-    report = replace(ALL_GOOD, waits=Waits(1, 65.0, 1200, 600.0))
+    report = counted(outages=1, outage_seconds=65.0, rate_limited=1200, rate_limit_seconds=600.0)
     text = plain(as_text(report))
     assert "down      once, for 1m05s\n" in text
     assert "limits    1,200 sendings waited for theirs, 500ms on average\n" in text
 
 
 def test_streamed_answers_are_counted_with_the_time_to_their_first_token() -> None:
-    report = ended(streamed=1200, time_to_first_token=0.1234)
+    report = counted(streamed=1200, first_token_seconds=0.1234 * 1200)
     assert "1,200 answers, the first token after 123ms on average" in plain(as_text(report))
     assert as_json(report)["time_to_first_token_seconds"] == 0.123
     assert "streamed" not in plain(as_text(ALL_GOOD))
 
 
 def test_one_request_is_not_called_requests() -> None:
-    one = replace(
-        ALL_GOOD,
-        summary=replace(ALL_GOOD.summary, total=1, succeeded=1, finished_now=1, retries=1),
-    )
+    one = counted(succeeded=1, sent_again=1)
+    one = replace(one, summary=replace(one.summary, total=1, succeeded=1))
     text = plain(as_text(one))
     assert text.startswith("Done in 10.0s: the one request succeeded")
     assert "1 retry\n" in text
@@ -245,10 +263,10 @@ def test_one_request_is_not_called_requests() -> None:
 
 
 def test_the_most_frequent_failures_are_named_first() -> None:
-    stats = RunStats()
+    figures = Figures()
     kinds = ["rare 1", "rare 2", "rare 3", *["often"] * 9, "rare 4", "rare 5", "rare 6"]
     for number, message in enumerate(kinds, 1):
-        stats.count(
+        figures.count(
             Outcome(
                 index=number,
                 custom_id=f"req-{number}",
@@ -260,7 +278,7 @@ def test_the_most_frequent_failures_are_named_first() -> None:
             ),
             number,
         )
-    chief = stats.chief_causes()
+    chief = figures.chief_causes()
     assert [(cause.message, cause.line_number) for cause in chief[:2]] == [
         ("often", 4),
         ("rare 1", 1),

@@ -22,6 +22,7 @@ from batch_gateway.errors import (
     ServerError,
 )
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.usage import Usage
 
 from .batch_files import FILES, ids_in, read_lines, request, text_of, write_batch
 from .batch_folder import Folder
@@ -39,10 +40,10 @@ async def test_every_line_is_sent_once_and_has_its_result(folder: Folder) -> Non
     assert sorted(ids_in(folder.output)) == sorted(f"id-{n}" for n in range(500))
     assert set(gateway.answered.values()) == {1}
     assert gateway.most_in_flight == 20
-    assert (summary.input_tokens, summary.output_tokens) == (1000, 1500)
+    assert summary.figures.usage == Usage(1000, 1500)
     assert (stats.total, stats.succeeded, stats.in_flight) == (500, 500, 0)
     again = await folder.run(gateway)
-    assert (again.succeeded, again.finished_now) == (500, 0)
+    assert (again.succeeded, again.figures.finished) == (500, 0)
     assert len(gateway.prompts) == 500
 
 
@@ -99,9 +100,12 @@ async def test_failures_are_recorded_as_the_gateway_put_them(folder: Folder) -> 
     assert (wrapped["message"], wrapped["code"]) == ("HTTP 503: busy", "server_error")
     assert lines["id-3"]["response"] is None
     assert lines["id-3"]["error"] == {"code": "connection_error", "message": "cut short"}
-    assert summary.by_category == {ErrorCategory.INVALID_REQ: 1, ErrorCategory.SERVER_ERROR: 2}
-    assert summary.retries == 5
-    cause = min(summary.causes, key=lambda cause: cause.line_number)
+    assert summary.figures.by_category == {
+        ErrorCategory.INVALID_REQ: 1,
+        ErrorCategory.SERVER_ERROR: 2,
+    }
+    assert summary.figures.retries == 5
+    cause = min(summary.figures.chief_causes(), key=lambda cause: cause.line_number)
     assert (cause.line_number, cause.custom_id, cause.status_code) == (2, "id-1", 400)
 
 
@@ -156,7 +160,7 @@ async def test_failed_lines_are_sent_again_when_asked(folder: Folder) -> None:
     gateway = FakeGateway()
     summary = await folder.run(gateway, retry_failed=True, ordered=True)
     assert sorted(gateway.prompts) == sorted(f"hello id-{n}" for n in (3, 7, 13, 17))
-    assert (summary.succeeded, summary.failed, summary.finished_now) == (20, 0, 4)
+    assert (summary.succeeded, summary.failed, summary.figures.finished) == (20, 0, 4)
     assert ids_in(folder.output) == [f"id-{n}" for n in range(20)]
     assert not folder.errors.exists()
 

@@ -24,6 +24,7 @@ from batch_gateway import (
 )
 from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.concurrency.reasons import Reason, Why
+from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.metrics.series import OTHER, BoundedLabels, Histogram
@@ -226,9 +227,9 @@ def test_why_the_limit_is_what_it_is_is_shown_where_it_is_known(
 def test_a_run_is_shown_while_it_goes_on(
     registry: CollectorRegistry, metrics: PrometheusMetrics
 ) -> None:
-    stats = RunStats(total=100, done_before=40)
+    figures = Figures(succeeded=10, failed=2)
+    stats = RunStats(total=100, done_before=40, in_flight=5, figures=figures, stopping=True)
     metrics.follow_run(stats)
-    stats.succeeded, stats.failed, stats.in_flight, stats.stopping = 10, 2, 5, True
     assert shown(registry, "run_lines") == {(): 100}
     assert shown(registry, "run_lines_done") == {
         ("earlier",): 40,

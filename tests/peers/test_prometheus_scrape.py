@@ -80,8 +80,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         for burst in ("first", "second"):
             (folder / burst).mkdir()
             asyncio.run(use_every_layer(simulator.url, folder / burst, metrics))
-            run.succeeded += 2
-            run.failed += 1
+            run.figures.succeeded += 2
+            run.figures.failed += 1
             done = f"sum(batch_gateway_run_lines_done) == {run.succeeded + run.failed}"
             prometheus.wait_for(lambda seen=done: prometheus.values(seen), burst)
         yield prometheus

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.engine.progress import Cause
+from batch_gateway.engine.figures import Cause
 from batch_gateway.errors import ErrorCategory
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart

@@ -82,8 +82,8 @@ def unused_at_the_end(
     environment: Mapping[str, str],
 ) -> tuple[str, ...]:
     """What there is to say of a run in which some gateway refused its key."""
-    problem = summary.gateway_problem or ""
-    if ErrorCategory.AUTH_ERROR not in summary.by_category and not _REFUSED_KEY.search(problem):
+    refused = ErrorCategory.AUTH_ERROR in summary.figures.by_category
+    if not refused and not _REFUSED_KEY.search(summary.gateway_problem or ""):
         return ()
     said = (_unused_key(environment, config.api_key) for config in configs)
     return tuple(dict.fromkeys(filter(None, said)))

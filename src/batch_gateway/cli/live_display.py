@@ -42,7 +42,7 @@ def _line(words: str, style: str) -> Text:
 
 
 def _paces(view: View) -> Iterator[str]:
-    if view.snapshot.stopping:
+    if view.run.stopping:
         return
     yield from (pace.words for pace in view.paces[:_MOST_PACES])
     if len(view.paces) > _MOST_PACES:
@@ -50,7 +50,7 @@ def _paces(view: View) -> Iterator[str]:
 
 
 def _bar(view: View, width: int) -> Table:
-    now = view.snapshot
+    now = view.run
     share = now.done / now.total if now.total else 1.0
     texts = {
         "done": Text(f"{now.done:,} of {now.total:,}", style="bold"),
@@ -77,17 +77,15 @@ def _bar(view: View, width: int) -> Table:
 
 
 def _counters(view: View, width: int) -> Text:
-    now = view.snapshot
+    failed, retries = view.run.failed, view.run.figures.retries
     parts = {
-        "failed": Text(f"{now.failed:,} failed", style="bold red" if now.failed else "dim"),
-        "in flight": Text(in_flight_text(now)),
-        "retries": Text(
-            counted(now.retries, "retry", "retries"), style="yellow" if now.retries else "dim"
-        ),
+        "failed": Text(f"{failed:,} failed", style="bold red" if failed else "dim"),
+        "in flight": Text(in_flight_text(view)),
+        "retries": Text(counted(retries, "retry", "retries"), style="yellow" if retries else "dim"),
         "requests": Text(f"{view.rates.requests:,.1f} requests/s"),
         "tokens": Text(f"{short_count(view.rates.tokens)} tokens/s"),
     }
-    first_to_go = ("tokens", "retries") if now.retries else ("retries", "tokens")
+    first_to_go = ("tokens", "retries") if retries else ("retries", "tokens")
     gap = Text(" · ", style="dim")
     line = gap.join(
         _fitting(parts, width, gap=gap.cell_len, first_to_go=(*first_to_go, "in flight"))

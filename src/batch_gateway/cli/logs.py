@@ -140,13 +140,13 @@ class LogDisplay:
     def show(self, view: View) -> None:
         # The first view is that of the start, when there is nothing to tell.
         if self._begun:
-            now, left = view.snapshot, view.seconds_left
+            now, left = view.run, view.seconds_left
             fields: dict[str, Any] = {
                 "total": now.total,
                 "done": now.done,
                 "failed": now.failed,
-                "in_flight": now.in_flight,
-                "retries": now.retries,
+                "in_flight": view.in_flight,
+                "retries": now.figures.retries,
                 "requests_per_second": round(view.rates.requests, 3),
                 "tokens_per_second": round(view.rates.tokens, 3),
                 "seconds_left": None if left is None else round(left, 1),

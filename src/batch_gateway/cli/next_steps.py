@@ -40,7 +40,7 @@ def _steps(
                 "If the requests themselves are to blame, to record them as failed",
                 resume_command(arguments, record_all=True),
             )
-    elif summary.worth_retrying or (summary.failed and not summary.finished_now):
+    elif summary.figures.worth_retrying or (summary.failed and not summary.figures.finished):
         yield "To send the failed lines again", resume_command(arguments, retry_failed=True)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import isinf
 
-from batch_gateway.cli.waits import Waits
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.layers.circuit_breaker import BreakerState
 from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration, seconds
+from batch_gateway.engine.figures import Figures
 
 __all__ = ["tell_of_outages"]
 
@@ -22,10 +22,10 @@ async def tell_of_outages(
     clients: Sequence[HTTPInferenceClient],
     note: Callable[[str], None],
     clock: Clock,
-    waits: Waits,
+    figures: Figures,
 ) -> None:
     """Say when a gateway goes down and when it is back, and count it, until cancelled."""
-    watch = _Watch(clients, note, waits)
+    watch = _Watch(clients, note, figures)
     try:
         while True:
             watch.look(clock.monotonic())
@@ -39,11 +39,11 @@ class _Watch:
         self,
         clients: Sequence[HTTPInferenceClient],
         note: Callable[[str], None],
-        waits: Waits,
+        figures: Figures,
     ) -> None:
         self._clients = clients
         self._note = note
-        self._waits = waits
+        self._figures = figures
         self._down_since: dict[HTTPInferenceClient, float] = {}
         self._told: set[HTTPInferenceClient] = set()
 
@@ -53,7 +53,7 @@ class _Watch:
                 began = self._down_since.pop(client, now)
                 if client in self._told:
                     self._told.discard(client)
-                    self._waits.was_down(now - began)
+                    self._count(now - began)
                     lasted = format_duration(now - began)
                     self._note(f"{client.events.gateway} is back after {lasted}")
                 continue
@@ -64,7 +64,11 @@ class _Watch:
 
     def end(self, now: float) -> None:
         for client in self._told:
-            self._waits.was_down(now - self._down_since[client])
+            self._count(now - self._down_since[client])
+
+    def _count(self, seconds: float) -> None:
+        self._figures.outages += 1
+        self._figures.outage_seconds += seconds
 
 
 def _patience(client: HTTPInferenceClient) -> str:

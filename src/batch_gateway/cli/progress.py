@@ -7,22 +7,18 @@ from collections.abc import Callable
 from typing import IO, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
-from batch_gateway.cli.paces import Pace, PaceNotes, PaceWatch
-from batch_gateway.cli.rates import (
-    Rates,
-    Snapshot,
-    measure,
-    seconds_left,
-    standstill,
-    with_snapshot,
-)
+from batch_gateway.cli.paces import GatewayPace, Pace, PaceNotes, PaceWatch
+from batch_gateway.cli.rates import Mark, Rates, measure, seconds_left, standstill, with_mark
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration
+from batch_gateway.engine.progress import RunStats
 
 __all__ = [
     "Display",
+    "Gateways",
     "LineDisplay",
     "NoDisplay",
     "View",
@@ -37,16 +33,32 @@ __all__ = [
 _LOOK_SECONDS = 1.0
 
 
+class Gateways(msgspec.Struct, frozen=True):
+    """What the clients of a run's gateways say just now.
+
+    Attributes:
+        paces: how many may be under way at each gateway, and why no more.
+        failed_attempts, last_failure: sendings that failed, be they tried again or not, at the
+            gateway where most did, and the words of the last one.
+    """
+
+    paces: tuple[GatewayPace, ...] = ()
+    failed_attempts: int = 0
+    last_failure: str = ""
+
+
 class View(msgspec.Struct, frozen=True):
     """One moment of a run, ready to be shown.
 
     Attributes:
+        in_flight: lines at the gateways; those that wait for their turn are not.
         standstill: why nothing moves, while nothing does.
         paces: why lines wait for their turn, for each gateway at which they do.
     """
 
-    snapshot: Snapshot
+    run: RunStats
     rates: Rates
+    in_flight: int = 0
     seconds_left: float | None = None
     standstill: str = ""
     paces: tuple[Pace, ...] = ()
@@ -78,52 +90,70 @@ class Display(Protocol):
         ...
 
 
-async def follow(read: Callable[[], Snapshot], display: Display, clock: Clock) -> None:
-    """Show what `read` returns, until cancelled: in the display's time, a standstill at once."""
-    moved = started = before = now = read()
-    window: tuple[Snapshot, ...] = (started,)
+async def follow(
+    run: RunStats, look: Callable[[], Gateways], display: Display, clock: Clock
+) -> None:
+    """Show a run until cancelled: in the display's time, a standstill at once."""
+    gateways = look()
+    started = _mark(run, gateways, clock)
+    moved: Mark = started
+    before: Mark = started
+    now: Mark = started
+    window: tuple[Mark, ...] = (started,)
     next_view, stood, watch = now.at, False, PaceWatch()
     while True:
         if now.done != moved.done:
             # What failed since the look before may have failed after the last one was done.
-            moved = msgspec.structs.replace(now, failed_attempts=before.failed_attempts)
-        why, paces = standstill(moved, now), watch.look(now.paces, now.at)
+            moved = replace(now, failed_attempts=before.failed_attempts)
+        in_flight = min(
+            run.in_flight, sum(pace.figures.limit for pace in gateways.paces) or run.in_flight
+        )
+        why, paces = "", watch.look(gateways.paces, now.at)
+        if run.left and not run.stopping:
+            why = standstill(moved, now, in_flight, gateways.last_failure)
         if now.at >= next_view or (why and not stood):
-            left = None if why else seconds_left(window, started)
-            display.show(View(now, measure(window[0], now), left, why, paces))
+            left = None if why else seconds_left(window, started, run.left)
+            rates = measure(window[0], now)
+            display.show(View(run, rates, in_flight, left, why, paces))
             next_view = now.at + display.interval
         stood = bool(why)
         await clock.sleep(min(display.interval, _LOOK_SECONDS))
-        before = now
-        now = read()
-        window = with_snapshot(window, now)
+        before, gateways = now, look()
+        now = _mark(run, gateways, clock)
+        window = with_mark(window, now)
+
+
+def _mark(run: RunStats, gateways: Gateways, clock: Clock) -> Mark:
+    tokens = run.figures.usage.total_tokens
+    return Mark(clock.monotonic(), run.done, tokens, gateways.failed_attempts)
 
 
 def plain_line(view: View) -> str:
     """A view as one line without colours."""
-    now = view.snapshot
-    parts = [f"{now.done:,} of {now.total:,} done"]
-    if now.failed:
-        parts.append(f"{now.failed:,} failed")
-    parts.append(in_flight_text(now))
-    if now.retries:
-        parts.append(counted(now.retries, "retry", "retries"))
+    run, figures = view.run, view.run.figures
+    parts = [f"{run.done:,} of {run.total:,} done"]
+    if figures.failed:
+        parts.append(f"{figures.failed:,} failed")
+    parts.append(in_flight_text(view))
+    if figures.retries:
+        parts.append(counted(figures.retries, "retry", "retries"))
     parts.append(f"{view.rates.requests:,.1f} requests/s")
-    if now.tokens:
+    if figures.usage.total_tokens:
         parts.append(f"{short_count(view.rates.tokens)} tokens/s")
     return ", ".join(filter(None, (*parts, time_left(view), view.standstill)))
 
 
-def in_flight_text(now: Snapshot) -> str:
+def in_flight_text(view: View) -> str:
     """How many requests there are, and whether it is their bytes that allow no more."""
-    return f"{now.in_flight:,} in flight" + (" (no room for more bytes)" * now.short_of_room)
+    short_of_room = " (no room for more bytes)" if view.run.is_short_of_room else ""
+    return f"{view.in_flight:,} in flight{short_of_room}"
 
 
 def time_left(view: View) -> str:
     """How long the rest takes, "stopping", or "" while nothing says."""
-    if view.snapshot.stopping:
+    if view.run.stopping:
         return "stopping"
-    if view.seconds_left is None or not view.snapshot.left:
+    if view.seconds_left is None or not view.run.left:
         return ""
     if view.seconds_left < 60:
         return f"{max(1, round(view.seconds_left))}s left"

@@ -14,9 +14,9 @@ from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.progress import counted
 from batch_gateway.cli.settings import RunSettings
-from batch_gateway.cli.summary import Outcome, RunReport
+from batch_gateway.cli.summary import RunReport
 from batch_gateway.engine.plan import Plan
-from batch_gateway.engine.progress import RunStats
+from batch_gateway.engine.progress import RunOutcome
 from batch_gateway.errors import InputError
 from batch_gateway.report.collector import RunCollector
 from batch_gateway.report.page import Line, RunFacts, render_page
@@ -49,7 +49,7 @@ class ReportPage:
         following = asyncio.ensure_future(self.collector.follow())
         stack.callback(following.cancel)
 
-    def write(self, report: RunReport, plan: Plan, stats: RunStats) -> str | None:
+    def write(self, report: RunReport, plan: Plan) -> str | None:
         """What hindered it, if anything did: that is told, and changes nothing else."""
         problem = why_not_ours(self.path)
         if problem:
@@ -57,14 +57,12 @@ class ReportPage:
         facts = RunFacts(
             headline=headline(report),
             tone=_tone(report),
-            reason=report.reason,
+            reason=report.summary.reason,
             input=report.input,
             output=report.output,
             errors=report.errors,
             began=self._began,
             summary=report.summary,
-            done_before=report.done_before,
-            causes=stats.causes.values(),
             settings=configured(
                 self._settings,
                 {"input": report.input, "results": report.output, "errors": report.errors},
@@ -102,15 +100,15 @@ def headline(report: RunReport) -> str:
     """How the run ended, in one line, whichever way it did."""
     summary = report.summary
     left = f", {summary.left_to_send:,} left to send" if summary.left_to_send else ""
-    if report.outcome is not Outcome.COMPLETED:
+    if summary.outcome is not RunOutcome.COMPLETED:
         return {
-            Outcome.INTERRUPTED: f"Interrupted{left}",
-            Outcome.DEADLINE: f"The deadline passed{left}",
-            Outcome.GATEWAY_UNUSABLE: f"Stopped, the gateway cannot be used{left}",
-            Outcome.TOO_MANY_FAILED: f"Stopped, too many requests failed{left}",
-            Outcome.NOT_WRITTEN: f"Stopped, results cannot be written{left}",
-            Outcome.INPUT_CHANGED: "Stopped, the input changed",
-        }[report.outcome]
+            RunOutcome.INTERRUPTED: f"Interrupted{left}",
+            RunOutcome.DEADLINE: f"The deadline passed{left}",
+            RunOutcome.GATEWAY_UNUSABLE: f"Stopped, the gateway cannot be used{left}",
+            RunOutcome.TOO_MANY_FAILED: f"Stopped, too many requests failed{left}",
+            RunOutcome.NOT_WRITTEN: f"Stopped, results cannot be written{left}",
+            RunOutcome.INPUT_CHANGED: "Stopped, the input changed",
+        }[summary.outcome]
     if summary.succeeded == summary.total:
         everything = f"All {summary.total:,} requests" if summary.total > 1 else "The one request"
         return f"{everything} succeeded"
@@ -118,7 +116,7 @@ def headline(report: RunReport) -> str:
 
 
 def _tone(report: RunReport) -> str:
-    if report.reason:
+    if report.summary.reason:
         return "bad"
     return "good" if report.exit_code == ExitCode.SUCCEEDED else "mixed"
 

@@ -31,8 +31,7 @@ from batch_gateway.cli.pace_summary import pace_hints
 from batch_gateway.cli.paces import GatewayPace, paces_of
 from batch_gateway.cli.preflight import preflight
 from batch_gateway.cli.print_summary import print_summary
-from batch_gateway.cli.progress import Display, counted, follow
-from batch_gateway.cli.rates import Snapshot
+from batch_gateway.cli.progress import Display, Gateways, counted, follow
 from batch_gateway.cli.result_paths import (
     check_caches,
     check_standard_streams,
@@ -44,7 +43,6 @@ from batch_gateway.cli.standard_streams import write_stderr
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.cli.unknown_models import models_there_are
-from batch_gateway.cli.waits import Waits
 from batch_gateway.cli.watching import watch
 from batch_gateway.client.interfaces.instrumentation import Observer
 from batch_gateway.client.routing import RoutedInferenceClient
@@ -121,7 +119,6 @@ class _Job:
         if settings.log_format == "json" and not settings.quiet:
             self.display = LogDisplay()
         self._stats = RunStats()
-        self._waits = Waits()
         self._arguments = arguments
         self._file = file
         self._settings = settings
@@ -208,7 +205,7 @@ class _Job:
         if self._page is None:
             return report
         try:
-            problem = self._page.write(report, plan, self._stats)
+            problem = self._page.write(report, plan)
         except Exception as error:  # noqa: BLE001 - the run is done, with or without its page
             told = self.crashes.note(error, "the report")
             problem = f"a fault of batch-gateway itself ({type(error).__name__}); {told}"
@@ -240,7 +237,7 @@ class _Job:
                 left_to_send=plan.total,
                 gateway_problem=problem,
             )
-            self._paged(self._report(nothing, self._stats, disk_problem=False), plan)
+            self._paged(self._report(nothing), plan)
             raise
 
     def _announce(self, plan: Plan, journal: FileJournal, to_send: int) -> None:
@@ -285,10 +282,10 @@ class _Job:
         )
         stats.total = plan.total
         showing = asyncio.ensure_future(
-            follow(lambda: _snapshot(stats, client), self.display, SYSTEM_CLOCK)
+            follow(stats, lambda: _look(client), self.display, SYSTEM_CLOCK)
         )
         watching = asyncio.ensure_future(
-            tell_of_outages(client.clients, self.display.note, SYSTEM_CLOCK, self._waits)
+            tell_of_outages(client.clients, self.display.note, SYSTEM_CLOCK, stats.figures)
         )
         try:
             summary = await run_plan(
@@ -310,27 +307,23 @@ class _Job:
             problem = f"{summary.gateway_problem.rstrip('.')}. {there_are}".rstrip()
             summary = msgspec.structs.replace(summary, gateway_problem=problem)
         paces = paces_of(client.clients)
-        self._waits.take_limits(client.clients)
-        disk_problem = journal.write_problem() is not None
+        events = [one.events for one in client.clients]
+        stats.figures.rate_limited = sum(one.rate_limit_waits for one in events)
+        stats.figures.rate_limit_seconds = sum(one.rate_limit_seconds for one in events)
         looked = [found for one in client.clients if (found := one.metrics_statistics) is not None]
-        return self._report(summary, stats, disk_problem=disk_problem, paces=paces, looked=looked)
+        return self._report(summary, paces=paces, looked=looked)
 
     def _report(
         self,
         summary: RunSummary,
-        stats: RunStats,
         *,
-        disk_problem: bool,
         paces: Sequence[GatewayPace] = (),
         looked: Sequence[MetricsStatistics] = (),
     ) -> RunReport:
         return RunReport(
             summary=summary,
-            done_before=stats.done_before,
-            disk_problem=disk_problem,
             paces=paces,
             looked=looked,
-            waits=self._waits,
             input=display_name(self._file),
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),
@@ -364,23 +357,6 @@ async def _simulator_url(stack: AsyncExitStack) -> str:
     return simulator.url
 
 
-def _snapshot(stats: RunStats, client: RoutedInferenceClient) -> Snapshot:
-    paces = paces_of(client.clients)
-    # Lines that wait for their turn at a gateway are not in flight.
-    most = sum(pace.figures.limit for pace in paces) or stats.in_flight
+def _look(client: RoutedInferenceClient) -> Gateways:
     worst = max((one.events for one in client.clients), key=lambda events: events.failed_attempts)
-    return Snapshot(
-        at=SYSTEM_CLOCK.monotonic(),
-        total=stats.total,
-        done_before=stats.done_before,
-        succeeded=stats.succeeded,
-        failed=stats.failed,
-        in_flight=min(stats.in_flight, most),
-        retries=round(stats.retries),
-        tokens=stats.input_tokens + stats.output_tokens,
-        stopping=stats.stopping,
-        short_of_room=stats.is_short_of_room,
-        paces=paces,
-        failed_attempts=worst.failed_attempts,
-        last_failure=worst.last_failure,
-    )
+    return Gateways(paces_of(client.clients), worst.failed_attempts, worst.last_failure)

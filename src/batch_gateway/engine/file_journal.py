@@ -57,7 +57,6 @@ class FileJournal(Ledger):
         self._total = total
         self._files = files
         self._readers = readers
-        self._problem: JournalError | None = None
         # Nothing is changed before both files are known to be ours.
         for file, scan in zip(files, self._scan_files(), strict=True):
             mend_tail(file, scan)
@@ -153,8 +152,7 @@ class FileJournal(Ledger):
             await self.flush()
             sort = ordered and self.without_result == 0
             await self._writer.between_syncs(partial(self._tidy, sort))
-        except JournalError as error:
-            self._problem = error
+        except JournalError:
             # Lines that were only in memory are gone: count again what is really there.
             with contextlib.suppress(JournalError, OSError):
                 await asyncio.to_thread(self._scan_files)
@@ -210,11 +208,6 @@ class FileJournal(Ledger):
             await action()
         except OSError as error:
             raise self._write_error(error) from error
-
-    def write_problem(self) -> JournalError | None:
-        """Why results could not be written, or not in their final form; or None."""
-        failure = self._writer.failure
-        return self._problem if failure is None else self._write_error(failure)
 
     def _write_error(self, error: OSError) -> JournalError:
         name = error.filename or self._files[_OUTPUT].name

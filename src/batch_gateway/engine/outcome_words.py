@@ -8,7 +8,7 @@ from batch_gateway.errors import ErrorCategory
 
 __all__ = ["CATEGORIES", "categories_in_words", "cut_off_in_words"]
 
-CATEGORIES: Mapping[ErrorCategory, str] = {
+CATEGORIES: Mapping[str, str] = {
     ErrorCategory.RATE_LIMIT: "refused for load",
     ErrorCategory.SERVER_ERROR: "failed by the gateway",
     ErrorCategory.INVALID_REQ: "refused as wrong",
@@ -22,7 +22,7 @@ _CUT_OFF = {
 }
 
 
-def categories_in_words(counts: Mapping[ErrorCategory, int]) -> str:
+def categories_in_words(counts: Mapping[str, int]) -> str:
     """Failures, the most frequent kind first: "2 refused for load, 1 refused as wrong"."""
     frequent = sorted(counts.items(), key=lambda kind: -kind[1])
     return ", ".join(f"{count:,} {CATEGORIES[kind]}" for kind, count in frequent)

@@ -8,6 +8,7 @@ from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.errors import ErrorCategory, InferenceError
 from batch_gateway.wire.json_check import decode_text
 from batch_gateway.wire.lines import error_line, error_response_line, success_line, wrap_error_body
+from batch_gateway.wire.usage import Usage
 
 __all__ = [
     "Outcome",
@@ -27,9 +28,9 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     An answer `from_cache` cost no tokens. `coalesced` requests were sent as one. `cut_off` says why
     an answer is not whole.
 
-    `category` is None for a success. `input_tokens` and `output_tokens` are those of the answer;
-    of a failure, `is_retryable` says that the same request may succeed later;
-    `time_to_first_token`, in seconds, is None where it was not streamed.
+    `category` is None for a success. `usage` are the tokens of the answer; of a failure,
+    `is_retryable` says that the same request may succeed later; `time_to_first_token`, in seconds,
+    is None where it was not streamed.
     """
 
     index: int
@@ -40,8 +41,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     status_code: int | None = None
     message: str = ""
     is_retryable: bool = False
-    input_tokens: int = 0
-    output_tokens: int = 0
+    usage: Usage | None = None
     from_cache: bool = False
     coalesced: int = 1
     time_to_first_token: float | None = None
@@ -55,15 +55,12 @@ def success_outcome(
     request_id = _request_id_of(response) or result_id
     line = success_line(result_id, custom_id, response.status_code, request_id, response.body)
     usage, cut_off = response.figures
-    if response.from_cache:
-        usage = None
     return Outcome(
         index,
         custom_id,
         line,
         response.attempts,
-        input_tokens=usage.input_tokens if usage else 0,
-        output_tokens=usage.output_tokens if usage else 0,
+        usage=None if response.from_cache else usage,
         from_cache=response.from_cache,
         coalesced=response.coalesced,
         time_to_first_token=response.time_to_first_token,

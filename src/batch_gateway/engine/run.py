@@ -111,6 +111,7 @@ class _Run:
         self.plan, self.journal, self.options = plan, journal, options
         self.stats, self.clock = stats, clock
         self.problem: str | None = None
+        self.disk_problem = False
         self.deadline_passed = False
         self.interrupted = False
         now = clock.monotonic()
@@ -209,11 +210,13 @@ class _Run:
         """Finish the journal, and note what went wrong with it or with the input."""
         if isinstance(error, InputError | JournalError):
             self.problem = str(error)
+            self.disk_problem = isinstance(error, JournalError)
             error = None
         try:
             await self.journal.finish(ordered=self.options.ordered)
         except JournalError as failure:
             self.problem = self.problem or str(failure)
+            self.disk_problem = True
         if error is not None:
             raise error
 
@@ -221,35 +224,25 @@ class _Run:
         journal, stats = self.journal, self.stats
         left = journal.without_result
         unfinished = left > 0 or journal.still_to_retry > 0
+        stats.figures.lines_held = sum(room.waited for room in stats.rooms)
+        stats.figures.held_seconds = max((room.short_seconds for room in stats.rooms), default=0.0)
         return RunSummary(
+            figures=stats.figures,
             total=self.plan.total,
             succeeded=journal.succeeded,
             failed=journal.failed,
             left_to_send=left,
             still_to_retry=journal.still_to_retry,
-            finished_now=stats.succeeded + stats.failed,
-            by_category=dict(stats.by_category),
-            lines_held=sum(room.waited for room in stats.rooms),
-            held_seconds=max((room.short_seconds for room in stats.rooms), default=0.0),
-            cut_off=dict(stats.cut_off),
-            causes=stats.chief_causes(),
-            input_tokens=stats.input_tokens,
-            output_tokens=stats.output_tokens,
-            streamed=stats.streamed,
-            time_to_first_token=stats.mean_time_to_first_token,
-            retries=round(stats.retries),
-            from_cache=stats.from_cache,
-            coalesced=stats.coalesced,
-            joint_requests=round(stats.joint_requests),
+            done_before=stats.done_before,
             seconds=self.clock.monotonic() - stats.started,
             gateway_problem=_gateway_problem(lanes),
             gateway_answers=any(lane.gate.is_understood for lane in lanes),
             maybe_the_lines=any(lane.gate.maybe_the_lines for lane in lanes),
             unknown_models=tuple(name for lane in lanes for name in lane.gate.unknown_models()),
-            worth_retrying=stats.worth_retrying,
             too_many_failed=stats.too_many_failed.is_set() and unfinished,
             deadline_words=self.executor.deadline_words,
             journal_problem=self.problem,
+            disk_problem=self.disk_problem,
             interrupted=self.interrupted and unfinished,
             deadline_passed=(self.deadline_passed or self.executor.deadline_passed) and unfinished,
         )

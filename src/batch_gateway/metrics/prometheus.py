@@ -58,10 +58,14 @@ class RunProgress(Protocol):
 
     total: int
     done_before: int
-    succeeded: int
-    failed: int
     in_flight: int
     stopping: bool
+
+    @property
+    def succeeded(self) -> int: ...
+
+    @property
+    def failed(self) -> int: ...
 
 
 class PrometheusMetrics(Observer, Collector):

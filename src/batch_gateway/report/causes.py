@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from batch_gateway.engine.figures import Cause
 from batch_gateway.engine.outcome_words import CATEGORIES
-from batch_gateway.engine.progress import Cause
-from batch_gateway.errors import ErrorCategory
 
 __all__ = ["CauseGroup", "group_causes"]
 
@@ -26,7 +25,7 @@ class CauseGroup:
         examples: the first few that differ.
     """
 
-    category: ErrorCategory
+    category: str
     status_code: int | None
     count: int = 0
     examples: list[Cause] = field(default_factory=list[Cause])
@@ -42,7 +41,7 @@ class CauseGroup:
 
 def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
     """The most frequent first."""
-    groups: dict[tuple[ErrorCategory, int | None, str], CauseGroup] = {}
+    groups: dict[tuple[str, int | None, str], CauseGroup] = {}
     for cause in causes:
         kind = (cause.category, cause.status_code, _VARYING.sub("#", cause.message))
         group = groups.setdefault(kind, CauseGroup(cause.category, cause.status_code))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from batch_gateway.engine.outcome_words import cut_off_in_words
-from batch_gateway.engine.progress import Cause, RunSummary
+from batch_gateway.engine.progress import RunSummary
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
 from batch_gateway.report.collector import RunCollector, SlowRequest, Totals
@@ -49,8 +49,6 @@ class RunFacts:
         reason: why it ended early, or "".
         input, output, errors: names of the files.
         began: when, with its time zone.
-        done_before: lines that were not sent because of earlier results.
-        causes: failures of this run, one for each message.
         settings: (heading, (name, value) pairs) of what was configured, without secrets.
         hints: what may be the cure, a sentence each.
         next_steps: (what for, command) pairs.
@@ -65,8 +63,6 @@ class RunFacts:
     errors: str
     began: datetime
     summary: RunSummary
-    done_before: int
-    causes: Iterable[Cause]
     settings: Sequence[tuple[str, Sequence[tuple[str, str]]]]
     hints: Sequence[str]
     next_steps: Sequence[tuple[str, str]]
@@ -102,29 +98,27 @@ def render_page(facts: RunFacts, collected: RunCollector) -> str:
         version=__version__,
         facts=facts,
         summary=facts.summary,
+        figures=facts.summary.figures,
         collected=collected,
         **_figures(facts, collected),
     )
 
 
 def _figures(facts: RunFacts, collected: RunCollector) -> dict[str, Any]:
-    total = collected.total()
-    groups = group_causes(facts.causes)
+    total, figures = collected.total(), facts.summary.figures
+    groups = group_causes(figures.causes.values())
     gateways = _rows(collected.by_gateway())
-    told = sum(group.count for group in groups)
-    failures = sum(facts.summary.by_category.values())
     return {
         "total": total,
         "courses": _courses(facts, collected),
         "distributions": _distributions(total.latencies, collected.first_tokens),
         "groups": groups,
-        "failures": max(failures, told),
-        "untold": failures - told,
+        "untold": figures.failed - sum(group.count for group in groups),
         "models": _rows(collected.by_model()),
         "gateways": gateways if len(gateways) > 1 else [],
         "slowest": [_slow(request, facts.find_line) for request in collected.slowest()],
         "median": total.latencies.quantile(0.5),
-        "cut_off": cut_off_in_words(cut_off) if (cut_off := facts.summary.cut_off) else "",
+        "cut_off": cut_off_in_words(figures.cut_off) if figures.cut_off else "",
         "shares": _shares(facts.summary),
         "reasons": reason_rows(collected.paces(), facts.summary.seconds),
     }

@@ -1,0 +1,180 @@
+"""What lines came to: the figures of a shard, of a run or of many, to be stored and added up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Self, cast
+
+import msgspec
+
+from batch_gateway.engine.results import Outcome
+from batch_gateway.wire.usage import Usage
+
+__all__ = ["Additive", "Cause", "Figures"]
+
+_MAX_CAUSES = 5
+# Messages that name a request are all different; past this many they are not told apart.
+_MAX_DISTINCT_MESSAGES = 1_000
+
+
+class Additive(msgspec.Struct):
+    """Figures that are added field by field; those of nothing change none.
+
+    Fields are numbers, whatever else can be added, and dicts of such, which are added key by key.
+    """
+
+    def __add__(self, other: Self) -> Self:
+        names = self.__struct_fields__
+        return type(self)(**{n: _added(getattr(self, n), getattr(other, n)) for n in names})
+
+
+def _added(one: Any, other: Any) -> Any:
+    if isinstance(one, dict):
+        first, second = cast("dict[Any, Any]", one), cast("dict[Any, Any]", other)
+        in_both = first.keys() & second.keys()
+        return first | second | {key: _added(first[key], second[key]) for key in in_both}
+    return one + other
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """A reason why lines failed: how many failed with the same message, and the first of them."""
+
+    line_number: int
+    custom_id: str
+    category: str
+    status_code: int | None
+    message: str
+    count: int = 1
+
+    def __add__(self, other: Cause) -> Cause:
+        first = min(self, other, key=_place)
+        return msgspec.structs.replace(first, count=self.count + other.count)
+
+
+def _place(cause: Cause) -> tuple[int, str, str, int]:
+    return cause.line_number, cause.custom_id, cause.category, cause.status_code or 0
+
+
+class Figures(Additive):
+    """What was counted of lines that have ended, and of what they waited for.
+
+    The figures of two shards or two runs are the sum of theirs: in whichever order they are added,
+    and `sum(parts, Figures())` of any number. Two things are not exact there: seconds are as exact
+    as floats are; and of more than a thousand distinct messages of failures the rarest are dropped
+    from `causes`, though from nothing else.
+
+    Attributes:
+        succeeded, failed: lines that were recorded.
+        by_category: the failures, by the values of `ErrorCategory`.
+        worth_retrying: failures of which another run may make answers.
+        causes: reasons of failures by their messages.
+        usage: tokens of the answers, as the gateway counted them.
+        cut_off: answers that are not whole, by reason: length, content_filter or incomplete.
+        from_cache: lines answered from the cache, or by an identical request under way.
+        coalesced: lines answered together with others.
+        joint_sendings, sent_again: the requests that those were sent as, and sendings after the
+            first; of lines sent together each has its share, so that parts of one may stand here.
+        streamed: answers whose time to the first token is known; `first_token_seconds` is the sum.
+        lines_held, held_seconds: lines that waited for room in memory, and for how long there were
+            such lines.
+        outages, outage_seconds: how often a gateway was down for a second or more, and how long
+            that was in all.
+        rate_limited, rate_limit_seconds: sendings that waited for a limit, and how long in all.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    by_category: dict[str, int] = {}
+    worth_retrying: int = 0
+    causes: dict[str, Cause] = {}
+    usage: Usage = Usage()
+    cut_off: dict[str, int] = {}
+    from_cache: int = 0
+    coalesced: int = 0
+    joint_sendings: float = 0.0
+    sent_again: float = 0.0
+    streamed: int = 0
+    first_token_seconds: float = 0.0
+    lines_held: int = 0
+    held_seconds: float = 0.0
+    outages: int = 0
+    outage_seconds: float = 0.0
+    rate_limited: int = 0
+    rate_limit_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.causes) > _MAX_DISTINCT_MESSAGES:
+            self.causes = {one.message: one for one in self.chief_causes(_MAX_DISTINCT_MESSAGES)}
+
+    def count(self, outcome: Outcome, line_number: int) -> None:
+        """One more line recorded; only of a failure is the line number looked at."""
+        if outcome.attempts > 1:
+            self.sent_again += (outcome.attempts - 1) / outcome.coalesced
+        if outcome.category is not None:
+            self._count_failure(outcome, outcome.category.value, line_number)
+            return
+        self.succeeded += 1
+        self.from_cache += outcome.from_cache
+        if outcome.coalesced > 1:
+            self.coalesced += 1
+            self.joint_sendings += 1 / outcome.coalesced
+        if outcome.usage is not None:
+            self.usage += outcome.usage
+        if outcome.cut_off is not None:
+            self.cut_off[outcome.cut_off] = self.cut_off.get(outcome.cut_off, 0) + 1
+        if outcome.time_to_first_token is not None:
+            self.streamed += 1
+            self.first_token_seconds += outcome.time_to_first_token
+
+    def _count_failure(self, outcome: Outcome, category: str, line_number: int) -> None:
+        self.failed += 1
+        self.worth_retrying += outcome.is_retryable
+        self.by_category[category] = self.by_category.get(category, 0) + 1
+        message = outcome.message
+        known = self.causes.get(message)
+        if known is not None or len(self.causes) < _MAX_DISTINCT_MESSAGES:
+            cause = Cause(line_number, outcome.custom_id, category, outcome.status_code, message)
+            self.causes[message] = cause if known is None else known + cause
+
+    @property
+    def finished(self) -> int:
+        return self.succeeded + self.failed
+
+    @property
+    def retries(self) -> int:
+        """Sendings after the first."""
+        return round(self.sent_again)
+
+    @property
+    def joint_requests(self) -> int:
+        """How many requests the coalesced lines were sent as."""
+        return round(self.joint_sendings)
+
+    @property
+    def mean_time_to_first_token(self) -> float | None:
+        return self.first_token_seconds / self.streamed if self.streamed else None
+
+    def chief_causes(self, most: int = _MAX_CAUSES) -> tuple[Cause, ...]:
+        """The most frequent ones, and of equals those whose first line comes first."""
+        ranked = sorted(self.causes.values(), key=lambda one: (-one.count, _place(one)))
+        return tuple(ranked[:most])
+
+    def encoded(self) -> bytes:
+        """One JSON object, for `decoded`."""
+        try:
+            return msgspec.json.encode(self)
+        except (UnicodeEncodeError, OverflowError):
+            # A gateway's words may hold half a surrogate pair, and its counts come to anything.
+            text = json.dumps(msgspec.to_builtins(self), ensure_ascii=False)
+            return text.encode(errors="replace")
+
+    @staticmethod
+    def decoded(text: bytes) -> Figures:
+        """Those that were `encoded`, by a later version too: what that one adds is left out.
+
+        Raises msgspec.DecodeError for what is none.
+        """
+        return _decode(text)
+
+
+_decode = msgspec.json.Decoder(Figures).decode
