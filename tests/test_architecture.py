@@ -62,6 +62,7 @@ LAYERS: dict[str, set[str]] = {
     | GROUND,
     "metrics": {"client.interfaces", "concurrency", "wire"} | GROUND,
     "report": {"engine", "client.interfaces", "concurrency", "wire"} | GROUND,
+    "storage": set(GROUND),
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "cli": {"metrics", "report", "engine", "picker", "http", "concurrency", "wire", "loading"}
     | {"simulator", "simulator.picker"}

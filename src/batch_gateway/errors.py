@@ -4,6 +4,9 @@ BatchGatewayError
 ├── ConfigError (ValueError)               a setting is wrong; `field` names it
 ├── InputError (ValueError)                a batch file is wrong; `problems` say where
 ├── JournalError                           the output cannot be read, trusted or written
+├── StorageError                           a store of files cannot be read or written
+│   ├── StorageFullError                   there is no room for more
+│   └── NotStoredError                     nothing has that name
 └── InferenceError                         a request did not succeed; `category` says how
     ├── RateLimitError                     RATE_LIMIT
     ├── ServerError                        SERVER_ERROR
@@ -38,10 +41,13 @@ __all__ = [
     "InputError",
     "InvalidRequestError",
     "JournalError",
+    "NotStoredError",
     "RateLimitError",
     "RequestTimeoutError",
     "ServerError",
     "StaleConnectionError",
+    "StorageError",
+    "StorageFullError",
     "TLSError",
     "UnknownStatusError",
     "error_class_for_status",
@@ -77,6 +83,18 @@ class InputError(BatchGatewayError, ValueError):
 
 class JournalError(BatchGatewayError):
     """The output or error file cannot be read, belongs to another input, or cannot be written."""
+
+
+class StorageError(BatchGatewayError):
+    """A store of files cannot be read or written. The message names the object, not its place."""
+
+
+class StorageFullError(StorageError):
+    """There is no room for more: what was being written is not there, all else is."""
+
+
+class NotStoredError(StorageError):
+    """No object of a store has that name, or none any more."""
 
 
 class ErrorCategory(StrEnum):
