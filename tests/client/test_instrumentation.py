@@ -222,11 +222,46 @@ def test_layers_tell_their_state_and_it_can_be_read_later() -> None:
     ]
 
 
-async def test_without_observers_there_is_no_layer(gateway: GatewayHandle) -> None:
-    async with client_of(gateway) as client:
-        assert not client.events.is_observed
-        await client.generate(ask())
-        assert client.events.requests_in_flight == 0
+class Bystander(Observer):
+    """Hears what happens at a gateway, and of no request."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def retry_scheduled(self, event: RetryScheduled) -> None:
+        self.heard.append(event.reason)
+
+
+class Reader(Observer):
+    """Reads a client's numbers whenever it wants to."""
+
+    def attached(self, events: GatewayEvents) -> None:
+        self.events = events
+
+
+async def test_there_is_no_layer_where_nobody_hears_of_requests(gateway: GatewayHandle) -> None:
+    bystander = Bystander()
+    for observers in ([], [bystander]):
+        async with client_of(gateway, *observers) as client:
+            assert not client.events.requests_are_heard
+            await client.generate(ask("fault-status-503;times=1"))
+            assert not client.events.closed
+        assert client.events.closed
+    assert bystander.heard == ["server_error"]
+
+
+async def test_who_keeps_a_clients_numbers_can_read_how_many_requests_there_are(
+    gateway: GatewayHandle,
+) -> None:
+    reader = Reader()
+    async with client_of(gateway, reader) as client:
+        task = asyncio.create_task(client.generate(ask("fault-stall")))
+        async with asyncio.timeout(10):
+            while not reader.events.attempts_in_flight:
+                await asyncio.sleep(0.001)
+        assert reader.events.requests_in_flight == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def test_something_else_than_an_observer_is_refused() -> None:

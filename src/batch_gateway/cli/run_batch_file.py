@@ -26,7 +26,7 @@ from batch_gateway.cli.isolated_models import keep_apart
 from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
 from batch_gateway.cli.open_files import allow_connections, most_connections, open_files_limit
-from batch_gateway.cli.outages import tell_of_outages
+from batch_gateway.cli.outages import outage_words
 from batch_gateway.cli.pace_summary import pace_hints
 from batch_gateway.cli.paces import GatewayPace, paces_of
 from batch_gateway.cli.preflight import preflight
@@ -44,6 +44,7 @@ from batch_gateway.cli.summary import RunReport
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.cli.unknown_models import models_there_are
 from batch_gateway.cli.watching import watch
+from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.interfaces.instrumentation import Observer
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.clock import SYSTEM_CLOCK
@@ -51,6 +52,7 @@ from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.run import RunOptions, run_plan
+from batch_gateway.engine.waits import Waits
 from batch_gateway.errors import BatchGatewayError
 
 if TYPE_CHECKING:
@@ -119,6 +121,8 @@ class _Job:
         if settings.log_format == "json" and not settings.quiet:
             self.display = LogDisplay()
         self._stats = RunStats()
+        self._waits = Waits(self._stats.figures, self._tell_of_outage)
+        self._clients: Sequence[HTTPInferenceClient] = ()
         self._arguments = arguments
         self._file = file
         self._settings = settings
@@ -141,11 +145,13 @@ class _Job:
         async with AsyncExitStack() as stack:
             watchers = stack.enter_context(ExitStack())
             observers = watch(self._settings, self._stats, self.display.note, watchers)
+            observers.append(self._waits)
             self._page = self._report_page()
             if self._page is not None:
                 observers.append(self._page.collector)
                 self._page.follow(watchers)
             client = await self._client(stack, observers, plan)
+            self._clients = client.clients
             if fresh:
                 # A gateway that cannot be reached must not cost the earlier results.
                 await self._reach(client, plan, stop)
@@ -158,6 +164,10 @@ class _Job:
                     await self._reach(client, plan, stop)
                 self._announce(plan, journal, to_send)
             return self._paged(await self._send(plan, journal, client, stop), plan)
+
+    def _tell_of_outage(self, gateway: str, lasted: float | None) -> None:
+        client = next(one for one in self._clients if one.events.gateway == gateway)
+        self.display.note(outage_words(client, lasted))
 
     def _stop_event(self, interrupts: Interrupts) -> asyncio.Event:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -284,9 +294,6 @@ class _Job:
         showing = asyncio.ensure_future(
             follow(stats, lambda: _look(client), self.display, SYSTEM_CLOCK)
         )
-        watching = asyncio.ensure_future(
-            tell_of_outages(client.clients, self.display.note, SYSTEM_CLOCK, stats.figures)
-        )
         try:
             summary = await run_plan(
                 plan,
@@ -298,18 +305,15 @@ class _Job:
                 report_crash=self.crashes.of_line,
             )
         finally:
-            for companion in (showing, watching):
-                companion.cancel()
-            await asyncio.gather(showing, watching, return_exceptions=True)
+            self._waits.close()
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
             self.display.close()
         if summary.unknown_models and summary.gateway_problem is not None:
             there_are = await models_there_are(client, summary.unknown_models)
             problem = f"{summary.gateway_problem.rstrip('.')}. {there_are}".rstrip()
             summary = msgspec.structs.replace(summary, gateway_problem=problem)
         paces = paces_of(client.clients)
-        events = [one.events for one in client.clients]
-        stats.figures.rate_limited = sum(one.rate_limit_waits for one in events)
-        stats.figures.rate_limit_seconds = sum(one.rate_limit_seconds for one in events)
         looked = [found for one in client.clients if (found := one.metrics_statistics) is not None]
         return self._report(summary, paces=paces, looked=looked)
 

@@ -73,7 +73,7 @@ def build_stack(
         stack = CoalescingTransport(stack, config.coalesce, clock, on_coalesced=events.coalesced)
     if config.cache is not None:
         stack = _cached(stack, config, config.cache, clock, events)
-    if events.is_observed:
+    if events.requests_are_heard:
         stack = InstrumentationTransport(stack, events, clock)
     return stack
 
@@ -289,6 +289,7 @@ class HTTPInferenceClient:
 
     async def aclose(self) -> None:
         """Close every connection; requests under way are aborted."""
+        self._events.closed = True
         await self._stack.aclose()
 
     async def __aenter__(self) -> Self:

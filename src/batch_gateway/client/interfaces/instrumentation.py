@@ -210,14 +210,13 @@ class GatewayEvents:
 
     Attributes:
         gateway: the name in every event.
-        requests_in_flight: requests inside the client, their waits included; counted only while
-            there are observers.
+        requests_in_flight: requests inside the client, their waits included; counted only where
+            `requests_are_heard`.
         attempts_in_flight: requests being sent or answered just now.
         limit: requests that may be under way at the gateway; None while nothing limits them.
         why: what holds the limit where it is; None where nothing is found out.
         concurrency: gives the figures of whatever limits them, and for how long each reason did.
         breaker_state: None without a circuit breaker.
-        rate_limit_waits, rate_limit_seconds: sendings that waited for a limit, and how long in all.
         failed_attempts, last_failure: attempts that failed, and the words of the last one.
         closed: whether the client is.
     """
@@ -234,7 +233,6 @@ class GatewayEvents:
         self.why: Why | None = None
         self.concurrency: Callable[[], ConcurrencyStatistics] | None = None
         self.breaker_state: str | None = None
-        self.rate_limit_waits, self.rate_limit_seconds = 0, 0.0
         self.failed_attempts, self.last_failure = 0, ""
         self.closed = False
         self._observers = tuple(observers)
@@ -251,8 +249,10 @@ class GatewayEvents:
         self._teller(Observer.attached)(self)
 
     @property
-    def is_observed(self) -> bool:
-        return bool(self._observers)
+    def requests_are_heard(self) -> bool:
+        """Whether some observer hears of each request, or may want to know how many there are."""
+        wanted = (Observer.request_started, Observer.headers, Observer.request_finished)
+        return any(map(self._listeners, (*wanted, Observer.attached)))
 
     def headers(self, event: RequestStarted) -> list[tuple[str, str]]:
         """What observers want sent with every attempt of a request."""
@@ -300,8 +300,6 @@ class GatewayEvents:
         self._coalesced(Coalesced(self.gateway, size))
 
     def rate_limit_waited(self, seconds: float) -> None:
-        self.rate_limit_waits += 1
-        self.rate_limit_seconds += seconds
         self._rate_limit(RateLimitWaited(self.gateway, seconds))
 
     def _listeners(self, method: Callable[..., Any]) -> list[tuple[Observer, Callable[[Any], Any]]]:

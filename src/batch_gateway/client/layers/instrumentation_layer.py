@@ -66,7 +66,6 @@ class InstrumentationTransport:
         )
 
     async def aclose(self) -> None:
-        self._events.closed = True
         await self._inner.aclose()
 
 
