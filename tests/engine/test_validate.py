@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
+from batch_gateway.engine.grouping import prefix_key
 from batch_gateway.engine.plan import make_plan
+from batch_gateway.engine.uniqueness import stable_numbers
+from batch_gateway.engine.validate import check_line
 from batch_gateway.errors import InputError
 
 from .batch_files import CHAT, request, text_of
@@ -163,7 +167,7 @@ def test_what_is_the_gateways_to_judge_passes(tmp_path: Path, body: dict[str, An
 def test_ids_that_only_share_a_hash_are_no_repetition(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batch_gateway.engine.uniqueness._KEPT_BITS", 0)
+    monkeypatch.setattr("batch_gateway.engine.uniqueness._KEPT", 1)
     lines = [request(f"id-{number}") for number in range(5_000)]
     path = tmp_path / "requests.jsonl"
     path.write_bytes(text_of(lines))
@@ -171,3 +175,28 @@ def test_ids_that_only_share_a_hash_are_no_repetition(
         assert plan.total == 5_000
     (problem,) = problems_of(tmp_path, text_of([*lines, request("id-77")]))
     assert problem == 'line 5001: custom_id "id-77" was already used on line 78'
+
+
+def looking_alike(pairs: int) -> bytes:
+    """Requests of which each two have custom_ids with one number: leading zeros do not count."""
+    return text_of(request(f"{zeros}{n}") for n in range(pairs) for zeros in ("", "\0"))
+
+
+def test_custom_ids_made_to_look_repeated_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(looking_alike(pairs=11_000))
+    with make_plan(path) as plan:
+        assert plan.total == 22_000
+
+
+def test_custom_ids_made_to_look_repeated_hide_none_that_is(tmp_path: Path) -> None:
+    content = looking_alike(pairs=11_000) + text_of([request("end"), request("end")])
+    (problem,) = problems_of(tmp_path, content)
+    assert problem == 'line 22002: custom_id "end" was already used on line 22001'
+
+
+def test_lines_are_told_apart_by_the_same_numbers_in_every_process() -> None:
+    assert list(stable_numbers(["a", "ab", "é"])) == [0x61, 0x6162, 0xC3A9]
+    checked = check_line(json.dumps(request("a")).encode())
+    assert checked is not None
+    assert prefix_key(checked.body) == crc32(b'"hello a"')

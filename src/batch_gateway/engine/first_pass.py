@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -13,7 +13,7 @@ from batch_gateway.engine.grouping import MAX_MODELS, Grouping, TooManyModelsErr
 from batch_gateway.engine.line_blocks import MAX_LINE_BYTES, LineTooLongError, is_utf8
 from batch_gateway.engine.line_index import LineIndex
 from batch_gateway.engine.source import Source
-from batch_gateway.engine.uniqueness import SeenIds, id_hash
+from batch_gateway.engine.uniqueness import SeenIds, secret_numbers, stable_numbers
 from batch_gateway.engine.validate import check_line, diagnose
 from batch_gateway.errors import InputError
 
@@ -112,7 +112,7 @@ class _Scanner:
         self.problems = _Problems(max_problems)
         self.lines = LineIndex()
         self.grouping = Grouping()
-        self.ids = SeenIds()
+        self.ids = SeenIds(stable_numbers)
         self.next_line = 1
         self._add_group = self.grouping.adder()
 
@@ -159,21 +159,29 @@ class _Scanner:
 
 
 class _IdOnly(msgspec.Struct):
-    custom_id: str
+    custom_id: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 _decode_id = msgspec.json.Decoder(_IdOnly).decode
 
 
 def _add_repeated_ids(source: Source, ids: SeenIds, problems: _Problems) -> None:
-    """Read the file once more, only when an id seems to be repeated, to say where."""
-    suspects = ids.take_suspects()
-    if not suspects:
+    """Read the input again, only when an id seems to be repeated, to say whether and where.
+
+    First with numbers that nobody can prepare ids for: what then seems to be repeated is, and
+    ids that only look alike cost no memory.
+    """
+    if ids.suspects() is None:
+        return
+    again = SeenIds(secret_numbers)
+    again.extend(custom_id for _, custom_id in _read_ids(source))
+    is_repeated = again.suspects()
+    if is_repeated is None:
         return
     first_use: dict[str, int] = {}
     budget = problems.limit
     for number, custom_id in _read_ids(source):
-        if id_hash(custom_id) not in suspects:
+        if not is_repeated(custom_id):
             continue
         earlier = first_use.setdefault(custom_id, number)
         if earlier == number:
@@ -189,8 +197,7 @@ def _read_ids(source: Source) -> Iterator[tuple[int, str]]:
     number = 0
     for offset, block in source.blocks():
         text = block.removeprefix(_BOM) if offset == 0 else block
-        for line in text.split(b"\n")[: None if not text.endswith(b"\n") else -1]:
-            number += 1
+        for number, line in enumerate(io.BytesIO(text), number + 1):  # noqa: B020
             try:
                 yield number, _decode_id(line).custom_id
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

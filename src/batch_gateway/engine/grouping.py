@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from zlib import crc32
 
 from batch_gateway.engine.validate import CheckedBody
 
@@ -28,20 +29,21 @@ class TooManyModelsError(Exception):
 
 
 def prefix_key(body: CheckedBody) -> int:
-    """A number that is equal for equal prompt beginnings, within this process.
+    """A number that is equal for equal prompt beginnings, in every process and on every machine.
 
     The first system or developer message of a chat, the `instructions` of a response, else the
-    leading bytes of the prompt. 0 when the body has none of them.
+    leading bytes of the prompt. 0 when the body has none of them. Two beginnings with one number
+    are one group, which at most costs a cache.
     """
     chat = body.messages
     if chat is not None and chat.first is not None:
-        content = bytes(chat.first.content)
-        is_system = chat.first.role in ("system", "developer")
-        return hash(content if is_system else content[:_LEADING_BYTES])
+        first = chat.first
+        if first.role in ("system", "developer"):
+            return crc32(first.content)
+        return crc32(memoryview(first.content)[:_LEADING_BYTES])
     if body.instructions:
-        return hash(bytes(body.instructions))
-    text = bytes(body.prompt or body.input)
-    return hash(text[:_LEADING_BYTES]) if text else 0
+        return crc32(body.instructions)
+    return crc32(memoryview(body.prompt or body.input)[:_LEADING_BYTES])
 
 
 class Grouping:

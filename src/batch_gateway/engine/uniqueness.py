@@ -4,53 +4,66 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-__all__ = ["SeenIds", "id_hash"]
+__all__ = ["Numbers", "SeenIds", "secret_numbers", "stable_numbers"]
 
-_BUCKET_BITS = 12
-_BUCKETS = 1 << _BUCKET_BITS
-_KEPT_BITS = 32
+Numbers = Callable[[Iterable[str]], Iterable[int]]
+"""A number for each custom_id; equal ones have equal numbers."""
+
+# A number is known by its remainders of two primes, which choose a bucket and are kept in it:
+# 44 bits. Powers of two would look only at the last signs of an id.
+_BUCKETS = 4_093
+_KEPT = 4_294_967_291
 # Past this many, repeated ids are only counted: the run is refused anyway.
 _MAX_SUSPECTS = 10_000
 
 
-def id_hash(custom_id: str) -> int:
-    """44 bits: 12 choose a bucket, 32 are kept in it."""
-    return hash(custom_id) & ((1 << (_BUCKET_BITS + _KEPT_BITS)) - 1)
+def stable_numbers(custom_ids: Iterable[str]) -> Iterable[int]:
+    """Their UTF-8 read as numbers: the same in every process and on every machine.
+
+    Whoever wants to can prepare many ids that look repeated.
+    """
+    return map(int.from_bytes, map(str.encode, custom_ids))
+
+
+def secret_numbers(custom_ids: Iterable[str]) -> Iterable[int]:
+    """Python's own hashes, another one in each process, for which nobody can prepare ids."""
+    return map(hash, custom_ids)
 
 
 class SeenIds:
-    """Collects a hash of each id; the ids whose hash came twice are suspects.
+    """Collects 44 bits of the number of each id; the ids whose bits came twice are suspects.
 
-    A suspect is either a repeated id or two ids with one hash, which only a second look at the
+    A suspect is either a repeated id or two ids that look alike, which only a second look at the
     file can tell apart. That happens to one in 35 files of a million lines without repeats, and
     costs some of them a second reading; eight bytes a line would cost all of them memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
         self._buckets = [array("I") for _ in range(_BUCKETS)]
         self._appends = [bucket.append for bucket in self._buckets]
 
     def extend(self, custom_ids: Iterable[str]) -> None:
         """Take in the next custom_ids."""
         appends = self._appends
-        bucket_mask, kept_mask = _BUCKETS - 1, (1 << _KEPT_BITS) - 1
-        for custom_id in custom_ids:
-            number = hash(custom_id)
-            appends[number & bucket_mask](number >> _BUCKET_BITS & kept_mask)
+        for number in self._numbers(custom_ids):
+            appends[number % _BUCKETS](number % _KEPT)
 
-    def take_suspects(self) -> set[int]:
-        """Each `id_hash` that came more than once, some 10,000 at most; forgets everything."""
-        self._appends = []
-        suspects: set[int] = set()
+    def suspects(self) -> Callable[[str], bool] | None:
+        """Tells the ids, of some 10,000 at most, that may have come twice; None without any."""
+        found: set[tuple[int, int]] = set()
         for place, bucket in enumerate(self._buckets):
             # A bucket at a time, so that the set stays small.
             if len(set(bucket)) != len(bucket):
                 again = (kept for kept, times in Counter(bucket).items() if times > 1)
-                suspects.update(kept << _BUCKET_BITS | place for kept in again)
-            self._buckets[place] = array("I")
-            if len(suspects) > _MAX_SUSPECTS:
+                found.update((place, kept) for kept in again)
+            if len(found) > _MAX_SUSPECTS:
                 break
-        self._buckets = []
-        return suspects
+
+        def is_suspect(custom_id: str) -> bool:
+            (number,) = self._numbers((custom_id,))
+            return (number % _BUCKETS, number % _KEPT) in found
+
+        return is_suspect if found else None
