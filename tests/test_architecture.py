@@ -63,6 +63,9 @@ LAYERS: dict[str, set[str]] = {
     "metrics": {"client.interfaces", "concurrency", "wire"} | GROUND,
     "report": {"engine", "client.interfaces", "concurrency", "wire"} | GROUND,
     "storage": set(GROUND),
+    "service.migrations.versions": set(),
+    "service.migrations": set(),
+    "service": {"storage"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "cli": {"metrics", "report", "engine", "picker", "http", "concurrency", "wire", "loading"}
     | {"simulator", "simulator.picker"}

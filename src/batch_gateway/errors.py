@@ -4,6 +4,7 @@ BatchGatewayError
 ├── ConfigError (ValueError)               a setting is wrong; `field` names it
 ├── InputError (ValueError)                a batch file is wrong; `problems` say where
 ├── JournalError                           the output cannot be read, trusted or written
+├── RecordsError                           the service's database cannot be read or written
 ├── StorageError                           a store of files cannot be read or written
 │   ├── StorageFullError                   there is no room for more
 │   └── NotStoredError                     nothing has that name
@@ -43,6 +44,7 @@ __all__ = [
     "JournalError",
     "NotStoredError",
     "RateLimitError",
+    "RecordsError",
     "RequestTimeoutError",
     "ServerError",
     "StaleConnectionError",
@@ -83,6 +85,10 @@ class InputError(BatchGatewayError, ValueError):
 
 class JournalError(BatchGatewayError):
     """The output or error file cannot be read, belongs to another input, or cannot be written."""
+
+
+class RecordsError(BatchGatewayError):
+    """The service's database cannot be read or written; what was to be written is not there."""
 
 
 class StorageError(BatchGatewayError):

@@ -1,0 +1,180 @@
+"""The records of batches: made by the API, moved by what happens to them, shown to their tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql import bindparam
+
+from batch_gateway.errors import BatchGatewayError
+from batch_gateway.service.database import Database
+from batch_gateway.service.paging import Page, Paging, page_of
+from batch_gateway.service.statuses import ENDED, BatchEvent, BatchStatus, following
+from batch_gateway.service.tables import batches
+
+__all__ = [
+    "BatchProblem",
+    "BatchRecord",
+    "NoSuchBatchError",
+    "RefusedEventError",
+    "add_batch",
+    "batches_under_way",
+    "find_batch",
+    "list_batches",
+    "next_to_end",
+    "poll_batch",
+    "record_event",
+]
+
+
+class BatchProblem(msgspec.Struct, frozen=True):
+    """One entry of a batch's `errors.data`; `line` counts from 1."""
+
+    code: str
+    message: str
+    param: str | None = None
+    line: int | None = None
+
+
+class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch, column by column; see `tables`.
+
+    `metadata` and `errors` (a list of `BatchProblem`) are JSON, which mostly passes through.
+    `headers` are encrypted and for the processor alone.
+    """
+
+    id: str
+    tenant: str
+    status: str
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    due_at: float
+    created_at: int
+    expires_at: int
+    metadata: str | None = None
+    errors: str | None = None
+    model: str | None = None
+    notice: str | None = None
+    headers: bytes | None = None
+    output_seconds: int | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    in_progress_at: int | None = None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+    expired_at: int | None = None
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class NoSuchBatchError(BatchGatewayError):
+    """There is no such batch, or not for this tenant."""
+
+
+class RefusedEventError(BatchGatewayError):
+    """What is asked for cannot happen to a batch in `status`."""
+
+    def __init__(self, status: BatchStatus, event: BatchEvent) -> None:
+        super().__init__(f"a batch that is {status} cannot take the event {event}")
+        self.status, self.event = status, event
+
+
+_COLUMNS: Final = tuple(batches.c[name] for name in BatchRecord.__struct_fields__)
+# The column that says when a status began; `EXPIRING` has none, and only its end is told.
+_SINCE: Final[Mapping[BatchStatus, str]] = {
+    status: f"{status}_at"
+    for status in BatchStatus
+    if status not in {BatchStatus.VALIDATING, BatchStatus.EXPIRING}
+}
+
+
+def add_batch(connection: Connection, record: BatchRecord) -> None:
+    connection.execute(batches.insert().values(**msgspec.structs.asdict(record)))
+
+
+def find_batch(connection: Connection, batch_id: str, tenant: str | None = None) -> BatchRecord:
+    """The batch, of this tenant if one is named. Raises NoSuchBatchError."""
+    found = select(*_COLUMNS).where(batches.c.id == batch_id)
+    if tenant is not None:
+        found = found.where(batches.c.tenant == tenant)
+    row = connection.execute(found).mappings().one_or_none()
+    if row is None:
+        raise NoSuchBatchError(f"Batch with ID {batch_id} not found")
+    return BatchRecord(**row)
+
+
+def poll_batch(database: Database, tenant: str, batch_id: str) -> BatchRecord:
+    """As `find_batch`, for those who ask all the time."""
+    row = database.poll(_poll_statement(), batch_id, tenant)
+    if row is None:
+        raise NoSuchBatchError(f"Batch with ID {batch_id} not found")
+    return BatchRecord(**dict(zip(BatchRecord.__struct_fields__, row, strict=True)))
+
+
+@cache
+def _poll_statement() -> str:
+    found = select(*_COLUMNS).where(
+        batches.c.id == bindparam("id"), batches.c.tenant == bindparam("tenant")
+    )
+    return str(found.compile(dialect=sqlite.dialect(paramstyle="qmark")))
+
+
+def list_batches(connection: Connection, tenant: str, paging: Paging) -> Page[BatchRecord]:
+    rows = page_of(connection, batches, _COLUMNS, batches.c.tenant == tenant, paging)
+    return Page([BatchRecord(**row) for row in rows.items], rows.has_more)
+
+
+def batches_under_way(connection: Connection, tenant: str) -> int:
+    """How many batches of the tenant have not ended."""
+    counted = select(func.count()).where(batches.c.tenant == tenant, batches.c.status.not_in(ENDED))
+    return connection.execute(counted).scalar_one()
+
+
+def next_to_end(connection: Connection, limit: int = 1000) -> Sequence[BatchRecord]:
+    """Batches that have not ended, the most urgent first."""
+    waiting = select(*_COLUMNS).where(batches.c.status.not_in(ENDED))
+    rows = connection.execute(waiting.order_by(batches.c.due_at).limit(limit)).mappings()
+    return [BatchRecord(**row) for row in rows]
+
+
+def record_event(
+    connection: Connection,
+    batch_id: str,
+    event: BatchEvent,
+    now: float,
+    *,
+    tenant: str | None = None,
+    **changes: object,
+) -> BatchRecord:
+    """Move a batch on, note the time of its new status, and set the columns `changes` with it.
+
+    Returns the batch as it is now; an event that leaves the status as it is changes nothing else.
+    Raises RefusedEventError and NoSuchBatchError.
+    """
+    batch = find_batch(connection, batch_id, tenant)
+    before = BatchStatus(batch.status)
+    after = following(before, event)
+    if after is None:
+        raise RefusedEventError(before, event)
+    if after is before:
+        return batch
+    values: dict[str, Any] = {"status": after.value, **changes}
+    if after in _SINCE:
+        values[_SINCE[after]] = int(now)
+    here = and_(batches.c.id == batch_id, batches.c.status == before)
+    connection.execute(update(batches).where(here).values(values))
+    return msgspec.structs.replace(batch, **values)

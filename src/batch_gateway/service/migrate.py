@@ -1,0 +1,69 @@
+"""Bringing the tables up to date, by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from batch_gateway.errors import RecordsError
+
+__all__ = ["NEWEST", "bring_up_to_date"]
+
+NEWEST: Final = "0001"
+"""The form of the tables that this version of the package works with."""
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def bring_up_to_date(engine: Engine, path: Path) -> None:
+    """Make or change the tables of the SQLite file at `path`.
+
+    Others wait meanwhile, and then find nothing to do. A process that is killed leaves the tables
+    as they were. Raises RecordsError when the tables are newer than this version, or not ours.
+    """
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with engine.begin() as connection:
+            _upgrade(connection, path)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            # By one process alone: it may fail as locked without waiting.
+            connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        os.close(lock)
+
+
+def _upgrade(connection: Connection, path: Path) -> None:
+    found = _version(connection, path)
+    if found == NEWEST:
+        return
+    # A fifth of a second, which only a change of the tables is worth.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", os.fspath(_MIGRATIONS).replace("%", "%%"))
+    steps = ScriptDirectory.from_config(config).walk_revisions()
+    if found is not None and found not in {step.revision for step in steps}:
+        raise RecordsError(
+            f"{path} was written by a newer version of batch-gateway (its tables are '{found}', "
+            f"this version knows up to '{NEWEST}'): upgrade, or name another folder"
+        )
+    config.attributes["connection"] = connection
+    command.upgrade(config, NEWEST)
+
+
+def _version(connection: Connection, path: Path) -> str | None:
+    tables = inspect(connection).get_table_names()
+    if not tables:
+        return None
+    if "alembic_version" not in tables:
+        raise RecordsError(f"{path} is a database of something else: name another folder")
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

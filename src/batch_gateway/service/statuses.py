@@ -1,0 +1,109 @@
+"""The life of a batch: its statuses, what may happen to it, and where that leads.
+
+validating ─► in_progress ─► finalizing ─► completed
+    │ │ │         │   └────► cancelling ─► cancelled
+    │ │ │         └────────► expiring ───► expired
+    └─┴─┴──────────────────► failed, cancelled, expired
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["ENDED", "SHOWN", "TRANSITIONS", "BatchEvent", "BatchStatus", "following"]
+
+
+class BatchStatus(StrEnum):
+    """Where a batch is. All but `EXPIRING` are statuses of the OpenAI Batch API."""
+
+    VALIDATING = "validating"
+    """It waits for the first look at its input, or is having it."""
+    IN_PROGRESS = "in_progress"
+    """Its input is good, and its requests are being sent or wait for their turn."""
+    FINALIZING = "finalizing"
+    """Every line has a result; the result files are being put together."""
+    COMPLETED = "completed"
+    """The result files are there, be all their lines failures."""
+    FAILED = "failed"
+    """The input cannot be run; `errors` say why, and nothing was sent."""
+    CANCELLING = "cancelling"
+    """It was told to stop; requests under way are aborted, and the result files written."""
+    CANCELLED = "cancelled"
+    """It was stopped; what had a result before has it in the result files."""
+    EXPIRING = "expiring"
+    """Its window is over; as `cancelling`. Users see `in_progress`."""
+    EXPIRED = "expired"
+    """Its window was over before its requests were; as `cancelled`."""
+
+
+class BatchEvent(StrEnum):
+    """What happens to a batch."""
+
+    VALID = "valid"
+    """The first look found nothing wrong, and the batch is divided into shards."""
+    INVALID = "invalid"
+    """The first look found problems."""
+    ALL_DONE = "all_done"
+    """The last shard has ended."""
+    WRITTEN = "written"
+    """The result files are complete."""
+    CANCEL = "cancel"
+    """Somebody asks for its end; a second time changes nothing."""
+    EXPIRE = "expire"
+    """The completion window is over."""
+
+
+TRANSITIONS: Final[Mapping[BatchStatus, Mapping[BatchEvent, BatchStatus]]] = {
+    BatchStatus.VALIDATING: {
+        BatchEvent.VALID: BatchStatus.IN_PROGRESS,
+        BatchEvent.INVALID: BatchStatus.FAILED,
+        BatchEvent.CANCEL: BatchStatus.CANCELLED,
+        BatchEvent.EXPIRE: BatchStatus.EXPIRED,
+    },
+    BatchStatus.IN_PROGRESS: {
+        BatchEvent.ALL_DONE: BatchStatus.FINALIZING,
+        BatchEvent.CANCEL: BatchStatus.CANCELLING,
+        BatchEvent.EXPIRE: BatchStatus.EXPIRING,
+    },
+    BatchStatus.FINALIZING: {
+        BatchEvent.WRITTEN: BatchStatus.COMPLETED,
+        # Every line has its result: the window is kept.
+        BatchEvent.EXPIRE: BatchStatus.FINALIZING,
+    },
+    BatchStatus.CANCELLING: {
+        BatchEvent.ALL_DONE: BatchStatus.CANCELLING,
+        BatchEvent.WRITTEN: BatchStatus.CANCELLED,
+        BatchEvent.CANCEL: BatchStatus.CANCELLING,
+        BatchEvent.EXPIRE: BatchStatus.CANCELLING,
+    },
+    BatchStatus.EXPIRING: {
+        BatchEvent.ALL_DONE: BatchStatus.EXPIRING,
+        BatchEvent.WRITTEN: BatchStatus.EXPIRED,
+        # It is ending already, for another reason.
+        BatchEvent.CANCEL: BatchStatus.EXPIRING,
+        BatchEvent.EXPIRE: BatchStatus.EXPIRING,
+    },
+    BatchStatus.COMPLETED: {},
+    BatchStatus.FAILED: {},
+    BatchStatus.CANCELLED: {BatchEvent.CANCEL: BatchStatus.CANCELLED},
+    BatchStatus.EXPIRED: {},
+}
+"""What each event makes of each status; an event that is not there is refused."""
+
+ENDED: Final = frozenset(
+    {BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.CANCELLED, BatchStatus.EXPIRED}
+)
+"""Statuses that a batch never leaves."""
+
+SHOWN: Final[Mapping[BatchStatus, str]] = {
+    status: (BatchStatus.IN_PROGRESS if status is BatchStatus.EXPIRING else status).value
+    for status in BatchStatus
+}
+"""What users are told."""
+
+
+def following(status: BatchStatus, event: BatchEvent) -> BatchStatus | None:
+    """The status after `event`, which may be the same one; None when the event is refused."""
+    return TRANSITIONS[status].get(event)

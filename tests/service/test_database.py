@@ -1,0 +1,165 @@
+"""The database: several processes at once, all or nothing, and errors that a person understands."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, func, select, text
+
+from batch_gateway.errors import RecordsError
+from batch_gateway.service import migrate
+from batch_gateway.service.database import Database, database_now
+from batch_gateway.service.tables import api_keys, metadata
+
+pytestmark = pytest.mark.anyio
+
+
+def add_key(connection: Connection, name: str = "k") -> None:
+    connection.execute(
+        api_keys.insert().values(id=name, tenant="t", label="", digest=name.encode(), created_at=1)
+    )
+
+
+def count_keys(connection: Connection) -> int:
+    return connection.execute(select(func.count()).select_from(api_keys)).scalar_one()
+
+
+async def test_what_was_written_is_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        database = await Database.open(tmp_path / "new" / "records.sqlite3")
+        await database.aclose()
+    database = await Database.open(tmp_path / "new" / "records.sqlite3")
+    await database.write(add_key)
+    await database.aclose()
+    database = await Database.open(tmp_path / "new" / "records.sqlite3")
+    assert await database.read(count_keys) == 1
+    assert database.poll("SELECT tenant FROM api_keys WHERE id = ?", "k") == ("t",)
+    assert database.poll("SELECT tenant FROM api_keys WHERE id = ?", "other") is None
+    await database.aclose()
+
+
+async def test_an_action_that_raises_has_changed_nothing(database: Database) -> None:
+    def fail(connection: Connection) -> None:
+        add_key(connection)
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        await database.write(fail)
+    assert await database.read(count_keys) == 0
+
+
+async def test_an_error_of_the_database_shows_no_statement_and_no_value(database: Database) -> None:
+    await database.write(lambda connection: add_key(connection, "secret"))
+    with pytest.raises(RecordsError) as caught:
+        await database.write(lambda connection: add_key(connection, "secret"))
+    assert "secret" not in str(caught.value)
+    assert "INSERT" not in str(caught.value)
+
+
+async def test_the_database_tells_the_time_in_fractions_of_a_second(database: Database) -> None:
+    def moments(connection: Connection) -> list[float]:
+        return [connection.execute(select(database_now())).scalar_one() for _ in range(50)]
+
+    found = await database.read(moments)
+    assert abs(found[0] - time.time()) < 5
+    assert len(set(found)) > 1
+
+
+async def test_the_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite3"
+    await (await Database.open(path)).aclose()
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == migrate.NEWEST
+    engine.dispose()
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite3"
+    database = await Database.open(path)
+    await database.write(
+        lambda connection: connection.execute(text("UPDATE alembic_version SET version_num='9999'"))
+    )
+    await database.aclose()
+    with pytest.raises(RecordsError, match=r"newer version of batch-gateway .*'9999'.* upgrade"):
+        await Database.open(path)
+
+
+async def test_a_file_that_is_no_database_of_ours_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other.sqlite3"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE things (x)")
+    connection.close()
+    with pytest.raises(RecordsError, match=r"other\.sqlite3 is a database of something else"):
+        await Database.open(other)
+    text_file = tmp_path / "notes.txt"
+    text_file.write_text("hello, this is no database\n" * 100)
+    assert other.read_bytes()[18:20] == b"\1\1", "its way of writing was changed"
+    with pytest.raises(RecordsError, match=r"notes\.txt: file is not a database"):
+        await Database.open(text_file)
+    with pytest.raises(RecordsError, match=r"notes\.txt/records\.sqlite3: "):
+        await Database.open(text_file / "records.sqlite3")
+
+
+OPENER = """
+import asyncio, sys
+from sqlalchemy import text
+from batch_gateway.service.database import Database
+
+async def main():
+    database = await Database.open(sys.argv[1])
+    def count(connection):
+        seen = connection.execute(text("SELECT count(*) FROM api_keys")).scalar_one()
+        connection.execute(text(
+            "INSERT INTO api_keys (id, tenant, label, digest, created_at)"
+            " VALUES (:name, 't', '', :name, 0)"), {"name": f"{sys.argv[2]}-{seen}"})
+    for _ in range(50):
+        await database.write(count)
+    await database.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def test_several_processes_open_an_empty_database_at_once_and_write_to_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "records.sqlite3"
+    openers = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", OPENER, path, str(number))
+        for number in range(4)
+    ]
+    assert [await opener.wait() for opener in openers] == [0, 0, 0, 0]
+    database = await Database.open(path)
+    assert await database.read(count_keys) == 200
+    numbers = await database.read(
+        lambda connection: connection.execute(select(api_keys.c.id)).scalars().all()
+    )
+    # Each saw all that others had written before it.
+    assert sorted(int(name.partition("-")[2]) for name in numbers) == list(range(200))
+    await database.aclose()
+
+
+@pytest.mark.parametrize("times", [10])
+async def test_a_process_killed_while_it_makes_the_tables_leaves_them_to_the_next(
+    tmp_path: Path, times: int
+) -> None:
+    for number in range(times):
+        path = tmp_path / f"{number}.sqlite3"
+        opener = await asyncio.create_subprocess_exec(sys.executable, "-c", OPENER, path, "x")
+        while not path.exists() and opener.returncode is None:
+            await asyncio.sleep(0.001)
+        opener.kill()
+        await opener.wait()
+        database = await Database.open(path)
+        await database.write(lambda connection: add_key(connection, "mine"))
+        await database.aclose()
