@@ -65,7 +65,7 @@ LAYERS: dict[str, set[str]] = {
     "storage": set(GROUND),
     "service.migrations.versions": set(),
     "service.migrations": set(),
-    "service": {"storage"} | GROUND,
+    "service": {"storage", "engine", "client.interfaces", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "cli": {"metrics", "report", "engine", "picker", "http", "concurrency", "wire", "loading"}
     | {"simulator", "simulator.picker"}

@@ -4,6 +4,7 @@ BatchGatewayError
 ├── ConfigError (ValueError)               a setting is wrong; `field` names it
 ├── InputError (ValueError)                a batch file is wrong; `problems` say where
 ├── JournalError                           the output cannot be read, trusted or written
+├── FencedError                            somebody else has taken over the work
 ├── RecordsError                           the service's database cannot be read or written
 ├── StorageError                           a store of files cannot be read or written
 │   ├── StorageFullError                   there is no room for more
@@ -37,6 +38,7 @@ __all__ = [
     "ConfigError",
     "DeadlineExceededError",
     "ErrorCategory",
+    "FencedError",
     "GatewayConnectionError",
     "InferenceError",
     "InputError",
@@ -89,6 +91,10 @@ class JournalError(BatchGatewayError):
 
 class RecordsError(BatchGatewayError):
     """The service's database cannot be read or written; what was to be written is not there."""
+
+
+class FencedError(BatchGatewayError):
+    """Somebody else has taken over the work: whoever did it must stop, and write nothing more."""
 
 
 class StorageError(BatchGatewayError):

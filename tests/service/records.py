@@ -7,7 +7,7 @@ from typing import Any
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.file_records import FileRecord
 from batch_gateway.service.ids import new_id
-from batch_gateway.service.shard_records import ShardRecord
+from batch_gateway.service.job_records import Job, JobKind
 
 NOW = 1_800_000_000
 
@@ -41,9 +41,10 @@ def a_batch(**different: Any) -> BatchRecord:
     return BatchRecord(**(usual | different))
 
 
-def a_shard(batch_id: str, number: int = 0) -> ShardRecord:
-    return ShardRecord(
+def a_shard(batch_id: str, number: int = 0) -> Job:
+    return Job(
         batch_id=batch_id,
+        kind=JobKind.RUN,
         number=number,
         start=number * 100,
         end=number * 100 + 100,

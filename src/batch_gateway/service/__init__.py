@@ -1,1 +1,1 @@
-"""What outlives a process: the records of files, batches, shards, parts and API keys."""
+"""What outlives a process: the records of files, batches, jobs, parts and API keys."""

@@ -13,6 +13,7 @@ from sqlalchemy.sql import bindparam
 
 from batch_gateway.errors import BatchGatewayError
 from batch_gateway.service.database import Database
+from batch_gateway.service.job_records import Job, JobKind, add_jobs
 from batch_gateway.service.paging import Page, Paging, page_of
 from batch_gateway.service.statuses import ENDED, BatchEvent, BatchStatus, following
 from batch_gateway.service.tables import batches
@@ -103,7 +104,9 @@ _SINCE: Final[Mapping[BatchStatus, str]] = {
 
 
 def add_batch(connection: Connection, record: BatchRecord) -> None:
+    """A new batch, and its first job: the look at its input."""
     connection.execute(batches.insert().values(**msgspec.structs.asdict(record)))
+    add_jobs(connection, [Job(batch_id=record.id, kind=JobKind.VALIDATE)])
 
 
 def find_batch(connection: Connection, batch_id: str, tenant: str | None = None) -> BatchRecord:

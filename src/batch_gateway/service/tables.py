@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["api_keys", "batches", "files", "metadata", "parts", "shards"]
+__all__ = ["api_keys", "batches", "files", "jobs", "metadata", "parts"]
 
 metadata: Final = MetaData()
 
@@ -94,30 +94,25 @@ batches: Final = Table(
     Index("batches_by_input", "input_file_id"),
 )
 
-shards: Final = Table(
-    "shards",
+jobs: Final = Table(
+    "jobs",
     metadata,
     Column("batch_id", Text, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", Text, primary_key=True),
     Column("number", Integer, primary_key=True),
-    # A byte range of whole lines, and the number and index of its first line.
+    # Of a shard: a byte range of whole lines, and the number and index of its first line.
     Column("start", BigInteger, nullable=False),
     Column("end", BigInteger, nullable=False),
     Column("first_line", BigInteger, nullable=False),
     Column("first_index", BigInteger, nullable=False),
     Column("lines", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
-    # The fence: who takes the shard makes it one more, and writes only while it is theirs.
+    # The fence: who takes the job makes it one more, and writes only while it is theirs.
     Column("epoch", Integer, nullable=False, server_default=text("0")),
     Column("owner", Text),
     # By the clock of the database.
     Column("beat", Float, nullable=False, server_default=text("0")),
-    _count("completed"),
-    _count("failed"),
-    _count("input_tokens"),
-    _count("cached_tokens"),
-    _count("output_tokens"),
-    _count("reasoning_tokens"),
-    Index("shards_by_state", "state", "beat"),
+    Index("jobs_by_state", "state", "beat"),
 )
 
 parts: Final = Table(

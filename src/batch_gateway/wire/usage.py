@@ -33,6 +33,15 @@ class Usage(msgspec.Struct, frozen=True):
             self.reasoning_tokens + other.reasoning_tokens,
         )
 
+    def __sub__(self, earlier: Usage) -> Usage:
+        """What was added to `earlier`."""
+        return Usage(
+            self.input_tokens - earlier.input_tokens,
+            self.output_tokens - earlier.output_tokens,
+            self.cached_tokens - earlier.cached_tokens,
+            self.reasoning_tokens - earlier.reasoning_tokens,
+        )
+
 
 # More than these, or less than none, a gateway cannot have counted; sums would go astray.
 _MOST_TOKENS = 2**53

@@ -1,4 +1,4 @@
-"""The first tables: files, batches, shards and their parts, API keys."""
+"""The first tables: files, batches, jobs and parts, API keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _count(name: str) -> sa.Column[int]:
 def upgrade() -> None:
     _make_files()
     _make_batches()
-    _make_shards()
+    _make_jobs()
     _make_parts()
     _make_api_keys()
 
@@ -78,10 +78,11 @@ def _make_batches() -> None:
     op.create_index("batches_of_tenant", "batches", ["tenant", "id"])
 
 
-def _make_shards() -> None:
+def _make_jobs() -> None:
     op.create_table(
-        "shards",
+        "jobs",
         sa.Column("batch_id", sa.Text(), primary_key=True),
+        sa.Column("kind", sa.Text(), primary_key=True),
         sa.Column("number", sa.Integer(), primary_key=True),
         sa.Column("start", sa.BigInteger(), nullable=False),
         sa.Column("end", sa.BigInteger(), nullable=False),
@@ -92,15 +93,9 @@ def _make_shards() -> None:
         sa.Column("epoch", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("owner", sa.Text()),
         sa.Column("beat", sa.Float(), nullable=False, server_default=sa.text("0")),
-        _count("completed"),
-        _count("failed"),
-        _count("input_tokens"),
-        _count("cached_tokens"),
-        _count("output_tokens"),
-        _count("reasoning_tokens"),
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], ondelete="CASCADE"),
     )
-    op.create_index("shards_by_state", "shards", ["state", "beat"])
+    op.create_index("jobs_by_state", "jobs", ["state", "beat"])
 
 
 def _make_parts() -> None:

@@ -1,0 +1,229 @@
+"""The records of jobs and parts, behind the fence that an epoch is.
+
+A batch is three kinds of small jobs: its input is looked at once, its shards are run, and its
+result files are put together. Whoever takes a job makes its epoch one more. Every later write names
+the epoch that it was taken in, and changes nothing once that is not the job's any more: a worker
+that was taken for dead and wakes up can do no harm. Only parts that are registered belong to the
+batch, and what is counted of the batch is what is in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy.sql import ColumnElement
+
+from batch_gateway.errors import FencedError
+from batch_gateway.service.database import database_now
+from batch_gateway.service.parts import Part, Tally
+from batch_gateway.service.statuses import ENDED
+from batch_gateway.service.tables import batches, jobs, parts
+
+__all__ = [
+    "Job",
+    "JobKey",
+    "JobKind",
+    "JobState",
+    "add_jobs",
+    "beat",
+    "finish",
+    "forget_jobs",
+    "free_jobs",
+    "list_parts",
+    "put_back_all",
+    "put_down",
+    "register_parts",
+    "registered_parts",
+    "shards_left",
+    "take",
+]
+
+JobKey = tuple[str, str, int]
+"""The batch, the kind, and among the shards of a batch the number."""
+
+
+class JobKind(StrEnum):
+    """What is to be done."""
+
+    VALIDATE = "validate"
+    """Look at the whole input once, and divide it."""
+    RUN = "run"
+    """Send the requests of a shard."""
+    FINALIZE = "finalize"
+    """Put the result files together from the parts."""
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    WAITING = "waiting"
+    """Nobody has taken it yet."""
+    RUNNING = "running"
+    """Its owner beats; when the beat is stale, anybody may take it."""
+    DONE = "done"
+    """What was to be done is done."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One job, and of a shard the whole lines of the input that it is, from byte `start` to `end`.
+
+    `first_line` counts from 1 and blank lines too; `first_index` counts requests from 0. `beat` is
+    a time of the database's clock.
+    """
+
+    batch_id: str
+    kind: JobKind
+    number: int = 0
+    start: int = 0
+    end: int = 0
+    first_line: int = 1
+    first_index: int = 0
+    lines: int = 0
+    state: JobState = JobState.WAITING
+    epoch: int = 0
+    owner: str | None = None
+    beat: float = 0.0
+
+    @property
+    def key(self) -> JobKey:
+        return self.batch_id, self.kind.value, self.number
+
+
+_COLUMNS: Final = tuple(jobs.c[name] for name in Job.__struct_fields__)
+
+
+def add_jobs(connection: Connection, records: Sequence[Job]) -> None:
+    connection.execute(jobs.insert(), [msgspec.structs.asdict(record) for record in records])
+
+
+def free_jobs(
+    connection: Connection, stale_seconds: float, limit: int = 1000
+) -> Sequence[tuple[Job, str, float]]:
+    """Jobs that nobody works on, those whose owner's beat is older than that among them.
+
+    Each with the tenant and the due time of its batch, the most urgent first.
+    """
+    stale = and_(jobs.c.state == JobState.RUNNING, jobs.c.beat < database_now() - stale_seconds)
+    chosen = (
+        select(*_COLUMNS, batches.c.tenant, batches.c.due_at)
+        .join(batches, batches.c.id == jobs.c.batch_id)
+        .where((jobs.c.state == JobState.WAITING) | stale, batches.c.status.not_in(ENDED))
+        .order_by(batches.c.due_at, jobs.c.batch_id, jobs.c.number)
+        .limit(limit)
+    )
+    rows = connection.execute(chosen).mappings()
+    return [(_job(row), row["tenant"], row["due_at"]) for row in rows]
+
+
+def take(connection: Connection, job: Job, owner: str) -> Job | None:
+    """Make the job `owner`'s if it is still as it was seen; None when somebody was faster."""
+    seen = and_(_is(job), jobs.c.epoch == job.epoch, jobs.c.state != JobState.DONE)
+    mine = {"epoch": job.epoch + 1, "owner": owner, "state": JobState.RUNNING}
+    taken = connection.execute(update(jobs).where(seen).values(**mine, beat=database_now()))
+    return msgspec.structs.replace(job, **mine) if taken.rowcount == 1 else None
+
+
+def beat(connection: Connection, mine: Sequence[Job]) -> set[JobKey]:
+    """Say that these jobs are still worked on; returns those that are another's by now."""
+    lost: set[JobKey] = set()
+    for job in mine:
+        try:
+            _change(connection, job, beat=database_now())
+        except FencedError:
+            lost.add(job.key)
+    return lost
+
+
+def put_down(connection: Connection, job: Job) -> None:
+    """Let somebody else go on with it, at once. Raises FencedError."""
+    _change(connection, job, state=JobState.WAITING, owner=None)
+
+
+def put_back_all(connection: Connection) -> None:
+    """Nobody else is there, so that whoever worked on a job before is gone."""
+    running = jobs.c.state == JobState.RUNNING
+    connection.execute(update(jobs).where(running).values(state=JobState.WAITING, owner=None))
+
+
+def finish(connection: Connection, job: Job) -> None:
+    """What was to be done is done. Raises FencedError."""
+    _change(connection, job, state=JobState.DONE)
+
+
+def shards_left(connection: Connection, batch_id: str) -> int:
+    """How many shards of a batch are not done."""
+    left = and_(
+        jobs.c.batch_id == batch_id, jobs.c.kind == JobKind.RUN, jobs.c.state != JobState.DONE
+    )
+    return connection.execute(select(func.count()).where(left)).scalar_one()
+
+
+def forget_jobs(connection: Connection, batch_id: str) -> None:
+    """The batch has ended: its jobs and parts are of no more use."""
+    connection.execute(delete(jobs).where(jobs.c.batch_id == batch_id))
+    connection.execute(delete(parts).where(parts.c.batch_id == batch_id))
+
+
+def register_parts(connection: Connection, job: Job, found: Sequence[Part]) -> None:
+    """Make stored parts the shard's and count what is in them, be they written in an earlier epoch.
+
+    Raises FencedError.
+    """
+    _change(connection, job, beat=database_now())
+    # Whoever tries again may have been told of a failure that was none.
+    known = registered_parts(connection, job)
+    new = [part for part in found if part.name not in known]
+    if not new:
+        return
+    rows = [
+        {
+            "batch_id": job.batch_id,
+            "shard": job.number,
+            "name": part.name,
+            "epoch": job.epoch,
+            "bytes": part.bytes,
+            "lines": part.tally.completed + part.tally.failed,
+        }
+        for part in new
+    ]
+    connection.execute(parts.insert(), rows)
+    tally = sum((part.tally for part in new), Tally())
+    added = {"completed": tally.completed, "failed": tally.failed}
+    added |= msgspec.structs.asdict(tally.usage)
+    counts = {name: batches.c[name] + number for name, number in added.items()}
+    connection.execute(update(batches).where(batches.c.id == job.batch_id).values(counts))
+
+
+def registered_parts(connection: Connection, job: Job) -> set[str]:
+    """The names of the parts of a shard that count."""
+    of_shard = and_(parts.c.batch_id == job.batch_id, parts.c.shard == job.number)
+    return set(connection.execute(select(parts.c.name).where(of_shard)).scalars())
+
+
+def list_parts(connection: Connection, batch_id: str) -> Sequence[str]:
+    """The names of all registered parts of a batch, by shard and in the order of their writing."""
+    chosen = select(parts.c.name).where(parts.c.batch_id == batch_id)
+    return connection.execute(chosen.order_by(parts.c.shard, parts.c.name)).scalars().all()
+
+
+def _change(connection: Connection, job: Job, **values: Any) -> None:
+    mine = and_(_is(job), jobs.c.epoch == job.epoch, jobs.c.state == JobState.RUNNING)
+    if connection.execute(update(jobs).where(mine).values(**values)).rowcount != 1:
+        raise FencedError(
+            f"the {job.kind} job of {job.batch_id} was taken over after epoch {job.epoch}"
+        )
+
+
+def _is(job: Job) -> ColumnElement[bool]:
+    return and_(
+        jobs.c.batch_id == job.batch_id, jobs.c.kind == job.kind, jobs.c.number == job.number
+    )
+
+
+def _job(row: Any) -> Job:
+    fields = {name: row[name] for name in Job.__struct_fields__}
+    return msgspec.convert(fields, Job)

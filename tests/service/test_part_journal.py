@@ -1,0 +1,258 @@
+"""The journal of a shard: what is registered counts, whoever wrote what and whenever it died."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_gateway.engine.plan import Plan, make_plan
+from batch_gateway.engine.source import BytesSource
+from batch_gateway.errors import FencedError, JournalError, StorageFullError
+from batch_gateway.service.part_journal import PartJournal
+from batch_gateway.service.parts import Part, Tally
+from batch_gateway.storage.folder import LocalFolder
+from batch_gateway.wire.lines import error_line, line_id, success_line
+from batch_gateway.wire.usage import Usage
+from tests.engine.batch_files import request, text_of
+
+pytestmark = pytest.mark.anyio
+
+PLACE = "batches/b/0"
+
+
+class Registered:
+    """A registry whose epoch anybody may move on."""
+
+    def __init__(self) -> None:
+        self.epoch = 1
+        self.parts: dict[str, Part] = {}
+
+    def of(self, epoch: int) -> _RegistryOfEpoch:
+        return _RegistryOfEpoch(self, epoch)
+
+
+class _RegistryOfEpoch:
+    def __init__(self, shared: Registered, epoch: int) -> None:
+        self.shared, self.epoch = shared, epoch
+
+    async def registered(self) -> set[str]:
+        return set(self.shared.parts)
+
+    async def register(self, parts: Sequence[Part]) -> None:
+        if self.shared.epoch != self.epoch:
+            raise FencedError("taken over")
+        self.shared.parts |= {part.name: part for part in parts}
+
+
+class World:
+    """A store, a registry, and journals of one shard."""
+
+    def __init__(self, storage: LocalFolder, lines: int = 100) -> None:
+        self.storage = storage
+        self.registry = Registered()
+        text = text_of(request(f"c{n}") for n in range(lines))
+        self.plan: Plan = make_plan(BytesSource(text))
+        self.usage = Usage()
+        self.troubles: list[str | None] = []
+
+    def result(self, index: int, ok: bool = True) -> bytes:
+        result_id = line_id(self.plan.fingerprint, index)
+        if not ok:
+            return error_line(result_id, f"c{index}", "SERVER_ERROR", "no")
+        body = json.dumps({"usage": {"prompt_tokens": 1, "completion_tokens": 2}}).encode()
+        return success_line(result_id, f"c{index}", 200, "r", body)
+
+    async def journal(self, epoch: int = 1) -> PartJournal:
+        self.registry.epoch = epoch
+        opened = PartJournal(
+            self.plan,
+            self.storage,
+            PLACE,
+            epoch,
+            self.registry.of(epoch),
+            usage=lambda: self.usage,
+            on_trouble=self.troubles.append,
+        )
+        return await opened.open()
+
+    async def append(self, journal: PartJournal, index: int, ok: bool = True) -> None:
+        if ok:
+            self.usage += Usage(1, 2)
+        await journal.append(index, self.result(index, ok), ok)
+
+    async def lines(self) -> list[str]:
+        found = [await self.storage.read(name) for name in sorted(self.registry.parts)]
+        ids = [json.loads(line)["custom_id"] for line in b"".join(found).splitlines()]
+        return sorted(ids)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    storage = LocalFolder(tmp_path)
+    yield World(storage)
+    await storage.aclose()
+
+
+async def test_results_are_parts_by_what_they_are_and_counted(world: World) -> None:
+    journal = await world.journal()
+    for index in range(3):
+        await world.append(journal, index)
+    await world.append(journal, 3, ok=False)
+    await journal.finish()
+    assert journal.tally == Tally(3, 1, Usage(3, 6))
+    assert sum((part.tally for part in world.registry.parts.values()), Tally()) == journal.tally
+    assert [name[-6:] for name in sorted(world.registry.parts)] == ["errors", "output"]
+    assert await world.lines() == ["c0", "c1", "c2", "c3"]
+    assert (journal.succeeded, journal.failed, journal.without_result) == (3, 1, 96)
+    await journal.aclose()
+
+
+async def test_whoever_goes_on_knows_what_is_done(world: World) -> None:
+    journal = await world.journal()
+    await world.append(journal, 5)
+    await world.append(journal, 7, ok=False)
+    await journal.aclose()
+    after = await world.journal(epoch=2)
+    assert [index for index in range(100) if after.is_done(index)] == [5, 7]
+    assert after.results_before == 2
+    await after.aclose()
+
+
+async def test_what_was_stored_and_not_registered_is_adopted(world: World) -> None:
+    dead = await world.journal()
+    for index in (1, 2):
+        await world.append(dead, index)
+    await dead.flush()
+    world.registry.parts.clear()
+    heir = await world.journal(epoch=2)
+    assert heir.is_done(1)
+    assert heir.is_done(2)
+    assert heir.tally == Tally(2, 0, Usage(2, 4))
+    assert await world.lines() == ["c1", "c2"]
+    await heir.aclose()
+    await dead.aclose()
+
+
+async def test_what_a_worker_writes_that_was_taken_over_is_never_looked_at(world: World) -> None:
+    paused = await world.journal()
+    await world.append(paused, 1)
+    heir = await world.journal(epoch=2)
+    await world.append(heir, 1)
+    await heir.flush()
+    with pytest.raises(JournalError):
+        await paused.flush()
+    assert paused.broken.is_set()
+    with pytest.raises(JournalError):
+        await world.append(paused, 2)
+    await heir.aclose()
+    await paused.aclose()
+    # Not by a third one either, to whom it lies there as if it were to be adopted.
+    third = await world.journal(epoch=3)
+    assert await world.lines() == ["c1"]
+    assert not third.is_done(2)
+    await third.aclose()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 19), st.booleans(), st.booleans()), max_size=30
+    )
+)
+async def test_whatever_workers_do_each_line_is_there_once(
+    tmp_path_factory: pytest.TempPathFactory, history: list[tuple[int, int, bool, bool]]
+) -> None:
+    storage = LocalFolder(tmp_path_factory.mktemp("store"))
+    world, epoch = World(storage, 20), 1
+    journals = [await world.journal()]
+    for which, index, ok, taken_over in history:
+        if taken_over:
+            epoch += 1
+            journals.append(await world.journal(epoch))
+        journal = journals[-1 - which % len(journals)]
+        if not journal.has_result(index) and not journal.broken.is_set():
+            await world.append(journal, index, ok)
+            if index % 2:
+                await asyncio.gather(journal.flush(), return_exceptions=True)
+    await journals[-1].finish()
+    lines = await world.lines()
+    assert len(lines) == len(set(lines))
+    tally = sum((part.tally for part in world.registry.parts.values()), Tally())
+    last = journals[-1]
+    assert (tally.completed, tally.failed) == (last.succeeded, last.failed)
+    assert len(lines) == tally.completed + tally.failed
+    for journal in journals:
+        await journal.aclose()
+    await storage.aclose()
+
+
+class _Full:
+    """A store that has no room until somebody makes some."""
+
+    def __init__(self, inner: LocalFolder) -> None:
+        self._inner = inner
+        self.room = asyncio.Event()
+
+    async def put(self, name: str, data: bytes) -> None:
+        if not self.room.is_set():
+            raise StorageFullError("no room")
+        await self._inner.put(name, data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _NoWait:
+    """A clock on which every wait is one turn of the loop."""
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def wall_time(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_a_full_store_is_told_of_and_waited_for_and_nothing_is_lost(world: World) -> None:
+    full = _Full(world.storage)
+    journal = PartJournal(
+        world.plan,
+        full,  # pyright: ignore[reportArgumentType] - it has all that is asked of it
+        PLACE,
+        1,
+        world.registry.of(1),
+        usage=lambda: world.usage,
+        on_trouble=world.troubles.append,
+        clock=_NoWait(),
+    )
+    await journal.open()
+    await world.append(journal, 1)
+    flushing = asyncio.ensure_future(journal.flush())
+    while "no room" not in world.troubles:
+        await asyncio.sleep(0)
+    await world.append(journal, 2, ok=False)
+    assert not flushing.done()
+    full.room.set()
+    await flushing
+    await journal.flush()
+    assert world.troubles[-1] is None
+    assert await world.lines() == ["c1", "c2"]
+    await journal.aclose()
+
+
+async def test_closing_does_not_wait_for_a_store_that_is_full(world: World) -> None:
+    full = _Full(world.storage)
+    world.storage = full  # pyright: ignore[reportAttributeAccessIssue] - as above
+    journal = await world.journal()
+    await world.append(journal, 1)
+    await journal.aclose()
+    assert world.registry.parts == {}
+    assert journal.broken.is_set()
