@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Self, cast
 
 import msgspec
@@ -36,6 +35,11 @@ def _added(one: Any, other: Any) -> Any:
     return one + other
 
 
+def _storable(text: str) -> str:
+    """`text` with "?" for halves of surrogate pairs, which JSON may hold and UTF-8 may not."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 class Cause(msgspec.Struct, frozen=True):
     """A reason why lines failed: how many failed with the same message, and the first of them."""
 
@@ -61,7 +65,8 @@ class Figures(Additive):
     The figures of two shards or two runs are the sum of theirs: in whichever order they are added,
     and `sum(parts, Figures())` of any number. Two things are not exact there: seconds are as exact
     as floats are; and of more than a thousand distinct messages of failures the rarest are dropped
-    from `causes`, though from nothing else.
+    from `causes`, though from nothing else. Whatever was counted, msgspec encodes as JSON or
+    msgpack, and decodes what a later version has written, without what that one adds.
 
     Attributes:
         succeeded, failed: lines that were recorded.
@@ -130,10 +135,10 @@ class Figures(Additive):
         self.failed += 1
         self.worth_retrying += outcome.is_retryable
         self.by_category[category] = self.by_category.get(category, 0) + 1
-        message = outcome.message
+        message, custom_id = _storable(outcome.message), _storable(outcome.custom_id)
         known = self.causes.get(message)
         if known is not None or len(self.causes) < _MAX_DISTINCT_MESSAGES:
-            cause = Cause(line_number, outcome.custom_id, category, outcome.status_code, message)
+            cause = Cause(line_number, custom_id, category, outcome.status_code, message)
             self.causes[message] = cause if known is None else known + cause
 
     @property
@@ -158,23 +163,3 @@ class Figures(Additive):
         """The most frequent ones, and of equals those whose first line comes first."""
         ranked = sorted(self.causes.values(), key=lambda one: (-one.count, _place(one)))
         return tuple(ranked[:most])
-
-    def encoded(self) -> bytes:
-        """One JSON object, for `decoded`."""
-        try:
-            return msgspec.json.encode(self)
-        except (UnicodeEncodeError, OverflowError):
-            # A gateway's words may hold half a surrogate pair, and its counts come to anything.
-            text = json.dumps(msgspec.to_builtins(self), ensure_ascii=False)
-            return text.encode(errors="replace")
-
-    @staticmethod
-    def decoded(text: bytes) -> Figures:
-        """Those that were `encoded`, by a later version too: what that one adds is left out.
-
-        Raises msgspec.DecodeError for what is none.
-        """
-        return _decode(text)
-
-
-_decode = msgspec.json.Decoder(Figures).decode

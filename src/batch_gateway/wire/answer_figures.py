@@ -7,7 +7,7 @@ import msgspec
 from batch_gateway.wire.answer_shapes import UsualAnswer, UsualChat, UsualCompletion
 from batch_gateway.wire.usage import Usage, WireUsage, parse_usage, summed_up, usage_of
 
-__all__ = ["CUT_OFF", "Figures", "read_figures"]
+__all__ = ["CUT_OFF", "AnswerFigures", "read_figures"]
 
 CUT_OFF = ("length", "content_filter", "incomplete")
 """Why an answer is not whole: too long, filtered, or for a reason that its server does not give."""
@@ -63,13 +63,13 @@ _decode_usage = msgspec.json.Decoder(WireUsage | None).decode
 _decode_ending = msgspec.json.Decoder(_Ending).decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-Figures = tuple[Usage | None, str | None]
+AnswerFigures = tuple[Usage | None, str | None]
 """The tokens of an answer, or None without any that make sense; and why it was cut off, one of
 `CUT_OFF`, or None for one that ended by itself.
 """
 
 
-def read_figures(body: bytes, usual: UsualAnswer | None = None) -> Figures:
+def read_figures(body: bytes, usual: UsualAnswer | None = None) -> AnswerFigures:
     """Those of a response body, of which `usual` is what was read already. Never raises."""
     if isinstance(usual, (UsualChat, UsualCompletion)):
         choices = usual.choices

@@ -43,8 +43,9 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
 
-# More than these, or less than none, a gateway cannot have counted; sums would go astray.
-_MOST_TOKENS = 2**53
+# More than these, or less than none, a gateway cannot have counted for one answer. Sums of all
+# the answers there can be fit into 64 bits, which is what may be stored.
+_MOST_TOKENS = 2**32
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_TOKENS)]
 
 

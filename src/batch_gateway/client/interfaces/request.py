@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 from batch_gateway.errors import InvalidRequestError
-from batch_gateway.wire.answer_figures import Figures, read_figures
+from batch_gateway.wire.answer_figures import AnswerFigures, read_figures
 from batch_gateway.wire.answer_text import answer_text
 from batch_gateway.wire.chunks import decode_json
 from batch_gateway.wire.headers import Headers
@@ -135,7 +135,7 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.figures[1]
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> AnswerFigures:
         """`usage` and `cut_off`, for who wants both."""
         # Kept, since several layers and observers ask; as a cached_property it would take a lock.
         # `usual` is what the judge of answers saw of this one, if it was one of an attempt.
