@@ -14,7 +14,7 @@ GENERATED = "*_pb2.py"
 MODULES = sorted(path for path in ROOT.rglob("*.py") if not path.match(GENERATED))
 
 # What everybody may import.
-GROUND = {"version", "errors", "durations", "clock", "byte_size", "config_checks"}
+GROUND = {"version", "errors", "durations", "clock", "byte_size", "config_checks", "histogram"}
 CLIENT = {"client", "client.interfaces", "client.layers"}
 LAYER_FOLDERS = {
     "client.layers.admission",
@@ -29,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "version": set(),
     "loading": set(),
     "clock": set(),
+    "histogram": set(),
     "errors": set(),
     "durations": {"errors"},
     "byte_size": {"errors"},
@@ -60,7 +61,7 @@ LAYERS: dict[str, set[str]] = {
     "simulator.picker": {"simulator", "simulator.answers", "simulator.picker.rpc"}
     | {"wire", "wire.http2", "wire.ext_proc"}
     | GROUND,
-    "metrics": {"client.interfaces", "concurrency", "wire"} | GROUND,
+    "metrics": {"engine", "client.interfaces", "concurrency", "wire"} | GROUND,
     "report": {"engine", "client.interfaces", "concurrency", "wire"} | GROUND,
     "storage": set(GROUND),
     "service.migrations.versions": set(),

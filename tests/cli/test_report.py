@@ -11,8 +11,8 @@ from unittest import mock
 
 import pytest
 
-from batch_gateway.cli.report_page import headline
 from batch_gateway.engine.progress import RunOutcome
+from batch_gateway.report.page import headline
 from batch_gateway.report.replace_file import GENERATOR
 from batch_gateway.testing import GatewayHandle, simulated_gateway
 from tests.cli.commands import batch_gateway, chat_line, started, wait_until, write_batch
@@ -105,7 +105,7 @@ def test_a_run_that_stops_at_max_failures_has_its_page(
 @pytest.mark.parametrize("outcome", RunOutcome)
 def test_the_page_has_a_headline_for_every_end_of_a_run(outcome: RunOutcome) -> None:
     summary = mock.Mock(outcome=outcome, total=3, succeeded=1, failed=1, left_to_send=1)
-    assert headline(mock.Mock(summary=summary))
+    assert headline(summary)
 
 
 def test_the_page_tells_why_no_more_was_sent_at_a_time(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from batch_gateway.engine.figures import Cause
 from batch_gateway.errors import ErrorCategory
+from batch_gateway.histogram import DURATIONS, Histogram
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
-from batch_gateway.report.histogram import DurationHistogram
 from batch_gateway.report.scales import (
     axis_labels,
     duration_text,
@@ -98,7 +98,7 @@ def test_a_strip_says_what_was_so_when_and_leaves_out_when_nothing_was() -> None
 
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_a_distribution_stays_on_its_canvas(durations: list[float]) -> None:
-    histogram = DurationHistogram()
+    histogram = Histogram(DURATIONS)
     for duration in durations:
         histogram.add(duration)
     assert_on_the_canvas(distribution_chart("Latency", histogram))

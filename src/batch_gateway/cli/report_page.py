@@ -10,20 +10,17 @@ from datetime import datetime
 from pathlib import Path
 
 from batch_gateway.cli.configured import configured
-from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.progress import counted
 from batch_gateway.cli.settings import RunSettings
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.engine.plan import Plan
-from batch_gateway.engine.progress import RunOutcome
 from batch_gateway.errors import InputError
 from batch_gateway.report.collector import RunCollector
 from batch_gateway.report.page import Line, RunFacts, render_page
 from batch_gateway.report.replace_file import replace_file, why_not_ours
 from batch_gateway.wire.lines import decode_batch_line, parse_line_id
 
-__all__ = ["ReportPage", "headline"]
+__all__ = ["ReportPage"]
 
 
 class ReportPage:
@@ -55,9 +52,6 @@ class ReportPage:
         if problem:
             return f"{self.path}: {problem}"
         facts = RunFacts(
-            headline=headline(report),
-            tone=_tone(report),
-            reason=report.summary.reason,
             input=report.input,
             output=report.output,
             errors=report.errors,
@@ -67,6 +61,7 @@ class ReportPage:
                 self._settings,
                 {"input": report.input, "results": report.output, "errors": report.errors},
             ),
+            paces=report.paces,
             hints=report.hints,
             next_steps=report.next_steps,
             find_line=lambda request_id: _line(plan, request_id),
@@ -94,31 +89,6 @@ def _check(path: Path, taken: tuple[Path, ...]) -> None:
     problem = why_not_ours(path)
     if problem:
         raise CommandFailure(f"--report: {path} {problem}; name another, or delete it yourself")
-
-
-def headline(report: RunReport) -> str:
-    """How the run ended, in one line, whichever way it did."""
-    summary = report.summary
-    left = f", {summary.left_to_send:,} left to send" if summary.left_to_send else ""
-    if summary.outcome is not RunOutcome.COMPLETED:
-        return {
-            RunOutcome.INTERRUPTED: f"Interrupted{left}",
-            RunOutcome.DEADLINE: f"The deadline passed{left}",
-            RunOutcome.GATEWAY_UNUSABLE: f"Stopped, the gateway cannot be used{left}",
-            RunOutcome.TOO_MANY_FAILED: f"Stopped, too many requests failed{left}",
-            RunOutcome.NOT_WRITTEN: f"Stopped, results cannot be written{left}",
-            RunOutcome.INPUT_CHANGED: "Stopped, the input changed",
-        }[summary.outcome]
-    if summary.succeeded == summary.total:
-        everything = f"All {summary.total:,} requests" if summary.total > 1 else "The one request"
-        return f"{everything} succeeded"
-    return f"Done, {summary.failed:,} of {counted(summary.total, 'request')} failed"
-
-
-def _tone(report: RunReport) -> str:
-    if report.summary.reason:
-        return "bad"
-    return "good" if report.exit_code == ExitCode.SUCCEEDED else "mixed"
 
 
 def _line(plan: Plan, request_id: str) -> Line | None:

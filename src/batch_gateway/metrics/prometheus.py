@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from batch_gateway.client.interfaces.instrumentation import (
     CacheLookedUp,
@@ -20,11 +20,11 @@ from batch_gateway.client.interfaces.instrumentation import (
     RetryScheduled,
 )
 from batch_gateway.concurrency.reasons import Reason, Why
+from batch_gateway.histogram import Histogram
 from batch_gateway.metrics.series import (
     SIZE_BUCKETS,
     WAIT_BUCKETS,
     BoundedLabels,
-    Histogram,
     RequestSeries,
 )
 from batch_gateway.version import __version__
@@ -46,26 +46,14 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-__all__ = ["PrometheusMetrics", "RunProgress"]
+if TYPE_CHECKING:
+    from batch_gateway.engine.progress import RunStats
+
+__all__ = ["PrometheusMetrics"]
 
 _REQUEST_LABELS = ("gateway", "model", "endpoint")
 _BREAKER_STATES = ("closed", "open", "half_open")
 _MOST_ENDPOINTS = 20
-
-
-class RunProgress(Protocol):
-    """How far a run is; read whenever somebody scrapes."""
-
-    total: int
-    done_before: int
-    in_flight: int
-    stopping: bool
-
-    @property
-    def succeeded(self) -> int: ...
-
-    @property
-    def failed(self) -> int: ...
 
 
 class PrometheusMetrics(Observer, Collector):
@@ -84,7 +72,7 @@ class PrometheusMetrics(Observer, Collector):
 
     def __init__(self, registry: CollectorRegistry, *, max_models: int = 100) -> None:
         self.clients: list[GatewayEvents] = []
-        self._run: RunProgress | None = None
+        self._run: RunStats | None = None
         self._requests: dict[tuple[str, str, str], RequestSeries] = {}
         self._models = BoundedLabels(max_models)
         self._endpoints = BoundedLabels(_MOST_ENDPOINTS)
@@ -95,9 +83,9 @@ class PrometheusMetrics(Observer, Collector):
         self._registry = registry
         registry.register(self)
 
-    def follow_run(self, progress: RunProgress) -> None:
-        """Show a run's progress too."""
-        self._run = progress
+    def follow_run(self, run: RunStats) -> None:
+        """Show too how far a run is whenever somebody scrapes."""
+        self._run = run
 
     def close(self) -> None:
         """Take the metrics out of the registry."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
-from itertools import accumulate
+
+from msgspec.structs import astuple
 
 from batch_gateway.client.interfaces.instrumentation import RequestFinished, printable_name
+from batch_gateway.histogram import Histogram
+from batch_gateway.wire.usage import Usage
 
 __all__ = [
     "DURATION_BUCKETS",
@@ -16,7 +17,6 @@ __all__ = [
     "SIZE_BUCKETS",
     "WAIT_BUCKETS",
     "BoundedLabels",
-    "Histogram",
     "RequestSeries",
 ]
 
@@ -36,49 +36,21 @@ WAIT_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 30
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-class Histogram:
-    """Values sorted into buckets, each up to and including its bound; the last has none."""
-
-    __slots__ = ("bounds", "counts", "sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    def cumulative(self) -> list[tuple[str, int]]:
-        """(upper bound, values up to it) of each bucket, in Prometheus' words."""
-        names = [*map(repr, map(float, self.bounds)), "+Inf"]
-        return list(zip(names, accumulate(list(self.counts)), strict=True))
-
-
 class RequestSeries:
     """The requests of one gateway, model and endpoint.
 
     Attributes:
         outcomes: requests by (outcome, code of the error).
         cut_off: answers that are not whole, by reason.
+        usage: tokens of the answers.
     """
 
-    __slots__ = (
-        "_cached",
-        "_input",
-        "_output",
-        "_reasoning",
-        "cut_off",
-        "duration",
-        "first_token",
-        "outcomes",
-    )
+    __slots__ = ("cut_off", "duration", "first_token", "outcomes", "usage")
 
     def __init__(self) -> None:
         self.outcomes = Counter[tuple[str, str]]()
         self.cut_off = Counter[str]()
-        self._input = self._output = self._cached = self._reasoning = 0
+        self.usage = Usage()
         self.duration = Histogram(DURATION_BUCKETS)
         self.first_token: Histogram | None = None
 
@@ -90,12 +62,8 @@ class RequestSeries:
             return
         if response.cut_off is not None:
             self.cut_off[response.cut_off] += 1
-        usage = event.usage
-        if usage is not None:
-            self._input += usage.input_tokens
-            self._output += usage.output_tokens
-            self._cached += usage.cached_tokens
-            self._reasoning += usage.reasoning_tokens
+        if (usage := event.usage) is not None:
+            self.usage += usage
         first_token = response.time_to_first_token
         if first_token is not None:
             if self.first_token is None:
@@ -104,13 +72,8 @@ class RequestSeries:
 
     def tokens(self) -> dict[str, int]:
         """Input and output, and of these cached and reasoning; only kinds that there were."""
-        counts = {
-            "input": self._input,
-            "output": self._output,
-            "cached": self._cached,
-            "reasoning": self._reasoning,
-        }
-        return {kind: count for kind, count in counts.items() if count}
+        counts = zip(("input", "output", "cached", "reasoning"), astuple(self.usage), strict=True)
+        return {kind: count for kind, count in counts if count}
 
 
 class BoundedLabels:

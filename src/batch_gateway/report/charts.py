@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from batch_gateway.report.histogram import DurationHistogram
+from batch_gateway.histogram import Histogram
 from batch_gateway.report.scales import (
     axis_labels,
     clock_text,
@@ -162,7 +162,7 @@ def time_chart(
     )
 
 
-def distribution_chart(title: str, histogram: DurationHistogram) -> Chart:
+def distribution_chart(title: str, histogram: Histogram) -> Chart:
     """How many requests took how long, on a logarithmic axis. `histogram` must not be empty."""
     buckets = histogram.buckets(2)
     # A single bucket would fill the page with one bar that says nothing.

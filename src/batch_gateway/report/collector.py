@@ -5,63 +5,31 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 from batch_gateway.client.interfaces.instrumentation import (
     CacheLookedUp,
-    Coalesced,
     GatewayEvents,
     Observer,
-    RateLimitWaited,
     RequestFinished,
     RequestStarted,
     RetryScheduled,
 )
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.concurrency.reasons import Reason
-from batch_gateway.concurrency.telling import ConcurrencyStatistics
-from batch_gateway.report.histogram import DurationHistogram, bucket_of
-from batch_gateway.report.timeline import Slice, Timeline
-from batch_gateway.wire.usage import Usage
+from batch_gateway.histogram import DURATIONS, Histogram
+from batch_gateway.report.timeline import Slice, Timeline, Totals
 
-__all__ = ["OTHERS", "RunCollector", "SlowRequest", "Totals"]
+__all__ = ["OTHERS", "RunCollector", "SlowRequest"]
 
-_OK, _CANCELLED = "ok", "cancelled"
+_CANCELLED = "cancelled"
 _SLOWEST = 20
 _MAX_NAMES = 100
 OTHERS = "(all others)"
 _AT_THE_KNEE = frozenset({Reason.KNEE, Reason.QUEUE})
 _LONGEST_PAUSE = 1.0
 _SHORTEST_PAUSE = 0.02
-
-
-@dataclass(slots=True)
-class Totals:
-    """What some requests came to. `latencies` are of those that succeeded."""
-
-    succeeded: int = 0
-    failed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    latencies: DurationHistogram = field(default_factory=DurationHistogram)
-
-    def add_tokens(self, usage: Usage) -> None:
-        self.input_tokens += usage.input_tokens
-        self.output_tokens += usage.output_tokens
-        self.cached_tokens += usage.cached_tokens
-        self.reasoning_tokens += usage.reasoning_tokens
-
-    def merge(self, other: Totals) -> None:
-        self.succeeded += other.succeeded
-        self.failed += other.failed
-        self.input_tokens += other.input_tokens
-        self.output_tokens += other.output_tokens
-        self.cached_tokens += other.cached_tokens
-        self.reasoning_tokens += other.reasoning_tokens
-        self.latencies.merge(other.latencies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +57,7 @@ class RunCollector(Observer):
         first_tokens: times to the first token, of answers that were streamed.
         retries: attempts that were to be repeated, by reason.
         cache: look-ups by result.
-        joined_requests, joint_requests: so many single requests were sent as so many joint ones.
-        waited, waits: seconds for which a rate limit held requests back, and how many of them.
         cancelled: requests that were given up under way.
-        attempts: sendings of the requests that ended.
     """
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -102,24 +67,15 @@ class RunCollector(Observer):
         self._numbers = count()
         self.timeline = Timeline(clock.monotonic())
         self.totals: dict[tuple[str, str], Totals] = {}
-        self.first_tokens = DurationHistogram()
+        self.first_tokens = Histogram(DURATIONS)
         self.retries: Counter[str] = Counter()
         self.cache: Counter[str] = Counter()
-        self.joined_requests = 0
-        self.joint_requests = 0
-        self.waited = 0.0
-        self.waits = 0
         self.cancelled = 0
-        self.attempts = 0
 
     @property
     def elapsed(self) -> float:
         """Seconds since the collector was made."""
         return self._clock.monotonic() - self.timeline.start
-
-    def paces(self) -> list[tuple[str, ConcurrencyStatistics]]:
-        """How many might be under way at the end, and for how long what held them, by gateway."""
-        return [(one.gateway, one.concurrency()) for one in self._events if one.concurrency]
 
     def by_model(self) -> dict[str, Totals]:
         return _merged((model, totals) for (_, model), totals in self.totals.items())
@@ -129,7 +85,7 @@ class RunCollector(Observer):
 
     def total(self) -> Totals:
         """Of everything together."""
-        return _merged(("", totals) for totals in self.totals.values()).get("", Totals())
+        return sum(self.totals.values(), Totals())
 
     def slowest(self) -> list[SlowRequest]:
         """The slowest first."""
@@ -178,31 +134,12 @@ class RunCollector(Observer):
         if event.outcome == _CANCELLED:
             self.cancelled += 1
             return
-        self.attempts += event.attempts
-        present = self.timeline.at(self._clock.monotonic())
-        totals = self._totals_of(event.started)
-        output_tokens = 0
-        if event.outcome == _OK:
-            duration = event.duration
-            bucket = bucket_of(duration)
-            present.succeeded += 1
-            present.latencies.add_in(bucket, duration)
-            totals.succeeded += 1
-            totals.latencies.add_in(bucket, duration)
-            first_token = event.time_to_first_token
-            if first_token is not None:
-                self.first_tokens.add(first_token)
-            usage = event.usage
-            if usage is not None:
-                output_tokens = usage.output_tokens
-                present.input_tokens += usage.input_tokens
-                present.output_tokens += output_tokens
-                totals.add_tokens(usage)
-        else:
-            present.failed += 1
-            totals.failed += 1
+        self.timeline.at(self._clock.monotonic()).count(event)
+        self._totals_of(event.started).count(event)
+        if event.time_to_first_token is not None:
+            self.first_tokens.add(event.time_to_first_token)
         if len(self._slowest) < _SLOWEST or event.duration > self._slowest[0][0]:
-            self._keep(event, output_tokens)
+            self._keep(event)
 
     def _totals_of(self, started: RequestStarted) -> Totals:
         known = self.totals.get((started.gateway, started.model))
@@ -211,7 +148,7 @@ class RunCollector(Observer):
             known = self.totals.setdefault((started.gateway, model), Totals())
         return known
 
-    def _keep(self, event: RequestFinished, output_tokens: int) -> None:
+    def _keep(self, event: RequestFinished) -> None:
         kept = SlowRequest(
             event.started.request_id,
             event.started.model,
@@ -219,7 +156,7 @@ class RunCollector(Observer):
             event.duration,
             event.attempts,
             event.time_to_first_token,
-            output_tokens,
+            0 if event.usage is None else event.usage.output_tokens,
         )
         entry = (event.duration, next(self._numbers), kept)
         if len(self._slowest) < _SLOWEST:
@@ -234,17 +171,9 @@ class RunCollector(Observer):
     def cache_looked_up(self, event: CacheLookedUp) -> None:
         self.cache[event.result] += 1
 
-    def coalesced(self, event: Coalesced) -> None:
-        self.joint_requests += 1
-        self.joined_requests += event.size
-
-    def rate_limit_waited(self, event: RateLimitWaited) -> None:
-        self.waits += 1
-        self.waited += event.seconds
-
 
 def _merged(parts: Iterable[tuple[str, Totals]]) -> dict[str, Totals]:
     merged: dict[str, Totals] = {}
     for name, totals in parts:
-        merged.setdefault(name, Totals()).merge(totals)
+        merged[name] = merged.get(name, Totals()) + totals
     return merged

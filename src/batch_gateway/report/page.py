@@ -8,19 +8,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.engine.outcome_words import cut_off_in_words
-from batch_gateway.engine.progress import RunSummary
+from batch_gateway.engine.progress import RunOutcome, RunSummary
+from batch_gateway.histogram import Histogram
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
-from batch_gateway.report.collector import RunCollector, SlowRequest, Totals
-from batch_gateway.report.histogram import DurationHistogram
+from batch_gateway.report.collector import RunCollector, SlowRequest
 from batch_gateway.report.reason_course import reason_rows, reason_strips
 from batch_gateway.report.replace_file import GENERATOR
 from batch_gateway.report.scales import duration_text, number_text
-from batch_gateway.report.timeline import Slice
+from batch_gateway.report.timeline import Slice, Totals
 from batch_gateway.version import __version__
 
-__all__ = ["Line", "RunFacts", "render_page"]
+__all__ = ["Line", "RunFacts", "headline", "render_page"]
 
 _FOLDER = Path(__file__).parent
 _LONGEST_TEXT = 300
@@ -44,26 +45,23 @@ class RunFacts:
     """What the page says that no client saw.
 
     Attributes:
-        headline: how the run ended, in a few words.
-        tone: "good", "mixed" or "bad".
-        reason: why it ended early, or "".
         input, output, errors: names of the files.
         began: when, with its time zone.
         settings: (heading, (name, value) pairs) of what was configured, without secrets.
+        paces: how many might be under way at each gateway at the end, and for how long what held
+            that.
         hints: what may be the cure, a sentence each.
         next_steps: (what for, command) pairs.
         find_line: from a request id to its line, None when it cannot be told.
     """
 
-    headline: str
-    tone: str
-    reason: str
     input: str
     output: str
     errors: str
     began: datetime
     summary: RunSummary
     settings: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    paces: Sequence[tuple[str, ConcurrencyStatistics]]
     hints: Sequence[str]
     next_steps: Sequence[tuple[str, str]]
     find_line: Callable[[str], Line | None]
@@ -109,6 +107,8 @@ def _figures(facts: RunFacts, collected: RunCollector) -> dict[str, Any]:
     groups = group_causes(figures.causes.values())
     gateways = _rows(collected.by_gateway())
     return {
+        "headline": headline(facts.summary),
+        "tone": _tone(facts.summary),
         "total": total,
         "courses": _courses(facts, collected),
         "distributions": _distributions(total.latencies, collected.first_tokens),
@@ -120,8 +120,33 @@ def _figures(facts: RunFacts, collected: RunCollector) -> dict[str, Any]:
         "median": total.latencies.quantile(0.5),
         "cut_off": cut_off_in_words(figures.cut_off) if figures.cut_off else "",
         "shares": _shares(facts.summary),
-        "reasons": reason_rows(collected.paces(), facts.summary.seconds),
+        "reasons": reason_rows(facts.paces, facts.summary.seconds),
     }
+
+
+def headline(summary: RunSummary) -> str:
+    """How the run ended, in one line, whichever way it did."""
+    left = f", {summary.left_to_send:,} left to send" if summary.left_to_send else ""
+    if summary.outcome is not RunOutcome.COMPLETED:
+        return {
+            RunOutcome.INTERRUPTED: f"Interrupted{left}",
+            RunOutcome.DEADLINE: f"The deadline passed{left}",
+            RunOutcome.GATEWAY_UNUSABLE: f"Stopped, the gateway cannot be used{left}",
+            RunOutcome.TOO_MANY_FAILED: f"Stopped, too many requests failed{left}",
+            RunOutcome.NOT_WRITTEN: f"Stopped, results cannot be written{left}",
+            RunOutcome.INPUT_CHANGED: "Stopped, the input changed",
+        }[summary.outcome]
+    one, total = summary.total == 1, f"{summary.total:,}"
+    if summary.succeeded == summary.total:
+        return "The one request succeeded" if one else f"All {total} requests succeeded"
+    return f"Done, {summary.failed:,} of {total} request{'' if one else 's'} failed"
+
+
+def _tone(summary: RunSummary) -> str:
+    if summary.reason:
+        return "bad"
+    all_good = summary.outcome is RunOutcome.COMPLETED and summary.succeeded == summary.total
+    return "good" if all_good else "mixed"
 
 
 def _shares(summary: RunSummary) -> list[tuple[str, str, float]]:
@@ -162,8 +187,8 @@ def _courses(facts: RunFacts, collected: RunCollector) -> list[Chart]:
             *_if_any(Series("limit", "limit", [one.mean_limit() for one in slices])),
         ]),
         ("Tokens", "tokens/s", [
-            *_if_any(Series("generated", "output", rates(lambda one: one.output_tokens))),
-            *_if_any(Series("read", "input", rates(lambda one: one.input_tokens))),
+            *_if_any(Series("generated", "output", rates(lambda one: one.usage.output_tokens))),
+            *_if_any(Series("read", "input", rates(lambda one: one.usage.input_tokens))),
         ]),
     ]  # fmt: skip
     pauses, reasons = _pauses(slices), reason_strips(slices)
@@ -211,7 +236,7 @@ def _pauses(slices: Sequence[Slice]) -> list[tuple[int, int, str]]:
     return found
 
 
-def _distributions(latencies: DurationHistogram, first_tokens: DurationHistogram) -> list[Chart]:
+def _distributions(latencies: Histogram, first_tokens: Histogram) -> list[Chart]:
     charts = (
         ("Latency, with retries and waits", latencies),
         ("Time to first token", first_tokens),
@@ -221,7 +246,7 @@ def _distributions(latencies: DurationHistogram, first_tokens: DurationHistogram
 
 def _rows(totals: dict[str, Totals]) -> list[tuple[str, Totals]]:
     return sorted(
-        totals.items(), key=lambda item: (-item[1].output_tokens, -item[1].succeeded, item[0])
+        totals.items(), key=lambda item: (-item[1].usage.output_tokens, -item[1].succeeded, item[0])
     )
 
 

@@ -3,34 +3,58 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Self
 
+import msgspec
+
+from batch_gateway.client.interfaces.instrumentation import RequestFinished
 from batch_gateway.concurrency.reasons import Reason, Why
-from batch_gateway.report.histogram import DurationHistogram
+from batch_gateway.engine.figures import Additive
+from batch_gateway.histogram import DURATIONS, Histogram
+from batch_gateway.wire.usage import Usage
 
-__all__ = ["MAX_SLICES", "HeldBy", "Slice", "Timeline"]
+__all__ = ["MAX_SLICES", "HeldBy", "Slice", "Timeline", "Totals"]
 
 MAX_SLICES = 120
 _FIRST_WIDTH = 0.1
 
 
-@dataclass(slots=True)
-class HeldBy:
+class HeldBy(msgspec.Struct, frozen=True):
     """Samples in which one reason held requests back, and the last limit and figure of it."""
 
     samples: int
     limit: int
     why: Why
 
+    def __add__(self, later: HeldBy) -> HeldBy:
+        return HeldBy(self.samples + later.samples, later.limit, later.why)
 
-@dataclass(slots=True)
-class Slice:
+
+class Totals(Additive):
+    """What some requests came to. `latencies` are of those that succeeded."""
+
+    succeeded: int = 0
+    failed: int = 0
+    usage: Usage = Usage()
+    latencies: Histogram = msgspec.field(default_factory=lambda: Histogram(DURATIONS))
+
+    def count(self, event: RequestFinished) -> None:
+        """One more, which was not given up under way."""
+        if event.response is None:
+            self.failed += 1
+            return
+        self.succeeded += 1
+        self.latencies.add(event.duration)
+        if (usage := event.usage) is not None:
+            self.usage += usage
+
+
+class Slice(Totals):
     """What happened in one stretch of time.
 
     Attributes:
-        succeeded, failed: requests that ended.
         retries: attempts that failed and were to be repeated.
-        input_tokens, output_tokens: of the answers.
         samples: how often the next ones were looked at.
         in_flight: requests at the gateways, summed over the samples.
         limit: how many there might be, summed likewise; 0 while nothing limits them.
@@ -39,50 +63,30 @@ class Slice:
         held_by: what held requests back, by gateway and reason.
         paused: samples in which a circuit breaker was not closed.
         peak: most requests in flight in any sample.
-        latencies: of the requests that succeeded.
     """
 
-    succeeded: int = 0
-    failed: int = 0
     retries: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
     samples: int = 0
     in_flight: int = 0
     limit: int = 0
     knee: int = 0
     knee_samples: int = 0
-    held_by: dict[tuple[str, Reason], HeldBy] = field(
+    held_by: dict[tuple[str, Reason], HeldBy] = msgspec.field(
         default_factory=dict[tuple[str, Reason], HeldBy]
     )
     paused: int = 0
     peak: int = 0
-    latencies: DurationHistogram = field(default_factory=DurationHistogram)
 
-    def merge(self, other: Slice) -> None:
-        """Add what happened in `other`."""
-        self.succeeded += other.succeeded
-        self.failed += other.failed
-        self.retries += other.retries
-        self.input_tokens += other.input_tokens
-        self.output_tokens += other.output_tokens
-        self.samples += other.samples
-        self.in_flight += other.in_flight
-        self.limit += other.limit
-        self.knee += other.knee
-        self.knee_samples += other.knee_samples
-        for (gateway, _), held in other.held_by.items():
-            self.hold(gateway, held.limit, held.why, held.samples)
-        self.paused += other.paused
-        self.peak = max(self.peak, other.peak)
-        self.latencies.merge(other.latencies)
+    def __add__(self, other: Self) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        both = super().__add__(other)
+        both.peak = max(self.peak, other.peak)
+        return both
 
-    def hold(self, gateway: str, limit: int, why: Why, samples: int = 1) -> None:
-        """`why` held requests to `gateway` back in so many samples more."""
-        key = gateway, why.reason
+    def hold(self, gateway: str, limit: int, why: Why) -> None:
+        """`why` held requests to `gateway` back in one sample more."""
+        key, held = (gateway, why.reason), HeldBy(1, limit, why)
         known = self.held_by.get(key)
-        before = known.samples if known is not None else 0
-        self.held_by[key] = HeldBy(before + samples, limit, why)
+        self.held_by[key] = held if known is None else known + held
 
     def mean_in_flight(self) -> float | None:
         return self.in_flight / self.samples if self.samples else None
@@ -142,17 +146,13 @@ class Timeline:
     def at_most(self, slices: int) -> Timeline:
         """The same course in no more than so many slices."""
         coarser = Timeline(self.start)
-        coarser.width = self.width
-        while len(self.slices) * self.width > slices * coarser.width * 1.000_001:
-            coarser.width *= 2
-        for index, one in enumerate(self.slices):
-            coarser.at(self.start + (index + 0.5) * self.width).merge(one)
+        coarser.width, coarser.slices = self.width, self.slices
+        while len(coarser.slices) > slices:
+            coarser._coarsen()
         return coarser
 
     def _coarsen(self) -> None:
         self._from = self._to = math.inf
         self.width *= 2
-        pairs = zip(self.slices[::2], self.slices[1::2], strict=False)
-        for kept, merged in pairs:
-            kept.merge(merged)
-        self.slices = self.slices[::2]
+        pairs = zip_longest(self.slices[::2], self.slices[1::2], fillvalue=Slice())
+        self.slices = [first + second for first, second in pairs]
