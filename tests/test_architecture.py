@@ -68,12 +68,32 @@ LAYERS: dict[str, set[str]] = {
     "service.migrations": set(),
     "service": {"storage", "engine", "client.interfaces", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
-    "cli": {"metrics", "report", "engine", "picker", "http", "concurrency", "wire", "loading"}
+    "runs": {"engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
+    "cli": {
+        "metrics",
+        "report",
+        "runs",
+        "engine",
+        "picker",
+        "http",
+        "concurrency",
+        "wire",
+        "loading",
+    }
     | {"simulator", "simulator.picker"}
     | CLIENT
     | LAYER_FOLDERS
     | GROUND,
-    "public": {"client.streaming", "picker", "http", "concurrency", "wire", "errors"}
+    "public": {
+        "runs",
+        "engine",
+        "client.streaming",
+        "picker",
+        "http",
+        "concurrency",
+        "wire",
+        "errors",
+    }
     | CLIENT
     | LAYER_FOLDERS,
     "__init__": {"public", "loading", "version"},

@@ -9,6 +9,7 @@ BatchGatewayError
 ├── StorageError                           a store of files cannot be read or written
 │   ├── StorageFullError                   there is no room for more
 │   └── NotStoredError                     nothing has that name
+├── GatewayUnusableError                   nothing is left to send to; `problems` say why
 └── InferenceError                         a request did not succeed; `category` says how
     ├── RateLimitError                     RATE_LIMIT
     ├── ServerError                        SERVER_ERROR
@@ -40,6 +41,7 @@ __all__ = [
     "ErrorCategory",
     "FencedError",
     "GatewayConnectionError",
+    "GatewayUnusableError",
     "InferenceError",
     "InputError",
     "InvalidRequestError",
@@ -107,6 +109,23 @@ class StorageFullError(StorageError):
 
 class NotStoredError(StorageError):
     """No object of a store has that name, or none any more."""
+
+
+class GatewayUnusableError(BatchGatewayError):
+    """No gateway of a batch can be reached, or all were given up.
+
+    Attributes:
+        message: one sentence.
+        problems: what is wrong with each gateway, where there is more to say.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__("\n  ".join([message, *problems]))
+        self.message = message
+        self.problems = tuple(problems)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.message, self.problems)
 
 
 class ErrorCategory(StrEnum):

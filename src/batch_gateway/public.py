@@ -36,6 +36,8 @@ from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics, HeldReason
+from batch_gateway.engine.figures import Cause, Figures
+from batch_gateway.engine.progress import RunOutcome, RunSummary
 from batch_gateway.errors import (
     AuthenticationError,
     BadResponseError,
@@ -45,6 +47,7 @@ from batch_gateway.errors import (
     DeadlineExceededError,
     ErrorCategory,
     GatewayConnectionError,
+    GatewayUnusableError,
     InferenceError,
     InputError,
     InvalidRequestError,
@@ -59,6 +62,8 @@ from batch_gateway.errors import (
 )
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.runs.batch_run import BatchRun
+from batch_gateway.runs.run_progress import RunProgress
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
 from batch_gateway.wire.endpoint import determine_endpoint
 from batch_gateway.wire.headers import Headers
@@ -69,10 +74,12 @@ __all__ = [
     "AuthenticationError",
     "BadResponseError",
     "BatchGatewayError",
+    "BatchRun",
     "BlockingInferenceClient",
     "BreakerChanged",
     "CacheConfig",
     "CacheLookedUp",
+    "Cause",
     "ChatChunk",
     "Chunk",
     "CircuitBreakerPolicy",
@@ -85,10 +92,12 @@ __all__ = [
     "DeadlineExceededError",
     "EndpointPickerConfig",
     "ErrorCategory",
+    "Figures",
     "FixedConcurrency",
     "GatewayConnectionError",
     "GatewayEvents",
     "GatewayMetrics",
+    "GatewayUnusableError",
     "HTTPInferenceClient",
     "HTTPInferenceClientConfig",
     "Headers",
@@ -114,6 +123,9 @@ __all__ = [
     "RetryPolicy",
     "RetryScheduled",
     "RoutedInferenceClient",
+    "RunOutcome",
+    "RunProgress",
+    "RunSummary",
     "SchedulingHints",
     "ServerError",
     "StaleConnectionError",

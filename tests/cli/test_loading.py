@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import batch_gateway
 from batch_gateway.testing import GatewayHandle
 from tests.cli.commands import environment, write_batch
 
@@ -79,3 +80,10 @@ def test_the_library_is_loaded_when_the_first_of_its_names_is_asked_for(
     program += f"batch_gateway.{name}; print('batch_gateway.public' in sys.modules)"
     told = subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, text=True)
     assert told.split() == ["False", "False" if name == "testing" else "True"]
+
+
+def test_the_names_that_are_shown_are_those_that_are_public() -> None:
+
+    assert dir(batch_gateway) == sorted(["__version__", *batch_gateway.__all__])
+    assert sorted(batch_gateway.__all__) == batch_gateway.__all__
+    assert all(hasattr(batch_gateway, name) for name in dir(batch_gateway))

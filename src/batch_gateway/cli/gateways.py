@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from batch_gateway.cli.config_keys import AUTO
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.given import Given, flag_name
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.for_batches import DEFAULT_PATIENCE, patient_breaker
 from batch_gateway.client.layers.cache.place import check_place
 from batch_gateway.client.layers.cache.policy import CacheConfig
-from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
 from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
@@ -33,18 +32,9 @@ __all__ = [
     "PICKER_SETTINGS",
     "gateway_config",
     "naming_the_setting",
-    "paced",
 ]
 
 API_KEY_SETTINGS = ("api_key", "api_key_file", "api_key_env")
-
-_DEFAULT_IDLE_CONNECTIONS = 100
-_FIRST_LIMIT = AdaptiveConcurrency().initial
-_DEFAULT_PATIENCE = 1800.0
-# One small request in so many seconds hurts no gateway, and work goes on soon after it is back.
-_LONGEST_PROBE = 1.5
-# No more than the attempts of one line, so that none is lost even when it is the only one.
-_BROKEN_CONNECTIONS = RetryPolicy().max_retries + 1
 
 _PLAIN = (
     "timeout", "connect_timeout", "max_response_bytes", *API_KEY_SETTINGS, "api_key_header",
@@ -137,7 +127,9 @@ def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClien
             rate_limit=_rate_limit(given),
             scheduling=_scheduling(given),
             concurrency=_concurrency(given),
-            circuit_breaker=_circuit_breaker(given),
+            circuit_breaker=patient_breaker(
+                given["patience"].value if "patience" in given else DEFAULT_PATIENCE
+            ),
             cache=_cache(given),
             coalesce=_coalesce(given),
             tls=TLSConfig(**_chosen(given, _TLS)),
@@ -150,23 +142,6 @@ def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClien
         if config.tls != TLSConfig():
             config.tls.ssl_context()
     return config
-
-
-def paced(
-    config: HTTPInferenceClientConfig, *, most: int, adaptive: bool
-) -> HTTPInferenceClientConfig:
-    """`config` for at most so many requests in flight, or for as many of them as prove best."""
-    found = None
-    if adaptive:
-        asked = config.concurrency
-        policy = asked if isinstance(asked, AdaptiveConcurrency) else AdaptiveConcurrency()
-        found = replace(policy, maximum=most, initial=min(most, _FIRST_LIMIT))
-    return replace(
-        config,
-        concurrency=found,
-        # Each request in flight has a connection; fewer kept ones would be made anew.
-        max_idle_connections=max(_DEFAULT_IDLE_CONNECTIONS, most),
-    )
 
 
 @contextmanager
@@ -198,21 +173,6 @@ def _in_flags(problem: str) -> str:
 
 def _chosen(given: Mapping[str, Given], fields: Mapping[str, str]) -> dict[str, Any]:
     return {fields[name]: given[name].value for name in fields if name in given}
-
-
-def _circuit_breaker(given: Mapping[str, Given]) -> CircuitBreakerPolicy | None:
-    """A batch waits for a gateway that went down; with no patience it fails line by line."""
-    patience = given["patience"].value if "patience" in given else _DEFAULT_PATIENCE
-    if not patience:
-        return None
-    return CircuitBreakerPolicy(
-        when_open="wait",
-        patience=patience,
-        after_success=True,
-        connect_failures=1,
-        broken_connections=_BROKEN_CONNECTIONS,
-        longest_probe=_LONGEST_PROBE,
-    )
 
 
 def _cache(given: Mapping[str, Given]) -> CacheConfig | None:

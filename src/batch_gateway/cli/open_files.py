@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.runs.open_files import MANY_FILES, open_files_limit, taken_files
 
 try:
     import resource
 except ImportError:  # Windows has no such limit
     resource = None
 
-__all__ = ["allow_connections", "allow_many_connections", "most_connections", "open_files_limit"]
-
-# Input, output, errors, a cache, name look-ups, and the event loop's own.
-_OTHER_FILES = 24
-_MANY = 65_536
+__all__ = ["allow_connections", "allow_many_connections", "most_connections"]
 
 
 def allow_many_connections() -> None:
@@ -23,7 +18,7 @@ def allow_many_connections() -> None:
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MANY if hard == resource.RLIM_INFINITY else min(_MANY, hard)
+    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -35,30 +30,13 @@ def most_connections() -> int:
     """
     allow_many_connections()
     limit = open_files_limit()
-    most = limit - _taken()
+    most = limit - taken_files()
     if most < 2:
         raise CommandFailure(
             f"the limit on open files is {limit}, which leaves none for connections",
             details=["raise it, for example: ulimit -n 1024"],
         )
     return most
-
-
-def open_files_limit() -> int:
-    """The soft limit."""
-    if resource is None:
-        return _MANY
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MANY if soft == resource.RLIM_INFINITY else soft
-
-
-def _taken() -> int:
-    """How many files are open by now, and will be beside the connections."""
-    try:
-        now = sum(1 for _ in Path("/dev/fd").iterdir())
-    except OSError:
-        now = _OTHER_FILES
-    return now + _OTHER_FILES
 
 
 def allow_connections(concurrency: int, *, both_ends: bool = False) -> None:
@@ -69,7 +47,7 @@ def allow_connections(concurrency: int, *, both_ends: bool = False) -> None:
     """
     if resource is None:
         return
-    a_connection, taken = 2 if both_ends else 1, _taken()
+    a_connection, taken = 2 if both_ends else 1, taken_files()
     needed = concurrency * a_connection + taken
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:

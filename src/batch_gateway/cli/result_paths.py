@@ -10,6 +10,7 @@ from typing import Any
 
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.first_pass import STANDARD_INPUT
+from batch_gateway.runs.batch_run import default_errors, default_output
 
 __all__ = ["check_caches", "check_standard_streams", "error_path", "output_path"]
 
@@ -32,13 +33,13 @@ def output_path(file: str, given: Path | None) -> Path:
         raise CommandFailure(
             "standard input has no name to make one for the results from: give -o FILE"
         )
-    return Path(f"{Path(file).stem}.results.jsonl")
+    return default_output(file)
 
 
 def error_path(output: Path, given: Path | None) -> Path:
     """`given`, else `<output stem>.errors.jsonl` beside the output. Raises CommandFailure."""
     if given is None:
-        return output.with_name(f"{output.stem}.errors.jsonl")
+        return default_errors(output)
     return _file("--errors", given)
 
 

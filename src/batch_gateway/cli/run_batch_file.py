@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +16,18 @@ import msgspec
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.crash_report import CrashReport
 from batch_gateway.cli.event_loop import run_async
+from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, internal_failure
 from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_name
-from batch_gateway.cli.foreign_variables import unused_at_the_end
+from batch_gateway.cli.foreign_variables import unused_at_the_end, unused_variables
 from batch_gateway.cli.gateways import naming_the_setting
 from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.interrupts import Interrupts
-from batch_gateway.cli.isolated_models import keep_apart
 from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
-from batch_gateway.cli.open_files import allow_connections, most_connections, open_files_limit
-from batch_gateway.cli.outages import outage_words
+from batch_gateway.cli.open_files import allow_connections, most_connections
 from batch_gateway.cli.pace_summary import pace_hints
 from batch_gateway.cli.paces import GatewayPace, paces_of
-from batch_gateway.cli.preflight import preflight
 from batch_gateway.cli.print_summary import print_summary
 from batch_gateway.cli.progress import Display, Gateways, counted, follow
 from batch_gateway.cli.result_paths import (
@@ -42,18 +40,16 @@ from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.cli.standard_streams import write_stderr
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.cli.terminal_text import printable
-from batch_gateway.cli.unknown_models import models_there_are
 from batch_gateway.cli.watching import watch
 from batch_gateway.client.client import HTTPInferenceClient
-from batch_gateway.client.interfaces.instrumentation import Observer
-from batch_gateway.client.routing import RoutedInferenceClient
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.clock import SYSTEM_CLOCK
-from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import Plan
-from batch_gateway.engine.progress import RunStats, RunSummary
-from batch_gateway.engine.run import RunOptions, run_plan
-from batch_gateway.engine.waits import Waits
-from batch_gateway.errors import BatchGatewayError
+from batch_gateway.engine.progress import RunSummary
+from batch_gateway.errors import BatchGatewayError, GatewayUnusableError, InferenceError
+from batch_gateway.runs.batch_run import BatchRun, OpenRun, StoppedEarly
+from batch_gateway.runs.gateways import Routing
+from batch_gateway.runs.open_files import open_files_limit
 
 if TYPE_CHECKING:
     from batch_gateway.cli.report_page import ReportPage
@@ -120,9 +116,6 @@ class _Job:
         self.display: Display = choose_display(sys.stderr, quiet=settings.quiet)
         if settings.log_format == "json" and not settings.quiet:
             self.display = LogDisplay()
-        self._stats = RunStats()
-        self._waits = Waits(self._stats.figures, self._tell_of_outage)
-        self._clients: Sequence[HTTPInferenceClient] = ()
         self._arguments = arguments
         self._file = file
         self._settings = settings
@@ -141,64 +134,63 @@ class _Job:
 
     async def run(self, plan: Plan, interrupts: Interrupts) -> RunReport:
         """Send what is to be sent. Raises JournalError, CommandFailure and click.Abort."""
-        fresh, stop = self._settings.fresh, self._stop_event(interrupts)
-        async with AsyncExitStack() as stack:
-            watchers = stack.enter_context(ExitStack())
-            observers = watch(self._settings, self._stats, self.display.note, watchers)
-            observers.append(self._waits)
+        with naming_the_setting({}), ExitStack() as watchers:
+            run = self._batch_run(plan)
+            observers = watch(self._settings, run.stats, self.display.note, watchers)
             self._page = self._report_page()
             if self._page is not None:
                 observers.append(self._page.collector)
                 self._page.follow(watchers)
-            client = await self._client(stack, observers, plan)
-            self._clients = client.clients
-            if fresh:
-                # A gateway that cannot be reached must not cost the earlier results.
-                await self._reach(client, plan, stop)
-            journal = await stack.enter_async_context(self._journal(plan))
-            to_send = journal.still_to_retry or journal.without_result
-            if self._settings.retry_failed:
-                to_send = journal.still_to_retry
-            if to_send:
-                if not fresh:
-                    await self._reach(client, plan, stop)
-                self._announce(plan, journal, to_send)
-            return self._paged(await self._send(plan, journal, client, stop), plan)
+            self._stop_at_first(interrupts, run)
+            try:
+                opening = run.opened(observers, note=self.display.note, hint=_unused)
+                async with opening as opened:
+                    if opened.to_send:
+                        self._announce(opened)
+                    return self._paged(await self._send(run, opened), plan)
+            except StoppedEarly as stopped:
+                raise click.Abort from stopped
+            except GatewayUnusableError as error:
+                self._paged(self._report(_unreached(plan, error)), plan)
+                raise CommandFailure(
+                    error.message, details=error.problems, code=ExitCode.GATEWAY_UNUSABLE
+                ) from error
 
-    def _tell_of_outage(self, gateway: str, lasted: float | None) -> None:
-        client = next(one for one in self._clients if one.events.gateway == gateway)
-        self.display.note(outage_words(client, lasted))
+    def _batch_run(self, plan: Plan) -> BatchRun:
+        settings = self._settings
+        if settings.isolate_models and settings.concurrency is not None:
+            connections = settings.concurrency * len(plan.models)
+            allow_connections(connections, both_ends=settings.uses_simulator)
+        return BatchRun(
+            plan,
+            gateway=Routing(
+                default=settings.gateway,
+                by_model=settings.model_gateways,
+                is_simulated=settings.uses_simulator,
+                isolate_models=settings.isolate_models,
+            ),
+            output=self._output,
+            errors=self._errors,
+            concurrency=settings.concurrency or "auto",
+            deadline=settings.deadline,
+            max_failures=settings.max_failures,
+            max_bytes_in_flight=settings.max_bytes_in_flight,
+            order=settings.order,
+            ordered=settings.ordered,
+            fresh=settings.fresh,
+            retry_failed=settings.retry_failed,
+        )
 
-    def _stop_event(self, interrupts: Interrupts) -> asyncio.Event:
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    def _stop_at_first(self, interrupts: Interrupts, run: BatchRun) -> None:
+        loop = asyncio.get_running_loop()
 
         def ask() -> None:
-            stop.set()
+            run.stop()
             self.display.note(
                 "Stopping: requests in flight have 10 s to end; once more leaves at once."
             )
 
         interrupts.on_first(lambda: loop.call_soon_threadsafe(ask) and None)
-        return stop
-
-    async def _client(
-        self, stack: AsyncExitStack, observers: Sequence[Observer], plan: Plan
-    ) -> RoutedInferenceClient:
-        settings = self._settings
-        gateway, routes = settings.gateway, settings.model_gateways
-        if settings.uses_simulator and gateway is not None:
-            gateway = gateway.with_base_url(await _simulator_url(stack))
-        isolated = list(plan.models) if settings.isolate_models else []
-        if isolated:
-            routes = keep_apart(
-                isolated, gateway, routes, settings.concurrency, simulated=settings.uses_simulator
-            )
-            gateway = None
-        with naming_the_setting({}):
-            client = RoutedInferenceClient(
-                gateway, routes, isolated_models=isolated, observers=observers
-            )
-        return await stack.enter_async_context(client)
 
     def _report_page(self) -> ReportPage | None:
         if self._settings.report is None:
@@ -224,44 +216,17 @@ class _Job:
             return report
         return msgspec.structs.replace(report, page=os.fspath(self._page.path))
 
-    def _journal(self, plan: Plan) -> FileJournal:
-        settings = self._settings
-        return FileJournal.open(
-            plan,
-            self._output,
-            self._errors,
-            fresh=settings.fresh,
-            retry_failed=settings.retry_failed,
-        )
-
-    async def _reach(self, client: RoutedInferenceClient, plan: Plan, stop: asyncio.Event) -> None:
-        used = {client.client_for(model) for model in plan.models}
-        try:
-            await preflight([one for one in used if one is not None], stop)
-        except CommandFailure as failure:
-            problem = "\n".join([failure.message, *failure.details])
-            nothing = RunSummary(
-                total=plan.total,
-                succeeded=0,
-                failed=0,
-                left_to_send=plan.total,
-                gateway_problem=problem,
-            )
-            self._paged(self._report(nothing), plan)
-            raise
-
-    def _announce(self, plan: Plan, journal: FileJournal, to_send: int) -> None:
-        settings, note = self._settings, self.display.note
-        done_before = plan.total - to_send
-        if done_before:
-            note(f"{done_before:,} of {plan.total:,} already done")
+    def _announce(self, opened: OpenRun) -> None:
+        settings, note, plan = self._settings, self.display.note, opened.plan
+        if opened.done_before:
+            note(f"{opened.done_before:,} of {plan.total:,} already done")
         if settings.uses_simulator:
             note("Answers come from a simulated gateway in this process, not from a model.")
         fixed = settings.concurrency
         pace = "as many at a time as prove best" if fixed is None else f"{fixed:,} at a time"
         if settings.isolate_models and len(plan.models) > 1:
             pace = f"{pace} for each of {len(plan.models)} models"
-        note(f"Sending {counted(to_send, 'request')} to {self._target()}, {pace}")
+        note(f"Sending {counted(opened.to_send, 'request')} to {self._target()}, {pace}")
         if settings.most_by_files is not None:
             note(
                 f"The limit on open files, {open_files_limit()}, allows no more than"
@@ -278,44 +243,19 @@ class _Job:
         only = settings.gateway or next(iter(settings.model_gateways.values()))
         return only.base_url if only.unix_socket is None else os.fspath(only.unix_socket)
 
-    async def _send(
-        self, plan: Plan, journal: FileJournal, client: RoutedInferenceClient, stop: asyncio.Event
-    ) -> RunReport:
-        settings, stats = self._settings, self._stats
-        options = RunOptions(
-            concurrency=settings.concurrency,
-            order=settings.order,
-            ordered=settings.ordered,
-            deadline=settings.deadline,
-            max_bytes_in_flight=settings.max_bytes_in_flight,
-            max_failures=settings.max_failures,
-        )
-        stats.total = plan.total
+    async def _send(self, run: BatchRun, opened: OpenRun) -> RunReport:
+        clients = opened.clients.all
         showing = asyncio.ensure_future(
-            follow(stats, lambda: _look(client), self.display, SYSTEM_CLOCK)
+            follow(run.stats, lambda: _look(clients), self.display, SYSTEM_CLOCK)
         )
         try:
-            summary = await run_plan(
-                plan,
-                journal,
-                client.client_for,
-                options=options,
-                stats=stats,
-                stop=stop,
-                report_crash=self.crashes.of_line,
-            )
+            summary = await opened.send(self.crashes.of_line)
         finally:
-            self._waits.close()
             showing.cancel()
             await asyncio.gather(showing, return_exceptions=True)
             self.display.close()
-        if summary.unknown_models and summary.gateway_problem is not None:
-            there_are = await models_there_are(client, summary.unknown_models)
-            problem = f"{summary.gateway_problem.rstrip('.')}. {there_are}".rstrip()
-            summary = msgspec.structs.replace(summary, gateway_problem=problem)
-        paces = paces_of(client.clients)
-        looked = [found for one in client.clients if (found := one.metrics_statistics) is not None]
-        return self._report(summary, paces=paces, looked=looked)
+        looked = [found for one in clients if (found := one.metrics_statistics) is not None]
+        return self._report(summary, paces=paces_of(clients), looked=looked)
 
     def _report(
         self,
@@ -350,17 +290,20 @@ class _Job:
         )
 
 
-async def _simulator_url(stack: AsyncExitStack) -> str:
-    """Start a simulated gateway, which ends with `stack`."""
-    # Loading it takes as long as a tenth of a start, and most runs have a gateway.
-    from batch_gateway.simulator.config import SimulatorConfig  # noqa: PLC0415
-    from batch_gateway.simulator.gateway import SimulatedGateway  # noqa: PLC0415
-
-    simulator = SimulatedGateway(SimulatorConfig.small_gpu())
-    await stack.enter_async_context(simulator)
-    return simulator.url
+def _unused(error: InferenceError, config: HTTPInferenceClientConfig) -> str:
+    return unused_variables(error, config, os.environ)
 
 
-def _look(client: RoutedInferenceClient) -> Gateways:
-    worst = max((one.events for one in client.clients), key=lambda events: events.failed_attempts)
-    return Gateways(paces_of(client.clients), worst.failed_attempts, worst.last_failure)
+def _unreached(plan: Plan, error: GatewayUnusableError) -> RunSummary:
+    return RunSummary(
+        total=plan.total,
+        succeeded=0,
+        failed=0,
+        left_to_send=plan.total,
+        gateway_problem="\n".join([error.message, *error.problems]),
+    )
+
+
+def _look(clients: Sequence[HTTPInferenceClient]) -> Gateways:
+    worst = max((one.events for one in clients), key=lambda events: events.failed_attempts)
+    return Gateways(paces_of(clients), worst.failed_attempts, worst.last_failure)

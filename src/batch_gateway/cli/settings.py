@@ -26,11 +26,11 @@ from batch_gateway.cli.gateways import (
     OWN_TO_A_GATEWAY,
     PICKER_SETTINGS,
     gateway_config,
-    paced,
 )
 from batch_gateway.cli.given import TOTAL_CONCURRENCY, ConfigFile, Given, ModelGateway, flag_name
 from batch_gateway.cli.logs import LogFormat
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.for_batches import MOST_CONCURRENCY, paced
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.plan import Order
@@ -43,8 +43,6 @@ API_KEY_VARIABLE = "BATCH_GATEWAY_API_KEY"
 
 SIMULATOR = "simulator"
 _DEFAULT_CONCURRENCY = AUTO
-# More is found by no controller on one machine's network, and needs as many open files.
-_MOST_CONCURRENCY = 10_000
 # A bound on open files below that may be what holds a run back.
 _ENOUGH_CONNECTIONS = 1_000
 # The simulator is reached directly and needs no key, whatever the real gateway needs.
@@ -113,7 +111,7 @@ def resolve_settings(
     environment: Mapping[str, str],
     file: ConfigFile,
     *,
-    most_connections: int = _MOST_CONCURRENCY,
+    most_connections: int = MOST_CONCURRENCY,
 ) -> RunSettings:
     """Merge and check. `flags` are under setting names, None where not given.
 
@@ -179,7 +177,7 @@ def _require_one_of_fresh_and_retry_failed(flags: Mapping[str, Any]) -> None:
 
 def _most_each(concurrency: int | str, total: int | None, gateways: int, by_files: int) -> int:
     """Requests in flight to each gateway, at most."""
-    bounds = [_MOST_CONCURRENCY if isinstance(concurrency, str) else concurrency]
+    bounds = [MOST_CONCURRENCY if isinstance(concurrency, str) else concurrency]
     if total is not None:
         bounds.append(total // gateways)
     if isinstance(concurrency, str):
@@ -188,8 +186,8 @@ def _most_each(concurrency: int | str, total: int | None, gateways: int, by_file
 
 
 def _what_bounds(most: int, by_files: int, *, isolates: bool) -> str:
-    if most >= _MOST_CONCURRENCY:
-        bound = f"the most that a run tries, {_MOST_CONCURRENCY:,},"
+    if most >= MOST_CONCURRENCY:
+        bound = f"the most that a run tries, {MOST_CONCURRENCY:,},"
     elif most >= by_files:
         bound = "the limit on open files (ulimit -n)"
     else:

@@ -9,8 +9,10 @@ from enum import StrEnum
 
 import msgspec
 
+from batch_gateway.durations import format_duration
 from batch_gateway.engine.byte_budget import ByteBudget
 from batch_gateway.engine.figures import Figures
+from batch_gateway.engine.outcome_words import categories_in_words
 from batch_gateway.engine.results import Outcome
 
 __all__ = ["RunOutcome", "RunStats", "RunSummary"]
@@ -40,6 +42,10 @@ class RunStats:
     stopping: bool = False
     most_failures: float = float("inf")
     too_many_failed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def reset(self) -> None:
+        """Another run begins, of which nothing is known yet."""
+        self.__init__()
 
     def count(self, outcome: Outcome, line_number: int) -> None:
         """One more line recorded; only of a failure is the line number looked at."""
@@ -147,3 +153,15 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tokens_per_second(self) -> float:
         return self.figures.usage.total_tokens / self.seconds if self.seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        figures = self.figures
+        words = [f"{self.succeeded:,} of {self.total:,} succeeded"]
+        if self.failed:
+            why = f" ({categories_in_words(figures.by_category)})" if figures.by_category else ""
+            words.append(f"{self.failed:,} failed{why}")
+        if self.left_to_send:
+            words.append(f"{self.left_to_send:,} left to send")
+        words.append(f"{self.requests_per_second:,.1f} requests/s")
+        text = f"{self.outcome.value} after {format_duration(round(self.seconds, 3))}: "
+        return text + ", ".join(words) + (f"\n{self.reason}" if self.reason else "")

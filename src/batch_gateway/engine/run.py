@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
+from batch_gateway.config_checks import require_choice
 from batch_gateway.durations import Duration, parse_duration
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET
 from batch_gateway.engine.execute import ClientFor, Executor, ReportCrash, log_crash
@@ -59,6 +60,7 @@ class RunOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(name, f"{value!r} is not at least 1")
+        require_choice("order", self.order, Order)
         for name in ("deadline", "grace", "trial"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, parse_duration(getattr(self, name), name))
@@ -72,13 +74,15 @@ async def run_plan(
     options: RunOptions | None = None,
     stats: RunStats | None = None,
     stop: asyncio.Event | None = None,
+    at_once: asyncio.Event | None = None,
     clock: Clock = SYSTEM_CLOCK,
     report_crash: ReportCrash = log_crash,
 ) -> RunSummary:
     """Send every line that the journal does not call done, and record each result.
 
     Ends when all is done, when every gateway was given up, at the deadline, when results cannot
-    be written, or soon after `stop` is set: requests under way may then end within `grace`.
+    be written, or soon after `stop` is set: requests under way may then end within `grace`, unless
+    `at_once` is set too.
     Lines that were cut off have no result and are sent by the next run. The journal is finished
     (see `Journal.finish`), not closed. Nothing a gateway, a disk or the input does is raised: it
     is in the summary, except for errors of `client_for`. A client that raises what it should not
@@ -93,7 +97,7 @@ async def run_plan(
         clock=clock,
         report_crash=report_crash,
     )
-    return await run.run(stop or asyncio.Event())
+    return await run.run(stop or asyncio.Event(), at_once or asyncio.Event())
 
 
 class _Run:
@@ -137,15 +141,16 @@ class _Run:
             to_send = journal.still_to_retry or journal.without_result
             stats.most_failures = options.max_failures.of(to_send)
 
-    async def run(self, stop: asyncio.Event) -> RunSummary:
+    async def run(self, stop: asyncio.Event, at_once: asyncio.Event) -> RunSummary:
         lanes, orphans = self.executor.lanes()
         refusing = asyncio.create_task(self.executor.refuse(orphans))
         # Done with the first error too: what the others do then is cut off.
         work = asyncio.gather(refusing, *(lane.wait() for lane in lanes))
         try:
             for lane in lanes:
-                lane.start(self.executor.work)
-            await self._watch(lanes, work, stop)
+                if not stop.is_set():
+                    lane.start(self.executor.work)
+            await self._watch(lanes, work, stop, at_once)
         finally:
             self.stats.stopping = True
             await _cut_off(lanes, refusing)
@@ -154,7 +159,11 @@ class _Run:
         return self._summary(lanes)
 
     async def _watch(
-        self, lanes: Sequence[Lane], work: asyncio.Future[Any], stop: asyncio.Event
+        self,
+        lanes: Sequence[Lane],
+        work: asyncio.Future[Any],
+        stop: asyncio.Event,
+        at_once: asyncio.Event,
     ) -> None:
         """Return when the work is done or nobody wants it any more."""
         async with _Companions() as companions:
@@ -178,8 +187,9 @@ class _Run:
             self.interrupted = asked.done() and not self.deadline_passed
             if not self.deadline_passed:
                 grace = companions.start(self.clock.sleep(parse_duration(self.options.grace)))
+                cut = companions.start(at_once.wait())
                 await asyncio.wait(
-                    {work, expiry, broken, grace}, return_when=asyncio.FIRST_COMPLETED
+                    {work, expiry, broken, grace, cut}, return_when=asyncio.FIRST_COMPLETED
                 )
 
     async def _give_grace(self, lane: Lane) -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import inf, isinf
 
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.durations import format_duration, seconds
 
-__all__ = ["outage_words"]
+__all__ = ["OutageNotes", "outage_words"]
+
+
+class OutageNotes:
+    """Puts the outages of `clients` into words for `note`."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self.clients: Sequence[HTTPInferenceClient] = ()
+
+    def tell(self, gateway: str, lasted: float | None) -> None:
+        client = next(one for one in self.clients if one.events.gateway == gateway)
+        self._note(outage_words(client, lasted))
 
 
 def outage_words(client: HTTPInferenceClient, lasted: float | None) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.open_files import allow_connections
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.errors import ConfigError
 
 __all__ = ["keep_apart"]
 
@@ -19,25 +18,18 @@ Route = HTTPInferenceClientConfig
 
 
 def keep_apart(
-    models: Sequence[str],
-    gateway: Route | None,
-    routes: Mapping[str, Route],
-    concurrency: int | None,
-    *,
-    simulated: bool,
+    models: Sequence[str], gateway: Route | None, routes: Mapping[str, Route]
 ) -> dict[str, Route]:
     """The gateway of each model of the file that has one, with its share of the connections.
 
-    `concurrency` is the number for each; None where it is to be found. Raises CommandFailure for
-    too many models, or more requests than there can be open files.
+    Raises ConfigError for too many models.
     """
     if len(models) > _MOST:
-        raise CommandFailure(
-            f"--isolate-models: the file has {len(models):,} models, and at most {_MOST} can be"
-            " kept apart; leave it out, or split the file"
+        raise ConfigError(
+            "isolate_models",
+            f"the file has {len(models):,} models, and at most {_MOST} can be kept apart; leave it"
+            " out, or split the file",
         )
-    if concurrency is not None:
-        allow_connections(concurrency * len(models), both_ends=simulated)
     found = {model: routes.get(model, gateway) for model in models}
     apart = {m: _share(one, len(models)) for m, one in found.items() if one is not None}
     return apart or dict(routes)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from batch_gateway.client.routing import RoutedInferenceClient
+from batch_gateway.client.client import HTTPInferenceClient
+from batch_gateway.runs.gateways import Clients
 
 __all__ = ["models_there_are", "which_models"]
 
@@ -12,12 +13,12 @@ _MOST_NAMES = 8
 _LEAST_LIKENESS = 0.6
 
 
-async def models_there_are(client: RoutedInferenceClient, unknown: Iterable[str]) -> str:
+async def models_there_are(clients: Clients, unknown: Iterable[str]) -> str:
     """A sentence for the unknown models, or "" where their gateways list none."""
     found: dict[str, None] = {}
     for model in unknown:
-        gateway = client.client_for(model)
-        listed = [] if gateway is None else await gateway.models()
+        gateway = clients.client_for(model)
+        listed = await gateway.models() if isinstance(gateway, HTTPInferenceClient) else []
         found[which_models(model, listed)] = None
     return " ".join(filter(None, found))
 

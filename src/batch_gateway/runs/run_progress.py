@@ -1,0 +1,96 @@
+"""How far a run is, for a program that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from batch_gateway.clock import Clock
+from batch_gateway.durations import format_duration
+from batch_gateway.engine.progress import RunStats
+
+__all__ = ["RunProgress", "ShowProgress", "tell_progress"]
+
+_TELL_SECONDS = 10.0
+
+
+class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """One moment of a run. As text it is one line.
+
+    Attributes:
+        total: lines of the input; 0 while it is being checked.
+        done: lines that have a result, those of earlier runs included.
+        succeeded, failed: lines of this run.
+        in_flight: lines being sent, retries and their waits included.
+        retries: sendings after the first.
+        tokens: of this run's answers, prompts included.
+        seconds: since the first line was sent.
+        stopping: nothing new is sent any more.
+    """
+
+    total: int
+    done: int
+    succeeded: int
+    failed: int
+    in_flight: int
+    retries: int
+    tokens: int
+    seconds: float
+    stopping: bool
+
+    @classmethod
+    def of(cls, stats: RunStats, now: float) -> RunProgress:
+        """What `stats` say at `now`, monotonic seconds."""
+        figures = stats.figures
+        return cls(
+            total=stats.total,
+            done=stats.done,
+            succeeded=figures.succeeded,
+            failed=figures.failed,
+            in_flight=stats.in_flight,
+            retries=figures.retries,
+            tokens=figures.usage.total_tokens,
+            seconds=now - stats.started if stats.started else 0.0,
+            stopping=stats.stopping,
+        )
+
+    @property
+    def requests_per_second(self) -> float:
+        return (self.succeeded + self.failed) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest takes at the rate of this run so far; None while nothing says."""
+        rate = self.requests_per_second
+        return (self.total - self.done) / rate if rate > 0 else None
+
+    def __str__(self) -> str:
+        parts = [f"{self.done:,} of {self.total:,} done"]
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        parts += [f"{self.in_flight:,} in flight", f"{self.requests_per_second:,.1f} requests/s"]
+        left = self.seconds_left
+        if self.stopping:
+            parts.append("stopping")
+        elif left:
+            parts.append(f"{format_duration(max(1, round(left)))} left")
+        return ", ".join(parts)
+
+
+ShowProgress = Callable[[RunProgress], object]
+"""Is given how far the run is: `print` will do."""
+
+
+async def tell_progress(
+    stats: RunStats, show: ShowProgress, clock: Clock, every: float = _TELL_SECONDS
+) -> None:
+    """Call `show` when the run begins, every so many seconds, and when it ends by cancellation."""
+    try:
+        while True:
+            show(RunProgress.of(stats, clock.monotonic()))
+            await clock.sleep(every)
+    except asyncio.CancelledError:
+        show(RunProgress.of(stats, clock.monotonic()))
+        raise
