@@ -96,8 +96,8 @@ def _admission(
     )
     if config.circuit_breaker is not None:
         events.breaker_state = admission.breaker_state.value
-    if admission.limit is not None:
-        events.concurrency = admission.limit.statistics
+    if (limit := admission.limit) is not None:
+        events.concurrency = lambda: limit.statistics(clock.monotonic())
     return admission
 
 

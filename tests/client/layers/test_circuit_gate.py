@@ -100,7 +100,7 @@ def test_held_requests_are_all_sent_once_when_the_gateway_is_back() -> None:
         # The four that were under way, the probe that failed, and everybody's own.
         assert gateway.sent == 55
         assert admission.limit is not None
-        assert admission.limit.statistics().in_flight == 0
+        assert admission.limit.statistics(LoopClock().monotonic()).in_flight == 0
 
     run_in_virtual_time(main())
 

@@ -88,7 +88,7 @@ class Limited(AdmissionTransport):
     @property
     def statistics(self) -> ConcurrencyStatistics:
         assert self.admission.limit is not None
-        return self.admission.limit.statistics()
+        return self.admission.limit.statistics(LoopClock().monotonic())
 
 
 def test_no_more_attempts_than_the_limit_are_under_way_and_they_go_in_order() -> None:

@@ -6,7 +6,8 @@ import msgspec
 
 from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
-from batch_gateway.client.layers.admission.admission import Admission, Permit
+from batch_gateway.client.layers.admission.admission import Admission
+from batch_gateway.client.layers.admission.control import Permit
 from batch_gateway.errors import InferenceError
 
 __all__ = ["AdmissionTransport"]

@@ -116,11 +116,12 @@ class Turns(Generic[T]):
         """Whose turn it is. Raises IndexError when nobody waits."""
         if not self.waiting:
             raise IndexError("nobody waits")
-        number = self._next_level()
-        tenant, line = next(iter(self._levels[number].items()))
+        level = self._levels[self._next_level()]
+        tenant, line = next(iter(level.items()))
         while not (turn := heapq.heappop(line.heap)[2]).waits:
             pass
-        self._levels[number].move_to_end(tenant)
+        if len(level) > 1:
+            level.move_to_end(tenant)
         self._leave(turn)
         return turn.item
 
@@ -140,7 +141,9 @@ class Turns(Generic[T]):
 
     def _next_level(self) -> int:
         self._given += 1
-        if self._given % EVERY or len(self._levels) == 1:
+        if len(self._levels) == 1:
+            return self._in_turn[0]
+        if self._given % EVERY:
             return min(self._levels)
         self._in_turn.rotate(-1)
         return self._in_turn[-1]

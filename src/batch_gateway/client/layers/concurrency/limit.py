@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from batch_gateway.client.layers.concurrency.controllers import Controller, FixedController
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
-from batch_gateway.clock import Clock
 from batch_gateway.concurrency.controller import AdaptiveController
 from batch_gateway.concurrency.events import Ended, Outcome, Started
 from batch_gateway.concurrency.reasons import Why
@@ -15,9 +13,6 @@ from batch_gateway.concurrency.server_load import Advice, Standing
 from batch_gateway.concurrency.telling import ConcurrencyStatistics, ReasonTimes, Telling
 from batch_gateway.errors import GatewayConnectionError, InferenceError
 from batch_gateway.wire.refusals import wants_room
-
-if TYPE_CHECKING:
-    from batch_gateway.client.layers.concurrency.metrics_watch import MetricsWatch
 
 __all__ = ["ABANDONED", "ConcurrencyLimit", "OnLimit", "ended_by"]
 
@@ -42,21 +37,16 @@ class ConcurrencyLimit:
     """Tells a controller what becomes of the attempts, and others what it makes of that.
 
     `waiting` says how many wait to be sent. `on_limit` is told each new limit, the first included,
-    and each new reason as `Telling` has it; `metrics` is where an adaptive policy is told how
-    loaded the gateway is, and `on_room` is called when that may have made room.
+    and each new reason as `Telling` has it.
     """
 
     def __init__(
         self,
         policy: AdaptiveConcurrency | FixedConcurrency,
-        clock: Clock,
+        now: float,
         waiting: Callable[[], int],
         on_limit: OnLimit | None = None,
-        *,
-        metrics: MetricsWatch | None = None,
-        on_room: Callable[[], None],
     ) -> None:
-        self._clock = clock
         self._waiting = waiting
         self.controller: Controller = (
             FixedController(policy.limit)
@@ -64,25 +54,21 @@ class ConcurrencyLimit:
             else AdaptiveController(policy)
         )
         self._on_limit = on_limit
-        self._on_room = on_room
         self._told = 0
         self._seen: object = None
         self._telling = Telling()
         self._times = ReasonTimes()
-        self._tell(clock.monotonic())
         self._answered = 0
-        self._metrics = metrics
-        if metrics is not None:
-            metrics.attach(self._standing, self._advise)
+        self._tell(now)
 
-    def statistics(self) -> ConcurrencyStatistics:
+    def statistics(self, now: float) -> ConcurrencyStatistics:
         controller, times = self.controller, self._times
         return ConcurrencyStatistics(
             controller.limit,
             controller.in_flight,
             self._waiting() if times.waited_for else 0,
             controller.why,
-            times.held(self._clock.monotonic()),
+            times.held(now),
         )
 
     def is_full(self, now: float) -> bool:
@@ -94,11 +80,6 @@ class ConcurrencyLimit:
         """Whether somebody waits from now on because nothing may be sent."""
         if holds is not self._times.waited_for:
             (self._times.wait if holds else self._times.flow)(now)
-
-    def started(self, now: float) -> Started:
-        if self._metrics is not None:
-            self._metrics.wake()
-        return self.controller.started(now)
 
     def finished(self, started: Started, ended: Ended, now: float) -> None:
         self._answered += ended.outcome is Outcome.OK
@@ -115,16 +96,16 @@ class ConcurrencyLimit:
         self.controller.look(now)
         self._tell(now)
 
-    def _standing(self) -> Standing:
+    def standing(self) -> Standing:
+        """How many are under way, may be, and were answered."""
         controller = self.controller
         return Standing(controller.in_flight, controller.limit, self._answered)
 
-    def _advise(self, advice: Advice) -> None:
+    def advise(self, advice: Advice, now: float) -> None:
+        """What the gateway's own metrics say, which is of use where the limit is found out."""
         if isinstance(self.controller, AdaptiveController):
-            now = self._clock.monotonic()
             self.controller.advise(advice, now)
             self._tell(now)
-            self._on_room()
 
     def _tell(self, now: float) -> None:
         limit, why = self.controller.limit, self.controller.why
@@ -136,7 +117,3 @@ class ConcurrencyLimit:
             self._told = limit
             if self._on_limit is not None:
                 self._on_limit(limit, why, is_news)
-
-    async def aclose(self) -> None:
-        if self._metrics is not None:
-            await self._metrics.aclose()
