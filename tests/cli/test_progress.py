@@ -18,7 +18,6 @@ from batch_gateway.cli.progress import (
     View,
     follow,
     plain_line,
-    short_count,
     time_left,
 )
 from batch_gateway.cli.rates import Rates
@@ -120,14 +119,6 @@ def test_a_stopping_run_says_so_instead_of_guessing(draw: Callable[[View], str])
 )
 def test_time_left_is_as_exact_as_it_can_be_trusted(seconds: float, text: str) -> None:
     assert time_left(View(RunStats(total=10), Rates(), seconds_left=seconds)) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (950.4, "950"), (8231, "8,231"), (10_412, "10.4k"), (1_254_000, "1.25M")],
-)
-def test_large_counts_are_short(value: float, text: str) -> None:
-    assert short_count(value) == text
 
 
 def test_off_a_terminal_a_line_comes_every_ten_seconds() -> None:

@@ -139,6 +139,15 @@ def test_no_two_labels_of_an_axis_are_alike(highest: float, write: str) -> None:
     assert len(set(labels)) == len(labels)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.25, "0.25"), (12.5, "12.5"), (950.4, "950"), (8231, "8,231"), (10_412, "10.4k"),
+     (1_254_000, "1.25M")],
+)  # fmt: skip
+def test_numbers_have_three_or_four_digits_that_count(value: float, text: str) -> None:
+    assert number_text(value) == text
+
+
 @given(st.floats(0, 1e12))
 def test_numbers_stay_short(value: float) -> None:
     assert len(number_text(value)) <= 8

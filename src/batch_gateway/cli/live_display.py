@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batch_gateway.cli.progress import View, counted, in_flight_text, short_count, time_left
+from batch_gateway.cli.progress import View, counted, in_flight_text, time_left
 from batch_gateway.cli.terminal_text import one_line, printable
+from batch_gateway.report.scales import number_text
 
 __all__ = ["LiveDisplay", "render"]
 
@@ -83,7 +84,7 @@ def _counters(view: View, width: int) -> Text:
         "in flight": Text(in_flight_text(view)),
         "retries": Text(counted(retries, "retry", "retries"), style="yellow" if retries else "dim"),
         "requests": Text(f"{view.rates.requests:,.1f} requests/s"),
-        "tokens": Text(f"{short_count(view.rates.tokens)} tokens/s"),
+        "tokens": Text(f"{number_text(view.rates.tokens)} tokens/s"),
     }
     first_to_go = ("tokens", "retries") if retries else ("retries", "tokens")
     gap = Text(" · ", style="dim")

@@ -15,6 +15,7 @@ from batch_gateway.cli.terminal_text import printable
 from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration
 from batch_gateway.engine.progress import RunStats
+from batch_gateway.report.scales import number_text
 
 __all__ = [
     "Display",
@@ -26,7 +27,6 @@ __all__ = [
     "follow",
     "in_flight_text",
     "plain_line",
-    "short_count",
     "time_left",
 ]
 
@@ -139,7 +139,7 @@ def plain_line(view: View) -> str:
         parts.append(counted(figures.retries, "retry", "retries"))
     parts.append(f"{view.rates.requests:,.1f} requests/s")
     if figures.usage.total_tokens:
-        parts.append(f"{short_count(view.rates.tokens)} tokens/s")
+        parts.append(f"{number_text(view.rates.tokens)} tokens/s")
     return ", ".join(filter(None, (*parts, time_left(view), view.standstill)))
 
 
@@ -163,15 +163,6 @@ def time_left(view: View) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """A number with what it counts: "1 request", "2,000 requests"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def short_count(value: float) -> str:
-    """Three or four significant digits: "950", "8,231", "10.4k", "1.25M"."""
-    if value < 10_000:
-        return f"{value:,.0f}"
-    if value < 1_000_000:
-        return f"{value / 1000:.1f}k"
-    return f"{value / 1_000_000:.2f}M"
 
 
 class NoDisplay:
