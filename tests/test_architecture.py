@@ -57,7 +57,7 @@ LAYERS: dict[str, set[str]] = {
     "engine": {"client.interfaces", "concurrency", "wire"} | GROUND,
     "simulator.answers": {"wire"} | GROUND,
     "simulator": {"simulator.answers", "wire"} | GROUND,
-    "simulator.picker.rpc": {"wire.http2"} | GROUND,
+    "simulator.picker.rpc": {"simulator", "wire.http2"} | GROUND,
     "simulator.picker": {"simulator", "simulator.answers", "simulator.picker.rpc"}
     | {"wire", "wire.http2", "wire.ext_proc"}
     | GROUND,

@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import random
+import socket
 
 import pytest
 
@@ -73,3 +74,18 @@ def test_nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
         asyncio.run(main())
     assert caplog.records == []
     assert alive() <= before
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_gateway_that_stops_while_clients_are_let_in_keeps_no_socket(turns: int) -> None:
+    gateway = SimulatedGateway(SimulatorConfig.instant())
+    await gateway.start()
+    clients = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(3)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await gateway.stop()
+    for client in clients:
+        with client, contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    gc.collect()  # a socket that was left open would warn here

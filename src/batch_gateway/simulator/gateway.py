@@ -15,6 +15,7 @@ from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.config import SimulatorConfig
 from batch_gateway.simulator.connection import ServerConnection
 from batch_gateway.simulator.journal import Journal
+from batch_gateway.simulator.listening import stop_listening
 from batch_gateway.simulator.site import SimulatedSite
 from batch_gateway.simulator.tls import server_context
 
@@ -99,7 +100,7 @@ class SimulatedGateway:
         server, self._server = self._server, None
         if server is None:
             return
-        server.close()
+        await stop_listening(server)
         site = self._running_site
         for connection in tuple(site.connections):
             connection.reset()

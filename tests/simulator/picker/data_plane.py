@@ -6,7 +6,7 @@ import json
 import queue
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 import grpc
@@ -136,9 +136,17 @@ class DataPlane:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
+        self._calls: list[Call] = []
 
     def call(self) -> Call:
-        return Call(self._channel)
+        call = Call(self._channel)
+        self._calls.append(call)
+        return call
+
+    def close(self) -> None:
+        """End every call that is open. grpcio has a thread wait for each, for the next message."""
+        for call in self._calls:
+            call.cancel()
 
     def pick(self, body: object = CHAT, **settings: Any) -> Picked:
         """One question; the stream is half-closed behind it."""
@@ -175,8 +183,9 @@ class DataPlane:
 @contextmanager
 def data_plane(url: str) -> Iterator[DataPlane]:
     """A data plane that asks the picker under this URL."""
-    with grpc.insecure_channel(url.removeprefix("grpc://")) as channel:
-        yield DataPlane(channel)
+    channel = grpc.insecure_channel(url.removeprefix("grpc://"))
+    with channel, closing(DataPlane(channel)) as plane:
+        yield plane
 
 
 def request_headers(

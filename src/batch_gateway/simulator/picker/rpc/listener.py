@@ -7,6 +7,7 @@ import contextlib
 import ssl
 from collections.abc import Mapping
 
+from batch_gateway.simulator.listening import stop_listening
 from batch_gateway.simulator.picker.rpc.connection import (
     ConnectionLimits,
     Handler,
@@ -69,7 +70,7 @@ class RpcListener:
         server, self._server = self._server, None
         if server is None:
             return
-        server.close()
+        await stop_listening(server)
         tasks = {task for connection in self._connections for task in connection.tasks}
         for connection in tuple(self._connections):
             connection.break_off()
