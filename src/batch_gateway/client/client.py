@@ -18,6 +18,7 @@ from batch_gateway.client.interfaces.transport import Transport
 from batch_gateway.client.layers.admission.admission import Admission
 from batch_gateway.client.layers.admission.layer import AdmissionTransport
 from batch_gateway.client.layers.cache.policy import CacheConfig
+from batch_gateway.client.layers.closing import ClosingTransport
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.instrumentation_layer import InstrumentationTransport
 from batch_gateway.client.layers.key_renewal import KeyRenewalTransport
@@ -73,6 +74,7 @@ def build_stack(
         stack = CoalescingTransport(stack, config.coalesce, clock, on_coalesced=events.coalesced)
     if config.cache is not None:
         stack = _cached(stack, config, config.cache, clock, events)
+    stack = ClosingTransport(stack)
     if events.requests_are_heard:
         stack = InstrumentationTransport(stack, events, clock)
     return stack
@@ -288,7 +290,10 @@ class HTTPInferenceClient:
         return BlockingInferenceClient(self)
 
     async def aclose(self) -> None:
-        """Close every connection; requests under way are aborted."""
+        """Close every connection; requests and streams under way end.
+
+        Whoever waits for one of them gets a GatewayConnectionError.
+        """
         self._events.closed = True
         await self._stack.aclose()
 
