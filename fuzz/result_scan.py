@@ -85,7 +85,7 @@ def check(data: bytes) -> None:
         _check_fresh(file, content)
         reader = ResultReader(file.name, batch(), role)
         try:
-            scan = scan_results(file, reader, LINES)
+            scan = scan_results(file, reader, range(LINES))
         except JournalError as error:
             assert 0 < len(str(error)) < 600, error
             assert path.read_bytes() == content
@@ -94,10 +94,10 @@ def check(data: bytes) -> None:
         _check_counted(scan, content, role)
         mend_tail(file, scan)
         if scan.damaged or scan.repeated:
-            reconcile(file, reader, scan.seen, LINES, "first")
+            reconcile(file, reader, scan.seen, "first")
         left = path.read_bytes()
         assert left == content or _is_ours(content), content
-        again = scan_results(file, reader, LINES)
+        again = scan_results(file, reader, range(LINES))
         assert not again.damaged
         assert [n in again.seen for n in range(LINES)] == [n in scan.seen for n in range(LINES)]
         assert again.lines == left.count(b"\n")

@@ -3,6 +3,7 @@
 BatchGatewayError
 ├── ConfigError (ValueError)               a setting is wrong; `field` names it
 ├── InputError (ValueError)                a batch file is wrong; `problems` say where
+├── PlanError (ValueError)                 a stored plan is damaged or of another version
 ├── JournalError                           the output cannot be read, trusted or written
 ├── FencedError                            somebody else has taken over the work
 ├── RecordsError                           the service's database cannot be read or written
@@ -47,6 +48,7 @@ __all__ = [
     "InvalidRequestError",
     "JournalError",
     "NotStoredError",
+    "PlanError",
     "RateLimitError",
     "RecordsError",
     "RequestTimeoutError",
@@ -85,6 +87,10 @@ class InputError(BatchGatewayError, ValueError):
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
+
+
+class PlanError(BatchGatewayError, ValueError):
+    """A stored plan of a batch cannot be used; one that is made anew can."""
 
 
 class JournalError(BatchGatewayError):

@@ -41,7 +41,7 @@ async def run_and_take(
 def test_every_result_is_taken_once(lines: int, concurrency: int, most: int) -> None:
     async def check() -> None:
         with planned(lines) as plan:
-            journal = QueueJournal(plan.total, most_waiting=most)
+            journal = QueueJournal(plan.requests, most_waiting=most)
             taken, summary = await run_and_take(FakeGateway(), journal, plan, concurrency)
         assert sorted(result.index for result in taken) == list(range(lines))
         for result in taken:
@@ -58,7 +58,7 @@ async def test_failures_are_told_from_successes() -> None:
         return await succeed(gateway, prompt)
 
     with planned(3) as plan:
-        journal = QueueJournal(plan.total)
+        journal = QueueJournal(plan.requests)
         taken, summary = await run_and_take(FakeGateway(refuse_one), journal, plan)
     assert {result.index: result.ok for result in taken} == {0: True, 1: False, 2: True}
     assert (journal.succeeded, journal.failed) == (2, 1)
@@ -68,7 +68,7 @@ async def test_failures_are_told_from_successes() -> None:
 async def test_a_run_goes_no_further_than_its_results_are_taken() -> None:
     gateway = FakeGateway()
     with planned(100) as plan:
-        journal = QueueJournal(plan.total, most_waiting=5)
+        journal = QueueJournal(plan.requests, most_waiting=5)
         options = RunOptions(concurrency=3)
         stop = asyncio.Event()
         run = asyncio.create_task(
@@ -88,7 +88,7 @@ async def test_a_run_goes_no_further_than_its_results_are_taken() -> None:
 
 async def test_whoever_takes_results_sees_the_end_of_a_run_that_came_to_nothing() -> None:
     with planned(2) as plan:
-        journal = QueueJournal(plan.total)
+        journal = QueueJournal(plan.requests)
         gateway = FakeGateway(failing(lambda: InvalidRequestError("no", status_code=400)))
         taken, _ = await run_and_take(gateway, journal, plan)
     assert [result.ok for result in taken] == [False, False]

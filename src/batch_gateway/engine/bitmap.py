@@ -1,4 +1,4 @@
-"""One bit for each line of a batch."""
+"""One bit for each request of a batch, or of a part of one."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ __all__ = ["Bitmap"]
 
 
 class Bitmap:
-    """A set of numbers below `size`, in an eighth of a byte each; `len()` counts them."""
+    """A set of numbers within `range`, an eighth of a byte for each; `len()` counts them."""
 
-    __slots__ = ("_bits", "_count", "size")
+    __slots__ = ("_bits", "_count", "_first", "range")
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._bits = bytearray((size + 7) // 8)
+    def __init__(self, numbers: range) -> None:
+        self.range = numbers
+        self._first = numbers.start
+        self._bits = bytearray((len(numbers) + 7) // 8)
         self._count = 0
 
     def __contains__(self, number: int) -> bool:
-        return bool(self._bits[number >> 3] & (1 << (number & 7)))
+        place = number - self._first
+        return bool(self._bits[place >> 3] & (1 << (place & 7)))
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, number: int) -> bool:
         """True when it was not there before."""
-        place, bit = number >> 3, 1 << (number & 7)
-        if self._bits[place] & bit:
+        place = number - self._first
+        byte, bit = place >> 3, 1 << (place & 7)
+        if self._bits[byte] & bit:
             return False
-        self._bits[place] |= bit
+        self._bits[byte] |= bit
         self._count += 1
         return True
 
@@ -34,12 +37,13 @@ class Bitmap:
         """True when it was there."""
         if number not in self:
             return False
-        self._bits[number >> 3] &= ~(1 << (number & 7))
+        place = number - self._first
+        self._bits[place >> 3] &= ~(1 << (place & 7))
         self._count -= 1
         return True
 
     def subtract(self, other: Bitmap) -> int:
-        """Take out every number of `other` (of the same size); how many that were."""
+        """Take out every number of `other` (of the same range); how many that were."""
         mine = int.from_bytes(self._bits, "little")
         left = mine & ~int.from_bytes(other._bits, "little")
         before = self._count
@@ -48,8 +52,8 @@ class Bitmap:
         return before - self._count
 
     def copy(self) -> Bitmap:
-        twin = Bitmap(0)
-        twin.size = self.size
+        twin = Bitmap(self.range[:0])
+        twin.range = self.range
         twin._bits = self._bits.copy()
         twin._count = self._count
         return twin

@@ -48,13 +48,13 @@ class FileJournal(Ledger):
 
     def __init__(
         self,
-        total: int,
+        requests: range,
         files: tuple[ResultFile, ResultFile],
         readers: tuple[ResultReader, ResultReader],
         *,
         retry_failed: bool,
     ) -> None:
-        self._total = total
+        self._requests = requests
         self._files = files
         self._readers = readers
         # Nothing is changed before both files are known to be ours.
@@ -95,7 +95,7 @@ class FileJournal(Ledger):
                 ResultReader(files[_ERRORS].name, plan, Role.FAILURE),
             )
             pair = (files[_OUTPUT], files[_ERRORS])
-            return cls(plan.total, pair, readers, retry_failed=retry_failed)
+            return cls(plan.requests, pair, readers, retry_failed=retry_failed)
         except BaseException as error:
             for file in files:
                 file.close(remove_if_empty=file.created)
@@ -117,8 +117,8 @@ class FileJournal(Ledger):
 
     def _scan(self, file: ResultFile, reader: ResultReader) -> Scan:
         if file.is_gone:
-            return Scan(Bitmap(self._total), end=file.size)
-        return scan_results(file, reader, self._total)
+            return Scan(Bitmap(self._requests), end=file.size)
+        return scan_results(file, reader, self._requests)
 
     async def append(self, index: int, line: bytes, ok: bool) -> None:
         """Record the result line (with line break) of request `index`.
@@ -177,7 +177,7 @@ class FileJournal(Ledger):
                 continue
             which = "first" if place == _OUTPUT else "last"
             try:
-                reconcile(file, self._readers[place], keep, self._total, which)
+                reconcile(file, self._readers[place], keep, which)
             except TakenAwayError as error:
                 raise self._write_error(error) from error
             except OSError as error:

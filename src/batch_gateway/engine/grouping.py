@@ -9,11 +9,15 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from zlib import crc32
 
+import msgspec
+
+from batch_gateway.engine.packed_arrays import pack, unpack
 from batch_gateway.engine.validate import CheckedBody
 
-__all__ = ["MAX_MODELS", "Grouping", "TooManyModelsError", "prefix_key"]
+__all__ = ["MAX_MODELS", "Grouping", "PackedGroups", "TooManyModelsError", "prefix_key"]
 
 MAX_MODELS = 32_768
 # Past this many, further prefixes of a model share its first group: the look-up table stays
@@ -46,13 +50,23 @@ def prefix_key(body: CheckedBody) -> int:
     return crc32(memoryview(body.prompt or body.input)[:_LEADING_BYTES])
 
 
+class PackedGroups(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A grouping to be stored."""
+
+    models: list[str]
+    model_of_group: bytes
+    group_of: bytes
+
+
 class Grouping:
     """The group of each line: two bytes a line, and a small table of groups.
 
-    Groups are numbered by first appearance; `sort` gives the order in which they are run.
+    Groups are numbered by first appearance. `first` is the number of the first line's request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0) -> None:
+        self._first = first
+        # Empty once it can be told from what else is known.
         self._group_of = array("H")
         self._model_of_group = array("H")
         self._models: list[str] = []
@@ -94,6 +108,8 @@ class Grouping:
         self._known = {}
         counted = Counter(self._group_of)
         self._lines_in_group = [counted[group] for group in range(len(self._model_of_group))]
+        if len(self._lines_in_group) == 1:
+            self._group_of = array("H")
 
     def models(self) -> dict[str, int]:
         """Each model's number of lines, in order of first appearance."""
@@ -105,14 +121,16 @@ class Grouping:
     def model_of(self, index: int) -> str:
         if len(self._models) == 1:
             return self._models[0]
-        return self._models[self._model_of_group[self._group_of[index]]]
+        return self._models[self._model_of_group[self._group_of[index - self._first]]]
 
     def in_file_order(self, models: Collection[str] | None = None) -> Iterator[int]:
         """Indexes of the lines for `models` (None: all), as they stand in the file."""
         if models is None or len(self._models) <= 1:
-            return iter(range(sum(self._lines_in_group) if self._wanted(models) else 0))
+            lines = sum(self._lines_in_group) if self._wanted(models) else 0
+            return iter(range(self._first, self._first + lines))
         wanted = set(self._wanted(models))
-        return (index for index, group in enumerate(self._group_of) if group in wanted)
+        indexes = enumerate(self._group_of, self._first)
+        return (index for index, group in indexes if group in wanted)
 
     def in_prefix_order(self, models: Collection[str] | None = None) -> Iterator[int]:
         """Indexes of the lines for `models` (None: all), group by group.
@@ -154,7 +172,39 @@ class Grouping:
         """All indexes ordered by group: a counting sort, four bytes a line."""
         result = array("I", bytes(4 * len(self._group_of)))
         place = self._starts()
-        for index, group in enumerate(self._group_of):
+        for index, group in enumerate(self._group_of, self._first):
             result[place[group]] = index
             place[group] += 1
         return result
+
+    def _groups(self) -> array[int]:
+        """The group of each line, be they told apart or not."""
+        if self._group_of:
+            return self._group_of
+        groups = array("H", bytes(2 * sum(self._lines_in_group)))
+        lines = iter(self._sorted or ())
+        for group, count in enumerate(self._lines_in_group if self._sorted else ()):
+            for index in islice(lines, count):
+                groups[index - self._first] = group
+        return groups
+
+    def part(self, first: int, end: int) -> Grouping:
+        """That of the requests from `first` to `end`."""
+        part = Grouping(first)
+        add = part.adder()
+        for group in self._groups()[first - self._first : end - self._first]:
+            add(self._models[self._model_of_group[group]], group)
+        part.finish()
+        return part
+
+    def packed(self) -> PackedGroups:
+        return PackedGroups(self._models, pack(self._model_of_group), pack(self._groups()))
+
+    @classmethod
+    def unpacked(cls, packed: PackedGroups, first: int) -> Grouping:
+        grouping = cls(first)
+        grouping._models = packed.models
+        grouping._model_of_group = unpack("H", packed.model_of_group)
+        grouping._group_of = unpack("H", packed.group_of)
+        grouping.finish()
+        return grouping

@@ -98,7 +98,7 @@ class Ledger:
 
     @property
     def without_result(self) -> int:
-        return self._succeeded.size - len(self._succeeded) - len(self._failed)
+        return len(self._succeeded.range) - len(self._succeeded) - len(self._failed)
 
     @property
     def results_before(self) -> int:

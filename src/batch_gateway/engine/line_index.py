@@ -1,4 +1,4 @@
-"""Where each request stands in its file: four bytes a line."""
+"""Where each request stands in its source: four bytes a line."""
 
 from __future__ import annotations
 
@@ -6,19 +6,41 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 
-__all__ = ["LineIndex"]
+import msgspec
+
+from batch_gateway.engine.packed_arrays import pack, unpack
+
+__all__ = ["LineIndex", "PackedLines"]
 
 _LOW = 0xFFFF_FFFF
 
 
+class PackedLines(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A line index to be stored."""
+
+    first: int
+    first_line: int
+    end: int
+    low: bytes
+    carries: bytes
+    blank_before: bytes
+
+
 class LineIndex:
-    """Offsets and line numbers of the requests of one file, blank lines left out.
+    """Offsets and line numbers of the requests of one source, blank lines left out.
 
     Only the low half of each offset is kept; where the high half grows by one is a short list.
+
+    Attributes:
+        first: the number of the first request; not 0 where the source is a part of another.
+        first_line: the number of the line with which the source begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0, first_line: int = 1) -> None:
+        self.first = first
+        self.first_line = first_line
         self._low = array("I")
+        # Both by place, which is the number of a request less that of the first.
         self._carries = array("Q")
         self._blank_before = array("Q")
         self._end = 0
@@ -36,35 +58,74 @@ class LineIndex:
                 self._carries.append(len(self._low))
             self._low.append(offset & _LOW)
 
-    def add_blank(self, index: int) -> None:
-        """A blank line stands before request `index`."""
-        self._blank_before.append(index)
+    def add_blank(self, place: int) -> None:
+        """A blank line stands before the request at this place, counted from 0."""
+        self._blank_before.append(place)
 
     def finish(self, end: int) -> None:
-        """The file ends at byte `end`."""
+        """The source ends at byte `end`."""
         self._end = end
 
     def span(self, index: int) -> tuple[int, int]:
-        """First byte, and the byte after the last: of the next request, or of the file's end."""
-        after = index + 1
+        """First byte, and the byte after the last: of the next request, or of the source's end."""
+        place = index - self.first
+        after = place + 1
         if self._carries:
-            end = self._offset(after) if after < len(self._low) else self._end
-            return self._offset(index), end
-        # Nearly all files, and this runs once a request.
+            return self._offset(place), self._offset(after)
+        # Nearly all sources, and this runs once a request.
         low = self._low
-        return low[index], low[after] if after < len(low) else self._end
+        return low[place], low[after] if after < len(low) else self._end
 
     def size(self, index: int) -> int:
-        """Bytes from the beginning of a request to that of the next, or to the end of the file."""
-        after = index + 1
+        """Bytes from the beginning of a request to that of the next, or to the source's end."""
+        place = index - self.first
+        after = place + 1
         if after == len(self._low):
-            return self._end - self._offset(index)
+            return self._end - self._offset(place)
         # A line is shorter than what the low halves can tell apart.
-        return (self._low[after] - self._low[index]) & _LOW
+        return (self._low[after] - self._low[place]) & _LOW
 
-    def _offset(self, index: int) -> int:
-        return self._low[index] + (bisect_right(self._carries, index) << 32)
+    def _offset(self, place: int) -> int:
+        if place == len(self._low):
+            return self._end
+        return self._low[place] + (bisect_right(self._carries, place) << 32)
 
     def line_number(self, index: int) -> int:
-        """The number of its line in the file, from 1."""
-        return index + 1 + bisect_right(self._blank_before, index)
+        """The number of its line in the whole file, from 1."""
+        place = index - self.first
+        return place + self.first_line + bisect_right(self._blank_before, place)
+
+    def boundary(self, index: int) -> int:
+        """Where a part that begins with this request begins: all bytes before are of earlier ones.
+
+        The source begins with the first request, whatever stands before it, and the request after
+        the last begins with the source's end.
+        """
+        return 0 if index == self.first else self._offset(index - self.first)
+
+    def part(self, first: int, end: int) -> LineIndex:
+        """That of the bytes from the boundary of request `first` to the one of request `end`."""
+        begin, low, high = self.boundary(first), first - self.first, end - self.first
+        at_start = first == self.first
+        part = LineIndex(first, self.first_line if at_start else self.line_number(first))
+        part.extend([self._offset(place) - begin for place in range(low, high)])
+        blanks = self._blank_before
+        # Blank lines before its first request are of the part before it, where there is one.
+        start = 0 if at_start else bisect_right(blanks, low)
+        for place in blanks[start : bisect_right(blanks, high)]:
+            part.add_blank(place - low)
+        part.finish(self.boundary(end) - begin)
+        return part
+
+    def packed(self) -> PackedLines:
+        arrays = (pack(each) for each in (self._low, self._carries, self._blank_before))
+        return PackedLines(self.first, self.first_line, self._end, *arrays)
+
+    @classmethod
+    def unpacked(cls, packed: PackedLines) -> LineIndex:
+        lines = cls(packed.first, packed.first_line)
+        lines._low = unpack("I", packed.low)
+        lines._carries = unpack("Q", packed.carries)
+        lines._blank_before = unpack("Q", packed.blank_before)
+        lines.finish(packed.end)
+        return lines

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Literal
 
 from batch_gateway.engine.first_pass import FirstPass, ProgressCallback, first_pass
-from batch_gateway.engine.source import FileSource, Source, changed
+from batch_gateway.engine.shard import SHARD_BYTES, SHARD_LINES, Shard, split
+from batch_gateway.engine.source import FileSource, RangeSource, Source, changed
 from batch_gateway.errors import InputError
 
 __all__ = ["Order", "Plan", "make_plan"]
@@ -24,31 +25,33 @@ class Plan:
     Attributes:
         source: where the lines are.
         name: what to call it in messages.
-        fingerprint: 16 hexadecimal digits of the SHA-256 of its content.
-        total: number of requests.
+        found: what the first pass found in it.
+        fingerprint: 16 hexadecimal digits of the SHA-256 of the whole file.
+        requests: their numbers in the whole file, from 0; a plan of a part begins later.
+        total: how many there are.
         size_bytes: of the source.
         models: number of requests for each model, in order of first appearance.
     """
 
     def __init__(self, source: Source, found: FirstPass) -> None:
         self.source = source
+        self.found = found
         self.name = source.name
         self.size_bytes = source.size()
         self.fingerprint = found.fingerprint
         self.total = len(found.lines)
+        self.requests = range(found.lines.first, found.lines.first + self.total)
         self.models = found.grouping.models()
-        self._lines = found.lines
-        self._grouping = found.grouping
         # Asked once a line, and so without a call in between.
         self.size_of = found.lines.size
         self.model_of = found.grouping.model_of
 
     def read(self, index: int) -> bytes:
-        """The line of request `index` (from 0), without its line break.
+        """The line of request `index`, without its line break.
 
         Raises InputError when the input changed since the plan was made, or cannot be read.
         """
-        return self.source.read(*self._lines.span(index)).strip()
+        return self.source.read(*self.found.lines.span(index)).strip()
 
     def changed(self) -> InputError:
         """The error for an input that is not what it was when the plan was made."""
@@ -56,7 +59,23 @@ class Plan:
 
     def line_number(self, index: int) -> int:
         """The number of the request's line in the file, from 1, blank lines counted."""
-        return self._lines.line_number(index)
+        return self.found.lines.line_number(index)
+
+    def shards(
+        self, batch: str, *, max_bytes: int = SHARD_BYTES, max_lines: int = SHARD_LINES
+    ) -> Iterator[Shard]:
+        """The plan's source cut into parts of whole lines, to be run by themselves; see `part`."""
+        return split(self.found.lines, batch, max_bytes, max_lines)
+
+    def part(self, shard: Shard) -> Plan:
+        """The plan of a shard, with the numbers and ids that its requests have in the whole.
+
+        Closing it leaves the source of the whole open.
+        """
+        first, end = shard.first_index, shard.first_index + shard.requests
+        lines, grouping = self.found.lines.part(first, end), self.found.grouping.part(first, end)
+        source = RangeSource(self.source, shard.start, shard.end)
+        return Plan(source, FirstPass(self.fingerprint, lines, grouping))
 
     def order(
         self,
@@ -69,7 +88,7 @@ class Plan:
         `models` limits them to those models. "prefix" goes model by model and, within a model,
         by the beginning of the prompt, in order of first appearance; "file" as in the file.
         """
-        grouping = self._grouping
+        grouping = self.found.grouping
         in_order = grouping.in_prefix_order if order == "prefix" else grouping.in_file_order
         indexes = in_order(models)
         return indexes if skip is None else (index for index in indexes if not skip(index))

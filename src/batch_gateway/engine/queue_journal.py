@@ -29,14 +29,14 @@ class QueueJournal(Ledger):
 
     The loop ends once the run has finished the journal and every result was taken. The run waits
     while more than `most_waiting` are not taken, so that memory stays flat; whoever leaves the
-    loop early has to stop the run.
+    loop early has to stop the run. `requests` are those of the plan (`Plan.requests`).
 
     Attributes:
         broken: never set.
     """
 
-    def __init__(self, total: int, *, most_waiting: int = _MOST_WAITING) -> None:
-        super().__init__(Bitmap(total), Bitmap(total))
+    def __init__(self, requests: range, *, most_waiting: int = _MOST_WAITING) -> None:
+        super().__init__(Bitmap(requests), Bitmap(requests))
         self.broken = asyncio.Event()
         self._most_waiting = most_waiting
         self._waiting: deque[Recorded] = deque()

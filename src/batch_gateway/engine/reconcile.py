@@ -66,13 +66,7 @@ def _beginning(path: Path) -> bytes:
         return file.read(_LOOK_BYTES).partition(b"\0")[0]
 
 
-def reconcile(
-    file: ResultFile,
-    reader: ResultReader,
-    keep: Bitmap,
-    total: int,
-    which: Which,
-) -> None:
+def reconcile(file: ResultFile, reader: ResultReader, keep: Bitmap, which: Which) -> None:
     """Rewrite `file` with exactly the requests in `keep`, one line each, in input order.
 
     Of several lines for one request the first or the last one stays. The old file remains as it
@@ -85,7 +79,7 @@ def reconcile(
         # Locked before it has the name, so that no other run can slip in between.
         lock_exclusively(fd)
         os.fchmod(fd, stat.S_IMODE(os.fstat(file.fd).st_mode))
-        _write(fd, _lines_in_order(file, reader, keep, total, which))
+        _write(fd, _lines_in_order(file, reader, keep, which))
         os.fsync(fd)
         file.replace(target, fd, len(keep))
     except BaseException:
@@ -97,15 +91,12 @@ def reconcile(
 
 
 def _lines_in_order(
-    file: ResultFile,
-    reader: ResultReader,
-    keep: Bitmap,
-    total: int,
-    which: Which,
+    file: ResultFile, reader: ResultReader, keep: Bitmap, which: Which
 ) -> Iterator[bytes]:
-    window = max(_MIN_WINDOW, -(-total // _MAX_WINDOWS))
-    for low in range(0, total, window):
-        size = min(window, total - low)
+    requests = keep.range
+    window = max(_MIN_WINDOW, -(-len(requests) // _MAX_WINDOWS))
+    for low in range(requests.start, requests.stop, window):
+        size = min(window, requests.stop - low)
         offsets = array("Q", [_NOWHERE]) * size
         lengths = array("I", [0]) * size
         for index, offset, length in _places(file, reader):

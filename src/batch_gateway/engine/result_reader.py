@@ -112,7 +112,7 @@ class ResultReader(AnyResultReader):
         super().__init__(name)
         self._input_name = plan.name
         self._fingerprint = plan.fingerprint
-        self._total = plan.total
+        self._requests = plan.requests
         self._role = role
         self._expected = RESULT_START + f"{plan.fingerprint}_".encode()
         digits = rb"([0-9]{1,%d})" % _MOST_DIGITS
@@ -122,7 +122,7 @@ class ResultReader(AnyResultReader):
         index = self._index_in_id(line)
         if index is None:
             return super().index_of(line, number)
-        if self._role is Role.SUCCESS and index < self._total and is_success(line):
+        if self._role is Role.SUCCESS and index in self._requests and is_success(line):
             return index
         result = self._parsed(line, number)
         return None if result is None else self._checked(index, result.role, number)
@@ -147,12 +147,18 @@ class ResultReader(AnyResultReader):
     def _checked(self, index: int, role: Role | None, number: int) -> int:
         if role is not self._role and role is not None:
             raise self._other_role(role, number)
-        if index < self._total:
+        if index in self._requests:
             return index
         raise JournalError(
             f"{self._name}: line {number} is for request {index + 1:,}, and "
-            f"{self._input_name} has only {self._total:,}; use --fresh to start over"
+            f"{self._input_name} {self._extent()}; use --fresh to start over"
         )
+
+    def _extent(self) -> str:
+        first, total = self._requests.start, len(self._requests)
+        if not first:
+            return f"has only {total:,}"
+        return f"is run from request {first + 1:,} to {first + total:,}"
 
     def _other_role(self, role: Role, number: int) -> JournalError:
         was, here = ("failed", "results") if role is Role.FAILURE else ("succeeded", "failed lines")

@@ -49,12 +49,12 @@ class Scan(msgspec.Struct):
         self.last = index
 
 
-def scan_results(file: ResultFile, reader: AnyResultReader, total: int) -> Scan:
+def scan_results(file: ResultFile, reader: AnyResultReader, requests: range) -> Scan:
     """Read the whole file, and change nothing.
 
     Raises JournalError when it holds anything but results, whole or damaged; and OSError.
     """
-    scan = Scan(Bitmap(total))
+    scan = Scan(Bitmap(requests))
     # A line that need not be ours is taken for damage only where another one surely is ours.
     doubtful: tuple[bytes, int] | None = None
     proven = False
@@ -107,7 +107,7 @@ def mend_tail(file: ResultFile, scan: Scan) -> None:
 def check_results(file: ResultFile) -> None:
     """Raises JournalError when a file is not, as a whole, the results of some batch; OSError."""
     try:
-        scan_results(file, AnyResultReader(file.name), 1)
+        scan_results(file, AnyResultReader(file.name), range(1))
     except JournalError as error:
         raise JournalError(
             f"{file.name}: does not look like batch results, so --fresh does not empty it; "

@@ -72,7 +72,7 @@ class PartJournal(Ledger):
         on_trouble: Callable[[str | None], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        super().__init__(Bitmap(plan.total), Bitmap(plan.total))
+        super().__init__(Bitmap(plan.requests), Bitmap(plan.requests))
         self.broken = asyncio.Event()
         self.tally = Tally()
         self._plan, self._storage = plan, storage
