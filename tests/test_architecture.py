@@ -67,19 +67,11 @@ LAYERS: dict[str, set[str]] = {
     "service.migrations.versions": set(),
     "service.migrations": set(),
     "service": {"storage", "engine", "client.interfaces", "wire"} | GROUND,
+    "settings": {"engine", "picker", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "runs": {"engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
-    "cli": {
-        "metrics",
-        "report",
-        "runs",
-        "engine",
-        "picker",
-        "http",
-        "concurrency",
-        "wire",
-        "loading",
-    }
+    "cli": {"runs", "settings", "metrics", "report", "engine", "picker", "http", "concurrency"}
+    | {"wire", "loading"}
     | {"simulator", "simulator.picker"}
     | CLIENT
     | LAYER_FOLDERS

@@ -69,16 +69,20 @@ class BatchGatewayError(Exception):
 
 
 class ConfigError(BatchGatewayError, ValueError):
-    """A setting has an impossible value. `field` is its name as the user wrote it."""
+    """A setting has an impossible value. `field` is its name as the user wrote it.
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
+    `problems` hold one sentence each where there are several, as in a file with its lines.
+    """
+
+    def __init__(self, field: str, problem: str, problems: Sequence[str] = ()) -> None:
+        super().__init__("\n  ".join([f"{field}: {problem}", *problems]))
         self.field = field
         self.problem = problem
+        self.problems = tuple(problems)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, tuple[str, ...]]]:
         # An exception is made anew from its `args`, which is the one text here.
-        return type(self), (self.field, self.problem)
+        return type(self), (self.field, self.problem, self.problems)
 
 
 class InputError(BatchGatewayError, ValueError):

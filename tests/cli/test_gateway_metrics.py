@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from batch_gateway import AdaptiveConcurrency, GatewayMetrics
-from batch_gateway.cli.config_file import load_config_file
-from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.given import ConfigFile
-from batch_gateway.cli.settings import RunSettings, resolve_settings
+from batch_gateway.errors import ConfigError
+from batch_gateway.settings.config_file import load_config_file
+from batch_gateway.settings.run_settings import RunSettings, resolve_settings
+from batch_gateway.settings.setting import ConfigFile
 from batch_gateway.testing import simulated_gateway
 from tests.cli.commands import batch_gateway, in_a_process, write_batch
 
@@ -133,6 +133,6 @@ def test_a_page_speaks_of_its_own_gateway_only(tmp_path: Path) -> None:
 def test_metrics_that_would_do_nothing_are_refused(
     flags: dict[str, Any], problem: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(CommandFailure) as caught:
+    with pytest.raises(ConfigError) as caught:
         resolve(tmp_path, {"gateway": "http://g", "gateway_metrics": (PAGE,), **flags})
-    assert problem in caught.value.message
+    assert problem in str(caught.value)

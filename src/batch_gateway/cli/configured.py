@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from batch_gateway.cli.settings import RunSettings
 from batch_gateway.client.client import gateway_name
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.durations import format_duration
+from batch_gateway.settings.run_settings import RunSettings
 
 __all__ = ["configured"]
 

@@ -1,4 +1,4 @@
-"""Variables of other programs: how OpenAI's are used when asked for, and what is said otherwise."""
+"""Variables of other programs: which would have helped where they were not asked for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.given import Given
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.engine.progress import RunSummary
 from batch_gateway.errors import (
@@ -22,50 +20,12 @@ from batch_gateway.errors import (
 )
 from batch_gateway.http.no_proxy import is_exempt
 from batch_gateway.http.target import Target
+from batch_gateway.settings.openai_variables import KEY_VARIABLE
 
-__all__ = [
-    "KEY_VARIABLE",
-    "OPENAI",
-    "as_openai_sdk",
-    "unused_at_the_end",
-    "unused_variables",
-    "use_of_openai",
-]
+__all__ = ["unused_at_the_end", "unused_variables"]
 
-OPENAI = "openai"
-"""The gateway that OpenAI's own SDK would use."""
-
-BASE_URL_VARIABLE = "OPENAI_BASE_URL"
-KEY_VARIABLE = "OPENAI_API_KEY"
-_OPENAI_URL = "https://api.openai.com/v1"
 _REFUSED_KEY = re.compile(r"\bHTTP 40[13]\b")
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-
-
-def as_openai_sdk(asked: Given, environment: Mapping[str, str]) -> dict[str, Given]:
-    """The gateway, and the key if there is one, that OpenAI's SDK would take.
-
-    The key is for that gateway alone. Raises CommandFailure when there is neither.
-    """
-    url, key = _set(environment, BASE_URL_VARIABLE), _set(environment, KEY_VARIABLE)
-    if not url and not key:
-        raise CommandFailure(
-            f"{asked.place}: {OPENAI} takes {BASE_URL_VARIABLE} and {KEY_VARIABLE} from the"
-            " environment, and neither is set"
-        )
-    gateway = Given(url, BASE_URL_VARIABLE) if url else Given(_OPENAI_URL, asked.place)
-    return {"gateway": gateway} | (
-        {"api_key_env": Given(KEY_VARIABLE, KEY_VARIABLE)} if key else {}
-    )
-
-
-def use_of_openai(environment: Mapping[str, str]) -> str:
-    """What `--gateway openai` would do, and which of its variables are set."""
-    names = [name for name in (BASE_URL_VARIABLE, KEY_VARIABLE) if _set(environment, name)]
-    if not names:
-        return f"as OpenAI's SDK: {BASE_URL_VARIABLE} and {KEY_VARIABLE}"
-    verb = "are" if len(names) > 1 else "is"
-    return f"as OpenAI's SDK, by {' and '.join(names)}, which {verb} set"
 
 
 def _unused_key(environment: Mapping[str, str], used: str | None) -> str:

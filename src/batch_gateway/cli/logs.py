@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
 from batch_gateway.cli.progress import View
 from batch_gateway.cli.terminal_text import one_line, printable_json
+from batch_gateway.settings.run_settings import LogFormat
 
-__all__ = ["LogDisplay", "LogFormat", "logs_shown"]
+__all__ = ["LogDisplay", "logs_shown"]
 
-LogFormat = Literal["text", "json"]
 
 _PACKAGE = "batch_gateway"
 _WARNINGS = "py.warnings"

@@ -18,7 +18,7 @@ from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, internal_failure
 from batch_gateway.cli.standard_streams import drop_stdout, prepare_streams
 from batch_gateway.cli.terminal_text import printable
-from batch_gateway.errors import InputError, JournalError
+from batch_gateway.errors import ConfigError, InputError, JournalError
 from batch_gateway.loading import loaded, unguarded
 from batch_gateway.version import __version__
 
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = ExitCode.SUCCEEDED
     except KeyboardInterrupt:
         code = _show(click.Abort())
-    except (click.ClickException, click.Abort, InputError, JournalError) as error:
+    except (click.ClickException, click.Abort, ConfigError, InputError, JournalError) as error:
         code = _show(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, no traceback reaches a person
         code = _show(_fault(error, given))
@@ -90,6 +90,8 @@ def _show(error: Exception) -> ExitCode:
     """Tell a person what went wrong; the exit code for it."""
     if isinstance(error, JournalError):
         error = CommandFailure(str(error), code=_journal_code(error))
+    elif isinstance(error, ConfigError):
+        error = CommandFailure(f"{error.field}: {error.problem}", details=error.problems)
     elif isinstance(error, InputError):
         error = CommandFailure(str(error), details=error.problems)
     # Whoever read our messages may be gone.

@@ -1,29 +1,20 @@
-"""Command line options of our own: under headings, durations, NAME=VALUE pairs."""
+"""Command line options: those of settings, and others under the same headings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from batch_gateway.byte_size import parse_byte_size
-from batch_gateway.cli.config_keys import AUTO
-from batch_gateway.config_checks import require_count
-from batch_gateway.durations import parse_duration
-from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.errors import ConfigError
+from batch_gateway.settings.kinds import DURATION, PATH, pairs
+from batch_gateway.settings.setting import Setting
 
-__all__ = [
-    "GroupedCommand",
-    "concurrency_option",
-    "duration_option",
-    "failures_option",
-    "option",
-    "pairs_option",
-    "repeatable_option",
-    "size_option",
-]
+__all__ = ["GroupedCommand", "duration_option", "option", "pairs_option", "setting_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,89 +51,84 @@ def option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, cls=_GroupedOption, group=group, **settings)
 
 
-def concurrency_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
-    """An option whose value is a number from 1, or "auto"."""
+class _Value(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]
+    """The value of a setting."""
 
-    def number(ctx: click.Context, parameter: click.Parameter, given: str | None) -> Any:
-        return given if given in (None, AUTO) else click.IntRange(min=1)(given, parameter, ctx)
+    name = "value"
 
-    return option(group, *names, metavar="N|auto", callback=number, **settings)
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
 
-
-def duration_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
-    """An option whose value comes as seconds."""
-    return option(group, *names, metavar="DURATION", callback=_duration, **settings)
-
-
-def failures_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
-    """An option whose value is a number of lines, or a share of them."""
-    return option(group, *names, metavar="N|P%", callback=_failures, **settings)
-
-
-def size_option(group: str, *names: str, minimum: int = 0, **settings: Any) -> Callable[[F], F]:
-    """An option whose value comes as bytes, at least `minimum`."""
-
-    def size(ctx: click.Context, parameter: click.Parameter, given: str | None) -> int | None:
-        if given is None:
-            return None
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        if not value and self._setting.kind is PATH:
+            return Path()  # of which the command says what it says of every folder
         try:
-            found = parse_byte_size(given)
-            require_count("size", found, minimum=minimum)
+            return self._setting.parse("", value)
         except ConfigError as error:
-            raise click.BadParameter(error.problem, ctx, parameter) from error
-        return found
+            self.fail(error.problem, param, ctx)
 
-    return option(group, *names, metavar="SIZE", callback=size, **settings)
-
-
-def pairs_option(group: str, *names: str, metavar: str, **settings: Any) -> Callable[[F], F]:
-    """A repeatable NAME=VALUE option; a mapping, or None when it was not given.
-
-    Split at the first "=". The value, which may be a secret, is not quoted in errors.
-    """
-
-    def pairs(
-        ctx: click.Context, parameter: click.Parameter, given: Sequence[str]
-    ) -> dict[str, str] | None:
-        result: dict[str, str] = {}
-        for text in given:
-            name, equals, value = text.partition("=")
-            if not name or not equals:
-                raise click.BadParameter(f"must be {metavar}", ctx, parameter)
-            if name in result:
-                raise click.BadParameter(f"{name} is given twice", ctx, parameter)
-            result[name] = value
-        return result or None
-
-    return option(group, *names, metavar=metavar, multiple=True, callback=pairs, **settings)
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        is_path = self._setting.kind is PATH
+        return [CompletionItem(incomplete, type="file")] if is_path else []
 
 
-def repeatable_option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:
-    """An option that may be given more than once; a tuple, or None when it was not given."""
+def setting_options(
+    groups: Mapping[str, Iterable[Setting]], texts: Mapping[str, str] | None = None
+) -> Callable[[F], F]:
+    """The flags of settings, under headings; `texts` are help where theirs does not fit."""
+    options = [
+        _setting_option(group, setting, (texts or {}).get(setting.name, setting.help))
+        for group, settings in groups.items()
+        for setting in settings
+        if setting.flag_name is not None
+    ]
 
-    def several(
-        ctx: click.Context, parameter: click.Parameter, given: Sequence[str]
-    ) -> tuple[str, ...] | None:
-        return tuple(given) or None
+    def add(command: F) -> F:
+        for one in reversed(options):
+            command = one(command)
+        return command
 
-    return option(group, *names, multiple=True, callback=several, **settings)
+    return add
 
 
-def _duration(ctx: click.Context, parameter: click.Parameter, given: str | None) -> float | None:
-    if given is None:
-        return None
+def _setting_option(group: str, setting: Setting, text: str) -> Callable[[F], F]:
+    kind, names = setting.kind, (*filter(None, [setting.short, setting.flag_name]), setting.name)
+    shown = [
+        text,
+        *(f"[{one}]" for one in (setting.default or setting.otherwise, kind.bounds) if one),
+    ]
+    more: dict[str, Any] = {"help": "  ".join(shown), "hidden": setting.is_hidden}
+    if kind.several:
+        more |= {"multiple": True, "callback": partial(_several, setting)}
+    elif kind.metavar:
+        more |= {"type": click.Choice(kind.choices) if kind.choices else _Value(setting)}
+    else:
+        more |= {"is_flag": True, "default": None}
+    return option(group, *names, metavar=kind.metavar or None, **more)
+
+
+def _several(
+    setting: Setting, ctx: click.Context, parameter: click.Parameter, given: Sequence[str]
+) -> object | None:
+    """A tuple or a mapping, None when nothing was given."""
     try:
-        return parse_duration(given)
+        return setting.parse_all("", given) if given else None
     except ConfigError as error:
         raise click.BadParameter(error.problem, ctx, parameter) from error
 
 
-def _failures(
-    ctx: click.Context, parameter: click.Parameter, given: str | None
-) -> FailureLimit | None:
-    if given is None:
-        return None
-    try:
-        return FailureLimit.parse(given)
-    except ConfigError as error:
-        raise click.BadParameter(error.problem, ctx, parameter) from error
+def duration_option(group: str, *names: str, **more: Any) -> Callable[[F], F]:
+    """An option whose value comes as seconds."""
+    return option(
+        group, *names, metavar=DURATION.metavar, type=_Value(Setting("", DURATION, "")), **more
+    )
+
+
+def pairs_option(group: str, *names: str, metavar: str, **more: Any) -> Callable[[F], F]:
+    """A repeatable NAME=VALUE option; a mapping, or None when it was not given."""
+    several = partial(_several, Setting("", pairs(metavar), ""))
+    return option(group, *names, metavar=metavar, multiple=True, callback=several, **more)

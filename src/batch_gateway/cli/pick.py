@@ -11,40 +11,28 @@ from typing import Any
 import click
 import msgspec
 
-from batch_gateway.cli.access_options import (
-    ACCESS,
-    api_key_options,
-    certificate_options,
-    skip_verify_option,
-)
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.foreign_variables import unused_variables
-from batch_gateway.cli.gateways import naming_the_setting
-from batch_gateway.cli.given import ConfigFile
-from batch_gateway.cli.options import (
-    GroupedCommand,
-    duration_option,
-    option,
-    pairs_option,
-    repeatable_option,
-)
+from batch_gateway.cli.options import GroupedCommand, option, setting_options
 from batch_gateway.cli.picked import as_object, as_text
-from batch_gateway.cli.settings import resolve_settings
 from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.interfaces.request import InferenceRequest
 from batch_gateway.client.pick import pick as ask_picker
 from batch_gateway.errors import InferenceError, InvalidRequestError
+from batch_gateway.settings.gateway_configs import naming_the_setting
+from batch_gateway.settings.run_settings import read_config_file, resolve_settings
+from batch_gateway.settings.setting import Setting
+from batch_gateway.settings.table import SETTINGS
 from batch_gateway.wire.lines import BatchLine, decode_batch_line
 
 __all__ = ["pick"]
 
 _PATH = click.Path(path_type=Path)
 _ASK, _SHOW, _PICKER = "Request", "Display", "Endpoint picker"
-_SCHEDULING = "Scheduling (llm-d and GAIE)"
 _EPILOG = """\
 Examples:
   batch-gateway pick --gateway grpc://picker:9002 --model llama-3
@@ -56,38 +44,38 @@ Exit codes: 0 a pod was chosen, 1 the picker refused, 2 the request or a setting
 """
 
 
+def _rows(names: str) -> list[Setting]:
+    return [SETTINGS[name] for name in names.split()]
+
+
 @click.command(
     cls=GroupedCommand,
     short_help="Ask an endpoint picker where it would send a request.",
     epilog=_EPILOG,
 )
-@option(_PICKER, "--gateway", metavar="URL", help="The picker: grpc://HOST:9002 or grpcs://.")
-@option(_PICKER, "--config", type=_PATH, help="YAML file with settings, as for run.")
-@duration_option(_PICKER, "--timeout", help="Longest wait for the answer.  [5m]")
-@duration_option(_PICKER, "--connect-timeout", help="Name, TCP and TLS together.  [10s]")
-@repeatable_option(
-    _PICKER, "--endpoint-subset", metavar="IP:PORT", help="Choose among these only; repeatable."
+@setting_options(
+    {_PICKER: _rows("gateway config timeout connect_timeout endpoint_subset picker_authority")},
+    {
+        "gateway": "The picker: grpc://HOST:9002 or grpcs://.",
+        "config": "YAML file with settings, as for run.",
+        "timeout": "Longest wait for the answer.",
+    },
 )
-@option(_PICKER, "--picker-authority", metavar="HOST", help="The host that the request is for.")
 @option(_ASK, "--model", metavar="NAME", help="Ask for this model.")
 @option(_ASK, "--prompt", metavar="TEXT", help="With this prompt, as a chat message.")
 @option(_ASK, "--request-file", type=_PATH, help="Take a request from this batch file.")
 @option(_ASK, "--line", type=click.IntRange(min=1), metavar="N", help="Which of its lines.  [1]")
-@pairs_option(
-    _ASK, "--header", "headers", metavar="NAME=VALUE", help="Ask with this header; repeatable."
+@setting_options(
+    {
+        _ASK: _rows("headers"),
+        "Scheduling (llm-d and GAIE)": _rows("inference_objective fairness_id inference_ttl"),
+        "Access": _rows(
+            "api_key_file api_key_env api_key_header tls_ca_file tls_client_cert_file"
+            " tls_client_key_file tls_pin tls_server_name tls_insecure_skip_verify"
+        ),
+    },
+    {"headers": "Ask with this header; repeatable."},
 )
-@option(_SCHEDULING, "--inference-objective", metavar="NAME", help="llm-d's InferenceObjective.")
-@option(_SCHEDULING, "--fairness-id", metavar="NAME", help="Whom it shares fairly among.")
-@duration_option(
-    _SCHEDULING,
-    "--inference-ttl",
-    help="Longest wait in its queue; routers of 2026-08 do not heed it.",
-)
-@api_key_options
-@certificate_options
-@option(ACCESS, "--tls-pin", metavar="SHA256", help="Accept the certificate of this fingerprint.")
-@option(ACCESS, "--tls-server-name", metavar="NAME", help="What the certificate must name.")
-@skip_verify_option
 @option(_SHOW, "--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def pick(
     *,
@@ -115,7 +103,9 @@ def pick(
 
 
 def _gateway(config: Path | None, flags: Mapping[str, Any]) -> HTTPInferenceClientConfig:
-    settings = resolve_settings(flags, os.environ, _written(config))
+    settings = resolve_settings(flags, os.environ, read_config_file(config, os.environ))
+    for warning in settings.warnings:
+        click.echo(printable(f"Warning: {warning}"), err=True)
     gateway = settings.gateway
     if gateway is None:
         raise CommandFailure("pick asks one picker: give it as --gateway grpc://HOST:9002")
@@ -130,15 +120,6 @@ def _gateway(config: Path | None, flags: Mapping[str, Any]) -> HTTPInferenceClie
             ],
         )
     return gateway
-
-
-def _written(config: Path | None) -> ConfigFile:
-    if config is None:
-        return ConfigFile()
-    # Importing YAML takes a sixth of the time that the command takes to start.
-    from batch_gateway.cli.config_file import load_config_file  # noqa: PLC0415
-
-    return load_config_file(config)
 
 
 def _request(

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from batch_gateway.cli.configured import configured
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.settings import RunSettings
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.engine.plan import Plan
 from batch_gateway.errors import InputError
 from batch_gateway.report.collector import RunCollector
 from batch_gateway.report.page import Line, RunFacts, render_page
 from batch_gateway.report.replace_file import replace_file, why_not_ours
+from batch_gateway.settings.run_settings import RunSettings
 from batch_gateway.wire.lines import decode_batch_line, parse_line_id
 
 __all__ = ["ReportPage"]

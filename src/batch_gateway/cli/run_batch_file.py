@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,6 @@ from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, internal_failure
 from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_name
 from batch_gateway.cli.foreign_variables import unused_at_the_end, unused_variables
-from batch_gateway.cli.gateways import naming_the_setting
-from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
@@ -36,7 +35,6 @@ from batch_gateway.cli.result_paths import (
     error_path,
     output_path,
 )
-from batch_gateway.cli.settings import RunSettings, resolve_settings
 from batch_gateway.cli.standard_streams import write_stderr
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.cli.terminal_text import printable
@@ -50,12 +48,16 @@ from batch_gateway.errors import BatchGatewayError, GatewayUnusableError, Infere
 from batch_gateway.runs.batch_run import BatchRun, OpenRun, StoppedEarly
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.runs.open_files import open_files_limit
+from batch_gateway.settings.gateway_configs import naming_the_setting
+from batch_gateway.settings.run_settings import RunSettings, read_config_file, resolve_settings
 
 if TYPE_CHECKING:
     from batch_gateway.cli.report_page import ReportPage
     from batch_gateway.client.layers.concurrency.metrics_watch import MetricsStatistics
 
 __all__ = ["run_batch_file"]
+
+_log = logging.getLogger("batch_gateway.settings")
 
 
 def run_batch_file(
@@ -67,7 +69,10 @@ def run_batch_file(
     is none.
     """
     settings = resolve_settings(
-        flags, os.environ, _written(config), most_connections=most_connections()
+        flags,
+        os.environ,
+        read_config_file(config, os.environ),
+        most_connections=most_connections(),
     )
     output = output_path(file, settings.output)
     errors = error_path(output, settings.errors)
@@ -86,6 +91,8 @@ def run_batch_file(
 
 def _run(job: _Job, file: str, settings: RunSettings) -> int:
     with job.logs_shown(), Interrupts(job.display.leave) as interrupts:
+        for warning in settings.warnings:
+            _log.warning("%s", warning)
         if settings.concurrency is not None:
             allow_connections(
                 settings.concurrency * settings.gateways, both_ends=settings.uses_simulator
@@ -96,15 +103,6 @@ def _run(job: _Job, file: str, settings: RunSettings) -> int:
         interrupts.on_first(lambda: None)
         print_summary(report, as_json_object=settings.json, quiet=settings.quiet)
     return report.exit_code
-
-
-def _written(config: Path | None) -> ConfigFile:
-    if config is None:
-        return ConfigFile()
-    # Importing YAML takes a sixth of the time that the command takes to start.
-    from batch_gateway.cli.config_file import load_config_file  # noqa: PLC0415
-
-    return load_config_file(config)
 
 
 class _Job:

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.settings import RunSettings
 from batch_gateway.client.interfaces.instrumentation import Observer
 from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.request_log import RequestLog
+from batch_gateway.settings.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from batch_gateway.metrics.server import MetricsServer

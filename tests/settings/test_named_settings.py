@@ -12,15 +12,14 @@ import click
 import pytest
 import trustme
 
-from batch_gateway.cli import gateways
-from batch_gateway.cli.config_file import load_config_file
-from batch_gateway.cli.config_keys import GATEWAY_SETTINGS, RUN_SETTINGS
-from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.given import ConfigFile
 from batch_gateway.cli.pick import pick
 from batch_gateway.cli.run import run
-from batch_gateway.cli.settings import resolve_settings
 from batch_gateway.errors import ConfigError
+from batch_gateway.settings.config_file import load_config_file
+from batch_gateway.settings.gateway_configs import naming_the_setting
+from batch_gateway.settings.run_settings import resolve_settings
+from batch_gateway.settings.setting import ConfigFile
+from batch_gateway.settings.table import GATEWAY_SETTINGS, SETTINGS
 
 COMMANDS = {"run": run, "pick": pick}
 NASTY = [
@@ -31,9 +30,7 @@ ADDRESSES = ("http://127.0.0.1:1", "https://127.0.0.1:1", "grpc://127.0.0.1:1", 
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 # The client's own names for what has another name here.
 _FOREIGN = {
-    field
-    for field, setting in gateways._SETTING_OF_FIELD.items()
-    if field != setting  # pyright: ignore[reportPrivateUsage]
+    setting.field for name, setting in GATEWAY_SETTINGS.items() if setting.field not in (name, "")
 }
 
 
@@ -56,8 +53,9 @@ def complaint(command: click.Command, arguments: list[str]) -> str:
             flags.pop(name, None)
         resolve_settings(flags, {}, ConfigFile())
     except click.ClickException as error:
-        details = error.details if isinstance(error, CommandFailure) else ()
-        return "\n".join([error.format_message(), *details])
+        return error.format_message()
+    except ConfigError as error:
+        return str(error)
     return ""
 
 
@@ -111,8 +109,9 @@ def good(option: click.Option, folder: Path) -> Iterator[str]:
         "--tls-client-key-file": "key.pem", "--api-key-file": "key.txt",
         "--gateway-metrics-token-file": "key.txt",
     }  # fmt: skip
-    if isinstance(option.type, click.Choice):
-        for choice in option.type.choices:
+    choices = SETTINGS[option.name or ""].kind.choices
+    if choices:
+        for choice in choices:
             yield f"{flag}={choice}"
     elif flag.replace("--pod-", "--") in files:
         yield f"{flag}={folder / files[flag.replace('--pod-', '--')]}"
@@ -141,13 +140,13 @@ def test_two_flags_that_contradict_each_other_are_told_by_names_that_exist(
 
 def test_a_bad_value_in_a_config_file_is_told_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    for setting in (*RUN_SETTINGS, *GATEWAY_SETTINGS):
+    for setting in SETTINGS.values():
         for value in ("''", "' '", "-1", "nan", '"a\\nb"', "/no/such", "[1]", "{}", "~"):
             path.write_text(f"gateway: http://127.0.0.1:1\n{setting.name}: {value}\n", "utf-8")
             try:
                 resolve_settings({}, {}, load_config_file(path))
-            except CommandFailure as error:
-                message = "\n".join([error.message, *error.details])
+            except ConfigError as error:
+                message = str(error)
                 # But for what is missing beside it, which has no line.
                 assert f"{path}:" in message or "go together; give both" in message
                 assert_named(message, run)
@@ -155,8 +154,8 @@ def test_a_bad_value_in_a_config_file_is_told_by_its_line(tmp_path: Path) -> Non
 
 def test_a_variable_is_named_as_itself() -> None:
     with (
-        pytest.raises(CommandFailure, match="^SSL_CERT_FILE: is missing"),
-        gateways.naming_the_setting({}),
+        pytest.raises(ConfigError, match="^SSL_CERT_FILE: is missing"),
+        naming_the_setting({}),
     ):
         raise ConfigError("SSL_CERT_FILE", "is missing")
 
