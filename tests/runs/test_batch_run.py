@@ -17,6 +17,7 @@ import pytest
 from batch_gateway import (
     BatchRun,
     ConfigError,
+    Figures,
     GatewayUnusableError,
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
@@ -50,6 +51,7 @@ async def test_a_file_is_run_and_the_summary_says_what_came_of_it(
     assert "30 of 30 succeeded" in str(summary)
     assert sorted(ids(run.output)) == sorted(ids(batch))
     assert (told[0].done, told[-1].done) == (0, 30)
+    assert (told[0].figures, told[-1].figures) == (Figures(), run.figures)
     assert str(told[-1]).startswith("30 of 30 done, 0 in flight, ")
     assert run.figures.succeeded == 30
     assert run.figures.usage.output_tokens == 60

@@ -9,6 +9,7 @@ import msgspec
 
 from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration
+from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.progress import RunStats
 
 __all__ = ["RunProgress", "ShowProgress", "tell_progress"]
@@ -22,43 +23,34 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         total: lines of the input; 0 while it is being checked.
         done: lines that have a result, those of earlier runs included.
-        succeeded, failed: lines of this run.
         in_flight: lines being sent, retries and their waits included.
-        retries: sendings after the first.
-        tokens: of this run's answers, prompts included.
         seconds: since the first line was sent.
         stopping: nothing new is sent any more.
+        figures: what this run's lines have come to.
     """
 
     total: int
     done: int
-    succeeded: int
-    failed: int
     in_flight: int
-    retries: int
-    tokens: int
     seconds: float
     stopping: bool
+    figures: Figures
 
     @classmethod
     def of(cls, stats: RunStats, now: float) -> RunProgress:
         """What `stats` say at `now`, monotonic seconds."""
-        figures = stats.figures
         return cls(
             total=stats.total,
             done=stats.done,
-            succeeded=figures.succeeded,
-            failed=figures.failed,
             in_flight=stats.in_flight,
-            retries=figures.retries,
-            tokens=figures.usage.total_tokens,
             seconds=now - stats.started if stats.started else 0.0,
             stopping=stats.stopping,
+            figures=Figures() + stats.figures,
         )
 
     @property
     def requests_per_second(self) -> float:
-        return (self.succeeded + self.failed) / self.seconds if self.seconds > 0 else 0.0
+        return self.figures.finished / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -68,8 +60,8 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         parts = [f"{self.done:,} of {self.total:,} done"]
-        if self.failed:
-            parts.append(f"{self.failed:,} failed")
+        if self.figures.failed:
+            parts.append(f"{self.figures.failed:,} failed")
         parts += [f"{self.in_flight:,} in flight", f"{self.requests_per_second:,.1f} requests/s"]
         left = self.seconds_left
         if self.stopping:
