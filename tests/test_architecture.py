@@ -68,6 +68,7 @@ LAYERS: dict[str, set[str]] = {
     "service.migrations": set(),
     "service": {"storage", "engine", "client.interfaces", "wire"} | GROUND,
     "settings": {"engine", "picker", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
+    "server": {"service", "storage", "http", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "runs": {"engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "cli": {"runs", "settings", "metrics", "report", "engine", "picker", "http", "concurrency"}

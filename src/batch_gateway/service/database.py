@@ -92,7 +92,7 @@ class Database:
         reading = self._engine.execution_options(**{_READING: True})
         return await self._run(self._readers, partial(self._transact, reading, action))
 
-    def poll(self, statement: str, *values: str | int) -> tuple[Any, ...] | None:
+    def poll(self, statement: str, *values: str | int | bytes) -> tuple[Any, ...] | None:
         """The one row of a look-up by key, at once: 0.02 ms, where a thread costs 0.2.
 
         For what is asked for thousands of times a second. Raises RecordsError.

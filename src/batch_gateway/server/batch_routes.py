@@ -1,0 +1,141 @@
+"""`/v1/batches`: making, listing, looking at and cancelling batches."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from batch_gateway.server.api_errors import ApiError, json_response
+from batch_gateway.server.api_state import ApiState
+from batch_gateway.server.batch_request import MOST_BODY_BYTES, BatchRequest, parse_batch_request
+from batch_gateway.server.body_reader import read_body
+from batch_gateway.server.list_query import parse_paging
+from batch_gateway.server.objects import batch_object, list_object
+from batch_gateway.server.server_config import ServerConfig
+from batch_gateway.service.batch_records import (
+    BatchRecord,
+    NoSuchBatchError,
+    RefusedEventError,
+    add_batch,
+    batches_under_way,
+    list_batches,
+    poll_batch,
+    record_event,
+)
+from batch_gateway.service.file_records import find_file
+from batch_gateway.service.ids import new_id
+from batch_gateway.service.statuses import SHOWN, BatchEvent, BatchStatus
+
+__all__ = ["BatchRoutes"]
+
+_MOST_LISTED = 100
+_BATCH_ID = re.compile(r"batch_[0-9A-Za-z-]{1,64}", re.ASCII)
+
+
+class BatchRoutes:
+    """The handlers, each of which answers one route. They raise ApiError."""
+
+    def __init__(self, state: ApiState) -> None:
+        self._state = state
+
+    async def create(self, request: Request) -> Response:
+        state = self._state
+        tenant = state.tenant(request)
+        body = await read_body(
+            request.receive, MOST_BODY_BYTES, seconds=float(state.config.stall_timeout)
+        )
+        asked = parse_batch_request(body, state.config)
+        batch = self._record(tenant, asked, self._sealed_headers(request))
+        await state.database.write(partial(_add_if_allowed, batch=batch, config=state.config))
+        state.on_batch_added(batch.id)
+        return json_response(batch_object(batch))
+
+    def _record(self, tenant: str, asked: BatchRequest, headers: bytes | None) -> BatchRecord:
+        now = self._state.now()
+        due = now + asked.window_seconds
+        return BatchRecord(
+            id=new_id("batch", now),
+            tenant=tenant,
+            status=BatchStatus.VALIDATING.value,
+            endpoint=asked.endpoint,
+            input_file_id=asked.input_file_id,
+            completion_window=asked.completion_window,
+            due_at=due,
+            created_at=int(now),
+            expires_at=int(due),
+            metadata=asked.metadata,
+            headers=headers,
+            output_seconds=asked.output_seconds,
+        )
+
+    def _sealed_headers(self, request: Request) -> bytes | None:
+        if self._state.seal is None:
+            return None
+        passed = {
+            name: values[-1]
+            for name in self._state.config.pass_through_headers
+            if (values := request.headers.getlist(name))
+        }
+        return self._state.seal.seal(passed) if passed else None
+
+    async def list(self, request: Request) -> Response:
+        tenant = self._state.tenant(request)
+        paging = parse_paging(request.query_params, _MOST_LISTED)
+        page = await self._state.database.read(partial(list_batches, tenant=tenant, paging=paging))
+        return json_response(list_object(page, batch_object, no_id=None))
+
+    async def retrieve(self, request: Request) -> Response:
+        tenant = self._state.tenant(request)
+        try:
+            batch = poll_batch(self._state.database, tenant, _batch_id(request))
+        except NoSuchBatchError as error:
+            raise ApiError(404, str(error)) from error
+        return json_response(batch_object(batch))
+
+    async def cancel(self, request: Request) -> Response:
+        state = self._state
+        tenant = state.tenant(request)
+        cancelling = partial(
+            record_event,
+            batch_id=_batch_id(request),
+            event=BatchEvent.CANCEL,
+            now=state.now(),
+            tenant=tenant,
+        )
+        try:
+            batch = await state.database.write(cancelling)
+        except NoSuchBatchError as error:
+            raise ApiError(404, str(error)) from error
+        except RefusedEventError as error:
+            shown = SHOWN[error.status]
+            raise ApiError(400, f"Batch with status {shown} cannot be cancelled") from error
+        state.on_batch_cancelled(batch.id)
+        return json_response(batch_object(batch))
+
+
+def _batch_id(request: Request) -> str:
+    batch_id: str = request.path_params["batch_id"]
+    if not _BATCH_ID.fullmatch(batch_id):
+        raise ApiError(404, f"Batch with ID {batch_id} not found")
+    return batch_id
+
+
+def _add_if_allowed(connection: Connection, batch: BatchRecord, config: ServerConfig) -> None:
+    file = find_file(connection, batch.tenant, batch.input_file_id, batch.created_at)
+    if file is None:
+        raise ApiError(400, f"Input file with ID '{batch.input_file_id}' not found")
+    if file.purpose != "batch":
+        raise ApiError(
+            400,
+            f"Input file '{file.id}' has purpose '{file.purpose}', but must have purpose 'batch'",
+        )
+    most = config.max_batches
+    if most is not None and batches_under_way(connection, batch.tenant) >= most:
+        raise ApiError(
+            429, f"There are {most} batches under way, the most that are allowed: wait for one"
+        )
+    add_batch(connection, batch)

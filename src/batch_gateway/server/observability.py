@@ -1,0 +1,40 @@
+"""`/health`, `/ready` and `/metrics`, on a port that users of the API do not reach."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp
+
+__all__ = ["observability_app"]
+
+
+def observability_app(
+    registry: CollectorRegistry, not_ready: Callable[[], Awaitable[str | None]]
+) -> ASGIApp:
+    """`not_ready` says why the service cannot work just now, or None."""
+
+    async def health(request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def ready(request: Request) -> Response:
+        reason = await not_ready()
+        if reason is None:
+            return PlainTextResponse("ok")
+        return PlainTextResponse(f"not ready: {reason}", status_code=503)
+
+    async def metrics(request: Request) -> Response:
+        try:
+            encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        except (ValueError, TypeError, IndexError):
+            # What is asked for makes no sense.
+            encode, content_type = choose_encoder("")
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    routes = (("/health", health), ("/ready", ready), ("/metrics", metrics))
+    return Router([Route(path, handler) for path, handler in routes], redirect_slashes=False)

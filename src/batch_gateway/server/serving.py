@@ -1,0 +1,116 @@
+"""The API in a process: both ports, from start to stop, and what is cleared away meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from batch_gateway.byte_size import byte_count
+from batch_gateway.durations import seconds
+from batch_gateway.errors import BatchGatewayError, RecordsError
+from batch_gateway.server.api_state import ApiState
+from batch_gateway.server.app import create_app
+from batch_gateway.server.bounded_protocol import ConnectionLimits
+from batch_gateway.server.http_server import HttpServer
+from batch_gateway.server.observability import observability_app
+from batch_gateway.server.server_config import ServerConfig
+from batch_gateway.service.leftover_files import remove_leftovers
+
+__all__ = ["RunningApi", "serve"]
+
+_CLEAR_EVERY_SECONDS = 300.0
+_log = logging.getLogger("batch_gateway.server")
+
+
+@dataclass(frozen=True)
+class RunningApi:
+    """Where the API and its observability are."""
+
+    url: str
+    observability_url: str
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    state: ApiState,
+    registry: CollectorRegistry | None = None,
+    *,
+    more_routes: Sequence[Route] = (),
+) -> AsyncGenerator[RunningApi, None]:
+    """The API on its ports for as long as the block lasts.
+
+    Leaving the block lets requests under way end within `shutdown_timeout`, and ends the others;
+    the database and the store are left to the caller. Raises ConfigError when a port is taken.
+    """
+    figures = CollectorRegistry() if registry is None else registry
+    config, stopping = state.config, asyncio.Event()
+
+    async def not_ready() -> str | None:
+        if stopping.is_set():
+            return "stopping"
+        try:
+            state.database.poll("SELECT 1")
+        except RecordsError as error:
+            return str(error)
+        return None
+
+    async with contextlib.AsyncExitStack() as stack:
+        # Stopped last, so that load balancers see what is coming.
+        observed = _observability_server(observability_app(figures, not_ready), config)
+        stack.push_async_callback(observed.stop)
+        api = _api_server(create_app(state, figures, more_routes=more_routes), config)
+        stack.push_async_callback(api.stop)
+        await observed.start()
+        await api.start()
+        clearing = asyncio.create_task(_keep_clearing(state))
+        try:
+            yield RunningApi(api.url, observed.url)
+        finally:
+            stopping.set()
+            clearing.cancel()
+            await asyncio.wait({clearing})
+
+
+def _api_server(app: ASGIApp, config: ServerConfig) -> HttpServer:
+    tls = config.tls_certificate, config.tls_key
+    return HttpServer(
+        app,
+        config.host,
+        config.port,
+        ConnectionLimits(
+            header_bytes=byte_count(config.max_header_bytes),
+            header_seconds=seconds(config.read_header_timeout),
+            connections=config.max_connections,
+        ),
+        idle_seconds=seconds(config.idle_timeout),
+        shutdown_seconds=seconds(config.shutdown_timeout),
+        tls=None if tls[0] is None or tls[1] is None else (tls[0], tls[1]),
+    )
+
+
+def _observability_server(app: ASGIApp, config: ServerConfig) -> HttpServer:
+    return HttpServer(
+        app,
+        config.host,
+        config.observability_port,
+        ConnectionLimits(header_bytes=16384, header_seconds=10.0, connections=64),
+        idle_seconds=60.0,
+        shutdown_seconds=1.0,
+        field="observability_port",
+    )
+
+
+async def _keep_clearing(state: ApiState) -> None:
+    while True:
+        try:
+            await remove_leftovers(state.database, state.storage, state.now())
+        except BatchGatewayError as error:
+            _log.warning("what is deleted or expired could not be removed: %s", error)
+        await asyncio.sleep(_CLEAR_EVERY_SECONDS)
