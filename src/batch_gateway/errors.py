@@ -3,6 +3,7 @@
 BatchGatewayError
 ├── ConfigError (ValueError)               a setting is wrong; `field` names it
 ├── InputError (ValueError)                a batch file is wrong; `problems` say where
+│   └── EmptyInputError                    there are no requests in it
 ├── PlanError (ValueError)                 a stored plan is damaged or of another version
 ├── JournalError                           the output cannot be read, trusted or written
 ├── FencedError                            somebody else has taken over the work
@@ -39,6 +40,7 @@ __all__ = [
     "CircuitOpenError",
     "ConfigError",
     "DeadlineExceededError",
+    "EmptyInputError",
     "ErrorCategory",
     "FencedError",
     "GatewayConnectionError",
@@ -91,6 +93,10 @@ class InputError(BatchGatewayError, ValueError):
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
+
+
+class EmptyInputError(InputError):
+    """A batch file has no requests."""
 
 
 class PlanError(BatchGatewayError, ValueError):

@@ -11,6 +11,7 @@ import pytest
 
 from batch_gateway.engine.grouping import prefix_key
 from batch_gateway.engine.plan import make_plan
+from batch_gateway.engine.problems import LineProblem
 from batch_gateway.engine.uniqueness import stable_numbers
 from batch_gateway.engine.validate import check_line
 from batch_gateway.errors import InputError
@@ -200,3 +201,24 @@ def test_lines_are_told_apart_by_the_same_numbers_in_every_process() -> None:
     checked = check_line(json.dumps(request("a")).encode())
     assert checked is not None
     assert prefix_key(checked.body) == crc32(b'"hello a"')
+
+
+def test_each_problem_says_its_line_its_code_and_its_field(tmp_path: Path) -> None:
+    lines = [
+        request("a", body={"messages": []}),
+        request("b", url="/v1/nothing"),
+        request("b"),
+        request("c", method=7),
+    ]
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(text_of(lines) + b"{\n")
+    with pytest.raises(InputError) as caught:
+        make_plan(path)
+    problems = [one for one in caught.value.problems if isinstance(one, LineProblem)]
+    assert [(one.line, one.fault.code, one.fault.param) for one in problems] == [
+        (1, "missing_required_parameter", "body.model"),
+        (2, "invalid_url", "url"),
+        (3, "duplicate_custom_id", "custom_id"),
+        (4, "invalid_method", "method"),
+        (5, "invalid_json_line", None),
+    ]

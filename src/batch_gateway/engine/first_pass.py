@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Final
 
 import msgspec
@@ -12,10 +12,11 @@ import msgspec
 from batch_gateway.engine.grouping import MAX_MODELS, Grouping, TooManyModelsError, prefix_key
 from batch_gateway.engine.line_blocks import MAX_LINE_BYTES, LineTooLongError, is_utf8
 from batch_gateway.engine.line_index import LineIndex
+from batch_gateway.engine.problems import Fault, LineProblem
 from batch_gateway.engine.source import Source
 from batch_gateway.engine.uniqueness import SeenIds, secret_numbers, stable_numbers
 from batch_gateway.engine.validate import check_line, diagnose
-from batch_gateway.errors import InputError
+from batch_gateway.errors import EmptyInputError, InputError
 
 __all__ = ["FirstPass", "ProgressCallback", "first_pass"]
 
@@ -51,20 +52,20 @@ class _Problems:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.bad_lines = 0
-        self.found: list[tuple[int, str]] = []
+        self.found: list[LineProblem] = []
 
     @property
     def is_full(self) -> bool:
         return len(self.found) >= self.limit
 
-    def add(self, line_number: int, texts: list[str]) -> None:
+    def add(self, line_number: int, faults: Iterable[Fault]) -> None:
         self.bad_lines += 1
-        self.found.extend((line_number, f"line {line_number}: {text}") for text in texts)
+        self.found.extend(LineProblem.on(line_number, fault) for fault in faults)
 
     def error(self, name: str) -> InputError:
-        shown = sorted(self.found, key=lambda entry: entry[0])[: self.limit]
-        texts = [text for _, text in shown]
-        more = self.bad_lines - len({number for number, _ in shown})
+        shown = sorted(self.found, key=lambda problem: problem.line)[: self.limit]
+        texts: list[str] = [*shown]
+        more = self.bad_lines - len({problem.line for problem in shown})
         if more > 0:
             texts.append(f"and {more:,} more lines with problems")
         lines = "1 line" if self.bad_lines == 1 else f"{self.bad_lines:,} lines"
@@ -89,7 +90,7 @@ def first_pass(
     except LineTooLongError as error:
         number = scanner.next_line
         limit = MAX_LINE_BYTES // 1024**2
-        problem = f"line {number}: is longer than {limit} MiB"
+        problem = LineProblem.on(number, Fault(f"is longer than {limit} MiB"))
         raise InputError(f"{name} cannot be read as JSON lines", [problem]) from error
     except TooManyModelsError as error:
         raise InputError(f"{name} names more than {MAX_MODELS:,} different models") from error
@@ -98,7 +99,8 @@ def first_pass(
     if scanner.problems.bad_lines:
         raise scanner.problems.error(name)
     if not len(scanner.lines):
-        raise InputError(f"{name} {'holds only blank lines' if end > len(_BOM) else 'is empty'}")
+        nothing = "holds only blank lines" if end > len(_BOM) else "is empty"
+        raise EmptyInputError(f"{name} {nothing}")
     scanner.grouping.finish()
     fingerprint = digest.hexdigest()[:_FINGERPRINT_DIGITS]
     return FirstPass(fingerprint, scanner.lines, scanner.grouping)
@@ -186,11 +188,12 @@ def _add_repeated_ids(source: Source, ids: SeenIds, problems: _Problems) -> None
         earlier = first_use.setdefault(custom_id, number)
         if earlier == number:
             continue
-        texts: list[str] = []
+        faults: list[Fault] = []
         if budget > 0:
             budget -= 1
-            texts = [f'custom_id "{custom_id[:80]}" was already used on line {earlier}']
-        problems.add(number, texts)
+            text = f'custom_id "{custom_id[:80]}" was already used on line {earlier}'
+            faults = [Fault(text, "duplicate_custom_id", "custom_id")]
+        problems.add(number, faults)
 
 
 def _read_ids(source: Source) -> Iterator[tuple[int, str]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
+from batch_gateway.engine.problems import Fault
 from batch_gateway.wire.lines import BATCH_ENDPOINTS
 
 __all__ = ["CheckedBody", "CheckedLine", "Diagnosis", "check_line", "diagnose"]
@@ -71,7 +72,7 @@ class _PlainLine(msgspec.Struct):
 class Diagnosis(msgspec.Struct):
     """What is wrong with one line, and its custom_id when that much could be read."""
 
-    problems: list[str]
+    problems: list[Fault]
     custom_id: str | None = None
 
 
@@ -113,20 +114,21 @@ def diagnose(line: bytes) -> Diagnosis:
     try:
         line.decode()
     except UnicodeDecodeError as error:
-        return Diagnosis([f"is not UTF-8 (byte {error.start + 1} of the line)"])
+        return Diagnosis([Fault(f"is not UTF-8 (byte {error.start + 1} of the line)")])
     try:
         value = _decode_any(line)
     except RecursionError:
-        return Diagnosis(["is nested too deeply"])
+        return Diagnosis([Fault("is nested too deeply")])
     except msgspec.DecodeError as error:
-        return Diagnosis([_json_problem(line, error)])
+        return Diagnosis([Fault(_json_problem(line, error))])
     if not isinstance(value, dict):
-        return Diagnosis([_not_an_object(value)])
+        return Diagnosis([Fault(_not_an_object(value))])
     fields = cast("dict[str, Any]", value)
-    problems = [problem for check in _FIELD_CHECKS for problem in check(fields)]
+    faults = [Fault.of_field(text) for check in _FIELD_CHECKS for text in check(fields)]
     custom_id = fields.get("custom_id")
     usable = isinstance(custom_id, str) and custom_id
-    return Diagnosis(problems or ["cannot be read as a request"], custom_id if usable else None)
+    faults = faults or [Fault("cannot be read as a request")]
+    return Diagnosis(faults, custom_id if usable else None)
 
 
 def _json_problem(line: bytes, error: msgspec.DecodeError) -> str:
