@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -25,11 +25,14 @@ __all__ = [
     "RefusedEventError",
     "add_batch",
     "batches_under_way",
+    "expired_batches",
     "find_batch",
     "list_batches",
     "next_to_end",
+    "note",
     "poll_batch",
     "record_event",
+    "statuses_of",
 ]
 
 
@@ -181,3 +184,22 @@ def record_event(
     here = and_(batches.c.id == batch_id, batches.c.status == before)
     connection.execute(update(batches).where(here).values(values))
     return msgspec.structs.replace(batch, **values)
+
+
+def note(connection: Connection, batch_id: str, words: str | None) -> None:
+    """Say why the batch does not go on just now; None when it does."""
+    here = and_(batches.c.id == batch_id, batches.c.status.not_in(ENDED))
+    connection.execute(update(batches).where(here).values(notice=words))
+
+
+def expired_batches(connection: Connection, now: float) -> Sequence[str]:
+    """Batches whose window is over, and that can still be ended for it."""
+    ends = [s for s in BatchStatus if following(s, BatchEvent.EXPIRE) not in {None, s}]
+    over = and_(batches.c.status.in_(ends), batches.c.due_at <= now)
+    return connection.execute(select(batches.c.id).where(over)).scalars().all()
+
+
+def statuses_of(connection: Connection, ids: Collection[str]) -> Mapping[str, BatchStatus]:
+    """The status of each of these batches, as far as they are there."""
+    chosen = select(batches.c.id, batches.c.status).where(batches.c.id.in_(ids))
+    return {row.id: BatchStatus(row.status) for row in connection.execute(chosen)}

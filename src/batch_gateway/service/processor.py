@@ -1,0 +1,383 @@
+"""The processor: takes jobs of batches, works on the most urgent, and ends what is to end.
+
+All that matters is in the database and the store. A processor can die at any moment; the next one
+finds the jobs that nobody beats for, and goes on where the registered parts end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+from sqlalchemy import Connection
+
+from batch_gateway.clock import SYSTEM_CLOCK, Clock
+from batch_gateway.durations import seconds
+from batch_gateway.engine.execute import ClientFor
+from batch_gateway.engine.failure_limit import FailureLimit
+from batch_gateway.engine.run import RunOptions
+from batch_gateway.engine.source import FileSource, RangeSource, Source
+from batch_gateway.errors import BatchGatewayError, FencedError, InputError, JournalError
+from batch_gateway.service import job_records
+from batch_gateway.service.batch_records import (
+    BatchProblem,
+    BatchRecord,
+    RefusedEventError,
+    expired_batches,
+    find_batch,
+    note,
+    record_event,
+    statuses_of,
+)
+from batch_gateway.service.database import Database
+from batch_gateway.service.file_records import object_name
+from batch_gateway.service.finalizing import Finalizing
+from batch_gateway.service.job_records import Job, JobKey, JobKind
+from batch_gateway.service.processor_config import ProcessorConfig
+from batch_gateway.service.scheduling import Candidate, choose
+from batch_gateway.service.shard_run import Ending, ShardRun
+from batch_gateway.service.statuses import BatchEvent, BatchStatus
+from batch_gateway.service.validation import Valid, look_at
+from batch_gateway.storage.protocol import Storage
+
+__all__ = ["Processor"]
+
+_log = logging.getLogger("batch_gateway.processor")
+
+HeadersOf = Callable[[bytes], Mapping[str, str]]
+"""Decrypts the headers that a batch passes on."""
+
+# How soon a batch that is cancelled or over is seen to be.
+_WATCH_SECONDS = 0.1
+_BEATS_A_LEASE = 6
+_AGAIN_SECONDS = 5.0
+# Looking at inputs keeps a core busy, putting files together a disk.
+_SHORT_JOBS = 4
+_ENDINGS = {
+    BatchStatus.CANCELLING: Ending.CANCELLED,
+    BatchStatus.EXPIRING: Ending.EXPIRED,
+}
+_EVERYTHING = FailureLimit(share=1.0)
+
+
+@dataclass(slots=True)
+class _Working:
+    """A job that this processor has taken."""
+
+    job: Job
+    candidate: Candidate
+    task: asyncio.Task[None] | None = None
+    run: ShardRun | None = None
+    ending: Ending | None = None
+
+    def end(self, ending: Ending) -> None:
+        self.ending = ending
+        if self.run is not None:
+            self.run.end(ending)
+
+
+class Processor:
+    """Works on jobs until it is stopped: `async with` starts and stops it.
+
+    `client_for` gives the client of a model's gateway; `headers_of` opens the headers that batches
+    pass on. `alone` says that no other processor uses this database, so that whatever has an owner
+    was one's that died. `output_seconds` is how long result files are kept.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        client_for: ClientFor,
+        *,
+        config: ProcessorConfig | None = None,
+        headers_of: HeadersOf | None = None,
+        owner: str = "processor",
+        alone: bool = False,
+        output_seconds: int = 90 * 86400,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._database, self._storage, self._client_for = database, storage, client_for
+        self._config = config or ProcessorConfig()
+        self._headers_of, self._clock = headers_of, clock
+        self._owner, self._alone = owner, alone
+        self._finalizing = Finalizing(database, storage, output_seconds)
+        self._working: dict[JobKey, _Working] = {}
+        # Not before then; the job of a store or database that failed is not tried again at once.
+        self._not_before: dict[JobKey, float] = {}
+        self._wake = asyncio.Event()
+        self._loop: list[asyncio.Task[None]] = []
+
+    # -- from outside ----------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There is something new: a batch, or the end of one."""
+        self._wake.set()
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs it works on just now."""
+        return len(self._working)
+
+    async def start(self) -> None:
+        """Begin. Raises RecordsError."""
+        if self._alone:
+            await self._database.write(job_records.put_back_all)
+        self._loop = [
+            asyncio.create_task(
+                self._keep(self._take_jobs, seconds(self._config.poll_interval), self._wake)
+            ),
+            asyncio.create_task(self._keep(self._watch, _WATCH_SECONDS)),
+            asyncio.create_task(
+                self._keep(self._beat, seconds(self._config.lease) / _BEATS_A_LEASE)
+            ),
+        ]
+
+    async def stop(self) -> None:
+        """Take nothing more, let what is under way end within the time for it, and put all down."""
+        taking = self._loop[:1]
+        for task in taking:
+            task.cancel()
+        for one in list(self._working.values()):
+            one.end(Ending.STOPPED)
+        tasks = [one.task for one in self._working.values() if one.task is not None]
+        if tasks:
+            patience = seconds(self._config.shutdown_timeout) + _AGAIN_SECONDS
+            await asyncio.wait(tasks, timeout=patience)
+        for task in (*tasks, *self._loop):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._loop, return_exceptions=True)
+
+    async def __aenter__(self) -> Processor:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+    # -- what is done again and again ------------------------------------------------------
+
+    async def _keep(
+        self, action: Callable[[], Awaitable[None]], every: float, wake: asyncio.Event | None = None
+    ) -> None:
+        """Do `action` every so many seconds, and when `wake` is set; a failure is told."""
+        while True:
+            if wake is not None:
+                wake.clear()
+            try:
+                await action()
+            except BatchGatewayError as error:
+                _log.warning("%s", error)
+            waits = [asyncio.ensure_future(self._clock.sleep(every))]
+            if wake is not None:
+                waits.append(asyncio.ensure_future(_set(wake)))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
+    async def _take_jobs(self) -> None:
+        """Begin what is more urgent than what runs, as far as there is room."""
+        lease = seconds(self._config.lease)
+        free = await self._database.read(lambda c: job_records.free_jobs(c, lease))
+        now = self._clock.monotonic()
+        ready = {
+            job.key: (job, Candidate(job.key, tenant, due))
+            for job, tenant, due in free
+            if job.key not in self._working and self._not_before.get(job.key, 0.0) <= now
+        }
+        for places, kinds in (
+            (self._config.workers, {JobKind.RUN}),
+            (_SHORT_JOBS, {JobKind.VALIDATE, JobKind.FINALIZE}),
+        ):
+            running = [one.candidate for one in self._working.values() if one.job.kind in kinds]
+            waiting = [one for job, one in ready.values() if job.kind in kinds]
+            choice = choose(running, waiting, places, self._clock.wall_time())
+            for one in choice.put_down if JobKind.RUN in kinds else ():
+                self._working[one.key].end(Ending.STOPPED)
+            for one in choice.begin[: max(0, places - len(running))]:
+                await self._begin(ready[one.key][0], one)
+
+    async def _begin(self, job: Job, candidate: Candidate) -> None:
+        taken = await self._database.write(partial(job_records.take, job=job, owner=self._owner))
+        if taken is None:
+            return
+        working = _Working(taken, candidate)
+        self._working[job.key] = working
+        working.task = asyncio.create_task(self._work(working))
+
+    async def _watch(self) -> None:
+        """See which batches are over or cancelled."""
+        now = self._clock.wall_time()
+        for batch_id in await self._database.read(partial(expired_batches, now=now)):
+            with contextlib.suppress(RefusedEventError):
+                await self._database.write(partial(_expire, batch_id=batch_id, now=now))
+                self._wake.set()
+        ids = {one.job.batch_id for one in self._working.values()}
+        if not ids:
+            return
+        statuses = await self._database.read(partial(statuses_of, ids=ids))
+        for one in list(self._working.values()):
+            ending = _ENDINGS.get(statuses.get(one.job.batch_id, BatchStatus.CANCELLED))
+            if ending is not None:
+                one.end(ending)
+
+    async def _beat(self) -> None:
+        mine = [one.job for one in self._working.values()]
+        lost = await self._database.write(partial(job_records.beat, mine=mine)) if mine else ()
+        for key in lost:
+            working = self._working.get(key)
+            if working is not None and working.task is not None:
+                working.task.cancel()
+
+    # -- one job ---------------------------------------------------------------------------
+
+    async def _work(self, working: _Working) -> None:
+        """Do a job. One that cannot be done now is put down and tried again a bit later."""
+        job = working.job
+        try:
+            done = await self._do(working)
+            self._not_before.pop(job.key, None)
+            if not done:
+                await self._database.write(partial(job_records.put_down, job=job))
+        except FencedError as error:
+            _log.warning("%s", error)
+        except (BatchGatewayError, OSError) as error:
+            await self._postpone(job, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's alone
+            _log.exception("a fault of batch-gateway itself, in the %s job of %s", *job.key[1::-1])
+            await self._postpone(job, f"a fault of batch-gateway itself ({type(error).__name__})")
+        finally:
+            del self._working[job.key]
+            self._wake.set()
+
+    async def _postpone(self, job: Job, words: str) -> None:
+        _log.warning("%s: %s", job.batch_id, words)
+        self._not_before[job.key] = self._clock.monotonic() + _AGAIN_SECONDS
+        with contextlib.suppress(BatchGatewayError):
+            await self._database.write(partial(note, batch_id=job.batch_id, words=words))
+            await self._database.write(partial(job_records.put_down, job=job))
+
+    async def _do(self, working: _Working) -> bool:
+        job = working.job
+        batch = await self._database.read(partial(find_batch, batch_id=job.batch_id))
+        if job.kind is JobKind.VALIDATE:
+            await self._validate(job, batch)
+        elif job.kind is JobKind.RUN:
+            return await self._run_shard(working, batch)
+        else:
+            await self._finalizing.finalize(job, batch, self._clock.wall_time())
+        return True
+
+    async def _validate(self, job: Job, batch: BatchRecord) -> None:
+        source = await self._source(batch)
+        try:
+            found = await asyncio.to_thread(look_at, source, batch.id, batch.endpoint)
+        finally:
+            source.close()
+        now = self._clock.wall_time()
+        # It may have been cancelled, or be over, meanwhile.
+        with contextlib.suppress(RefusedEventError):
+            await self._database.write(partial(_looked_at, job=job, found=found, now=now))
+
+    async def _source(self, batch: BatchRecord) -> Source:
+        path = self._storage.local_path(object_name(batch.input_file_id))
+        if path is None:
+            raise InputError("the store has no local files")
+        source = FileSource.open(path)
+        source.name = "the input file"
+        return source
+
+    async def _run_shard(self, working: _Working, batch: BatchRecord) -> bool:
+        job = working.job
+        run = ShardRun(
+            job,
+            batch,
+            database=self._database,
+            storage=self._storage,
+            client_for=self._client_for,
+            options=self._options(batch),
+            on_trouble=_Notes(self._database, batch.id).take,
+            clock=self._clock,
+        )
+        ending = working.ending or _ENDINGS.get(BatchStatus(batch.status))
+        if ending is not None:
+            run.end(ending)
+        working.run = run
+        whole = await self._source(batch)
+        try:
+            done = await run.run(RangeSource(whole, job.start, job.end))
+        except JournalError as error:
+            # Another has the shard, or the store failed while we were to stop.
+            raise FencedError(str(error)) from error
+        finally:
+            whole.close()
+        if done:
+            await self._database.write(partial(_shard_done, job=job, now=self._clock.wall_time()))
+        return done
+
+    def _options(self, batch: BatchRecord) -> RunOptions:
+        config = self._config
+        return RunOptions(
+            concurrency=config.concurrency,
+            max_bytes_in_flight=max(1, config.max_bytes_in_flight // config.workers),
+            grace=config.shutdown_timeout,
+            max_failures=_EVERYTHING,
+        )
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+class _Notes:
+    """Why a batch does not go on, as its users see it."""
+
+    def __init__(self, database: Database, batch_id: str) -> None:
+        self._database, self._batch_id = database, batch_id
+        self._words: str | None = None
+        self._tasks = set[asyncio.Task[None]]()
+
+    def take(self, words: str | None) -> None:
+        if words == self._words:
+            return
+        self._words = words
+        task = asyncio.create_task(self._write(words))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _write(self, words: str | None) -> None:
+        with contextlib.suppress(BatchGatewayError):
+            await self._database.write(partial(note, batch_id=self._batch_id, words=words))
+
+
+def _expire(connection: Connection, batch_id: str, now: float) -> None:
+    record_event(connection, batch_id, BatchEvent.EXPIRE, now)
+
+
+def _looked_at(
+    connection: Connection, job: Job, found: Valid | Sequence[BatchProblem], now: float
+) -> None:
+    job_records.finish(connection, job)
+    if isinstance(found, Valid):
+        record_event(
+            connection, job.batch_id, BatchEvent.VALID, now, total=found.total, model=found.model
+        )
+        job_records.add_jobs(connection, found.shards)
+    else:
+        errors = msgspec.json.encode(found).decode()
+        record_event(connection, job.batch_id, BatchEvent.INVALID, now, errors=errors)
+        job_records.forget_jobs(connection, job.batch_id)
+
+
+def _shard_done(connection: Connection, job: Job, now: float) -> None:
+    job_records.finish(connection, job)
+    if job_records.shards_left(connection, job.batch_id) == 0:
+        record_event(connection, job.batch_id, BatchEvent.ALL_DONE, now)
+        job_records.add_jobs(connection, [Job(batch_id=job.batch_id, kind=JobKind.FINALIZE)])

@@ -1,0 +1,187 @@
+"""One shard of a batch: its lines are run until each has a result that is registered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
+
+from batch_gateway.clock import Clock
+from batch_gateway.engine.execute import ClientFor
+from batch_gateway.engine.plan import Plan, make_plan
+from batch_gateway.engine.progress import RunStats, RunSummary
+from batch_gateway.engine.run import RunOptions, run_plan
+from batch_gateway.engine.source import Source
+from batch_gateway.errors import InputError, JournalError
+from batch_gateway.service.batch_records import BatchRecord
+from batch_gateway.service.database import Database
+from batch_gateway.service.finalizing import parts_folder
+from batch_gateway.service.job_records import Job, register_parts, registered_parts
+from batch_gateway.service.part_journal import PartJournal
+from batch_gateway.service.parts import Part
+from batch_gateway.storage.protocol import Storage
+from batch_gateway.wire.lines import decode_batch_line, error_line, line_id
+from batch_gateway.wire.usage import Usage
+
+__all__ = ["Ending", "ShardRun"]
+
+# A gateway that was given up is tried again so much later.
+_AGAIN_SECONDS = 10.0
+_LINES_BETWEEN_BREATHS = 256
+
+
+class Ending(StrEnum):
+    """Why the lines of a shard are not to be sent any more."""
+
+    STOPPED = "stopped"
+    """The processor stops or has more urgent work: somebody goes on with them."""
+    CANCELLED = "batch_cancelled"
+    """Somebody asked for the end of the batch."""
+    EXPIRED = "batch_expired"
+    """The completion window is over."""
+
+
+_WORDS = {
+    Ending.CANCELLED: "This request was not executed: the batch was cancelled before.",
+    Ending.EXPIRED: ("This request could not be executed before the completion window expired."),
+}
+
+
+class ShardRun:
+    """Sends the lines of one shard; `end` says from outside that it is over."""
+
+    def __init__(
+        self,
+        job: Job,
+        batch: BatchRecord,
+        *,
+        database: Database,
+        storage: Storage,
+        client_for: ClientFor,
+        options: RunOptions,
+        on_trouble: Callable[[str | None], None],
+        clock: Clock,
+    ) -> None:
+        self.job, self.batch = job, batch
+        self._database, self._storage = database, storage
+        self._client_for, self._options = client_for, options
+        self._on_trouble, self._clock = on_trouble, clock
+        self._stats, self._used_before = RunStats(), Usage()
+        self._sending: asyncio.Task[RunSummary] | None = None
+        self._stop = asyncio.Event()
+        self._ending: Ending | None = None
+
+    def end(self, ending: Ending) -> None:
+        """Send nothing more. Cancelling and expiry abort what is under way and win over a stop."""
+        if self._ending is not None and self._ending is not Ending.STOPPED:
+            return
+        self._ending = ending
+        self._stop.set()
+        if ending is not Ending.STOPPED and self._sending is not None:
+            self._sending.cancel()
+
+    async def run(self, source: Source) -> bool:
+        """Whether every line has its result now, which is registered; False after a stop.
+
+        Raises JournalError when the shard is another's, InputError when the input has changed,
+        FencedError, StorageError and RecordsError.
+        """
+        plan = await asyncio.to_thread(make_plan, source)
+        journal = await PartJournal(
+            plan,
+            self._storage,
+            f"{parts_folder(self.batch.id)}/{self.job.number:06}",
+            self.job.epoch,
+            _JobRegistry(self._database, self.job),
+            usage=lambda: self._used_before + self._stats.figures.usage,
+            on_trouble=self._on_trouble,
+            clock=self._clock,
+        ).open()
+        try:
+            while journal.without_result and self._ending is None:
+                await self._send(plan, journal)
+            if self._ending is not None and self._ending is not Ending.STOPPED:
+                await self._refuse_rest(plan, journal, self._ending)
+            await journal.flush()
+        finally:
+            await journal.aclose()
+        return journal.without_result == 0
+
+    async def _send(self, plan: Plan, journal: PartJournal) -> None:
+        run = run_plan(
+            plan,
+            journal,
+            self._client_for,
+            options=self._options,
+            stats=self._stats,
+            stop=self._stop,
+            clock=self._clock,
+        )
+        self._sending = asyncio.create_task(run)
+        try:
+            summary = await self._sending
+        except asyncio.CancelledError:
+            if self._ending in _WORDS and not _is_cancelled():
+                return
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
+            raise
+        finally:
+            self._sending = None
+            self._used_before += self._stats.figures.usage
+            self._stats = RunStats()
+        if summary.journal_problem is not None:
+            kind = JournalError if summary.disk_problem else InputError
+            raise kind(summary.journal_problem)
+        if summary.left_to_send and self._ending is None:
+            self._on_trouble(summary.reason or "the gateway does not take requests")
+            await self._wait(_AGAIN_SECONDS)
+            self._on_trouble(None)
+
+    async def _wait(self, seconds: float) -> None:
+        """That long, or until something ends the run."""
+        waits = [
+            asyncio.create_task(self._clock.sleep(seconds)),
+            asyncio.create_task(_set(self._stop)),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _refuse_rest(self, plan: Plan, journal: PartJournal, ending: Ending) -> None:
+        """Record for each line without a result that it was not executed."""
+        for index in range(plan.total):
+            if journal.has_result(index):
+                continue
+            custom_id = decode_batch_line(plan.read(index)).custom_id
+            result_id = line_id(plan.fingerprint, index)
+            line = error_line(result_id, custom_id, ending.value, _WORDS[ending])
+            await journal.append(index, line, ok=False)
+            if index % _LINES_BETWEEN_BREATHS == 0:
+                await asyncio.sleep(0)
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def _is_cancelled() -> bool:
+    """Whether it is this very task that is to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class _JobRegistry:
+    """The parts of a shard, in the database."""
+
+    def __init__(self, database: Database, job: Job) -> None:
+        self._database, self._job = database, job
+
+    async def registered(self) -> set[str]:
+        return await self._database.read(partial(registered_parts, job=self._job))
+
+    async def register(self, parts: Sequence[Part]) -> None:
+        await self._database.write(partial(register_parts, job=self._job, found=parts))

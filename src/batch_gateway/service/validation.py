@@ -1,0 +1,112 @@
+"""The first look at the input of a batch: its problems, or its division into shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from batch_gateway.engine.plan import Plan, make_plan
+from batch_gateway.engine.problems import LineProblem
+from batch_gateway.engine.source import Source
+from batch_gateway.errors import EmptyInputError, InputError
+from batch_gateway.service.batch_records import BatchProblem
+from batch_gateway.service.job_records import Job, JobKind
+
+__all__ = ["MOST_PROBLEMS", "Valid", "look_at"]
+
+MOST_PROBLEMS: Final = 20
+
+SHARD_LINES: Final = 50_000
+SHARD_BYTES: Final = 64 * 1024 * 1024
+
+
+class Valid(msgspec.Struct, frozen=True):
+    """An input without problems.
+
+    Attributes:
+        total: requests.
+        model: that of all of them, or None when there are several.
+        shards: the jobs to run.
+    """
+
+    total: int
+    model: str | None
+    shards: Sequence[Job]
+
+
+def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[BatchProblem]:
+    """Check every line; the first problems when there are any. Takes the time of reading it all.
+
+    Raises InputError when the source itself cannot be read.
+    """
+    try:
+        plan = make_plan(source, max_problems=MOST_PROBLEMS)
+    except InputError as error:
+        return _problems(error)
+    elsewhere = list(_other_endpoints(plan, endpoint))
+    if elsewhere:
+        return elsewhere
+    models = list(plan.models)
+    shards = list(_shards(plan, batch_id))
+    return Valid(plan.total, models[0] if len(models) == 1 else None, shards)
+
+
+def _shards(plan: Plan, batch_id: str) -> Iterator[Job]:
+    """Whole lines, as many as fit; small inputs are one."""
+    first = number = 0
+    while first < plan.total:
+        start, end = plan.span(first)
+        after = first + 1
+        while after < plan.total and after - first < SHARD_LINES:
+            _, next_end = plan.span(after)
+            if next_end - start > SHARD_BYTES:
+                break
+            end, after = next_end, after + 1
+        yield Job(
+            batch_id=batch_id,
+            kind=JobKind.RUN,
+            number=number,
+            start=start,
+            end=end,
+            first_line=plan.line_number(first),
+            first_index=first,
+            lines=after - first,
+        )
+        first, number = after, number + 1
+
+
+def _problems(error: InputError) -> Sequence[BatchProblem]:
+    lines = [problem for problem in error.problems if isinstance(problem, LineProblem)]
+    if not lines:
+        code = "empty_file" if isinstance(error, EmptyInputError) else "invalid_file"
+        return [BatchProblem(code, str(error))]
+    return [
+        BatchProblem(one.fault.code, str(one), one.fault.param, one.line)
+        for one in lines[:MOST_PROBLEMS]
+    ]
+
+
+class _Url(msgspec.Struct):
+    url: str
+
+
+_decode_url = msgspec.json.Decoder(_Url).decode
+
+
+def _other_endpoints(plan: Plan, endpoint: str) -> Iterator[BatchProblem]:
+    found = 0
+    for index in range(plan.total):
+        url = _decode_url(plan.read(index)).url
+        if url == endpoint:
+            continue
+        found += 1
+        if found > MOST_PROBLEMS:
+            return
+        yield BatchProblem(
+            "url_mismatch",
+            f"The url {url} of this line is not the endpoint of the batch, {endpoint}.",
+            "url",
+            plan.line_number(index),
+        )

@@ -1,0 +1,197 @@
+"""The processor: batches go from their input to their result files, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_gateway.client.client import HTTPInferenceClient
+from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.service.batch_records import BatchRecord, add_batch, poll_batch, record_event
+from batch_gateway.service.database import Database
+from batch_gateway.service.file_records import FileState, add_file, object_name
+from batch_gateway.service.processor import Processor
+from batch_gateway.service.processor_config import ProcessorConfig
+from batch_gateway.service.statuses import BatchEvent
+from batch_gateway.storage.folder import LocalFolder
+from batch_gateway.testing import SimulatedGateway, SimulatorConfig
+from tests.engine.batch_files import request, text_of
+from tests.service.records import a_batch, a_file
+
+pytestmark = pytest.mark.anyio
+
+ENDED = {"completed", "failed", "cancelled", "expired"}
+# Far beyond what any of these takes, so that a fault ends the test.
+PATIENCE = 60.0
+
+
+class Service:
+    """A database, a store, a simulated gateway and a client of it, and what a user does."""
+
+    def __init__(self, database: Database, storage: LocalFolder, gateway: SimulatedGateway) -> None:
+        self.database, self.storage, self.gateway = database, storage, gateway
+        self.client = HTTPInferenceClient(HTTPInferenceClientConfig(gateway.url))
+        self.now = 0.0
+
+    def processor(self, **config: Any) -> Processor:
+        return Processor(
+            self.database,
+            self.storage,
+            lambda _: self.client,
+            config=ProcessorConfig(**{"concurrency": 32, "shutdown_timeout": 0.5, **config}),
+            alone=True,
+        )
+
+    async def submit(self, lines: bytes | Sequence[Mapping[str, Any]], **batch: Any) -> str:
+        data = lines if isinstance(lines, bytes) else text_of(lines)
+        file = a_file(bytes=len(data))
+        record = a_batch(input_file_id=file.id, **batch)
+        await self.storage.put(object_name(file.id), data)
+        await self.database.write(partial(add_file, record=file, state=FileState.STORED))
+        await self.database.write(partial(add_batch, record=record))
+        return record.id
+
+    def look(self, batch_id: str) -> BatchRecord:
+        return poll_batch(self.database, "t", batch_id)
+
+    async def until(self, batch_id: str, *statuses: str) -> BatchRecord:
+        async with asyncio.timeout(PATIENCE):
+            while (batch := self.look(batch_id)).status not in (statuses or ENDED):
+                await asyncio.sleep(0.02)
+        return batch
+
+    async def lines(self, file_id: str | None) -> list[dict[str, Any]]:
+        if file_id is None:
+            return []
+        data = await self.storage.read(object_name(file_id))
+        return [json.loads(line) for line in data.splitlines()]
+
+    async def tell(self, batch_id: str, event: BatchEvent) -> None:
+        await self.database.write(partial(record_event, batch_id=batch_id, event=event, now=1.0))
+
+
+@asynccontextmanager
+async def a_service(folder: Path, **gateway: Any) -> AsyncIterator[Service]:
+    async with AsyncExitStack() as stack:
+        database = await Database.open(folder / "records.sqlite3")
+        stack.push_async_callback(database.aclose)
+        storage = LocalFolder(folder / "store")
+        stack.push_async_callback(storage.aclose)
+        simulator = SimulatedGateway(SimulatorConfig.instant(**gateway))
+        await stack.enter_async_context(simulator)
+        service = Service(database, storage, simulator)
+        await stack.enter_async_context(service.client)
+        yield service
+
+
+def requests(count: int, **changes: Any) -> list[dict[str, Any]]:
+    return [request(f"c{number}", **changes) for number in range(count)]
+
+
+async def test_a_batch_ends_with_a_result_for_each_line(tmp_path: Path) -> None:
+    async with a_service(tmp_path) as service, service.processor() as processor:
+        batch_id = await service.submit(requests(20))
+        processor.wake()
+        batch = await service.until(batch_id)
+        assert batch.status == "completed"
+        assert (batch.total, batch.completed, batch.failed) == (20, 20, 0)
+        assert batch.model == "m"
+        assert batch.output_tokens > 0
+        assert batch.error_file_id is None
+        lines = await service.lines(batch.output_file_id)
+        assert sorted(line["custom_id"] for line in lines) == sorted(f"c{n}" for n in range(20))
+        assert batch.output_tokens == sum(
+            line["response"]["body"]["usage"]["completion_tokens"] for line in lines
+        )
+        assert await service.storage.list("batches/") == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "line"),
+    [
+        (b"", "empty_file", None),
+        (b"\n\n", "empty_file", None),
+        (b"{\n", "invalid_file", None),
+        (text_of([request("a"), request("a")]), "duplicate_custom_id", 2),
+        (text_of([request("a")]) + b'{"custom_id": ', "invalid_json_line", 2),
+        (text_of([request("a", url="/v1/embeddings")]), "url_mismatch", 1),
+        (text_of([request("a", method=None)]), "missing_required_parameter", 1),
+    ],
+)
+async def test_a_bad_input_fails_the_batch_and_says_where(
+    tmp_path: Path, lines: bytes, code: str, line: int | None
+) -> None:
+    async with a_service(tmp_path) as service, service.processor() as processor:
+        batch_id = await service.submit(lines)
+        processor.wake()
+        batch = await service.until(batch_id)
+        assert batch.status == "failed"
+        [problem] = json.loads(batch.errors or "")
+        assert (problem["code"], problem["line"]) == (code, line)
+        assert service.gateway.journal.received == 0
+
+
+async def test_the_first_twenty_problems_are_told(tmp_path: Path) -> None:
+    async with a_service(tmp_path) as service, service.processor() as processor:
+        batch_id = await service.submit([request(f"c{n}", url="/v1/embeddings") for n in range(30)])
+        processor.wake()
+        batch = await service.until(batch_id)
+        assert [problem["line"] for problem in json.loads(batch.errors or "")] == [*range(1, 21)]
+
+
+async def test_failures_are_in_the_error_file(tmp_path: Path) -> None:
+    async with a_service(tmp_path) as service, service.processor() as processor:
+        body = {"model": "fault-status-400", "messages": [{"role": "user", "content": "x"}]}
+        batch_id = await service.submit([*requests(3), request("bad", body=body)])
+        processor.wake()
+        batch = await service.until(batch_id)
+        assert batch.status == "completed"
+        assert (batch.completed, batch.failed) == (3, 1)
+        [line] = await service.lines(batch.error_file_id)
+        assert (line["custom_id"], line["response"]["status_code"]) == ("bad", 400)
+
+
+async def test_cancelling_keeps_what_is_done_and_says_of_the_rest_that_it_was_not(
+    tmp_path: Path,
+) -> None:
+    async with a_service(tmp_path, latency_scale=0.2) as service:
+        async with service.processor(concurrency=4) as processor:
+            batch_id = await service.submit(requests(40))
+            processor.wake()
+            async with asyncio.timeout(PATIENCE):
+                while service.look(batch_id).completed == 0:
+                    await asyncio.sleep(0.02)
+            await service.tell(batch_id, BatchEvent.CANCEL)
+            batch = await service.until(batch_id)
+        assert batch.status == "cancelled"
+        assert batch.completed + batch.failed == 40
+        assert 0 < batch.completed < 40
+        assert len(await service.lines(batch.output_file_id)) == batch.completed
+        errors = await service.lines(batch.error_file_id)
+        assert {line["error"]["code"] for line in errors} == {"batch_cancelled"}
+        assert len(errors) == batch.failed
+
+
+async def test_what_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    async with a_service(tmp_path, latency_scale=0.2) as service:
+        async with service.processor(concurrency=4) as processor:
+            batch_id = await service.submit(requests(40))
+            processor.wake()
+            async with asyncio.timeout(PATIENCE):
+                while service.look(batch_id).completed == 0:
+                    await asyncio.sleep(0.02)
+        before = service.look(batch_id)
+        assert before.status == "in_progress"
+        assert 0 < before.completed < 40
+        async with service.processor(concurrency=4):
+            batch = await service.until(batch_id)
+        assert (batch.status, batch.completed, batch.failed) == ("completed", 40, 0)
+        sent = service.gateway.journal.requests
+        assert all(entry.completed == 1 for entry in sent.values())
