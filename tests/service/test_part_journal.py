@@ -20,7 +20,7 @@ from batch_gateway.service.parts import Part, Tally
 from batch_gateway.storage.folder import LocalFolder
 from batch_gateway.wire.lines import error_line, line_id, success_line
 from batch_gateway.wire.usage import Usage
-from tests.engine.batch_files import request, text_of
+from tests.engine.batch_files import FILES, request, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -160,6 +160,7 @@ async def test_what_a_worker_writes_that_was_taken_over_is_never_looked_at(world
     await third.aclose()
 
 
+@FILES
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(0, 19), st.booleans(), st.booleans()), max_size=30
