@@ -45,7 +45,6 @@ class Plan:
         # Asked once a line, and so without a call in between.
         self.size_of = found.lines.size
         self.model_of = found.grouping.model_of
-        self.span = found.lines.span
 
     def read(self, index: int) -> bytes:
         """The line of request `index`, without its line break.

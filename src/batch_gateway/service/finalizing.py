@@ -18,18 +18,13 @@ from batch_gateway.service.file_records import (
 )
 from batch_gateway.service.ids import new_id
 from batch_gateway.service.job_records import Job, finish, forget_jobs, list_parts
-from batch_gateway.service.parts import role_of_part
+from batch_gateway.service.parts import batch_folder, role_of_part
 from batch_gateway.service.statuses import BatchEvent
 from batch_gateway.storage.protocol import Storage
 
-__all__ = ["Finalizing", "parts_folder"]
+__all__ = ["Finalizing"]
 
 _NAMES = {Role.SUCCESS: "batch_output_{}.jsonl", Role.FAILURE: "batch_error_{}.jsonl"}
-
-
-def parts_folder(batch_id: str) -> str:
-    """Below what the parts of a batch are in the store."""
-    return f"batches/{batch_id}"
 
 
 class Finalizing:
@@ -71,7 +66,7 @@ class Finalizing:
             forget_jobs(connection, batch.id)
 
         await self._database.write(end)
-        for stored in await self._storage.list(f"{parts_folder(batch.id)}/"):
+        for stored in await self._storage.list(f"{batch_folder(batch.id)}/"):
             await self._storage.delete(stored.name)
 
     async def _put_together(

@@ -10,7 +10,7 @@ from batch_gateway.engine.figures import Additive
 from batch_gateway.engine.result_line import Role
 from batch_gateway.wire.usage import Usage
 
-__all__ = ["Part", "Tally", "ending", "role_of_part"]
+__all__ = ["Part", "Tally", "batch_folder", "ending", "parts_folder", "plan_name", "role_of_part"]
 
 _ENDINGS: Final = {Role.SUCCESS: "output", Role.FAILURE: "errors"}
 
@@ -34,6 +34,21 @@ class Part(msgspec.Struct, frozen=True):
     name: str
     bytes: int
     tally: Tally
+
+
+def batch_folder(batch_id: str) -> str:
+    """Below what everything of a batch is in the store that goes when it ends."""
+    return f"batches/{batch_id}"
+
+
+def parts_folder(batch_id: str, shard: int) -> str:
+    """Below what the parts of a shard are in the store."""
+    return f"{batch_folder(batch_id)}/{shard:06}"
+
+
+def plan_name(batch_id: str, shard: int) -> str:
+    """What the plan of a shard is called in the store."""
+    return f"{batch_folder(batch_id)}/plans/{shard:06}"
 
 
 def ending(role: Role) -> str:

@@ -38,6 +38,7 @@ from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import object_name
 from batch_gateway.service.finalizing import Finalizing
 from batch_gateway.service.job_records import Job, JobKey, JobKind
+from batch_gateway.service.parts import plan_name
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.scheduling import Candidate, choose
 from batch_gateway.service.shard_run import Ending, ShardRun
@@ -281,6 +282,9 @@ class Processor:
             found = await asyncio.to_thread(look_at, source, batch.id, batch.endpoint)
         finally:
             source.close()
+        if isinstance(found, Valid):
+            for shard, plan in zip(found.shards, found.plans, strict=True):
+                await self._storage.put(plan_name(batch.id, shard.number), plan)
         now = self._clock.wall_time()
         # It may have been cancelled, or be over, meanwhile.
         with contextlib.suppress(RefusedEventError):

@@ -9,17 +9,17 @@ from functools import partial
 
 from batch_gateway.clock import Clock
 from batch_gateway.engine.execute import ClientFor
-from batch_gateway.engine.plan import Plan, make_plan
+from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.engine.source import Source
+from batch_gateway.engine.stored_plan import load_plan
 from batch_gateway.errors import InputError, JournalError
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.database import Database
-from batch_gateway.service.finalizing import parts_folder
 from batch_gateway.service.job_records import Job, register_parts, registered_parts
 from batch_gateway.service.part_journal import PartJournal
-from batch_gateway.service.parts import Part
+from batch_gateway.service.parts import Part, parts_folder, plan_name
 from batch_gateway.storage.protocol import Storage
 from batch_gateway.wire.lines import decode_batch_line, error_line, line_id
 from batch_gateway.wire.usage import Usage
@@ -84,14 +84,15 @@ class ShardRun:
     async def run(self, source: Source) -> bool:
         """Whether every line has its result now, which is registered; False after a stop.
 
-        Raises JournalError when the shard is another's, InputError when the input has changed,
-        FencedError, StorageError and RecordsError.
+        `source` is the shard's. Raises JournalError when the shard is another's, InputError when
+        the input has changed, FencedError, StorageError and RecordsError.
         """
-        plan = await asyncio.to_thread(make_plan, source)
+        stored = await self._storage.read(plan_name(self.batch.id, self.job.number))
+        plan = await asyncio.to_thread(load_plan, stored, source)
         journal = await PartJournal(
             plan,
             self._storage,
-            f"{parts_folder(self.batch.id)}/{self.job.number:06}",
+            parts_folder(self.batch.id, self.job.number),
             self.job.epoch,
             _JobRegistry(self._database, self.job),
             usage=lambda: self._used_before + self._stats.figures.usage,
@@ -153,7 +154,7 @@ class ShardRun:
 
     async def _refuse_rest(self, plan: Plan, journal: PartJournal, ending: Ending) -> None:
         """Record for each line without a result that it was not executed."""
-        for index in range(plan.total):
+        for index in plan.requests:
             if journal.has_result(index):
                 continue
             custom_id = decode_batch_line(plan.read(index)).custom_id

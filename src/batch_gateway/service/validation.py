@@ -9,7 +9,9 @@ import msgspec
 
 from batch_gateway.engine.plan import Plan, make_plan
 from batch_gateway.engine.problems import LineProblem
+from batch_gateway.engine.shard import Shard
 from batch_gateway.engine.source import Source
+from batch_gateway.engine.stored_plan import dump_plan
 from batch_gateway.errors import EmptyInputError, InputError
 from batch_gateway.service.batch_records import BatchProblem
 from batch_gateway.service.job_records import Job, JobKind
@@ -17,9 +19,6 @@ from batch_gateway.service.job_records import Job, JobKind
 __all__ = ["MOST_PROBLEMS", "Valid", "look_at"]
 
 MOST_PROBLEMS: Final = 20
-
-SHARD_LINES: Final = 50_000
-SHARD_BYTES: Final = 64 * 1024 * 1024
 
 
 class Valid(msgspec.Struct, frozen=True):
@@ -29,11 +28,13 @@ class Valid(msgspec.Struct, frozen=True):
         total: requests.
         model: that of all of them, or None when there are several.
         shards: the jobs to run.
+        plans: of each shard, to be stored.
     """
 
     total: int
     model: str | None
     shards: Sequence[Job]
+    plans: Sequence[bytes]
 
 
 def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[BatchProblem]:
@@ -49,32 +50,26 @@ def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[Ba
     if elsewhere:
         return elsewhere
     models = list(plan.models)
-    shards = list(_shards(plan, batch_id))
-    return Valid(plan.total, models[0] if len(models) == 1 else None, shards)
+    shards = list(plan.shards(batch_id))
+    return Valid(
+        plan.total,
+        models[0] if len(models) == 1 else None,
+        [_job(shard) for shard in shards],
+        [dump_plan(plan.part(shard)) for shard in shards],
+    )
 
 
-def _shards(plan: Plan, batch_id: str) -> Iterator[Job]:
-    """Whole lines, as many as fit; small inputs are one."""
-    first = number = 0
-    while first < plan.total:
-        start, end = plan.span(first)
-        after = first + 1
-        while after < plan.total and after - first < SHARD_LINES:
-            _, next_end = plan.span(after)
-            if next_end - start > SHARD_BYTES:
-                break
-            end, after = next_end, after + 1
-        yield Job(
-            batch_id=batch_id,
-            kind=JobKind.RUN,
-            number=number,
-            start=start,
-            end=end,
-            first_line=plan.line_number(first),
-            first_index=first,
-            lines=after - first,
-        )
-        first, number = after, number + 1
+def _job(shard: Shard) -> Job:
+    return Job(
+        batch_id=shard.batch,
+        kind=JobKind.RUN,
+        number=shard.number,
+        start=shard.start,
+        end=shard.end,
+        first_line=shard.first_line,
+        first_index=shard.first_index,
+        lines=shard.requests,
+    )
 
 
 def _problems(error: InputError) -> Sequence[BatchProblem]:
