@@ -13,7 +13,7 @@ from batch_gateway.cli.paces import GatewayPace
 from batch_gateway.cli.progress import counted
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.durations import format_duration
-from batch_gateway.engine.figures import Cause, Figures
+from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.outcome_words import categories_in_words, cut_off_in_words
 from batch_gateway.engine.progress import RunOutcome, RunSummary
 from batch_gateway.wire.answer_figures import CUT_OFF
@@ -94,7 +94,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "finished_now": figures.finished,
         "failed_by_category": figures.by_category,
         "cut_off": {reason: figures.cut_off.get(reason, 0) for reason in CUT_OFF},
-        "causes": [_cause_json(cause) for cause in figures.chief_causes()],
+        "causes": msgspec.to_builtins(figures.chief_causes()),
         "usage": {
             "input_tokens": figures.usage.input_tokens,
             "output_tokens": figures.usage.output_tokens,
@@ -126,17 +126,6 @@ def as_json(report: RunReport) -> dict[str, Any]:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
-
-
-def _cause_json(cause: Cause) -> dict[str, Any]:
-    return {
-        "line": cause.line_number,
-        "custom_id": cause.custom_id,
-        "category": cause.category,
-        "status_code": cause.status_code,
-        "message": cause.message,
-        "count": cause.count,
-    }
 
 
 def as_text(report: RunReport) -> StyledText:

@@ -40,7 +40,7 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-class Cause(msgspec.Struct, frozen=True):
+class Cause(msgspec.Struct, frozen=True, rename={"line_number": "line"}):
     """A reason why lines failed: how many failed with the same message, and the first of them."""
 
     line_number: int
