@@ -240,9 +240,13 @@ ANSWERED_AFTER_A_DAY = [
     *[Came(0, Ended(Outcome.OK))] * 3,
 ]
 
+# The two levels of a hold at the least allowed are to differ.
+HELD_AT_THE_LEAST = RoughDay(seed=0, outcomes=[Outcome.OK], pace=0.01, streamed=False, answers=108)
+
 
 @settings(max_examples=200, deadline=None)
 @given(policies(), STEPS | ROUGH_DAYS, st.sampled_from([0.05, 0.2, 40.0]))
+@example(AdaptiveConcurrency(initial=17, minimum=17, maximum=158), HELD_AT_THE_LEAST, 0.05)
 @example(HARDLY_WORTHWHILE, replace(ODD_CLOCK, answers=517), 0.2)
 @example(AdaptiveConcurrency(initial=5, minimum=4, maximum=200), REFUSED_ONCE, 0.2)
 @example(

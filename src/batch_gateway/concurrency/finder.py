@@ -351,9 +351,10 @@ class Finder:
 
     def _set_level(self) -> None:
         self._ln = min(math.log(self._maximum), max(math.log(self._minimum), self._ln))
-        low = max(1, round(math.exp(self._ln if self.climbs else self._ln - self._stride / 2)))
+        ln = self._ln if self.climbs else self._ln - self._stride / 2
+        low = max(self._minimum, round(math.exp(ln)))
         level = max(low + 1, round(low * math.exp(self._stride))) if self._high else low
-        self.level = min(self._maximum, max(self._minimum, level))
+        self.level = min(self._maximum, level)
 
     def _stride_at(self, elasticity: float) -> float:
         noise = _STRIDE_OVER_NOISE * math.sqrt(self._noise)
