@@ -85,3 +85,14 @@ def test_an_outage_loses_nothing_and_its_end_is_used_within_ten_seconds() -> Non
     settled = ours.tokens_by_bin[int(100 / 0.5) : int(140 / 0.5)]
     best = lived("scale-from-zero", Fixed(64), 150).tokens_by_bin[int(110 / 0.5) : int(140 / 0.5)]
     assert sum(settled) / len(settled) > 0.9 * sum(best) / len(best)
+
+
+@pytest.mark.parametrize("name", ["two clients, refuses", "four clients, refuses"])
+@pytest.mark.parametrize("seed", [4, 5])
+def test_nobody_starves_before_a_server_that_refuses_whom_it_has_no_seat_for(
+    name: str, seed: int
+) -> None:
+    world = replace(WORLDS[name], seed=seed)
+    ours = simulate(world, *[Ours() for _ in world.clients])
+    assert ours.least_share > 0.4
+    assert ours.tokens_per_second > 0.9 * lived("refuses", Fixed(100), 300).tokens_per_second

@@ -31,14 +31,20 @@ def client_worlds() -> Iterator[World]:
             title=f"{word} of ours on one server, each 40 s after the one before",
             clients=tuple(40.0 * number for number in range(count)),
         )
+    refusing = replace(REFUSES, group="clients", aims=Aims(goodput=0.9, refused=0.05, least=0.5))
     yield replace(
-        REFUSES,
+        refusing,
         name="two clients, refuses",
-        title="two of ours before 100 seats that refuse the next",
-        group="clients",
+        title="two of ours before 100 seats that refuse the next, one 40 s after the other",
         clients=(0.0, 40.0),
         oracle=(25, 40, 45, 48, 49, 50, 51, 55),
-        aims=Aims(goodput=0.9, refused=0.05, least=0.5),
+    )
+    yield replace(
+        refusing,
+        name="four clients, refuses",
+        title="four of ours before 100 seats that refuse the next, each 30 s after the one before",
+        clients=(0.0, 30.0, 60.0, 90.0),
+        oracle=(15, 20, 23, 24, 25, 26, 28),
     )
 
 

@@ -11,6 +11,7 @@ rank and nothing below, which is a step; chance and quotas refuse at any rank.
 | trying | refused, more than one at once | ceiling, trying | one more again |
 | trying | refused, a single one | ceiling | try after twice as many sends, now apart, now not |
 | ceiling | refused from a lower rank on | lower ceiling | try after an answer's time |
+| ceiling | refused from so far down that others took places | a tenth lower | the same |
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ _LEAST, _MOST = 0.005, 0.9
 # A refusal in 400 sends is a low price for trying; where chance refuses many, tries add little.
 _RAREST = 400.0  # sends from try to try
 _SOONEST = 100.0  # sends to the first; fewer where fewer are in flight
-_LONGEST_WAIT = 20.0  # seconds to a try, however slow the gateway is
+_LONGEST_WAIT = 10.0  # seconds to a try: who has few places is to try as often as who has many
 _COMMON = 8 * _LEAST  # chance from which on tries may come sooner
-_CHANCE_ALONE = 0.1  # where chance refuses as many, sending apart shows nothing
+# A ceiling that fell by more than answers on their way explain was taken by somebody: a tenth of
+# what was ours goes with it, and whoever has more gives more (the decrease of CUBIC, RFC 9438).
+_TAKEN, _YIELD = 0.98, 0.9
+_CHANCE_ALONE = 0.1  # where chance refuses as many, neither places nor sends apart show
 
 
 class RankStep:
@@ -57,6 +61,8 @@ class RankStep:
         self._lowest = math.inf  # rank from which on a ceiling is suspected
         self._suspects = 0  # refusals from there on
         self._explained = 0  # refusals that are no chance if the ceiling is there
+        self._explained_from = math.inf  # rank; if it is accepted after all, they were chance
+        self._known = 0  # ceiling that was there before others took places; 0: none
         self._against = 0.0  # log odds of a ceiling below it
         self._above = 0.0  # log odds that what is above `top` is refused
         self._try_at = 0.0
@@ -83,6 +89,7 @@ class RankStep:
         if highest > self.top or now < self._try_at + _LONGEST_WAIT:
             return
         self.top = math.inf
+        self._known = 0
         self.apart = False
         self._above = 0.0
         self._acquit()
@@ -120,8 +127,16 @@ class RankStep:
         return True
 
     def _lower(self, now: float, rate: float) -> None:
-        self._explained = self._suspects
-        self.top = max(self._minimum, self._lowest - 1)
+        self._explained += self._suspects
+        self._explained_from = self._lowest
+        top = self._lowest - 1
+        if not self._known:
+            self._known = top
+        elif top < _TAKEN * self._known and self.chance < _CHANCE_ALONE:
+            self._known = top
+            top = min(top, int(_YIELD * self.top))
+            self._explain()
+        self.top = max(self._minimum, top)
         self.apart = False
         # One answer's time (Little's law): what chance set in the wrong place is soon undone.
         self._wait = min(self.top, _SOONEST) / self._hurry()
@@ -130,7 +145,8 @@ class RankStep:
     def _raise(self, rank: int, now: float) -> None:
         self.top = rank
         self._above = 0.0
-        self._explained = 0
+        if rank >= self._explained_from:
+            self._explained = 0
         self.stride = min(2 * self.stride, rank)
         self._wait = min(self.top, _SOONEST) / self._hurry() / 2
         self._try_at = now
@@ -140,11 +156,16 @@ class RankStep:
             self.stride = 1
             self._above = 0.0
             return
-        self._refused = max(_PRIOR[0], self._refused - self._explained)
-        self._explained = 0
+        self._known = max(self._known, int(self.top))
+        self._explain()
         self.apart = not self.apart and self.chance < _CHANCE_ALONE
         self._wait = min(_RAREST / self._hurry(), 2 * self._wait)
         self._put_off(now, rate)
+
+    def _explain(self) -> None:
+        """What was refused from the ceiling on was no chance."""
+        self._refused = max(_PRIOR[0], self._refused - self._explained)
+        self._explained = 0
 
     def _hurry(self) -> float:
         return max(1.0, self.chance / _COMMON)
