@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from batch_gateway.client.interfaces.request import InferenceClient, InferenceRequest
 from batch_gateway.clock import Clock
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET, ByteBudget
@@ -27,7 +25,6 @@ from batch_gateway.engine.results import (
 from batch_gateway.engine.signs import ALIVE, SAYS_NOTHING, Evidence, Sign, read_evidence
 from batch_gateway.engine.tickets import Ended, Ticket
 from batch_gateway.errors import CircuitOpenError, DeadlineExceededError, InferenceError
-from batch_gateway.wire.lines import BatchLine, decode_batch_line, line_id
 
 __all__ = ["ClientFor", "Executor", "ReportCrash", "log_crash"]
 
@@ -117,7 +114,7 @@ class Executor:
     async def refuse(self, models: Sequence[str]) -> None:
         """Record an error for every line of models that no gateway serves."""
         for count, index in enumerate(self.to_do(models) if models else ()):
-            result_id, line = self._read(index)
+            result_id, line = self.plan.request(index)
             model = self.plan.model_of(index)
             await self._record(unknown_model_outcome(index, result_id, line.custom_id, model))
             if count % _LINES_BETWEEN_BREATHS == 0:
@@ -151,7 +148,7 @@ class Executor:
     async def _send(self, lane: Lane, ticket: Ticket) -> Ended | None:
         """How a line ended; None when it did not and stays to be sent."""
         index = ticket.index
-        result_id, line = self._read(index)
+        result_id, line = self.plan.request(index)
         custom_id = line.custom_id
         request = InferenceRequest(
             params=bytes(line.body),
@@ -210,15 +207,6 @@ class Executor:
 
     def _seconds_left(self) -> float:
         return max(0.0, self.deadline - self.clock.monotonic())
-
-    def _read(self, index: int) -> tuple[str, BatchLine]:
-        """Raises InputError when the file is not what it was."""
-        text = self.plan.read(index)
-        try:
-            line = decode_batch_line(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise self.plan.changed() from error
-        return line_id(self.plan.fingerprint, index), line
 
     async def _record(self, outcome: Outcome) -> None:
         ok = outcome.category is None

@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from typing import Literal
 
+import msgspec
+
 from batch_gateway.engine.first_pass import FirstPass, ProgressCallback, first_pass
 from batch_gateway.engine.shard import SHARD_BYTES, SHARD_LINES, Shard, split
 from batch_gateway.engine.source import FileSource, RangeSource, Source, changed
-from batch_gateway.errors import InputError
+from batch_gateway.wire.lines import BatchLine, decode_batch_line, line_id
 
 __all__ = ["Order", "Plan", "make_plan"]
 
@@ -53,9 +55,17 @@ class Plan:
         """
         return self.source.read(*self.found.lines.span(index)).strip()
 
-    def changed(self) -> InputError:
-        """The error for an input that is not what it was when the plan was made."""
-        return changed(self.name)
+    def request(self, index: int) -> tuple[str, BatchLine]:
+        """The id of the result of request `index`, and its line taken apart.
+
+        Raises InputError as `read` does.
+        """
+        text = self.read(index)
+        try:
+            line = decode_batch_line(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise changed(self.name) from error
+        return line_id(self.fingerprint, index), line
 
     def line_number(self, index: int) -> int:
         """The number of the request's line in the file, from 1, blank lines counted."""
