@@ -1,6 +1,8 @@
-"""A run whose client sets its own limit."""
+"""A run whose client says how many lines it has use for."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 
@@ -11,30 +13,42 @@ from .fake_gateways import FakeGateway, SteppedClock, when_let_go
 pytestmark = pytest.mark.anyio
 
 
-class SelfLimitingGateway(FakeGateway):
-    """Says how many requests it would have under way, as an adaptive client does."""
+class PacedGateway(FakeGateway):
+    """Has use for some lines, as a client that limits its sendings."""
 
-    concurrency_limit = 16
+    requests_wanted = 24
+
+    def __init__(self) -> None:
+        super().__init__(when_let_go)
+        self.listeners: list[Callable[[], None]] = []
+
+    def when_wanted(self, listener: Callable[[], None]) -> Callable[[], None]:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+    def want(self, lines: int) -> None:
+        self.requests_wanted = lines
+        for listener in self.listeners:
+            listener()
 
 
-async def test_lines_under_way_follow_the_limit_up_and_down(folder: Folder) -> None:
+async def test_lines_under_way_follow_what_the_client_has_use_for_at_once(folder: Folder) -> None:
     write_batch(folder.input, 400)
-    gateway, clock = SelfLimitingGateway(when_let_go), SteppedClock()
+    gateway, clock = PacedGateway(), SteppedClock()
     async with folder.running(gateway, concurrency=None, clock=clock) as run:
         # Nothing has answered yet, so that only a few are tried at first.
         await gateway.until(lambda: gateway.in_flight == 10)
         await clock.advance(5)
         await gateway.until(lambda: gateway.in_flight == 24)
-        gateway.concurrency_limit = 100
-        await clock.advance(0.1)
+        gateway.want(150)
         await gateway.until(lambda: gateway.in_flight == 150)
-        gateway.concurrency_limit = 1
-        await clock.advance(0.1)
+        gateway.want(1)
         gateway.gate.set()
         summary = await run
     assert summary.succeeded == 400
     assert len(ids_in(folder.output)) == 400
     assert gateway.most_in_flight == 150
+    assert gateway.listeners == []
 
 
 async def test_a_client_without_a_limit_gets_the_usual_number(folder: Folder) -> None:

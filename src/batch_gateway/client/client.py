@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HTTPInferenceClient", "build_stack", "gateway_name"]
 
+# Whoever has many requests puts the next one here before a place becomes free.
+_FEW_READY = 8
+# Each request that waits for others to be sent with is in memory.
+_MOST_TO_JOIN = 8192
+
 
 def build_stack(
     config: HTTPInferenceClientConfig,
@@ -66,7 +71,13 @@ def build_stack(
         admission = _admission(config, clock, events, metrics)
         stack = AdmissionTransport(stack, admission, streams=config.stream_upstream)
     if config.retry is not None:
-        stack = RetryTransport(stack, config.retry, clock, on_retry=events.retry_scheduled)
+        stack = RetryTransport(
+            stack,
+            config.retry,
+            clock,
+            on_retry=events.retry_scheduled,
+            on_backoff=events.backed_off,
+        )
     if config.coalesce is not None:
         # Loaded only where it is used, as is the cache.
         from batch_gateway.client.layers.coalesce.layer import CoalescingTransport  # noqa: PLC0415
@@ -232,10 +243,27 @@ class HTTPInferenceClient:
         return None if self._metrics is None else self._metrics.statistics
 
     @property
-    def requests_per_attempt(self) -> int:
-        """How many requests may be sent as one; 1 unless they are coalesced."""
+    def requests_wanted(self) -> int | None:
+        """How many requests to have under way at once, so that nothing of the limit lies idle.
+
+        As many as may be sent, a few that wait for their turn, and as many as wait out a backoff,
+        unless those are more than may be sent: a gateway that refuses all is not to be asked with
+        ever more. So many times more where several are sent as one. None when nothing limits them.
+        """
+        limit = self._events.limit
+        if limit is None:
+            return None
+        attempts = limit + _FEW_READY + min(self._events.backing_off, limit)
         coalesce = self._config.coalesce
-        return 1 if coalesce is None else coalesce.max_requests
+        joined = 1 if coalesce is None else coalesce.max_requests
+        return max(attempts, min(attempts * joined, _MOST_TO_JOIN))
+
+    def when_wanted(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever `requests_wanted` may have changed, until the result is called.
+
+        It is called in the midst of other things, on the client's loop, and must not raise.
+        """
+        return self._events.when_room_changes(listener)
 
     async def generate(self, request: RequestLike) -> InferenceResponse:
         """Answer `request`, or the one with these parameters, retrying as the configuration says.

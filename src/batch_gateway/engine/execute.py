@@ -55,6 +55,8 @@ class Executor:
         concurrency: lines under way for each distinct client; None asks the client.
         order: see `Plan.order`.
         deadline: monotonic seconds at which nothing is wanted any more; infinity for none.
+        due: monotonic seconds by which results are wanted; infinity when nobody says.
+        tenant: on whose behalf lines are sent.
         max_bytes: of requests and answers in memory, shared evenly by the lanes.
         records_all: no failure is held for what it says about its gateway or model, where it may
             be the line's own.
@@ -72,6 +74,8 @@ class Executor:
     concurrency: int | None
     order: Order
     deadline: float
+    due: float = _NEVER
+    tenant: str = ""
     max_bytes: int = DEFAULT_BUDGET
     records_all: bool = False
     report_crash: ReportCrash = log_crash
@@ -156,6 +160,8 @@ class Executor:
             model=ticket.model,
             endpoint=line.url,
             deadline=None if self.deadline == _NEVER else self._seconds_left(),
+            due=None if self.due == _NEVER else self.due - self.clock.monotonic(),
+            tenant=self.tenant,
         )
         # It holds the text of the whole line, which would be in memory twice.
         del line

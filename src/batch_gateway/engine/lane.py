@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from batch_gateway.client.interfaces.request import InferenceClient
 from batch_gateway.engine.byte_budget import ByteBudget
@@ -15,26 +15,27 @@ from batch_gateway.engine.tickets import Ended, Ticket, Verdict
 
 __all__ = ["Lane", "Lines", "lines_for"]
 
-_FEWEST_READY = 8
 _LATE_LIMIT = 3
 _LIMIT_OF_OTHERS = 64
-# Each line under way is in memory.
-_MOST_TO_JOIN = 8192
+
+
+class PacedClient(Protocol):
+    """A client that limits its sendings itself, and says how many lines it has use for."""
+
+    @property
+    def requests_wanted(self) -> int | None:
+        """How many lines to have under way; None for the usual number."""
+        ...
+
+    def when_wanted(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have `listener` called when that may have changed, until the result is called."""
+        ...
 
 
 def lines_for(client: InferenceClient) -> int:
-    """How many lines to have under way for a client that limits its sendings itself.
-
-    More than it sends at once: a line that waits out a backoff takes no place at the gateway,
-    and one that becomes free should be taken at once. For a client that joins lines to one
-    sending, as many times more, or its sendings would never be full.
-    """
-    limit: int | None = getattr(client, "concurrency_limit", None)
-    if limit is None:
-        return _LIMIT_OF_OTHERS
-    ready = limit + max(_FEWEST_READY, limit // 2)
-    joined: int = getattr(client, "requests_per_attempt", 1)
-    return max(ready, min(ready * joined, _MOST_TO_JOIN))
+    """How many lines to have under way for a client."""
+    wanted: int | None = getattr(client, "requests_wanted", None)
+    return _LIMIT_OF_OTHERS if wanted is None else wanted
 
 
 class Lines(Protocol):
@@ -98,10 +99,18 @@ class Lane:
         self._work = work
         self._fill()
 
-    def set_limit(self, limit: int) -> None:
-        """Allow more or fewer requests under way. Nothing under way is cut off."""
-        self.limit = limit
-        self._fill()
+    def follow(self) -> Callable[[], None]:
+        """Go by how many lines the client has use for, until the result is called.
+
+        Nothing that is under way is cut off.
+        """
+        client = cast("PacedClient", self.client)
+
+        def look() -> None:
+            self.limit = lines_for(self.client)
+            self._fill()
+
+        return client.when_wanted(look) if hasattr(client, "when_wanted") else lambda: None
 
     def widen(self) -> None:
         """The gateway takes its time with the first answers: do not wait for them."""

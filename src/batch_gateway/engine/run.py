@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
@@ -15,7 +17,7 @@ from batch_gateway.engine.execute import ClientFor, Executor, ReportCrash, log_c
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.gate import TRIAL_SECONDS
 from batch_gateway.engine.journal import Journal
-from batch_gateway.engine.lane import Lane, lines_for
+from batch_gateway.engine.lane import Lane
 from batch_gateway.engine.plan import Order, Plan
 from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.errors import ConfigError, InputError, JournalError
@@ -23,9 +25,6 @@ from batch_gateway.errors import ConfigError, InputError, JournalError
 __all__ = ["RunOptions", "run_plan"]
 
 _CANCEL_SECONDS = 5.0
-# Controllers decide in rounds of many requests; a lane that is a tenth of a second behind has
-# lines enough ready.
-_FOLLOW_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +32,16 @@ class RunOptions:
     """How a batch is run.
 
     Attributes:
-        concurrency: lines under way for each distinct client. None follows the limit that a
-            client sets itself (`concurrency_limit`), with some lines ready to take free places.
+        concurrency: lines under way for each distinct client. None has as many as a client
+            that limits itself has use for (`requests_wanted`).
         order: "prefix" groups lines by model and prompt beginning, "file" does not.
         ordered: put the results into input order at the end.
         max_bytes_in_flight: how many bytes of requests and answers may be in memory at a time;
             distinct clients share them evenly. A line that is larger goes alone.
         deadline: after this long the run stops; lines without a result stay to be sent.
+        due: by when results are wanted: an aware datetime, or so long after the start. Among
+            those who wait at a client the more urgent go first; passing it ends nothing.
+        tenant: on whose behalf the lines are sent; see `InferenceRequest.tenant`.
         grace: how long requests under way may go on after a stop.
         max_failures: when more lines failed in this run, it stops. With all of them allowed,
             failures that may be their lines' own are not held back for what else they may say.
@@ -51,6 +53,8 @@ class RunOptions:
     ordered: bool = False
     max_bytes_in_flight: int = DEFAULT_BUDGET
     deadline: Duration | None = None
+    due: datetime | Duration | None = None
+    tenant: str = ""
     grace: Duration = 10.0
     max_failures: FailureLimit | None = None
     trial: Duration = TRIAL_SECONDS
@@ -61,9 +65,12 @@ class RunOptions:
             if value is not None and value < 1:
                 raise ConfigError(name, f"{value!r} is not at least 1")
         require_choice("order", self.order, Order)
-        for name in ("deadline", "grace", "trial"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, parse_duration(getattr(self, name), name))
+        for name in ("deadline", "due", "grace", "trial"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, datetime):
+                object.__setattr__(self, name, parse_duration(value, name))
+        if isinstance(self.due, datetime) and self.due.tzinfo is None:
+            raise ConfigError("due", "needs a time zone: use datetime.now(timezone.utc)")
 
 
 async def run_plan(
@@ -121,6 +128,9 @@ class _Run:
         now = clock.monotonic()
         seconds = options.deadline
         self.deadline = float("inf") if seconds is None else now + parse_duration(seconds)
+        due = options.due
+        if isinstance(due, datetime):
+            due = max(0.0, due.timestamp() - clock.wall_time())
         stats.total = plan.total
         stats.done_before = plan.total - journal.without_result - journal.still_to_retry
         stats.started = now
@@ -133,6 +143,8 @@ class _Run:
             options.concurrency,
             options.order,
             self.deadline,
+            due=float("inf") if due is None else now + parse_duration(due),
+            tenant=options.tenant,
             max_bytes=options.max_bytes_in_flight,
             records_all=options.max_failures is not None and options.max_failures.is_everything,
             report_crash=report_crash,
@@ -147,10 +159,13 @@ class _Run:
         # Done with the first error too: what the others do then is cut off.
         work = asyncio.gather(refusing, *(lane.wait() for lane in lanes))
         try:
-            for lane in lanes:
-                if not stop.is_set():
-                    lane.start(self.executor.work)
-            await self._watch(lanes, work, stop, at_once)
+            with ExitStack() as following:
+                for lane in lanes:
+                    if not stop.is_set():
+                        lane.start(self.executor.work)
+                    if self.options.concurrency is None:
+                        following.callback(lane.follow())
+                await self._watch(lanes, work, stop, at_once)
         finally:
             self.stats.stopping = True
             await _cut_off(lanes, refusing)
@@ -168,8 +183,6 @@ class _Run:
         """Return when the work is done or nobody wants it any more."""
         async with _Companions() as companions:
             companions.start(self._widen_later(lanes))
-            if self.options.concurrency is None:
-                companions.start(self._follow_limits(lanes))
             asked = companions.start(stop.wait())
             expiry = companions.start(self._wait_for_deadline())
             broken = companions.start(self.journal.broken.wait())
@@ -197,14 +210,6 @@ class _Run:
         await lane.given_up.wait()
         await self.clock.sleep(parse_duration(self.options.grace))
         lane.cancel()
-
-    async def _follow_limits(self, lanes: Sequence[Lane]) -> None:
-        while True:
-            for lane in lanes:
-                limit = lines_for(lane.client)
-                if limit != lane.limit:
-                    lane.set_limit(limit)
-            await self.clock.sleep(_FOLLOW_SECONDS)
 
     async def _widen_later(self, lanes: Sequence[Lane]) -> None:
         await self.clock.sleep(parse_duration(self.options.trial))

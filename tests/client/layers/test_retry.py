@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -23,6 +24,7 @@ from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.retry import RetryBudget, RetryTransport, retry_delay
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock
+from tests.virtual_time import LoopClock
 
 
 def longest(_low: float, high: float) -> float:
@@ -126,6 +128,24 @@ async def test_a_request_is_sent_until_it_succeeds() -> None:
     response = await transport.send(request())
     assert response.attempts == 3
     assert inner.sent == [(1000, 1), (1001, 2), (1003, 3)]
+
+
+@pytest.mark.anyio
+async def test_who_waits_for_a_retry_is_counted_until_the_wait_ends_in_whichever_way() -> None:
+    clock, waits = ManualClock(), list[int]()
+    inner = Scripted(clock, [ServerError("a"), ServerError("b")])
+    await RetryTransport(inner, RetryPolicy(), clock, longest, on_backoff=waits.append).send(
+        request()
+    )
+    assert waits == [1, -1, 1, -1]
+    inner = Scripted(clock, [ServerError("c")])
+    transport = RetryTransport(inner, RetryPolicy(), LoopClock(), longest, on_backoff=waits.append)
+    leaves = asyncio.create_task(transport.send(request()))
+    while waits[-1] == -1:
+        await asyncio.sleep(0)
+    leaves.cancel()
+    await asyncio.wait([leaves])
+    assert waits[-2:] == [1, -1]
 
 
 @pytest.mark.anyio

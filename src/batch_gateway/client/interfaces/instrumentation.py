@@ -9,6 +9,7 @@ observers. A layer gets the bound method as a plain callback, so that it imports
     events.limit_changed(32, Why(Reason.KNEE))    the concurrency limit is now 32, and why
     events.breaker_changed("open")                closed, open or half_open
     events.retry_scheduled(request, error, 1.5)   sent again in 1.5 s
+    events.backed_off(1)                          one more waits for its retry; -1: one fewer
     events.rate_limit_waited(0.2)                 a request was held back for 0.2 s
     events.cache_looked_up("hit")                 hit, miss, or joined to one in flight
     events.coalesced(16)                          16 single requests were sent as one
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -213,6 +215,7 @@ class GatewayEvents:
         requests_in_flight: requests inside the client, their waits included; counted only where
             `requests_are_heard`.
         attempts_in_flight: requests being sent or answered just now.
+        backing_off: requests that wait for their retry just now.
         limit: requests that may be under way at the gateway; None while nothing limits them.
         why: what holds the limit where it is; None where nothing is found out.
         concurrency: gives the figures of whatever limits them, and for how long each reason did.
@@ -228,7 +231,7 @@ class GatewayEvents:
             if not isinstance(observer, Observer):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigError("observers", f"{observer!r:.80} is not an Observer")
         self.gateway = gateway
-        self.requests_in_flight = self.attempts_in_flight = 0
+        self.requests_in_flight = self.attempts_in_flight = self.backing_off = 0
         self.limit: int | None = None
         self.why: Why | None = None
         self.concurrency: Callable[[], ConcurrencyStatistics] | None = None
@@ -236,6 +239,7 @@ class GatewayEvents:
         self.failed_attempts, self.last_failure = 0, ""
         self.closed = False
         self._observers = tuple(observers)
+        self._room_listeners: list[Callable[[], None]] = []
         self._known_failures: set[tuple[int, str]] = set()
         self.request_started = self._teller(Observer.request_started)
         self.request_finished = self._teller(Observer.request_finished)
@@ -280,14 +284,29 @@ class GatewayEvents:
             )
         )
 
+    def backed_off(self, more: int) -> None:
+        self.backing_off += more
+        self._room_changed()
+
     def attempt_failed(self, words: str) -> None:
         self.failed_attempts, self.last_failure = self.failed_attempts + 1, words
 
     def limit_changed(
         self, limit: int, why: Why | None = None, reason_changed: bool = False
     ) -> None:
-        self.limit, self.why = limit, why
+        is_other, self.limit, self.why = limit != self.limit, limit, why
         self._limit(LimitChanged(self.gateway, limit, why, reason_changed))
+        if is_other:
+            self._room_changed()
+
+    def when_room_changes(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` when `limit` or `backing_off` is another, until the result is called."""
+        self._room_listeners.append(listener)
+        return partial(self._room_listeners.remove, listener)
+
+    def _room_changed(self) -> None:
+        for listener in tuple(self._room_listeners):
+            listener()
 
     def breaker_changed(self, state: str) -> None:
         self.breaker_state = str(state)

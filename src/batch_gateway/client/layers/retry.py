@@ -147,7 +147,10 @@ class RetryBudget:
 
 
 class RetryTransport:
-    """A layer that sends again what failed and may succeed, within policy, budget and deadline."""
+    """A layer that sends again what failed and may succeed, within policy, budget and deadline.
+
+    `on_backoff` is told 1 when a request begins to wait for its retry, and -1 when the wait ends.
+    """
 
     def __init__(
         self,
@@ -155,13 +158,16 @@ class RetryTransport:
         policy: RetryPolicy,
         clock: Clock,
         uniform: Random = random.uniform,
+        *,
         on_retry: OnRetry | None = None,
+        on_backoff: Callable[[int], None] | None = None,
     ) -> None:
         self._inner = inner
         self._policy = policy
         self._clock = clock
         self._uniform = uniform
         self._on_retry = on_retry
+        self._on_backoff = on_backoff
         self._budget = RetryBudget(
             policy.budget_ratio, policy.budget_per_second, seconds(policy.max_retry_after)
         )
@@ -177,8 +183,17 @@ class RetryTransport:
                     raise
                 if self._on_retry is not None:
                     self._on_retry(request, error, delay)
-            await self._clock.sleep(delay)
+            await self._back_off(delay)
             request = msgspec.structs.replace(request, attempt=request.attempt + 1)
+
+    async def _back_off(self, delay: float) -> None:
+        if self._on_backoff is None:
+            return await self._clock.sleep(delay)
+        self._on_backoff(1)
+        try:
+            await self._clock.sleep(delay)
+        finally:
+            self._on_backoff(-1)
 
     def _delay(self, request: PreparedRequest, error: InferenceError) -> float | None:
         if request.sink is not None and request.sink.begun:
