@@ -51,7 +51,8 @@ def batch() -> Plan:
     path.write_text(
         "".join(json.dumps({"custom_id": f"id-{n}", **request}) + "\n" for n in range(LINES))
     )
-    return make_plan(path)
+    with make_plan(path) as plan:
+        return plan
 
 
 def start_of_ours() -> bytes:

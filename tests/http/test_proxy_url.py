@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from urllib.parse import quote
 
 import pytest
@@ -41,6 +42,13 @@ def test_credentials_are_sent_as_they_were_before_they_were_escaped(
     scheme, _, token = Proxy.parse(url).authorization.partition(" ")
     assert scheme == "Basic"
     assert base64.b64decode(token).decode() == f"{user}:{password}"
+
+
+def test_a_password_in_a_variable_may_be_any_bytes_but_half_a_character_is_none() -> None:
+    proxy = Proxy.parse(os.fsdecode(b"http://user:caf\xe9@proxy:3128"))
+    assert base64.b64decode(proxy.authorization.removeprefix("Basic ")) == b"user:caf\xe9"
+    with pytest.raises(ConfigError, match="must be 'env' or a URL"):
+        Proxy.parse("http://user:\ud83d@proxy:3128")
 
 
 def test_a_user_without_a_password_has_an_empty_one() -> None:

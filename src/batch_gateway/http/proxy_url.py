@@ -88,9 +88,10 @@ class Proxy:
 def _split(url: str) -> tuple[SplitResult | None, int | None]:
     """The URL and its port; None for what is none, or has no port that can be."""
     try:
+        url.encode(errors="surrogateescape")
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # a port that is no number, brackets that do not close
+    except ValueError:  # half a character, a port that is no number, brackets that do not close
         return None, None
     if not all("!" <= sign <= "~" for sign in parts.hostname or ""):
         return None, None
@@ -103,6 +104,7 @@ def _split(url: str) -> tuple[SplitResult | None, int | None]:
 def _basic(user_info: str) -> str:
     if not user_info:
         return ""
-    user, _, password = user_info.partition(":")
+    # An environment variable may hold bytes that are not UTF-8.
+    user, _, password = user_info.encode(errors="surrogateescape").partition(b":")
     plain = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
     return "Basic " + base64.b64encode(plain).decode("ascii")

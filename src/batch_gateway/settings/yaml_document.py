@@ -32,8 +32,11 @@ def compose(path: Path, place: str) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}: " if mark else ""
         raise ConfigError(place, wrong, problems=[f"{where}{error.problem}"]) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(place, wrong, problems=[str(error).partition("\n")[0]]) from error
+    except RecursionError as error:
+        raise ConfigError(place, wrong, problems=[f"{path}: it is nested too deeply"]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        what, _, _ = str(error).partition("\n")
+        raise ConfigError(place, wrong, problems=[f"{path}: {what}"]) from error
 
 
 class YAMLDocument:
