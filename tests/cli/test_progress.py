@@ -28,7 +28,8 @@ from tests.client.manual_clock import ManualClock
 
 BUSY = View(
     RunStats(
-        total=10_000, figures=Figures(succeeded=1230, failed=4, sent_again=17, usage=Usage(4, 5))
+        total=10_000,
+        figures=Figures(succeeded=1230, failed=4, sent_again={1: 17}, usage=Usage(4, 5)),
     ),
     Rates(52.13, 10_412),
     in_flight=64,

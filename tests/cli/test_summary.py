@@ -33,7 +33,7 @@ FIGURES = Figures(
         Cause(1999, "req-1999", ErrorCategory.SERVER_ERROR, None, "connection reset"),
     ),
     usage=Usage(12_000, 3_000),
-    sent_again=7,
+    sent_again={1: 7},
 )
 SUMMARY = RunSummary(
     figures=FIGURES,
@@ -106,9 +106,9 @@ def test_a_run_without_failures_is_short() -> None:
 
 
 def test_requests_that_were_saved_are_told() -> None:
-    text = plain(as_text(counted(from_cache=1_200, coalesced=3_000, joint_sendings=47.0)))
+    text = plain(as_text(counted(from_cache=1_200, joint={50: 2_000, 125: 1_000})))
     assert "  cache     1,200 answers not asked for again\n" in text
-    assert "  joined    3,000 requests, sent as 47\n" in text
+    assert "  joined    3,000 requests, sent as 48\n" in text
 
 
 def test_a_run_with_nothing_to_send_says_so() -> None:
@@ -253,7 +253,7 @@ def test_streamed_answers_are_counted_with_the_time_to_their_first_token() -> No
 
 
 def test_one_request_is_not_called_requests() -> None:
-    one = counted(succeeded=1, sent_again=1)
+    one = counted(succeeded=1, sent_again={1: 1})
     one = replace(one, summary=replace(one.summary, total=1, succeeded=1))
     text = plain(as_text(one))
     assert text.startswith("Done in 10.0s: the one request succeeded")

@@ -43,10 +43,10 @@ def page_of(figures: Figures, **ended: Any) -> str:
 
 def test_what_lines_waited_for_and_how_they_were_sent_is_told() -> None:
     page = page_of(
-        Figures(succeeded=4, rate_limited=4, rate_limit_seconds=2.0, coalesced=3_000, sent_again=2)
-        + Figures(succeeded=5, joint_sendings=47.0)
+        Figures(succeeded=4, rate_limited=4, rate_limit_seconds=2.0, joint={2: 10, 64: 2_990})
+        + Figures(succeeded=5, sent_again={1: 1, 4: 4})
     )
-    assert "sent together 3,000 as 47" in page
+    assert "sent together 3,000 as 52" in page
     assert "rate limits 4 requests waited, 500 ms each" in page
     assert "2 retries" in page
     assert "All 9 requests succeeded" in page

@@ -76,9 +76,8 @@ class Figures(Additive):
         usage: tokens of the answers, as the gateway counted them.
         cut_off: answers that are not whole, by reason: length, content_filter or incomplete.
         from_cache: lines answered from the cache, or by an identical request under way.
-        coalesced: lines answered together with others.
-        joint_sendings, sent_again: the requests that those were sent as, and sendings after the
-            first; of lines sent together each has its share, so that parts of one may stand here.
+        joint: lines answered together with others, by how many were sent as one.
+        sent_again: sendings after the first, of lines so many of which were sent as one.
         streamed: answers whose time to the first token is known; `first_token_seconds` is the sum.
         lines_held, held_seconds: lines that waited for room in memory, and for how long there were
             such lines.
@@ -95,9 +94,8 @@ class Figures(Additive):
     usage: Usage = Usage()
     cut_off: dict[str, int] = {}
     from_cache: int = 0
-    coalesced: int = 0
-    joint_sendings: float = 0.0
-    sent_again: float = 0.0
+    joint: dict[int, int] = {}
+    sent_again: dict[int, int] = {}
     streamed: int = 0
     first_token_seconds: float = 0.0
     lines_held: int = 0
@@ -113,16 +111,16 @@ class Figures(Additive):
 
     def count(self, outcome: Outcome, line_number: int) -> None:
         """One more line recorded; only of a failure is the line number looked at."""
+        size = outcome.coalesced
         if outcome.attempts > 1:
-            self.sent_again += (outcome.attempts - 1) / outcome.coalesced
+            self.sent_again[size] = self.sent_again.get(size, 0) + outcome.attempts - 1
         if outcome.category is not None:
             self._count_failure(outcome, outcome.category.value, line_number)
             return
         self.succeeded += 1
         self.from_cache += outcome.from_cache
-        if outcome.coalesced > 1:
-            self.coalesced += 1
-            self.joint_sendings += 1 / outcome.coalesced
+        if size > 1:
+            self.joint[size] = self.joint.get(size, 0) + 1
         if outcome.usage is not None:
             self.usage += outcome.usage
         if outcome.cut_off is not None:
@@ -147,13 +145,18 @@ class Figures(Additive):
 
     @property
     def retries(self) -> int:
-        """Sendings after the first."""
-        return round(self.sent_again)
+        """Sendings after the first, one for all the lines that were sent as one."""
+        return _requests(self.sent_again)
+
+    @property
+    def coalesced(self) -> int:
+        """Lines answered together with others."""
+        return sum(self.joint.values())
 
     @property
     def joint_requests(self) -> int:
         """How many requests the coalesced lines were sent as."""
-        return round(self.joint_sendings)
+        return _requests(self.joint)
 
     @property
     def mean_time_to_first_token(self) -> float | None:
@@ -163,3 +166,8 @@ class Figures(Additive):
         """The most frequent ones, and of equals those whose first line comes first."""
         ranked = sorted(self.causes.values(), key=lambda one: (-one.count, _place(one)))
         return tuple(ranked[:most])
+
+
+def _requests(lines_by_size: dict[int, int]) -> int:
+    """How many requests the lines were; some of those that were sent as one may be elsewhere."""
+    return round(sum(lines / size for size, lines in lines_by_size.items()))
