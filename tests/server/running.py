@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,7 @@ from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.server.serving import serve
 from batch_gateway.service.batch_records import BatchRecord, record_event
 from batch_gateway.service.database import Database
+from batch_gateway.service.leftover_files import remove_leftovers
 from batch_gateway.service.sealed_headers import HeaderSeal
 from batch_gateway.service.statuses import BatchEvent
 from batch_gateway.storage.folder import LocalFolder
@@ -59,7 +61,9 @@ class Api:
         self.stack.push_async_callback(sdk.close)
         return sdk
 
-    async def upload(self, data: bytes = LINE, purpose: str = "batch", **headers: str) -> str:
+    async def upload(
+        self, data: bytes = LINE, purpose: str = "batch", headers: Mapping[str, str] | None = None
+    ) -> str:
         """The id of a new file."""
         answer = await self.http.post(
             "/v1/files",
@@ -73,11 +77,24 @@ class Api:
     async def submit(self, file_id: str | None = None, **different: Any) -> httpx2.Response:
         headers = different.pop("headers", None)
         body = {
-            "input_file_id": await self.upload(**(headers or {})) if file_id is None else file_id,
+            "input_file_id": await self.upload(headers=headers) if file_id is None else file_id,
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
         }
         return await self.http.post("/v1/batches", json=body | different, headers=headers)
+
+    async def submit_as(self, tenant: dict[bytes, bytes]) -> tuple[str, str]:
+        """A new file of this tenant, and a batch over it."""
+        body, headers = form(("purpose", None, b"batch"), ("file", "f", LINE))
+        typed = {name.encode(): value.encode() for name, value in headers.items()}
+        file = await self.http.post("/v1/files", content=body, headers=tenant | typed)
+        wanted = {
+            "input_file_id": file.json()["id"],
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+        }
+        batch = await self.http.post("/v1/batches", json=wanted, headers=tenant)
+        return file.json()["id"], batch.json()["id"]
 
     async def happen(self, batch_id: str, event: BatchEvent, **changes: Any) -> BatchRecord:
         """What the processor does to a batch."""
@@ -85,12 +102,10 @@ class Api:
             partial(record_event, batch_id=batch_id, event=event, now=self.time(), **changes)
         )
 
-    async def send(self, data: bytes, *, end: bool = False) -> tuple[int, dict[str, str], bytes]:
+    async def send(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
         """The answer to raw bytes: its status, headers and body."""
         async with self.connection() as (reader, writer):
             writer.write(data)
-            if end:
-                writer.write_eof()
             return await read_answer(reader)
 
     @contextlib.asynccontextmanager
@@ -111,6 +126,15 @@ class Api:
         root = self.folder / "files"
         return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
+    def open_objects(self) -> list[str]:
+        """The objects of the store that this process has open."""
+        root = str(self.folder / "files" / "objects")
+        links = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+        return [link for link in links if link.startswith(root)]
+
+    async def clear(self) -> int:
+        return await remove_leftovers(self.state.database, self.state.storage, self.time())
+
 
 async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -127,7 +151,8 @@ def message_of(body: bytes) -> str:
 
 @contextlib.asynccontextmanager
 async def running_api(folder: Path, **settings: Any) -> AsyncIterator[Api]:
-    config = ServerConfig(port=0, observability_port=0, **settings)
+    anywhere: dict[str, Any] = {"port": 0, "observability_port": 0}
+    config = ServerConfig(**(anywhere | settings))
     seal = HeaderSeal(config.header_keys) if config.header_keys else None
     time = ManualTime()
     database = await Database.open(folder / "records.sqlite3")

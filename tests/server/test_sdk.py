@@ -13,6 +13,7 @@ from tests.server.running import LINE, Api
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.specified("sdk.files")
 async def test_a_file_is_uploaded_shown_listed_downloaded_and_deleted(api: Api) -> None:
     sdk = api.sdk()
     file = await sdk.files.create(file=("in.jsonl", LINE * 3), purpose="batch")
@@ -30,6 +31,7 @@ async def test_a_file_is_uploaded_shown_listed_downloaded_and_deleted(api: Api) 
     assert api.stored() == []
 
 
+@pytest.mark.specified("sdk.batches")
 async def test_a_batch_is_made_shown_listed_and_cancelled(api: Api) -> None:
     sdk = api.sdk()
     file = await sdk.files.create(file=("in.jsonl", LINE), purpose="batch")
@@ -52,6 +54,7 @@ async def test_a_batch_is_made_shown_listed_and_cancelled(api: Api) -> None:
     assert api.cancelled == [batch.id, batch.id]
 
 
+@pytest.mark.specified("sdk.files")
 async def test_lists_of_more_than_a_page_come_to_their_end(api: Api) -> None:
     sdk = api.sdk()
     files = [await sdk.files.create(file=("f", b"x"), purpose="vision") for _ in range(7)]
@@ -68,6 +71,7 @@ async def test_lists_of_more_than_a_page_come_to_their_end(api: Api) -> None:
     assert [found.id async for found in sdk.batches.list(limit=2)] == batches[::-1]
 
 
+@pytest.mark.specified("sdk.files")
 async def test_the_blocking_sdk_works_as_well(api: Api) -> None:
     def drive() -> tuple[bytes, list[str]]:
         with openai.OpenAI(base_url=f"{api.url}/v1", api_key="k", max_retries=0) as sdk:
@@ -78,6 +82,7 @@ async def test_the_blocking_sdk_works_as_well(api: Api) -> None:
     assert await asyncio.to_thread(drive) == (b"some bytes", ["upload"])
 
 
+@pytest.mark.specified("sdk.batches")
 async def test_a_batch_that_ran_shows_its_counts_usage_model_errors_and_files(api: Api) -> None:
     sdk = api.sdk()
     batch = (await api.submit()).json()
