@@ -35,7 +35,7 @@ class Bitmap:
 
     def discard(self, number: int) -> bool:
         """True when it was there."""
-        if number not in self:
+        if not self._count or number not in self:
             return False
         place = number - self._first
         self._bits[place >> 3] &= ~(1 << (place & 7))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
+from enum import StrEnum
 
 from batch_gateway.engine.journal import Journal
 from batch_gateway.engine.plan import Plan
@@ -14,17 +14,19 @@ __all__ = ["Unsent", "record_unsent"]
 _LINES_BETWEEN_BREATHS = 256
 
 
-class Unsent(Enum):
-    """Why: the `error.code` of the request's result, and its message.
+class Unsent(StrEnum):
+    """Why; the value is the `error.code` of such a request's result."""
 
-    Code and message of EXPIRED are those of OpenAI's Batch API; CANCELLED is llm-d's code.
-    """
+    CANCELLED = "batch_cancelled"
+    """Somebody asked for the end of the batch. The code is llm-d's."""
+    EXPIRED = "batch_expired"
+    """The completion window is over. Code and message are those of OpenAI's Batch API."""
 
-    CANCELLED = "batch_cancelled", "This request was cancelled before it was executed."
-    EXPIRED = (
-        "batch_expired",
-        "This request could not be executed before the completion window expired.",
-    )
+
+_MESSAGES = {
+    Unsent.CANCELLED: "This request was cancelled before it was executed.",
+    Unsent.EXPIRED: "This request could not be executed before the completion window expired.",
+}
 
 
 async def record_unsent(plan: Plan, journal: Journal, why: Unsent) -> int:
@@ -37,7 +39,9 @@ async def record_unsent(plan: Plan, journal: Journal, why: Unsent) -> int:
     recorded = 0
     for index in plan.order("file", journal.has_result):
         result_id, line = plan.request(index)
-        await journal.append(index, error_line(result_id, line.custom_id, *why.value), ok=False)
+        await journal.append(
+            index, error_line(result_id, line.custom_id, why, _MESSAGES[why]), ok=False
+        )
         recorded += 1
         if recorded % _LINES_BETWEEN_BREATHS == 0:
             await asyncio.sleep(0)

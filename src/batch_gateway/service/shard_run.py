@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from enum import StrEnum
+from enum import Enum
 from functools import partial
 
 from batch_gateway.clock import Clock
@@ -14,6 +14,7 @@ from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.engine.source import Source
 from batch_gateway.engine.stored_plan import load_plan
+from batch_gateway.engine.unsent import Unsent, record_unsent
 from batch_gateway.errors import InputError, JournalError
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.database import Database
@@ -21,31 +22,21 @@ from batch_gateway.service.job_records import Job, register_parts, registered_pa
 from batch_gateway.service.part_journal import PartJournal
 from batch_gateway.service.parts import Part, parts_folder, plan_name
 from batch_gateway.storage.protocol import Storage
-from batch_gateway.wire.lines import decode_batch_line, error_line, line_id
 from batch_gateway.wire.usage import Usage
 
 __all__ = ["Ending", "ShardRun"]
 
 # A gateway that was given up is tried again so much later.
 _AGAIN_SECONDS = 10.0
-_LINES_BETWEEN_BREATHS = 256
 
 
-class Ending(StrEnum):
+class Ending(Enum):
     """Why the lines of a shard are not to be sent any more."""
 
-    STOPPED = "stopped"
+    STOPPED = None
     """The processor stops or has more urgent work: somebody goes on with them."""
-    CANCELLED = "batch_cancelled"
-    """Somebody asked for the end of the batch."""
-    EXPIRED = "batch_expired"
-    """The completion window is over."""
-
-
-_WORDS = {
-    Ending.CANCELLED: "This request was not executed: the batch was cancelled before.",
-    Ending.EXPIRED: ("This request could not be executed before the completion window expired."),
-}
+    CANCELLED = Unsent.CANCELLED
+    EXPIRED = Unsent.EXPIRED
 
 
 class ShardRun:
@@ -74,12 +65,17 @@ class ShardRun:
 
     def end(self, ending: Ending) -> None:
         """Send nothing more. Cancelling and expiry abort what is under way and win over a stop."""
-        if self._ending is not None and self._ending is not Ending.STOPPED:
+        if self._unsent is not None:
             return
         self._ending = ending
         self._stop.set()
-        if ending is not Ending.STOPPED and self._sending is not None:
+        if self._unsent is not None and self._sending is not None:
             self._sending.cancel()
+
+    @property
+    def _unsent(self) -> Unsent | None:
+        """How the lines without a result end; None when they stay to be sent."""
+        return None if self._ending is None else self._ending.value
 
     async def run(self, source: Source) -> bool:
         """Whether every line has its result now, which is registered; False after a stop.
@@ -102,8 +98,8 @@ class ShardRun:
         try:
             while journal.without_result and self._ending is None:
                 await self._send(plan, journal)
-            if self._ending is not None and self._ending is not Ending.STOPPED:
-                await self._refuse_rest(plan, journal, self._ending)
+            if (unsent := self._unsent) is not None:
+                await record_unsent(plan, journal, unsent)
             await journal.flush()
         finally:
             await journal.aclose()
@@ -123,7 +119,7 @@ class ShardRun:
         try:
             summary = await self._sending
         except asyncio.CancelledError:
-            if self._ending in _WORDS and not _is_cancelled():
+            if self._unsent is not None and not _is_cancelled():
                 return
             self._sending.cancel()
             await asyncio.gather(self._sending, return_exceptions=True)
@@ -151,18 +147,6 @@ class ShardRun:
         finally:
             for wait in waits:
                 wait.cancel()
-
-    async def _refuse_rest(self, plan: Plan, journal: PartJournal, ending: Ending) -> None:
-        """Record for each line without a result that it was not executed."""
-        for index in plan.requests:
-            if journal.has_result(index):
-                continue
-            custom_id = decode_batch_line(plan.read(index)).custom_id
-            result_id = line_id(plan.fingerprint, index)
-            line = error_line(result_id, custom_id, ending.value, _WORDS[ending])
-            await journal.append(index, line, ok=False)
-            if index % _LINES_BETWEEN_BREATHS == 0:
-                await asyncio.sleep(0)
 
 
 async def _set(event: asyncio.Event) -> None:
