@@ -7,9 +7,9 @@ import io
 import pytest
 
 from batch_gateway.cli.progress import (
+    Display,
     Gateways,
     LineDisplay,
-    NoDisplay,
     View,
     follow,
     plain_line,
@@ -24,7 +24,7 @@ class OverError(Exception):
     """The end of what is followed."""
 
 
-class Kept(NoDisplay):
+class Kept(Display):
     """Keeps what is shown, once a second."""
 
     interval = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
-from batch_gateway.cli.progress import Display, LineDisplay, NoDisplay
+from batch_gateway.cli.progress import Display, LineDisplay
 
 __all__ = ["choose_display"]
 
@@ -12,7 +12,7 @@ __all__ = ["choose_display"]
 def choose_display(stream: IO[str], *, quiet: bool) -> Display:
     """Live on a terminal that can redraw, lines on anything else, nothing if quiet."""
     if quiet:
-        return NoDisplay()
+        return Display()
     if not stream.isatty():
         return LineDisplay(stream)
     # Importing rich takes a third of the time that the command takes to start.

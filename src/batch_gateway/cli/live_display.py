@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batch_gateway.cli.progress import View, counted, in_flight_text, time_left
+from batch_gateway.cli.progress import Display, View, counted, in_flight_text, time_left
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.report.scales import number_text
 
@@ -108,7 +108,7 @@ def _fitting(
     return list(kept.values())
 
 
-class LiveDisplay:
+class LiveDisplay(Display):
     """Redraws in place, ten times a second, and is gone when the run is over."""
 
     interval = 0.1

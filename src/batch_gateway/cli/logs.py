@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from batch_gateway.cli.progress import View
+from batch_gateway.cli.progress import Display, View
 from batch_gateway.cli.terminal_text import one_line, printable_json
 from batch_gateway.settings.run_settings import LogFormat
 
@@ -122,10 +122,8 @@ def _word(value: object) -> str:
     return text if plain and text else printable_json(_encoded(text))
 
 
-class LogDisplay:
+class LogDisplay(Display):
     """Progress as log records, so that every line on standard error is one."""
-
-    interval = 10.0
 
     def __init__(self) -> None:
         self._logger = logging.getLogger(f"{_PACKAGE}.run")
@@ -133,9 +131,6 @@ class LogDisplay:
 
     def note(self, text: str) -> None:
         self._logger.info("%s", text)
-
-    def checking(self, done: int, total: int) -> None:
-        pass
 
     def show(self, view: View) -> None:
         # The first view is that of the start, when there is nothing to tell.
@@ -157,9 +152,3 @@ class LogDisplay:
                 fields["standstill"] = view.standstill
             self._logger.info("progress", extra={"fields": fields})
         self._begun = True
-
-    def close(self) -> None:
-        pass
-
-    def leave(self) -> None:
-        pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import IO, Protocol
+from typing import IO
 
 import msgspec
 from msgspec.structs import replace
@@ -21,7 +21,6 @@ __all__ = [
     "Display",
     "Gateways",
     "LineDisplay",
-    "NoDisplay",
     "View",
     "counted",
     "follow",
@@ -64,22 +63,20 @@ class View(msgspec.Struct, frozen=True):
     paces: tuple[Pace, ...] = ()
 
 
-class Display(Protocol):
-    """Where progress goes.
+class Display:
+    """Where progress goes; this one shows nothing, as `--quiet` asks for.
 
     Attributes:
         interval: seconds between two calls of `show`.
     """
 
-    interval: float
+    interval = 10.0
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        ...
 
     def checking(self, done: int, total: int) -> None:
         """The first pass has read `done` of `total` bytes."""
-        ...
 
     def show(self, view: View) -> None: ...
 
@@ -87,7 +84,6 @@ class Display(Protocol):
 
     def leave(self) -> None:
         """The process ends now: put the terminal right with one write."""
-        ...
 
 
 async def follow(
@@ -165,31 +161,8 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-class NoDisplay:
-    """For `--quiet`."""
-
-    interval = 10.0
-
-    def note(self, text: str) -> None:
-        pass
-
-    def checking(self, done: int, total: int) -> None:
-        pass
-
-    def show(self, view: View) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def leave(self) -> None:
-        pass
-
-
-class LineDisplay:
+class LineDisplay(Display):
     """Plain lines, for logs and pipes."""
-
-    interval = 10.0
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -201,9 +174,6 @@ class LineDisplay:
         with contextlib.suppress(OSError, ValueError):
             print(printable(text), file=self._stream, flush=True)
 
-    def checking(self, done: int, total: int) -> None:
-        pass
-
     def show(self, view: View) -> None:
         # The first view is that of the start, when there is nothing to tell.
         if self._begun:
@@ -211,9 +181,3 @@ class LineDisplay:
             for words in self._pace_notes.new(view.paces):
                 self.note(words)
         self._begun = True
-
-    def close(self) -> None:
-        pass
-
-    def leave(self) -> None:
-        pass
