@@ -21,6 +21,7 @@ from batch_gateway.testing import (
     simulated_pool,
 )
 from tests.documents.blocks import DOCUMENTS, ROOT, Block, blocks
+from tests.documents.settings_page import PAGE, with_parts
 
 BLOCKS = list(blocks())
 # The documents write gateways as http://NAME:8000; the tests put the simulator in their place.
@@ -171,6 +172,11 @@ def test_every_setting_of_a_client_is_described() -> None:
     text = (ROOT / "docs" / "library.md").read_text("utf-8")
     fields = {field.name for field in dataclasses.fields(HTTPInferenceClientConfig)}
     assert {name for name in fields if f"`{name}`" not in text} == set()
+
+
+def test_the_page_of_settings_says_what_the_table_says() -> None:
+    page = PAGE.read_text("utf-8")
+    assert page == with_parts(page), "python -m tests.documents.settings_page"
 
 
 def test_every_page_is_in_the_navigation_and_on_the_first_page() -> None:

@@ -171,9 +171,78 @@ def test_a_value_is_its_text_as_it_stands_whatever_yaml_takes_it_for(tmp_path: P
     assert values(load(tmp_path, text)) == {"concurrency": 64, "rpm": 1000.0, "max_retries": 16}
 
 
+# What the processor, the API server and the collector of llm-d's batch gateway may be told.
+PROCESSOR = """\
+addr: ":9090"
+work_dir: /var/lib/batch-gateway/processor
+shutdown_timeout: 30s
+heartbeat_interval: 5m
+num_workers: 20
+concurrency: {global: 100, per_endpoint: 10, recovery: 5, aimd: {enabled: true}}
+model_gateways:
+  llama-3: {url: http://a:8000, request_timeout: 0, api_key_name: llama, inference_pool_name: p}
+  mistral: {url: http://b:8000, tls_ca_cert_file: "", api_key_file: "", max_retries: 0}
+default_output_expiration_seconds: 7776000
+queue_time_bucket: {start: 0.1, factor: 2, count: 10}
+db_client: {type: postgresql, postgresql: {enable_tracing: true}}
+file_client: {type: s3, s3: {bucket: b, region: r}, retry: {max_retries: 3, max_backoff: 10s}}
+otel: {redis_tracing: false, postgresql_tracing: true}
+dispatch_mode: sync
+async_dispatch: {result_poll_timeout: 5s, models: {m: {inference_pool_name: p}}}
+progress_ttl_seconds: 86400
+"""
+API_SERVER = """\
+host: 0.0.0.0
+port: "8000"
+ssl_cert_file: /tls/tls.crt
+tls_min_version: "1.3"
+input_headers: {tenant: X-MaaS-Username}
+batch_api: {batch_event_ttl_seconds: 2592000, pass_through_headers: [Authorization]}
+file_api: {max_size_bytes: 209715200, batch_input_order_policy: any}
+"""
+COLLECTOR = "interval: 1h\nmax_concurrency: 2\ndry_run: false\nreconciler: {interval: 30m}\n"
+
+
+def test_what_a_run_does_without_in_a_processors_file_is_told_once_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    config = load(tmp_path, PROCESSOR)
+    assert values(config) == {"concurrency": 10, "max_job_concurrency": 100}
+    llama, mistral = (config.model_gateways[model].own for model in ("llama-3", "mistral"))
+    assert llama is not None
+    assert mistral is not None
+    assert llama["timeout"].value == float("inf")
+    assert llama["api_key_file"].value == Path("/etc/.secrets/llama")
+    assert {name: own.value for name, own in mistral.items()} == {"max_retries": 0}
+    told = [note.removeprefix(f"{tmp_path}/") for note in config.notes]
+    assert len(told) == len({note.rpartition(" run, ")[2] for note in told})
+    [straight] = [note for note in told if "dispatch_mode" in note]
+    assert straight == (
+        "gateway.yaml: model_gateways.llama-3.inference_pool_name, dispatch_mode, async_dispatch:"
+        " nothing to do in run, requests go straight to the gateway, or where an endpoint picker"
+        " says"
+    )
+
+
+@pytest.mark.parametrize("text", [API_SERVER, COLLECTOR])
+def test_a_file_for_a_service_says_nothing_to_a_run(text: str, tmp_path: Path) -> None:
+    config = load(tmp_path, text)
+    assert set(values(config)) <= {"tls_min_version"}
+    [note] = config.notes
+    assert note.endswith("nothing to do in run, for a service alone")
+
+
+def test_a_command_is_told_which_settings_are_anothers(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("gateway: http://g\noutput: results.jsonl\nquiet: true\n")
+    config = load_config_file(path, command="serve")
+    assert set(config.values) == {"gateway"}
+    assert config.notes == (f"{path}: output, quiet: nothing to do in serve, for run alone",)
+
+
 def test_empty_files_and_empty_values_leave_the_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, "# nothing yet\n") == ConfigFile()
-    assert load(tmp_path, "timeout:\napi_key: null\n") == ConfigFile()
+    assert load(tmp_path, "timeout:\napi_key: null\ncache: ''\nrpm: \"\"\n") == ConfigFile()
 
 
 @pytest.mark.parametrize(
@@ -210,6 +279,16 @@ def test_empty_files_and_empty_values_leave_the_defaults(tmp_path: Path) -> None
         (
             "model_gateways: http://x\n",
             "gateway.yaml:1: model_gateways must be a mapping of keys to values",
+        ),
+        (
+            "output: ~no-such-user/x\n",
+            "gateway.yaml:1: output: there is no home directory '~no-such-user'; "
+            "write the path in full",
+        ),
+        (
+            "global_inference_gateway: {url: http://x, api_key_name: a/b}\n",
+            "gateway.yaml:1: global_inference_gateway.api_key_name: 'a/b' is not the name of a "
+            "file in /etc/.secrets",
         ),
         ("- gateway\n", "gateway.yaml:1: the file must be a mapping of keys to values"),
         ("timeout: 1s\ntimeout: 2s\n", "gateway.yaml:2: timeout is already set on line 1"),

@@ -12,6 +12,8 @@ from batch_gateway.settings.run_settings import RunSettings, read_config_file, r
 from batch_gateway.settings.setting import ConfigFile
 from batch_gateway.settings.table import SETTINGS
 from batch_gateway.settings.variables import from_variables
+from batch_gateway.testing import simulated_gateway
+from tests.cli.commands import batch_gateway, write_batch
 
 EXAMPLES = {
     "URL": "http://v", "MODEL=URL": "m=http://v", "PATH": "/v", "N|auto": "7", "N": "7",
@@ -43,10 +45,10 @@ def test_every_setting_has_a_variable_or_says_why_not(name: str) -> None:
     for variable in setting.variables:
         if setting.only_flag:
             with pytest.raises(ConfigError, match=f"^{variable}: is for the command line alone"):
-                from_variables({variable: example})
+                from_variables({variable: example}, "run")
         else:
             texts = [example] if kind.several else example
-            found = from_variables({variable: example})[name]
+            found = from_variables({variable: example}, "run")[name]
             parse = setting.parse_all if kind.several else setting.parse
             assert (found.place, found.value) == (variable, parse("", texts))  # type: ignore[arg-type]
 
@@ -74,9 +76,9 @@ def test_a_variable_wins_over_the_file_and_loses_to_a_flag(tmp_path: Path) -> No
 
 
 def test_a_list_is_divided_by_commas_or_else_by_line_breaks() -> None:
-    by_commas = from_variables({"BATCH_GATEWAY_MODEL_GATEWAYS": " a=http://a , b=http://b,"})
+    by_commas = from_variables({"BATCH_GATEWAY_MODEL_GATEWAYS": " a=http://a , b=http://b,"}, "run")
     assert by_commas["model_gateways"].value == {"a": "http://a", "b": "http://b"}
-    by_lines = from_variables({"BATCH_GATEWAY_HEADERS": "X-A=1, 2\n\n X-B=a=b\n"})
+    by_lines = from_variables({"BATCH_GATEWAY_HEADERS": "X-A=1, 2\n\n X-B=a=b\n"}, "run")
     assert by_lines["headers"].value == {"X-A": "1, 2", "X-B": "a=b"}
 
 
@@ -154,3 +156,24 @@ def test_two_sources_of_a_key_among_the_variables_are_a_mistake() -> None:
     both = {"BATCH_GATEWAY_API_KEY": "sk-s3cret", "BATCH_GATEWAY_API_KEY_FILE": "/k"}
     message = "BATCH_GATEWAY_API_KEY_FILE: gives a key, as BATCH_GATEWAY_API_KEY does; keep one"
     assert refusal({"BATCH_GATEWAY_URL": "http://g", **both}) == message
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_the_command_tells_of_what_does_nothing_and_quietly_of_mistakes_alone(
+    tmp_path: Path, quiet: bool
+) -> None:
+    write_batch(tmp_path / "in.jsonl", 1)
+    (tmp_path / "c.yaml").write_text("num_workers: 2\npoll_interval: 9s\n")
+    with simulated_gateway() as gateway:
+        variables = {
+            "BATCH_GATEWAY_URL": gateway.url,
+            "BATCH_GATEWAY_CONFIG": "c.yaml",
+            "BATCH_GATEWAY_QUIET": str(quiet),
+            "BATCH_GATEWAY_TIMEUOT": "1s",
+            **OF_KUBERNETES,
+        }
+        done = batch_gateway("run", "in.jsonl", cwd=tmp_path, variables=variables)
+    assert done.returncode == 0, done.stderr
+    assert "BATCH_GATEWAY_TIMEUOT is set, and is the variable of no setting" in done.stderr
+    assert ("c.yaml: num_workers: nothing to do in run" in done.stderr) is not quiet
+    assert done.stderr.count("BATCH_GATEWAY_") == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -62,8 +61,6 @@ class _Value(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
-        if not value and self._setting.kind is PATH:
-            return Path()  # of which the command says what it says of every folder
         try:
             return self._setting.parse("", value)
         except ConfigError as error:

@@ -10,7 +10,7 @@ import click
 from batch_gateway.cli.exit_codes import EXIT_CODE_MEANINGS
 from batch_gateway.cli.options import GroupedCommand, setting_options
 from batch_gateway.cli.run_batch_file import run_batch_file
-from batch_gateway.settings.table import GROUPS
+from batch_gateway.settings.table import settings_of
 
 __all__ = ["run"]
 
@@ -37,7 +37,7 @@ Exit codes:
     epilog=_EPILOG,
 )
 @click.argument("file", metavar="FILE")
-@setting_options(GROUPS)
+@setting_options(settings_of("run"))
 @click.pass_obj
 def run(arguments: list[str], file: str, config: Path | None, **flags: Any) -> int:
     """Send every request of the batch FILE (JSON lines; - is standard input).

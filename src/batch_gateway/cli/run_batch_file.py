@@ -93,6 +93,8 @@ def _run(job: _Job, file: str, settings: RunSettings) -> int:
     with job.logs_shown(), Interrupts(job.display.leave) as interrupts:
         for warning in settings.warnings:
             _log.warning("%s", warning)
+        for note in settings.notes:
+            job.display.note(note)
         if settings.concurrency is not None:
             allow_connections(
                 settings.concurrency * settings.gateways, both_ends=settings.uses_simulator

@@ -10,19 +10,24 @@ the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import yaml
 
-from batch_gateway.settings.processor_keys import PROCESSOR_KEYS
+from batch_gateway.settings.kinds import SECRET_NAME
+from batch_gateway.settings.processor_keys import (
+    PROCESSOR_KEYS,
+    ProcessorKey,
+)
 from batch_gateway.settings.setting import ConfigFile, Given, ModelGateway, Setting
 from batch_gateway.settings.table import GATEWAY_SETTINGS, SETTINGS
 from batch_gateway.settings.yaml_document import YAMLDocument, compose
 
 __all__ = ["load_config_file"]
 
-Names = Mapping[str, Setting]
+Names = Mapping[str, Setting | ProcessorKey]
 Values = dict[str, Given]
 Entry = tuple[yaml.Node, yaml.Node]
 """A key and its value."""
@@ -33,13 +38,13 @@ _TOTAL = "max_job_concurrency"
 _INTERVALS = {"task_wait_time": 1.0, "poll_interval": 5.0}
 
 
-def load_config_file(path: Path, place: str = "--config") -> ConfigFile:
+def load_config_file(path: Path, place: str = "--config", command: str = "run") -> ConfigFile:
     """Read `path`, which was given at `place`. Raises ConfigError with every problem's line."""
     root = compose(path, place)
     if root is None:
         return ConfigFile()
     document = YAMLDocument(path)
-    config = _Reader(document).read(root)
+    config = _Reader(document, path, command).read(root)
     document.raise_problems(place)
     return config
 
@@ -50,18 +55,28 @@ def _by_name(settings: Mapping[str, Setting]) -> dict[str, Setting]:
 
 _AT_TOP: Names = {
     **_by_name(SETTINGS),
-    **{name: Setting(name, kind, "") for name, kind in PROCESSOR_KEYS.items()},
+    **PROCESSOR_KEYS,
     _ONE_GATEWAY: SETTINGS["gateway"],
 }
-_IN_GATEWAY: Names = _by_name(GATEWAY_SETTINGS) | {"url": SETTINGS["gateway"]}
+_IN_GATEWAY: Names = {
+    **_by_name(GATEWAY_SETTINGS),
+    "url": SETTINGS["gateway"],
+    "api_key_name": Setting("api_key_file", SECRET_NAME, ""),
+    "inference_pool_name": PROCESSOR_KEYS["inference_pool_name"],
+}
 
 
 class _Reader:
     """Sorts the keys of a document into our settings."""
 
-    def __init__(self, document: YAMLDocument) -> None:
+    def __init__(self, document: YAMLDocument, path: Path, command: str) -> None:
         self._document = document
+        self._path = path
+        self._command = command
         self._values: Values = {}
+        self._intervals: dict[str, float] = dict(_INTERVALS)
+        # Keys that do nothing, by the reason.
+        self._unused: dict[str, list[str]] = {}
         self._model_gateways: dict[str, ModelGateway] = {}
 
     def read(self, root: yaml.Node) -> ConfigFile:
@@ -81,8 +96,7 @@ class _Reader:
                 f"for a default beside {_GATEWAYS} write gateway: URL",
             )
         self._check_intervals(keys)
-        values = {name: given for name, given in self._values.items() if name in SETTINGS}
-        return ConfigFile(values, self._model_gateways)
+        return ConfigFile(self._values, self._model_gateways, self._notes())
 
     def _entry(self, into: Values, names: Names, name: str, shown: str, entry: Entry) -> None:
         """Read what stands at the key `name` of `names`, which messages call `shown`."""
@@ -92,11 +106,30 @@ class _Reader:
             for key, *within in self._document.entries(node, shown):
                 self._entry(into, names, f"{name}.{key}", f"{shown}.{key}", (within[0], within[1]))
         elif name in names:
-            self._set(into, names[name], shown, entry)
+            self._take(into, names[name], name, shown, entry)
         else:
             above, _, key = name.rpartition(".")
             valid = {*_keys_within(names, f"{above}." if above else "")}
             self._document.unknown_key(key_node, key, valid)
+
+    def _take(
+        self, into: Values, key: Setting | ProcessorKey, name: str, shown: str, entry: Entry
+    ) -> None:
+        if isinstance(key, Setting) and key.is_of(self._command):
+            self._set(into, key, shown, entry)
+            return
+        why = f"for {key.only} alone" if isinstance(key, Setting) else key.why
+        self._unused.setdefault(why, []).append(shown)
+        if key.kind is not None:
+            value = self._document.value(entry[1], shown, Setting(name, key.kind, ""))
+            if name in self._intervals and value is not None:
+                self._intervals[name] = value
+
+    def _notes(self) -> tuple[str, ...]:
+        return tuple(
+            f"{self._path}: {', '.join(keys)}: nothing to do in {self._command}, {why}"
+            for why, keys in self._unused.items()
+        )
 
     def _set(self, into: Values, setting: Setting, shown: str, entry: Entry) -> None:
         key_node, node = entry
@@ -109,6 +142,8 @@ class _Reader:
         value = self._document.value(node, shown, setting)
         if value is None:
             return
+        if setting.name == "timeout" and shown.endswith("request_timeout") and value == 0:
+            value = math.inf  # which is what it means where that name comes from
         before = into.get(setting.name)
         if before is None or (setting.name == _TOTAL and value < before.value):
             into[setting.name] = self._document.located(node, shown, value)
@@ -116,10 +151,7 @@ class _Reader:
             self._document.problem(node, f"{shown} is set already, by {before.place}")
 
     def _check_intervals(self, keys: Mapping[str, yaml.Node]) -> None:
-        wait, poll = (
-            self._values[name].value if name in self._values else default
-            for name, default in _INTERVALS.items()
-        )
+        wait, poll = self._intervals.values()
         if wait >= poll:
             self._document.problem(
                 next(keys[name] for name in _INTERVALS if name in keys),

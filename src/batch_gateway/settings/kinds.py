@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable
@@ -27,6 +28,7 @@ __all__ = [
     "PORT",
     "PROXY",
     "RATE",
+    "SECRET_NAME",
     "SIZE",
     "SWITCH",
     "VARIABLE",
@@ -42,6 +44,8 @@ __all__ = [
 AUTO = "auto"
 """A concurrency that is found by measuring."""
 
+# Where the charts of llm-d's batch gateway mount the keys that its files name.
+_SECRETS = Path("/etc/.secrets")
 _YES, _NO = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HIGHEST_PORT = 65_535
@@ -75,20 +79,29 @@ def _as_it_is(_field: str, given: str) -> str:
 
 
 def _path(field: str, given: str) -> Path:
-    if not given:
-        raise ConfigError(field, "is empty; give a path")
     if "\0" in given:
         raise ConfigError(field, "has a zero byte in it, which no path can have")
+    path = Path(given)
     try:
-        os.fsencode(given)
-        return Path(given).expanduser()
+        path = path.expanduser()
+        os.lstat(path)
     except UnicodeEncodeError:
         raise ConfigError(field, "has a character in it that no path can have") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ConfigError(field, f"is no path: {error.strerror}") from None
     except RuntimeError:
         home = given.partition("/")[0]
         raise ConfigError(
             field, f"there is no home directory {home!r:.{_SHOWN}}; write the path in full"
         ) from None
+    return path
+
+
+def _secret(field: str, given: str) -> Path:
+    if "/" in given:
+        raise ConfigError(field, f"{given!r:.{_SHOWN}} is not the name of a file in {_SECRETS}")
+    return _SECRETS / _path(field, given)
 
 
 def _variable(field: str, given: str) -> str:
@@ -211,6 +224,7 @@ def size(least: int = 0) -> Kind:
 
 
 PATH = Kind("PATH", _path)
+SECRET_NAME = Kind("NAME", _secret)
 VARIABLE = Kind("NAME", _variable)
 SWITCH = Kind("", _switch)
 DURATION = Kind("DURATION", lambda field, given: parse_duration(given, field), is_number=True)

@@ -25,7 +25,11 @@ class Layers:
     """
 
     def __init__(
-        self, flags: Mapping[str, Any], environment: Mapping[str, str], file: ConfigFile
+        self,
+        command: str,
+        flags: Mapping[str, Any],
+        environment: Mapping[str, str],
+        file: ConfigFile,
     ) -> None:
         """Raises ConfigError for a wrong variable, and for two keys in one layer."""
         from_flags = {
@@ -33,7 +37,7 @@ class Layers:
             for name, value in flags.items()
             if value is not None
         }
-        self._layers = (from_flags, from_variables(environment), file.values)
+        self._layers = (from_flags, from_variables(environment, command), file.values)
         self.given: dict[str, Given] = {}
         self.entries = dict(file.model_gateways)
         for layer in reversed(self._layers):

@@ -54,7 +54,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         otel: trace and measure by the OpenTelemetry SDK of this process.
         log_format, log_level: None unless given; see `logs_shown`.
         report: where the page about the run goes, or None.
-        warnings: what was given and means nothing, a sentence each.
+        warnings: what was given and may be a mistake, a sentence each.
+        notes: what was given and does nothing in a run, likewise.
     """
 
     gateway: HTTPInferenceClientConfig | None
@@ -83,6 +84,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str | None
     report: Path | None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def caches(self) -> frozenset[Path]:
@@ -130,7 +132,7 @@ def resolve_settings(
         raise ConfigError(
             "--fresh", "discards the failed lines that --retry-failed would send; choose one"
         )
-    layers = Layers(flags, environment, file)
+    layers = Layers("run", flags, environment, file)
 
     def value(name: str) -> Any:
         return layers.given[name].value if name in layers.given else SETTINGS[name].default_value
@@ -156,6 +158,7 @@ def resolve_settings(
         most_by_files=most if is_found and by_files <= most < _ENOUGH_CONNECTIONS else None,
         what_bounds=_what_bounds(most, by_files, isolates=isolates),
         warnings=unknown_variables(environment),
+        notes=file.notes,
         **{name: value(name) for name in _AS_GIVEN},
     )
 

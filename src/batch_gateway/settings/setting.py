@@ -33,6 +33,7 @@ class Setting(msgspec.Struct, frozen=True):
         flag: empty for its name with dashes, None if it has none.
         short: another spelling of the flag.
         variable: empty for its name in capitals after BATCH_GATEWAY_.
+        only: the command that alone has use for it; empty for all of them.
         only_flag: what it would do in a file or a variable, where it must not stand therefore.
         is_hidden: it is accepted, and not shown.
         see: more for the documentation, in Markdown.
@@ -50,6 +51,7 @@ class Setting(msgspec.Struct, frozen=True):
     flag: str | None = ""
     short: str = ""
     variable: str = ""
+    only: str = ""
     only_flag: str = ""
     is_hidden: bool = False
     see: str = ""
@@ -76,6 +78,10 @@ class Setting(msgspec.Struct, frozen=True):
         if self.default:
             return self.parse(self.name, self.default)
         return None if self.kind.metavar else False
+
+    def is_of(self, command: str) -> bool:
+        """Whether a command has use for it."""
+        return self.only in ("", command)
 
     def parse(self, place: str, text: str, folder: Path = Path()) -> Any:
         """One value. Relative paths are relative to `folder`. Raises ConfigError with `place`."""
@@ -120,12 +126,13 @@ class ModelGateway(msgspec.Struct, frozen=True):
 
 
 class ConfigFile(msgspec.Struct, frozen=True):
-    """What a file says, under our own setting names."""
+    """What a file says, under our own setting names; `notes` are about what does nothing."""
 
     values: Mapping[str, Given] = msgspec.field(default_factory=dict[str, Given])
     model_gateways: Mapping[str, ModelGateway] = msgspec.field(
         default_factory=dict[str, ModelGateway]
     )
+    notes: tuple[str, ...] = ()
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -25,7 +25,7 @@ from batch_gateway.settings.kinds import (
 )
 from batch_gateway.settings.setting import Setting
 
-__all__ = ["API_KEY_SETTINGS", "GATEWAY_SETTINGS", "GROUPS", "SETTINGS"]
+__all__ = ["API_KEY_SETTINGS", "GATEWAY_SETTINGS", "GROUPS", "SETTINGS", "settings_of"]
 
 _NAME, _URL = text("NAME"), text("URL")
 _PATIENCE = "[the circuit breaker](errors.md#circuit-breaker)"
@@ -57,22 +57,22 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
             "Pace each model by itself: for gateways with a pool of servers for each.",
             see="[several models](running.md#several-models-behind-one-gateway)",
         ),
-        Setting(
-            "config", PATH, "YAML file with any of these settings.",
-        ),
+        Setting("config", PATH, "YAML file with any of these settings."),
     ),
     "Files": (
-        Setting("output", PATH, "Results.", otherwise="FILE's name + .results.jsonl", short="-o"),
-        Setting("errors", PATH, "Failed lines.", otherwise="output's name + .errors.jsonl"),
+        Setting("output", PATH, "Results.", otherwise="FILE's name + .results.jsonl", short="-o",
+            only="run"),
+        Setting("errors", PATH, "Failed lines.", otherwise="output's name + .errors.jsonl",
+            only="run"),
         Setting(
             "fresh", SWITCH, "Discard earlier results and start again.",
-            only_flag="would throw results away at every resume",
+            only="run", only_flag="would throw results away at every resume",
         ),
         Setting(
             "retry_failed", SWITCH, "Send the failed lines again.",
-            only_flag="would repeat at every resume",
+            only="run", only_flag="would repeat at every resume",
         ),
-        Setting("ordered", SWITCH, "Results in the order of the input."),
+        Setting("ordered", SWITCH, "Results in the order of the input.", only="run"),
     ),
     "Pace and limits": (
         Setting(
@@ -282,9 +282,9 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("transport", _NAME, "", field="transport", is_hidden=True),
     ),
     "Display": (
-        Setting("json", SWITCH, "Summary as one JSON object on stdout."),
-        Setting("quiet", SWITCH, "Say nothing unless something is wrong."),
-        Setting("report", PATH, "Write a page about the run there, HTML.",
+        Setting("json", SWITCH, "Summary as one JSON object on stdout.", only="run"),
+        Setting("quiet", SWITCH, "Say nothing unless something is wrong.", only="run"),
+        Setting("report", PATH, "Write a page about the run there, HTML.", only="run",
             see="[the report](report.md)"),
     ),
     "Metrics and logs": (
@@ -309,3 +309,11 @@ GATEWAY_SETTINGS: Mapping[str, Setting] = {
 """What a gateway may have of its own; all else is the run's."""
 
 API_KEY_SETTINGS = ("api_key", "api_key_file", "api_key_env")
+
+
+def settings_of(command: str) -> dict[str, list[Setting]]:
+    """Those that a command has use for, by their headings."""
+    return {
+        heading: [setting for setting in group if setting.is_of(command)]
+        for heading, group in GROUPS.items()
+    }

@@ -19,8 +19,8 @@ _OF_A_SERVICE = re.compile(
 _ADDRESS = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 
 
-def from_variables(environment: Mapping[str, str]) -> dict[str, Given]:
-    """The settings that variables give, by name. An empty variable gives none.
+def from_variables(environment: Mapping[str, str], command: str) -> dict[str, Given]:
+    """What variables give of a command's settings, by name. An empty variable gives nothing.
 
     Raises ConfigError that names the variable.
     """
@@ -28,7 +28,7 @@ def from_variables(environment: Mapping[str, str]) -> dict[str, Given]:
     for name, setting in SETTINGS.items():
         for variable in setting.variables:
             text = _ours(environment, variable)
-            if not text:
+            if not text or not setting.is_of(command):
                 continue
             value = _value(setting, variable, text)
             if name in found and found[name].value != value:

@@ -14,6 +14,8 @@ from batch_gateway.settings.setting import Given, Setting, nearest
 
 __all__ = ["YAMLDocument", "compose"]
 
+# More names say nothing to a person.
+_FEW = 20
 _TAG = "tag:yaml.org,2002:"
 _NUMBERS = frozenset({f"{_TAG}int", f"{_TAG}float"})
 _TEXTS = _NUMBERS | {f"{_TAG}{name}" for name in ("str", "bool", "timestamp", "merge", "value")}
@@ -57,7 +59,8 @@ class YAMLDocument:
 
     def unknown_key(self, node: yaml.Node, key: str, valid: Collection[str]) -> None:
         near = nearest(key, valid)
-        hint = f"did you mean {near}?" if near else f"valid here: {', '.join(sorted(valid))}"
+        few = sorted(valid) if len(valid) < _FEW else ["the flags of --help, with underscores"]
+        hint = f"did you mean {near}?" if near else f"valid here: {', '.join(few)}"
         self.problem(node, f"unknown key {key}; {hint}")
 
     def located(self, node: yaml.Node, key: str, value: object) -> Given:
@@ -83,11 +86,12 @@ class YAMLDocument:
         """The value; None when it is empty, which leaves the default, or wrong, which is noted."""
         if setting.kind.several == "pairs":
             return self._pairs(node, key, setting)
-        if setting.kind.several and isinstance(node, yaml.SequenceNode):
-            found = (self._single(item, key, setting) for item in node.value)
-            return tuple(item for item in found if item is not None) or None
+        if setting.kind.several:
+            nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+            found = (self._single(item, key, setting) for item in nodes)
+            return tuple(item for item in found if item) or None
         value = self._single(node, key, setting)
-        return (value,) if setting.kind.several and value is not None else value
+        return None if value == "" else value
 
     def _pairs(self, node: yaml.Node, key: str, setting: Setting) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -107,7 +111,7 @@ class YAMLDocument:
         if text is None:
             return None
         try:
-            return setting.parse(key, text, self._path.parent)
+            return setting.parse(key, text, self._path.parent) if text else text
         except ConfigError as error:
             self.problem(node, str(error))
             return None
