@@ -160,4 +160,5 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "tenants.keys": Behaviour(
         "With API keys on, no valid key is 401; keys are stored as digests.", _OURS
     ),
+    "tls": Behaviour("The API is https with a certificate and its key.", _ORIGINAL),
 }  # fmt: skip
