@@ -36,7 +36,7 @@ from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.picker.exchanger import EndpointPickerExchanger
 from batch_gateway.simulator.faults import FAULTS, FaultKind
-from batch_gateway.simulator.picker.faults import PICKER_FAULTS
+from batch_gateway.simulator.picker.picker_faults import PICKER_FAULTS
 from benchmarks.tables import Aim, print_aims, print_table, write_json
 
 _LINE = (

@@ -17,7 +17,7 @@ from pathlib import Path
 from batch_gateway.errors import InferenceError
 from batch_gateway.grpc.contract import GrpcStatusError
 from batch_gateway.grpc.session import Session
-from batch_gateway.grpc.settings import LARGEST_FRAME, SessionLimits
+from batch_gateway.grpc.session_limits import LARGEST_FRAME, SessionLimits
 from batch_gateway.grpc.stream_state import StreamState
 from batch_gateway.wire.http2.frames import DATA, PREFACE, FrameReader
 from batch_gateway.wire.http2.settings import LARGEST_WINDOW

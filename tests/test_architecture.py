@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,13 @@ LAYERS: dict[str, set[str]] = {
     "__init__": {"public", "loading", "version"},
     "__main__": {"cli"},
 }
+# Names of files that stand more than once, and why.
+REPEATED_NAMES = {
+    "__init__": "what Python calls it",
+    "public": "what `batch_gateway` and `batch_gateway.engine` give when they are asked for it",
+    "run": "the command is called so, and the engine's part that it starts",
+    "validate": "the command is called so, and the engine's part that it calls",
+}
 BANNED_NAMES = {"utils", "util", "common", "shared", "helpers", "helper", "manager", "misc"}
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400
@@ -159,6 +167,11 @@ def test_no_module_is_a_drawer_for_everything() -> None:
     assert [
         path for path in MODULES if BANNED_NAMES & set(path.relative_to(ROOT).with_suffix("").parts)
     ] == []
+
+
+def test_the_name_of_a_file_stands_once() -> None:
+    names = Counter(path.stem for path in MODULES)
+    assert {name for name, times in names.items() if times > 1} == REPEATED_NAMES.keys()
 
 
 def function_lengths(path: Path) -> Iterator[tuple[str, int]]:

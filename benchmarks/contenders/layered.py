@@ -23,7 +23,7 @@ from batch_gateway.client.interfaces.instrumentation import Observer, RequestFin
 from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
-from batch_gateway.client.layers.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling_hints import SchedulingHints
 from batch_gateway.http.tls import TLSConfig
 from benchmarks.contenders.contract import Open, Send, Target
 from benchmarks.payload import EVENT_COUNT, REQUEST

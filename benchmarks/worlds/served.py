@@ -15,8 +15,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.gateway import SimulatedGateway
+from batch_gateway.simulator.simulated_gateway import SimulatedGateway
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 
 _LOOK_SECONDS = 0.25
 

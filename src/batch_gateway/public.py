@@ -24,14 +24,14 @@ from batch_gateway.client.interfaces.request import (
     InferenceRequest,
     InferenceResponse,
 )
-from batch_gateway.client.layers.cache.policy import CacheConfig
+from batch_gateway.client.layers.cache.cache_config import CacheConfig
 from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
-from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
+from batch_gateway.client.layers.coalesce.coalesce_policy import CoalescePolicy
 from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.layers.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling_hints import SchedulingHints
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.concurrency.reasons import Reason, Why
@@ -62,7 +62,7 @@ from batch_gateway.errors import (
     map_status_code_to_category,
 )
 from batch_gateway.http.tls import TLSConfig
-from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.runs.batch_run import BatchRun
 from batch_gateway.runs.run_progress import RunProgress
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent

@@ -39,12 +39,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from batch_gateway.config_checks import require_kind
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.exchange import ReceivedRequest
-from batch_gateway.simulator.gateway import SimulatedGateway
-from batch_gateway.simulator.picker.config import PickerConfig
 from batch_gateway.simulator.picker.decisions import Decision
-from batch_gateway.simulator.picker.pool import SimulatedPool
+from batch_gateway.simulator.picker.picker_config import PickerConfig
+from batch_gateway.simulator.picker.simulated_pool import SimulatedPool
+from batch_gateway.simulator.server_exchange import ReceivedRequest
+from batch_gateway.simulator.simulated_gateway import SimulatedGateway
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 
 __all__ = [
     "Decision",

@@ -45,7 +45,7 @@ for name in dir(RunCollector):
         setattr(RunCollector, name, lambda *_, **__: 1 / 0)
 """
 FAULT_OF_THE_DISPLAY = """
-from batch_gateway.cli import progress
+from batch_gateway.cli import progress_display
 progress.measure = lambda *_: 1 / 0
 """
 

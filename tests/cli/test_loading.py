@@ -23,8 +23,8 @@ finally:
 FOR_OTHERS = {
     "batch_gateway.cli.pick",
     "batch_gateway.cli.simulate",
-    "batch_gateway.client.layers.cache.layer",
-    "batch_gateway.client.layers.coalesce.layer",
+    "batch_gateway.client.layers.cache.caching",
+    "batch_gateway.client.layers.coalesce.coalescing",
     "batch_gateway.client.streaming.assemble",
     "batch_gateway.client.streaming.receive",
     "batch_gateway.simulator",

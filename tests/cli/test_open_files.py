@@ -31,7 +31,7 @@ def in_a_process_with_limits(
 
 ALLOW = """
 import resource
-from batch_gateway.cli.open_files import allow_connections
+from batch_gateway.cli.connection_limit import allow_connections
 from batch_gateway.cli.failure import CommandFailure
 try:
     allow_connections({concurrency}, both_ends={both_ends})
@@ -70,7 +70,7 @@ def test_the_soft_limit_follows_the_concurrency_up_to_the_hard_limit(
 def test_a_server_takes_as_many_as_it_may_have() -> None:
     code = """
 import resource
-from batch_gateway.cli.open_files import allow_many_connections
+from batch_gateway.cli.connection_limit import allow_many_connections
 allow_many_connections()
 print(resource.getrlimit(resource.RLIMIT_NOFILE))
 """

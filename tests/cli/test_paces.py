@@ -15,7 +15,7 @@ from rich.console import Console
 from batch_gateway.cli.live_display import render
 from batch_gateway.cli.pace_summary import pace_hints, pace_json, pace_rows
 from batch_gateway.cli.paces import GatewayPace, Pace, PaceNotes, PaceWatch
-from batch_gateway.cli.progress import Gateways, LineDisplay, View, follow
+from batch_gateway.cli.progress_display import Gateways, LineDisplay, View, follow
 from batch_gateway.cli.rates import Rates
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics, HeldReason

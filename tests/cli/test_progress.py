@@ -11,7 +11,7 @@ from rich.console import Console
 
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.live_display import LiveDisplay, render
-from batch_gateway.cli.progress import (
+from batch_gateway.cli.progress_display import (
     Display,
     Gateways,
     LineDisplay,

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from batch_gateway.cli.progress import (
+from batch_gateway.cli.progress_display import (
     Display,
     Gateways,
     LineDisplay,

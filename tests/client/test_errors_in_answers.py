@@ -28,7 +28,7 @@ from batch_gateway import (
     UnknownStatusError,
     Usage,
 )
-from batch_gateway.client.interfaces.answer import interpret_aside
+from batch_gateway.client.interfaces.interpret_answer import interpret_aside
 from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.redaction import Redactor

@@ -32,7 +32,7 @@ from batch_gateway import (
     determine_endpoint,
     map_status_code_to_category,
 )
-from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.testing import GatewayHandle, simulated_gateway
 
 Config: Any = HTTPInferenceClientConfig

@@ -35,7 +35,7 @@ from batch_gateway import (
 )
 from batch_gateway.client.client import build_stack
 from batch_gateway.client.interfaces.instrumentation import GatewayEvents
-from batch_gateway.client.layers.cache import layer as cache_layer
+from batch_gateway.client.layers.cache import caching as cache_layer
 from batch_gateway.client.prepare import prepare
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.wire.headers import Headers

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from batch_gateway.concurrency.finder import Finder, Shown, State
 from batch_gateway.concurrency.reasons import Reason
 from batch_gateway.concurrency.rounds import Reading
-from batch_gateway.concurrency.waits import NOTHING_KNOWN, Waiting
+from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Waiting
 
 Server = Callable[[float], tuple[float, float]]
 

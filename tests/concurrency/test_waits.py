@@ -7,7 +7,7 @@ import random
 import pytest
 
 from batch_gateway.concurrency.rounds import Reading
-from batch_gateway.concurrency.waits import NOTHING_KNOWN, Waiting, Waits
+from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Waiting, Waits
 
 
 def reading(share: float, in_flight: float = 100.0, latency: float = 1.0) -> Reading:

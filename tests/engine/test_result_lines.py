@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.client.interfaces.answer import interpret
+from batch_gateway.client.interfaces.interpret_answer import interpret
 from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.engine.results import failure_outcome, success_outcome
 from batch_gateway.errors import InferenceError

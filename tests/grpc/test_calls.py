@@ -12,8 +12,8 @@ from batch_gateway.errors import (
     InvalidRequestError,
     RequestTimeoutError,
 )
-from batch_gateway.grpc.call import Call
 from batch_gateway.grpc.contract import GrpcStatusError
+from batch_gateway.grpc.grpc_call import Call
 from batch_gateway.grpc.stream_state import StreamState
 from tests.grpc.conftest import Bench, soon
 from tests.grpc.grpcio_server import ECHO, FLOOD, ONCE, REFUSE, SILENT, SINK

@@ -13,7 +13,7 @@ import pytest
 from batch_gateway.errors import GatewayConnectionError, InvalidRequestError
 from batch_gateway.grpc.channel import Http2Channel
 from batch_gateway.grpc.contract import GrpcStatusError
-from batch_gateway.grpc.settings import SessionLimits
+from batch_gateway.grpc.session_limits import SessionLimits
 from tests.grpc.conftest import Bench, soon
 from tests.grpc.grpcio_server import ECHO, FLOOD, ONCE, SILENT
 from tests.grpc.raw_http2 import RST_STREAM, Conversation

@@ -13,7 +13,7 @@ from batch_gateway.errors import (
     StaleConnectionError,
 )
 from batch_gateway.grpc.session import Session
-from batch_gateway.grpc.settings import SessionLimits
+from batch_gateway.grpc.session_limits import SessionLimits
 from batch_gateway.wire.http2.frames import PREFACE
 from tests.grpc.conftest import Bench, soon
 from tests.grpc.raw_http2 import (

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from batch_gateway.errors import BadResponseError, RequestTimeoutError
-from batch_gateway.grpc.settings import SessionLimits
+from batch_gateway.grpc.session_limits import SessionLimits
 from tests.grpc.conftest import Bench, soon
 from tests.grpc.raw_http2 import (
     ACK,

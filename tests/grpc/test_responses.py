@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from batch_gateway.errors import BadResponseError, GatewayConnectionError
-from batch_gateway.grpc.call import Call
 from batch_gateway.grpc.contract import GrpcStatusError
-from batch_gateway.grpc.settings import SessionLimits
+from batch_gateway.grpc.grpc_call import Call
+from batch_gateway.grpc.session_limits import SessionLimits
 from tests.grpc.conftest import Bench, soon
 from tests.grpc.raw_http2 import (
     CONTINUATION,

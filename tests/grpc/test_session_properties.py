@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_gateway.grpc.session import Session
-from batch_gateway.grpc.settings import LARGEST_FRAME, SessionLimits
+from batch_gateway.grpc.session_limits import LARGEST_FRAME, SessionLimits
 from batch_gateway.wire.http2.frames import DATA, END_STREAM, PREFACE, WINDOW_UPDATE, FrameReader
 from fuzz.http2_session import check
 from tests.grpc import raw_http2 as raw

@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 
 from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
 from batch_gateway.engine.progress import RunStats
+from batch_gateway.metrics.metrics_server import MetricsServer
 from batch_gateway.metrics.prometheus import PrometheusMetrics
-from batch_gateway.metrics.server import MetricsServer
 from batch_gateway.testing import simulated_gateway
 
 

@@ -14,7 +14,7 @@ import pytest
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.interfaces.request import InferenceRequest
-from batch_gateway.client.layers.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling_hints import SchedulingHints
 from batch_gateway.testing import PickerConfig
 
 from .picked_batch import Ran, World, batch_lines

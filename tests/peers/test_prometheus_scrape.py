@@ -18,8 +18,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from batch_gateway.engine.progress import RunStats
+from batch_gateway.metrics.metrics_server import MetricsServer
 from batch_gateway.metrics.prometheus import PrometheusMetrics
-from batch_gateway.metrics.server import MetricsServer
 from batch_gateway.testing import SimulatorConfig, simulated_gateway
 from tests.metrics.every_layer import use_every_layer
 from tests.peers.debian import debian_package

@@ -16,7 +16,7 @@ from batch_gateway import (
     InferenceRequest,
     RetryPolicy,
 )
-from batch_gateway.simulator.picker.faults import PICKER_FAULTS
+from batch_gateway.simulator.picker.picker_faults import PICKER_FAULTS
 from batch_gateway.testing import PoolHandle, simulated_pool
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from batch_gateway import (
     InferenceError,
     InferenceRequest,
 )
-from batch_gateway.grpc.call import Call
+from batch_gateway.grpc.grpc_call import Call
 from batch_gateway.http.connection import Connection
 from batch_gateway.picker.conversation import Conversation
 from batch_gateway.picker.dialogue import Dialogue

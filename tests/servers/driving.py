@@ -15,8 +15,8 @@ from batch_gateway import (
     InferenceResponse,
 )
 from batch_gateway.engine.signs import Sign, read_evidence
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.gateway import SimulatedGateway
+from batch_gateway.simulator.simulated_gateway import SimulatedGateway
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 from tests.servers.form import TOKENS, Form
 
 __all__ = ["Outcome", "drive"]

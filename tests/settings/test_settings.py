@@ -12,7 +12,7 @@ from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.layers.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling_hints import SchedulingHints
 from batch_gateway.errors import ConfigError
 from batch_gateway.settings.config_file import load_config_file
 from batch_gateway.settings.run_settings import RunSettings, resolve_settings

@@ -9,13 +9,13 @@ import pytest
 
 from batch_gateway import HTTPInferenceClientConfig
 from batch_gateway.client.for_batches import patient_breaker
-from batch_gateway.client.layers.cache.policy import CacheConfig
-from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
+from batch_gateway.client.layers.cache.cache_config import CacheConfig
+from batch_gateway.client.layers.coalesce.coalesce_policy import CoalescePolicy
 from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET
 from batch_gateway.engine.plan import Order
 from batch_gateway.http.tls import TLSConfig
-from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.settings.table import GATEWAY_SETTINGS, GROUPS, SETTINGS, settings_of
 
 # What a gateway has once the setting that switches it on is given.

@@ -12,9 +12,9 @@ import socket
 
 import pytest
 
-from batch_gateway.simulator.connection import ServerConnection
-from batch_gateway.simulator.exchange import Exchange
 from batch_gateway.simulator.faults import FAULTS, FaultKind
+from batch_gateway.simulator.server_connection import ServerConnection
+from batch_gateway.simulator.server_exchange import Exchange
 from batch_gateway.testing import SimulatedGateway, SimulatorConfig
 
 from .asking import CHAT, CHAT_PATH

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.simulator.config import RefusalStyle
 from batch_gateway.simulator.quota import TokenBucket
+from batch_gateway.simulator.simulator_config import RefusalStyle
 from batch_gateway.testing import simulated_gateway
 
 from .asking import ask, get

@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from batch_gateway.errors import ConfigError
-from batch_gateway.simulator.gateway import serve
+from batch_gateway.simulator.simulated_gateway import serve
 from batch_gateway.testing import (
     GatewayHandle,
     SimulatedGateway,

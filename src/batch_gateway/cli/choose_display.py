@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
-from batch_gateway.cli.progress import Display, LineDisplay
+from batch_gateway.cli.progress_display import Display, LineDisplay
 
 __all__ = ["choose_display"]
 

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batch_gateway.cli.progress import Display, View, counted, in_flight_text, time_left
+from batch_gateway.cli.progress_display import Display, View, counted, in_flight_text, time_left
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.report.scales import number_text
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from batch_gateway.cli.progress import Display, View
+from batch_gateway.cli.progress_display import Display, View
 from batch_gateway.cli.terminal_text import one_line, printable_json
 from batch_gateway.settings.run_settings import LogFormat
 

@@ -19,9 +19,9 @@ from batch_gateway.cli.options import GroupedCommand, option, setting_options
 from batch_gateway.cli.picked import as_object, as_text
 from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import printable
+from batch_gateway.client.ask_picker import pick as ask_picker
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.interfaces.request import InferenceRequest
-from batch_gateway.client.pick import pick as ask_picker
 from batch_gateway.errors import InferenceError, InvalidRequestError
 from batch_gateway.settings.gateway_configs import naming_the_setting
 from batch_gateway.settings.run_settings import read_config_file, resolve_settings

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from batch_gateway.client.ask_picker import Picked
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.pick import Picked
 from batch_gateway.http.redaction import Redactor, is_credential
 from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.http.sent_secrets import redactor_of

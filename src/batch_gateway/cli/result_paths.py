@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from batch_gateway.cli.check_input import STANDARD_INPUT
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.first_pass import STANDARD_INPUT
 from batch_gateway.runs.batch_run import default_errors, default_output
 
 __all__ = ["check_caches", "check_standard_streams", "error_path", "output_path"]

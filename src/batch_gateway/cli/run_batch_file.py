@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from batch_gateway.cli.check_input import STANDARD_INPUT, check_input, display_name
 from batch_gateway.cli.choose_display import choose_display
+from batch_gateway.cli.connection_limit import allow_connections, most_connections
 from batch_gateway.cli.crash_report import CrashReport
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, internal_failure
-from batch_gateway.cli.first_pass import STANDARD_INPUT, check_input, display_name
 from batch_gateway.cli.foreign_variables import unused_at_the_end, unused_variables
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
-from batch_gateway.cli.open_files import allow_connections, most_connections
 from batch_gateway.cli.pace_summary import pace_hints
 from batch_gateway.cli.paces import GatewayPace, paces_of
 from batch_gateway.cli.print_summary import print_summary
-from batch_gateway.cli.progress import Display, Gateways, counted, follow
+from batch_gateway.cli.progress_display import Display, Gateways, counted, follow
 from batch_gateway.cli.result_paths import (
     check_caches,
     check_standard_streams,

@@ -9,17 +9,17 @@ from typing import Any
 
 import click
 
+from batch_gateway.cli.connection_limit import allow_many_connections
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.interrupts import Interrupts
-from batch_gateway.cli.open_files import allow_many_connections
 from batch_gateway.cli.options import GroupedCommand, duration_option, option, pairs_option
 from batch_gateway.cli.simulate_pool import PoolShape, pool_options, pool_shape, serve_pool
 from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.transport_config import TransportConfig
-from batch_gateway.simulator.config import SimulatorConfig
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 
 __all__ = ["simulate"]
 
@@ -152,7 +152,7 @@ async def _serve(
     interrupts: Interrupts,
 ) -> None:
     # Other commands load this one to know its options.
-    from batch_gateway.simulator.gateway import serve  # noqa: PLC0415
+    from batch_gateway.simulator.simulated_gateway import serve  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
     if shape is None:

@@ -11,11 +11,11 @@ import click
 from batch_gateway.cli.options import duration_option, option, pairs_option
 from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.errors import ConfigError
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.picker.config import Choice, EvictionReason, PickerConfig
+from batch_gateway.simulator.picker.picker_config import Choice, EvictionReason, PickerConfig
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 
 if TYPE_CHECKING:
-    from batch_gateway.simulator.picker.pool import SimulatedPool
+    from batch_gateway.simulator.picker.simulated_pool import SimulatedPool
 
 __all__ = ["PoolShape", "pool_options", "pool_shape", "serve_pool"]
 
@@ -172,7 +172,7 @@ def pool_shape(
 async def serve_pool(shape: PoolShape, config: SimulatorConfig, host: str, port: int) -> None:
     """Run the pool until the task is cancelled. Raises OSError and ConfigError."""
     # Other commands load this one to know its options.
-    from batch_gateway.simulator.picker.pool import SimulatedPool  # noqa: PLC0415
+    from batch_gateway.simulator.picker.simulated_pool import SimulatedPool  # noqa: PLC0415
 
     pool = SimulatedPool(
         shape.pods,

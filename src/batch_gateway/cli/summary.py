@@ -10,7 +10,7 @@ import msgspec
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.pace_summary import pace_json, pace_rows
 from batch_gateway.cli.paces import GatewayPace
-from batch_gateway.cli.progress import counted
+from batch_gateway.cli.progress_display import counted
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.durations import format_duration
 from batch_gateway.engine.figures import Figures

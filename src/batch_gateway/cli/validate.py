@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
+from batch_gateway.cli.check_input import check_input, display_name
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.exit_codes import ExitCode
-from batch_gateway.cli.first_pass import check_input, display_name
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.options import GroupedCommand, option
-from batch_gateway.cli.progress import counted
+from batch_gateway.cli.progress_display import counted
 from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.engine.plan import Plan

@@ -13,7 +13,7 @@ from batch_gateway.metrics.request_log import RequestLog
 from batch_gateway.settings.run_settings import RunSettings
 
 if TYPE_CHECKING:
-    from batch_gateway.metrics.server import MetricsServer
+    from batch_gateway.metrics.metrics_server import MetricsServer
 
 __all__ = ["watch"]
 
@@ -63,8 +63,8 @@ def _metrics(stats: RunStats, host: str, port: int) -> tuple[Observer, MetricsSe
         # Importing it takes a third of the time that the command takes to start.
         from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
 
+        from batch_gateway.metrics.metrics_server import MetricsServer  # noqa: PLC0415
         from batch_gateway.metrics.prometheus import PrometheusMetrics  # noqa: PLC0415
-        from batch_gateway.metrics.server import MetricsServer  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CommandFailure(
             "--metrics-port needs prometheus-client: "

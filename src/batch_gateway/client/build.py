@@ -9,7 +9,7 @@ from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.exchange import HTTPExchanger
 from batch_gateway.http.proxies import proxy_of
-from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 
 __all__ = ["InsecureTLSWarning", "build_exchanger"]
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Self
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.build import build_exchanger
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.gateway import ACCEPT_EVENTS, GatewayTransport
+from batch_gateway.client.gateway_transport import ACCEPT_EVENTS, GatewayTransport
 from batch_gateway.client.interfaces.instrumentation import GatewayEvents, Observer
 from batch_gateway.client.interfaces.request import InferenceResponse, RequestLike
 from batch_gateway.client.interfaces.transport import Transport
 from batch_gateway.client.layers.admission.admission import Admission
 from batch_gateway.client.layers.admission.layer import AdmissionTransport
-from batch_gateway.client.layers.cache.policy import CacheConfig
+from batch_gateway.client.layers.cache.cache_config import CacheConfig
 from batch_gateway.client.layers.closing import ClosingTransport
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.instrumentation_layer import InstrumentationTransport
 from batch_gateway.client.layers.key_renewal import KeyRenewalTransport
 from batch_gateway.client.layers.retry import RetryTransport
-from batch_gateway.client.layers.scheduling import SchedulingTransport
+from batch_gateway.client.layers.scheduling_hints import SchedulingTransport
 from batch_gateway.client.prepare import prepare, prepare_stream
 from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.streaming.stream import InferenceStream
@@ -80,7 +80,7 @@ def build_stack(
         )
     if config.coalesce is not None:
         # Loaded only where it is used, as is the cache.
-        from batch_gateway.client.layers.coalesce.layer import CoalescingTransport  # noqa: PLC0415
+        from batch_gateway.client.layers.coalesce.coalescing import CoalescingTransport  # noqa: PLC0415
 
         stack = CoalescingTransport(stack, config.coalesce, clock, on_coalesced=events.coalesced)
     if config.cache is not None:
@@ -122,7 +122,7 @@ def _cached(
     events: GatewayEvents,
 ) -> Transport:
     # SQLite is loaded only where it is used.
-    from batch_gateway.client.layers.cache.layer import CacheTransport  # noqa: PLC0415
+    from batch_gateway.client.layers.cache.caching import CacheTransport  # noqa: PLC0415
 
     return CacheTransport(
         stack,

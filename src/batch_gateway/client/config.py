@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
 
-from batch_gateway.client.layers.cache.policy import CacheConfig
+from batch_gateway.client.layers.cache.cache_config import CacheConfig
 from batch_gateway.client.layers.circuit_breaker import CircuitBreakerPolicy
-from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
+from batch_gateway.client.layers.coalesce.coalesce_policy import CoalescePolicy
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.layers.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling_hints import SchedulingHints
 from batch_gateway.config_checks import normalise_duration, require_count, require_positive
 from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.transport_config import TransportConfig
-from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.wire.sse import MAX_EVENT_BYTES
 
 __all__ = ["HTTPInferenceClientConfig"]

@@ -9,8 +9,8 @@ import msgspec
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.errors import ConfigError, InferenceError
 from batch_gateway.http.origin_headers import origin_headers
-from batch_gateway.http.page import WatchedPage
 from batch_gateway.http.target import Target
+from batch_gateway.http.watched_page import WatchedPage
 
 __all__ = ["listed_models"]
 

@@ -12,7 +12,7 @@ from batch_gateway.concurrency.guard import Guard
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.rounds import Reading, Round, TypicalLength
 from batch_gateway.concurrency.server_load import Advice
-from batch_gateway.concurrency.waits import Waits
+from batch_gateway.concurrency.waiting_seats import Waits
 
 __all__ = ["AdaptiveController", "Bounds"]
 

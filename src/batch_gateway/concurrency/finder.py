@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.rounds import Reading
-from batch_gateway.concurrency.waits import FEW, NOTHING_KNOWN, FreeSeats, Waiting
+from batch_gateway.concurrency.waiting_seats import FEW, NOTHING_KNOWN, FreeSeats, Waiting
 
 __all__ = ["Finder", "Shown", "State"]
 

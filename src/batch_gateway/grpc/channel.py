@@ -13,10 +13,10 @@ from batch_gateway.errors import (
     BadResponseError,
     RequestTimeoutError,
 )
-from batch_gateway.grpc.call import Call
-from batch_gateway.grpc.header_blocks import RequestBlocks
+from batch_gateway.grpc.grpc_call import Call
 from batch_gateway.grpc.links import CallInLine, Links
-from batch_gateway.grpc.settings import SessionLimits
+from batch_gateway.grpc.request_blocks import RequestBlocks
+from batch_gateway.grpc.session_limits import SessionLimits
 from batch_gateway.grpc.slots import ChannelStatistics, Slots
 from batch_gateway.http.own_loop import own_loop
 from batch_gateway.http.target import Target

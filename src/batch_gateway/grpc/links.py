@@ -8,9 +8,9 @@ import ssl
 import time
 
 from batch_gateway.errors import GatewayConnectionError, InferenceError
-from batch_gateway.grpc.call import Call
-from batch_gateway.grpc.connection import GrpcConnection
-from batch_gateway.grpc.settings import SessionLimits
+from batch_gateway.grpc.grpc_call import Call
+from batch_gateway.grpc.http2_connection import GrpcConnection
+from batch_gateway.grpc.session_limits import SessionLimits
 from batch_gateway.grpc.slots import Slots
 from batch_gateway.http.connection_errors import closed_error
 from batch_gateway.http.dial import Dialler

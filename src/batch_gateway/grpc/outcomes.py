@@ -13,10 +13,10 @@ from batch_gateway.errors import (
     TLSError,
 )
 from batch_gateway.grpc.contract import GrpcStatusError
-from batch_gateway.grpc.header_blocks import ResponseHeaders
+from batch_gateway.grpc.request_blocks import ResponseHeaders
 from batch_gateway.http.connection_errors import broken_error
-from batch_gateway.wire.http2.errors import ErrorCode, code_name
 from batch_gateway.wire.http2.grpc_status import StatusCode
+from batch_gateway.wire.http2.http2_errors import ErrorCode, code_name
 
 __all__ = [
     "NOT_PROCESSED",

@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from batch_gateway.errors import GatewayConnectionError, InferenceError
-from batch_gateway.grpc.header_blocks import ResponseBlocks
 from batch_gateway.grpc.outcomes import broken_rule, no_http2, not_processed, timed_out
-from batch_gateway.grpc.settings import LARGEST_FRAME, SessionLimits, greeting, read_theirs
+from batch_gateway.grpc.request_blocks import ResponseBlocks
+from batch_gateway.grpc.session_limits import LARGEST_FRAME, SessionLimits, greeting, read_theirs
 from batch_gateway.grpc.stream_state import StreamState
-from batch_gateway.wire.http2.errors import (
-    ErrorCode,
-    ProtocolError,
-    code_name,
-    out_of_order,
-    require_size,
-)
 from batch_gateway.wire.http2.frames import (
     ACK,
     CONTINUATION,
@@ -40,6 +33,13 @@ from batch_gateway.wire.http2.frames import (
     window_update,
 )
 from batch_gateway.wire.http2.header_blocks import OpenBlock
+from batch_gateway.wire.http2.http2_errors import (
+    ErrorCode,
+    ProtocolError,
+    code_name,
+    out_of_order,
+    require_size,
+)
 from batch_gateway.wire.http2.settings import (
     FIRST_FRAME_SIZE,
     FIRST_WINDOW,

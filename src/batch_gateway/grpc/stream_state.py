@@ -7,14 +7,13 @@ from typing import Protocol
 
 from batch_gateway.errors import BadResponseError
 from batch_gateway.grpc.contract import GrpcStatusError
-from batch_gateway.grpc.header_blocks import ResponseHeaders
 from batch_gateway.grpc.outcomes import (
     broken_rule,
     reset_error,
     response_problem,
     status_outcome,
 )
-from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError, out_of_order
+from batch_gateway.grpc.request_blocks import ResponseHeaders
 from batch_gateway.wire.http2.frames import data_frame, reset_frame, window_update
 from batch_gateway.wire.http2.grpc_messages import (
     PREFIX_SIZE,
@@ -24,6 +23,7 @@ from batch_gateway.wire.http2.grpc_messages import (
     prefixed,
 )
 from batch_gateway.wire.http2.grpc_status import StatusCode
+from batch_gateway.wire.http2.http2_errors import ErrorCode, ProtocolError, out_of_order
 from batch_gateway.wire.http2.settings import LARGEST_WINDOW
 from batch_gateway.wire.http2.windows import ReceiveWindow
 

@@ -17,7 +17,7 @@ from batch_gateway.picker.encode import (
     response_body,
     response_head,
 )
-from batch_gateway.picker.statuses import status_error
+from batch_gateway.picker.picker_statuses import status_error
 
 __all__ = ["Dialogue", "Interrupted"]
 

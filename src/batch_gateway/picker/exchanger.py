@@ -20,12 +20,12 @@ from batch_gateway.http.own_loop import own_loop
 from batch_gateway.http.sweeper import Sweeper
 from batch_gateway.http.target import Target
 from batch_gateway.http.transport_config import TransportConfig
-from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.picker.ask_health import check_health
 from batch_gateway.picker.conversation import Choice, Conversation
 from batch_gateway.picker.detour import Detour, PodsUnreachableError
 from batch_gateway.picker.dialogue import Dialogue, Interrupted
 from batch_gateway.picker.encode import QuestionEncoder, pieces_of
-from batch_gateway.picker.health import check_health
+from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.picker.pods import Pod, Pods
 from batch_gateway.picker.relay import Refusal, Relay
 from batch_gateway.wire.ext_proc.names import PROCESS_METHOD

@@ -22,10 +22,10 @@ from batch_gateway.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.http.native import NativeExchanger
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.http.transport_config import TransportConfig
-from batch_gateway.picker.config import EndpointPickerConfig
 from batch_gateway.picker.conversation import Choice
 from batch_gateway.picker.detour import PodsUnreachableError
 from batch_gateway.picker.encode import served_by
+from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.picker.pod_heads import PodHeads
 from batch_gateway.picker.pod_table import PodTable
 from batch_gateway.picker.shunned_pods import ShunnedPods

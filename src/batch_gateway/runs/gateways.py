@@ -14,7 +14,7 @@ from batch_gateway.client.for_batches import MOST_CONCURRENCY, paced, patient_br
 from batch_gateway.client.interfaces.instrumentation import Observer
 from batch_gateway.client.interfaces.request import InferenceClient
 from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.layers.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling_hints import SchedulingHints
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.config_checks import require_count, require_kind
 from batch_gateway.durations import Duration, parse_duration
@@ -106,8 +106,8 @@ def _given(client: InferenceClient) -> Clients:
 async def _simulator_url(stack: AsyncExitStack) -> str:
     """Start a simulated gateway, which ends with `stack`."""
     # Loading it takes as long as a tenth of a start, and most runs have a gateway.
-    from batch_gateway.simulator.config import SimulatorConfig  # noqa: PLC0415
-    from batch_gateway.simulator.gateway import SimulatedGateway  # noqa: PLC0415
+    from batch_gateway.simulator.simulated_gateway import SimulatedGateway  # noqa: PLC0415
+    from batch_gateway.simulator.simulator_config import SimulatorConfig  # noqa: PLC0415
 
     simulator = SimulatedGateway(SimulatorConfig.small_gpu())
     await stack.enter_async_context(simulator)

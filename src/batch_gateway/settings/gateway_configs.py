@@ -10,17 +10,17 @@ from typing import Any
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.for_batches import patient_breaker
+from batch_gateway.client.layers.cache.cache_config import CacheConfig
 from batch_gateway.client.layers.cache.place import check_place
-from batch_gateway.client.layers.cache.policy import CacheConfig
-from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
+from batch_gateway.client.layers.coalesce.coalesce_policy import CoalescePolicy
 from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
 from batch_gateway.client.layers.retry import RetryPolicy
-from batch_gateway.client.layers.scheduling import SchedulingHints
+from batch_gateway.client.layers.scheduling_hints import SchedulingHints
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.tls import TLSConfig
-from batch_gateway.picker.config import EndpointPickerConfig
+from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.settings.kinds import AUTO
 from batch_gateway.settings.setting import Given
 from batch_gateway.settings.table import GATEWAY_SETTINGS, SETTINGS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from batch_gateway.client.layers.coalesce.policy import MOST_REQUESTS
+from batch_gateway.client.layers.coalesce.coalesce_policy import MOST_REQUESTS
 from batch_gateway.settings.kinds import (
     CONCURRENCY,
     DURATION,

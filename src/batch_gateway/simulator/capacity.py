@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from batch_gateway.durations import parse_duration
-from batch_gateway.simulator.config import SimulatorConfig
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 
 __all__ = ["JITTER_STEPS", "Capacity"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from batch_gateway.simulator.answers.answer import Answer
+from batch_gateway.simulator.answers.answer_events import EVENT_STREAM, data_event
 from batch_gateway.simulator.answers.replies import Reply
-from batch_gateway.simulator.answers.sse import EVENT_STREAM, data_event
-from batch_gateway.simulator.exchange import Exchange
 from batch_gateway.simulator.faults import Fault
+from batch_gateway.simulator.server_exchange import Exchange
 
 __all__ = ["EventStream"]
 

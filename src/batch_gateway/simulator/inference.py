@@ -7,18 +7,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from batch_gateway.simulator.answers.answer import Answer
+from batch_gateway.simulator.answers.answer_events import EVENT_STREAM
 from batch_gateway.simulator.answers.replies import LLMD_REFUSALS, Reply, openai_error
-from batch_gateway.simulator.answers.sse import EVENT_STREAM
 from batch_gateway.simulator.event_stream import EventStream
-from batch_gateway.simulator.exchange import Exchange
 from batch_gateway.simulator.fault_replies import spoiled_reply
 from batch_gateway.simulator.faults import Fault, FaultKind
+from batch_gateway.simulator.server_exchange import Exchange
 from batch_gateway.simulator.wire_faults import send_with_fault
 from batch_gateway.wire.scheduling_headers import OBJECTIVE
 
 if TYPE_CHECKING:
-    from batch_gateway.simulator.config import RefusalStyle
     from batch_gateway.simulator.pacing import Pacing
+    from batch_gateway.simulator.simulator_config import RefusalStyle
 
 __all__ = ["Inference"]
 

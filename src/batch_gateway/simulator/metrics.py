@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from batch_gateway.histogram import Histogram
 from batch_gateway.simulator.inference import Inference
-from batch_gateway.simulator.journal import Journal
 from batch_gateway.simulator.pacing import Pacing
 from batch_gateway.simulator.prefix_cache import PrefixCache
+from batch_gateway.simulator.request_journal import Journal
 
 __all__ = ["Metrics"]
 

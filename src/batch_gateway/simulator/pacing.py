@@ -8,7 +8,7 @@ from typing import Protocol
 
 from batch_gateway.simulator.batching import Admission, ContinuousBatch, EventKind
 from batch_gateway.simulator.capacity import Capacity
-from batch_gateway.simulator.config import SimulatorConfig
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 
 __all__ = ["PacedJob", "Pacing"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from batch_gateway.simulator.answers.replies import PLAIN, Reply, json_reply, openai_error
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.exchange import ReceivedRequest
-from batch_gateway.simulator.journal import Journal
+from batch_gateway.simulator.request_journal import Journal
+from batch_gateway.simulator.server_exchange import ReceivedRequest
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 
 __all__ = ["DEFAULT_MODEL", "Pages"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batch_gateway.simulator.answers.replies import PLAIN, Reply, openai_error
 
 if TYPE_CHECKING:
-    from batch_gateway.simulator.config import RefusalStyle
+    from batch_gateway.simulator.simulator_config import RefusalStyle
 
 __all__ = ["TokenBucket", "beyond_quota"]
 

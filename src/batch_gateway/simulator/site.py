@@ -16,9 +16,6 @@ from batch_gateway.simulator.answers.embeddings import EmbeddingAnswer
 from batch_gateway.simulator.answers.moderations import ModerationAnswer
 from batch_gateway.simulator.answers.replies import HeaderPairs, Reply, RequestError, openai_error
 from batch_gateway.simulator.answers.responses import ResponsesAnswer
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.connection import ServerConnection
-from batch_gateway.simulator.exchange import Exchange
 from batch_gateway.simulator.fault_replies import reply_without_answer
 from batch_gateway.simulator.faults import (
     MODEL_PREFIX,
@@ -29,12 +26,15 @@ from batch_gateway.simulator.faults import (
     parse_fault,
 )
 from batch_gateway.simulator.inference import Inference, objective_of, start_inference
-from batch_gateway.simulator.journal import Journal
 from batch_gateway.simulator.metrics import Metrics
 from batch_gateway.simulator.pacing import Pacing
 from batch_gateway.simulator.pages import Pages, model_not_found
 from batch_gateway.simulator.prefix_cache import PrefixCache
 from batch_gateway.simulator.quota import TokenBucket, beyond_quota
+from batch_gateway.simulator.request_journal import Journal
+from batch_gateway.simulator.server_connection import ServerConnection
+from batch_gateway.simulator.server_exchange import Exchange
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 from batch_gateway.simulator.wire_faults import ANSWERLESS, send_with_fault
 
 __all__ = ["SimulatedSite"]

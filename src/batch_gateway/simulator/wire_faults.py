@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from batch_gateway.simulator.answers.replies import Reply
-from batch_gateway.simulator.exchange import Exchange
 from batch_gateway.simulator.faults import Fault
+from batch_gateway.simulator.server_exchange import Exchange
 
 __all__ = ["ANSWERLESS", "send_with_fault"]
 

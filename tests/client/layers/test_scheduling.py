@@ -13,7 +13,7 @@ from batch_gateway import (
     InferenceRequest,
     SchedulingHints,
 )
-from batch_gateway.client.layers.scheduling import hint_headers
+from batch_gateway.client.layers.scheduling_hints import hint_headers
 from batch_gateway.testing import simulated_gateway
 
 

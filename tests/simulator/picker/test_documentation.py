@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from batch_gateway.cli.simulate_pool import pool_options
-from batch_gateway.simulator.picker.faults import PICKER_FAULTS
+from batch_gateway.simulator.picker.picker_faults import PICKER_FAULTS
 from batch_gateway.testing import PickerConfig, PoolHandle
 
 TEXT = (Path(__file__).parents[3] / "docs" / "simulated-pool.md").read_text("utf-8")

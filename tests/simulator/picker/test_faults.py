@@ -13,12 +13,12 @@ import grpc
 import pytest
 
 from batch_gateway.errors import ConfigError
-from batch_gateway.simulator.picker.faults import PICKER_FAULTS, parse_picker_fault
+from batch_gateway.simulator.picker.picker_faults import PICKER_FAULTS, parse_picker_fault
 from batch_gateway.testing import PoolHandle, simulated_pool
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingResponse
 from batch_gateway.wire.ext_proc.names import DESTINATION, LB_NAMESPACE, PROCESS_METHOD
-from batch_gateway.wire.http2.errors import ErrorCode
 from batch_gateway.wire.http2.frames import GOAWAY, HEADERS, RST_STREAM
+from batch_gateway.wire.http2.http2_errors import ErrorCode
 
 from .data_plane import CHAT, Call, DataPlane, data_plane, request_headers, set_headers
 from .raw_client import RawClient

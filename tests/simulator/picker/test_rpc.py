@@ -14,12 +14,11 @@ from hpack import Decoder, Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_gateway.simulator.picker.rpc.call import Call
-from batch_gateway.simulator.picker.rpc.connection import Handler
 from batch_gateway.simulator.picker.rpc.listener import RpcListener
 from batch_gateway.simulator.picker.rpc.pings import PingPolicy
+from batch_gateway.simulator.picker.rpc.rpc_connection import Handler
+from batch_gateway.simulator.picker.rpc.served_call import Call
 from batch_gateway.testing import SimulatedPool, SimulatorConfig, simulated_pool
-from batch_gateway.wire.http2.errors import ErrorCode
 from batch_gateway.wire.http2.frames import (
     ACK,
     CONTINUATION,
@@ -35,6 +34,7 @@ from batch_gateway.wire.http2.frames import (
     window_update,
 )
 from batch_gateway.wire.http2.frames import frame as encode_frame
+from batch_gateway.wire.http2.http2_errors import ErrorCode
 
 from .data_plane import data_plane
 from .raw_client import RawClient

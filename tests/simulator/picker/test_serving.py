@@ -16,11 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_gateway.errors import ConfigError
-from batch_gateway.simulator.picker.rpc.header_blocks import trailers
+from batch_gateway.simulator.picker.rpc.response_blocks import trailers
 from batch_gateway.testing import PickerConfig, PoolHandle, simulated_pool
 from batch_gateway.wire.ext_proc.messages_pb2 import HealthCheckRequest, HealthCheckResponse
 from batch_gateway.wire.ext_proc.names import HEALTH_METHOD, PROCESS_METHOD
-from batch_gateway.wire.http2.errors import ErrorCode
 from batch_gateway.wire.http2.frames import (
     CONTINUATION,
     GOAWAY,
@@ -32,6 +31,7 @@ from batch_gateway.wire.http2.frames import (
     WINDOW_UPDATE,
     frame,
 )
+from batch_gateway.wire.http2.http2_errors import ErrorCode
 from batch_gateway.wire.http2.settings import (
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError, code_name
 from batch_gateway.wire.http2.frames import (
     CONTINUATION,
     DATA,
@@ -33,6 +32,7 @@ from batch_gateway.wire.http2.frames import (
     reset_frame,
     window_update,
 )
+from batch_gateway.wire.http2.http2_errors import ErrorCode, ProtocolError, code_name
 
 BYTES = st.integers(0, 255)
 STREAMS = st.integers(0, 2**31 - 1)

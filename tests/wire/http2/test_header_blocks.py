@@ -7,13 +7,13 @@ from hpack import Decoder, Encoder
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError
 from batch_gateway.wire.http2.header_blocks import (
     MAX_HEADER_LIST,
     OpenBlock,
     decode_block,
     field,
 )
+from batch_gateway.wire.http2.http2_errors import ErrorCode, ProtocolError
 
 TEXT = st.text(st.characters(max_codepoint=255), max_size=40)
 LONG = st.integers(120, 400).map(lambda size: "x" * size) | st.just("y" * 20_000)

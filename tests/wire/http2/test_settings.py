@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError
 from batch_gateway.wire.http2.frames import ACK, SETTINGS, FrameReader
+from batch_gateway.wire.http2.http2_errors import ErrorCode, ProtocolError
 from batch_gateway.wire.http2.settings import (
     ENABLE_PUSH,
     INITIAL_WINDOW_SIZE,

@@ -11,7 +11,7 @@ from batch_gateway.client.streaming.merging import (
     IncompleteAnswerError,
     MalformedDeltaError,
 )
-from batch_gateway.client.streaming.responses import ResponsesAssembler
+from batch_gateway.client.streaming.responses_api import ResponsesAssembler
 from batch_gateway.errors import InvalidRequestError
 from batch_gateway.wire.chunks import Chunk
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any, Never
 
-from batch_gateway.client.interfaces.answer import interpret_aside
+from batch_gateway.client.interfaces.interpret_answer import interpret_aside
 from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.streaming.answer_reader import AnswerReader

@@ -15,9 +15,9 @@ from batch_gateway.simulator.answers.answer import (
     read_body,
     refuse,
 )
+from batch_gateway.simulator.answers.answer_events import DONE, data_event
 from batch_gateway.simulator.answers.json_examples import example_for
-from batch_gateway.simulator.answers.sse import DONE, data_event
-from batch_gateway.simulator.answers.usage import completion_usage
+from batch_gateway.simulator.answers.token_usage import completion_usage
 from batch_gateway.simulator.answers.words import count_tokens
 
 __all__ = ["ChatAnswer", "content_tokens"]

@@ -14,9 +14,9 @@ from batch_gateway.simulator.answers.answer import (
     read_body,
     refuse,
 )
+from batch_gateway.simulator.answers.answer_events import DONE, data_event
 from batch_gateway.simulator.answers.chat import MAX_CHOICES, StreamOptions
-from batch_gateway.simulator.answers.sse import DONE, data_event
-from batch_gateway.simulator.answers.usage import completion_usage
+from batch_gateway.simulator.answers.token_usage import completion_usage
 from batch_gateway.simulator.answers.words import count_tokens
 
 __all__ = ["CompletionAnswer", "prompt_sizes"]

@@ -14,8 +14,8 @@ from batch_gateway.simulator.answers.answer import (
     read_body,
     refuse,
 )
-from batch_gateway.simulator.answers.sse import named_event
-from batch_gateway.simulator.answers.usage import responses_usage
+from batch_gateway.simulator.answers.answer_events import named_event
+from batch_gateway.simulator.answers.token_usage import responses_usage
 from batch_gateway.simulator.answers.words import count_tokens
 
 __all__ = ["ResponsesAnswer"]

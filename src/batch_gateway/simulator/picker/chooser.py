@@ -16,8 +16,8 @@ from batch_gateway.simulator.picker.choice import (
     by_turn,
     shuffled,
 )
-from batch_gateway.simulator.picker.config import PickerConfig
 from batch_gateway.simulator.picker.incoming import IncomingRequest
+from batch_gateway.simulator.picker.picker_config import PickerConfig
 from batch_gateway.simulator.picker.prefix_index import PrefixIndex, block_keys
 
 __all__ = ["Pod", "PodChooser"]

@@ -14,7 +14,7 @@ from batch_gateway.simulator.picker.messages import (
     read_headers,
     subset_of,
 )
-from batch_gateway.simulator.picker.rpc.call import CallError
+from batch_gateway.simulator.picker.rpc.served_call import CallError
 from batch_gateway.simulator.picker.talk import Talk
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest, ProcessingResponse
 from batch_gateway.wire.http2.grpc_status import StatusCode

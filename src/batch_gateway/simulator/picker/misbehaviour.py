@@ -8,9 +8,9 @@ from typing import Protocol
 import msgspec
 
 from batch_gateway.simulator.answers.replies import LLMD_REFUSALS, PLAIN, Reply, RequestError
-from batch_gateway.simulator.picker.faults import REFUSALS, PickerFault
 from batch_gateway.simulator.picker.messages import CHUNK_BYTES
-from batch_gateway.simulator.picker.rpc.call import CallError
+from batch_gateway.simulator.picker.picker_faults import REFUSALS, PickerFault
+from batch_gateway.simulator.picker.rpc.served_call import CallError
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingResponse
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON
 

@@ -8,9 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from batch_gateway.simulator.answers.replies import Reply, openai_refusal
-from batch_gateway.simulator.picker.admission import Admission, Ticket
 from batch_gateway.simulator.picker.chooser import PodChooser
-from batch_gateway.simulator.picker.config import PickerConfig
 from batch_gateway.simulator.picker.decisions import Decision, Decisions
 from batch_gateway.simulator.picker.incoming import IncomingRequest, control_header
 from batch_gateway.simulator.picker.messages import (
@@ -21,6 +19,8 @@ from batch_gateway.simulator.picker.messages import (
     served_endpoint,
 )
 from batch_gateway.simulator.picker.misbehaviour import BreakableStream
+from batch_gateway.simulator.picker.picker_admission import Admission, Ticket
+from batch_gateway.simulator.picker.picker_config import PickerConfig
 from batch_gateway.simulator.picker.token_count import TokenCount
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest, ProcessingResponse
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON, FAIRNESS_ID, OBJECTIVE

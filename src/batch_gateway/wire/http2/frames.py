@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError, require_size
+from batch_gateway.wire.http2.http2_errors import ErrorCode, ProtocolError, require_size
 
 __all__ = [
     "ACK",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 
-from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError
+from batch_gateway.wire.http2.http2_errors import ErrorCode, ProtocolError
 
 __all__ = ["ANY_NAME", "MAX_HEADER_LIST", "OpenBlock", "decode_block", "field", "string"]
 

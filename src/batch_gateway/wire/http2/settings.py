@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError
 from batch_gateway.wire.http2.frames import ACK, SETTINGS, frame
+from batch_gateway.wire.http2.http2_errors import ErrorCode, ProtocolError
 
 __all__ = [
     "ENABLE_PUSH",

@@ -25,7 +25,7 @@ from batch_gateway import (
     ServerError,
 )
 from batch_gateway.client.interfaces.transport import PreparedRequest
-from batch_gateway.client.layers.cache.layer import CacheTransport
+from batch_gateway.client.layers.cache.caching import CacheTransport
 from batch_gateway.testing import SimulatorConfig, simulated_gateway
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock

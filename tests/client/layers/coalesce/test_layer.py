@@ -29,7 +29,7 @@ from batch_gateway import (
     ServerError,
 )
 from batch_gateway.client.interfaces.transport import PreparedRequest
-from batch_gateway.client.layers.coalesce.layer import CoalescingTransport
+from batch_gateway.client.layers.coalesce.coalescing import CoalescingTransport
 from batch_gateway.testing import SimulatorConfig, simulated_gateway
 from batch_gateway.wire.headers import Headers
 from tests.client.manual_clock import ManualClock

@@ -16,7 +16,7 @@ from batch_gateway.client.layers.coalesce.splitting import UnsplittableError, sh
 from batch_gateway.simulator.answers.answer import Call
 from batch_gateway.simulator.answers.completions import CompletionAnswer
 from batch_gateway.simulator.answers.embeddings import EmbeddingAnswer
-from batch_gateway.simulator.config import SimulatorConfig
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 
 COMPLETIONS, EMBEDDINGS = "/v1/completions", "/v1/embeddings"
 CONFIG = SimulatorConfig.instant()

@@ -22,8 +22,8 @@ from batch_gateway import (
     Observer,
     TLSConfig,
 )
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.gateway import SimulatedGateway
+from batch_gateway.simulator.simulated_gateway import SimulatedGateway
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 from tests.client.layers.concurrency.metrics_server import MetricsServer, vllm_page
 from tests.http.behaviour.certificates import Certificates
 

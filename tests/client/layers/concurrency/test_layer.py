@@ -29,8 +29,8 @@ from batch_gateway.client.layers.retry import RetryTransport
 from batch_gateway.concurrency.events import Ended, Started
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.gateway import SimulatedGateway
+from batch_gateway.simulator.simulated_gateway import SimulatedGateway
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 from batch_gateway.wire.headers import Headers
 from tests.virtual_time import LoopClock, run_in_virtual_time
 

@@ -20,8 +20,8 @@ from batch_gateway.clock import Clock
 from batch_gateway.concurrency.server_load import Advice, ServerLoad, Standing
 from batch_gateway.durations import seconds
 from batch_gateway.errors import InferenceError
-from batch_gateway.http.page import WatchedPage
 from batch_gateway.http.tls import TLSConfig
+from batch_gateway.http.watched_page import WatchedPage
 
 __all__ = ["MetricsStatistics", "MetricsWatch"]
 

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping
 
 from batch_gateway.simulator.listening import stop_listening
-from batch_gateway.simulator.picker.rpc.connection import (
+from batch_gateway.simulator.picker.rpc.rpc_connection import (
     ConnectionLimits,
     Handler,
     RpcConnection,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from batch_gateway.config_checks import require_count, require_kind, require_port
 from batch_gateway.errors import ConfigError
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.gateway import SimulatedGateway, reachable_address
-from batch_gateway.simulator.picker.config import PickerConfig
 from batch_gateway.simulator.picker.decisions import Decision
+from batch_gateway.simulator.picker.picker_config import PickerConfig
+from batch_gateway.simulator.simulated_gateway import SimulatedGateway, reachable_address
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 
 if TYPE_CHECKING:
-    from batch_gateway.simulator.picker.server import PickerServer
+    from batch_gateway.simulator.picker.picker_server import PickerServer
 
 __all__ = ["SimulatedPod", "SimulatedPool"]
 
@@ -172,7 +172,7 @@ class SimulatedPool:
 
     def _new_picker(self) -> PickerServer:
         try:
-            from batch_gateway.simulator.picker.server import PickerServer  # noqa: PLC0415
+            from batch_gateway.simulator.picker.picker_server import PickerServer  # noqa: PLC0415
         except ImportError as error:
             raise ConfigError(
                 "picker",

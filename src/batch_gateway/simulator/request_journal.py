@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from batch_gateway.simulator.exchange import ReceivedRequest
+from batch_gateway.simulator.server_exchange import ReceivedRequest
 
 __all__ = ["Journal", "RequestRecord"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from batch_gateway.wire.http2.errors import ErrorCode
 from batch_gateway.wire.http2.grpc_messages import (
     MAX_MESSAGE,
     CompressedMessageError,
@@ -14,6 +13,7 @@ from batch_gateway.wire.http2.grpc_messages import (
     prefixed,
 )
 from batch_gateway.wire.http2.grpc_status import StatusCode
+from batch_gateway.wire.http2.http2_errors import ErrorCode
 from batch_gateway.wire.http2.windows import ReceiveWindow
 
 __all__ = ["STREAM_WINDOW", "Call", "CallError"]

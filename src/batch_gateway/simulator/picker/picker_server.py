@@ -9,16 +9,16 @@ from google.protobuf.message import DecodeError
 
 from batch_gateway.durations import seconds
 from batch_gateway.simulator.faults import drawn_spec
-from batch_gateway.simulator.picker.admission import Admission
 from batch_gateway.simulator.picker.chooser import Pod, PodChooser
-from batch_gateway.simulator.picker.config import PickerConfig
-from batch_gateway.simulator.picker.conversation import converse
 from batch_gateway.simulator.picker.decisions import Decisions
-from batch_gateway.simulator.picker.health import health_check
-from batch_gateway.simulator.picker.rpc.call import Call, CallError
-from batch_gateway.simulator.picker.rpc.connection import ConnectionLimits, Handler
+from batch_gateway.simulator.picker.picker_admission import Admission
+from batch_gateway.simulator.picker.picker_config import PickerConfig
+from batch_gateway.simulator.picker.picker_health import health_check
 from batch_gateway.simulator.picker.rpc.listener import RpcListener
-from batch_gateway.simulator.tls import server_context
+from batch_gateway.simulator.picker.rpc.rpc_connection import ConnectionLimits, Handler
+from batch_gateway.simulator.picker.rpc.served_call import Call, CallError
+from batch_gateway.simulator.picker.served_conversation import converse
+from batch_gateway.simulator.server_tls import server_context
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingRequest, ProcessingResponse
 from batch_gateway.wire.ext_proc.names import HEALTH_METHOD, PROCESS_METHOD
 from batch_gateway.wire.http2.grpc_status import StatusCode

@@ -12,12 +12,12 @@ from typing import Any
 
 from batch_gateway.config_checks import PathLike, require_kind, require_port
 from batch_gateway.errors import ConfigError
-from batch_gateway.simulator.config import SimulatorConfig
-from batch_gateway.simulator.connection import ServerConnection
-from batch_gateway.simulator.journal import Journal
 from batch_gateway.simulator.listening import stop_listening
+from batch_gateway.simulator.request_journal import Journal
+from batch_gateway.simulator.server_connection import ServerConnection
+from batch_gateway.simulator.server_tls import server_context
+from batch_gateway.simulator.simulator_config import SimulatorConfig
 from batch_gateway.simulator.site import SimulatedSite
-from batch_gateway.simulator.tls import server_context
 
 __all__ = ["SimulatedGateway", "reachable_address", "serve"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from batch_gateway.simulator.picker.rpc.call import Call
+from batch_gateway.simulator.picker.rpc.served_call import Call
 from batch_gateway.wire.ext_proc.messages_pb2 import HealthCheckRequest, HealthCheckResponse
 
 __all__ = ["health_check"]

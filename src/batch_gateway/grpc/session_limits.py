@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batch_gateway.wire.http2.errors import out_of_order
 from batch_gateway.wire.http2.frames import PREFACE, window_update
 from batch_gateway.wire.http2.grpc_messages import MAX_MESSAGE
 from batch_gateway.wire.http2.header_blocks import MAX_HEADER_LIST
+from batch_gateway.wire.http2.http2_errors import out_of_order
 from batch_gateway.wire.http2.settings import (
     ENABLE_PUSH,
     FIRST_WINDOW,

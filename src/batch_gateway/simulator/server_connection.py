@@ -12,7 +12,7 @@ from typing import Protocol, cast
 import httptools
 
 from batch_gateway.simulator.answers.replies import HeaderPairs, Reply, openai_error
-from batch_gateway.simulator.exchange import Exchange, ReceivedRequest
+from batch_gateway.simulator.server_exchange import Exchange, ReceivedRequest
 
 __all__ = ["ServerConnection", "Site"]
 

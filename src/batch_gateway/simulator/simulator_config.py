@@ -21,7 +21,7 @@ from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.answers.answer import OutputDistribution
 from batch_gateway.simulator.faults import parse_fault
-from batch_gateway.simulator.tls import require_certificates
+from batch_gateway.simulator.server_tls import require_certificates
 
 __all__ = ["RefusalStyle", "SimulatorConfig", "checked_rates"]
 

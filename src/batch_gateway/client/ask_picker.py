@@ -10,7 +10,7 @@ import msgspec
 from batch_gateway.client.build import build_exchanger
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.interfaces.request import InferenceRequest
-from batch_gateway.client.layers.scheduling import hint_headers
+from batch_gateway.client.layers.scheduling_hints import hint_headers
 from batch_gateway.client.prepare import prepare
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.durations import seconds

@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError
 
 from batch_gateway.errors import ServerError
 from batch_gateway.grpc.contract import GrpcChannel, GrpcStatusError
-from batch_gateway.picker.statuses import status_error
+from batch_gateway.picker.picker_statuses import status_error
 from batch_gateway.wire.ext_proc.messages_pb2 import HealthCheckRequest, HealthCheckResponse
 from batch_gateway.wire.ext_proc.names import HEALTH_METHOD
 from batch_gateway.wire.http2.grpc_status import StatusCode

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import cast
 
 from batch_gateway.errors import InferenceError
-from batch_gateway.grpc.call import Call
+from batch_gateway.grpc.grpc_call import Call
 from batch_gateway.grpc.outcomes import hung_up
 from batch_gateway.grpc.session import Session
-from batch_gateway.grpc.settings import SessionLimits
+from batch_gateway.grpc.session_limits import SessionLimits
 from batch_gateway.grpc.stream_state import StreamState
 from batch_gateway.http.connection_errors import broken_error, closed_error
 from batch_gateway.http.dial import Dialled

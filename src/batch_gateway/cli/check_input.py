@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from batch_gateway.cli.progress import Display
+from batch_gateway.cli.progress_display import Display
 from batch_gateway.engine.plan import Plan, make_plan
 from batch_gateway.engine.source import FileSource
 

@@ -18,9 +18,9 @@ from batch_gateway.config_checks import (
 )
 from batch_gateway.durations import Duration
 from batch_gateway.errors import ConfigError
-from batch_gateway.simulator.config import checked_rates
-from batch_gateway.simulator.picker.faults import parse_picker_fault
-from batch_gateway.simulator.tls import require_certificates
+from batch_gateway.simulator.picker.picker_faults import parse_picker_fault
+from batch_gateway.simulator.server_tls import require_certificates
+from batch_gateway.simulator.simulator_config import checked_rates
 
 __all__ = ["Choice", "ErrorBody", "EvictionReason", "PickerConfig"]
 

@@ -5,12 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from batch_gateway.simulator.answers.replies import PLAIN, Reply, RequestError
-from batch_gateway.simulator.picker.faults import (
-    FAULT_HEADER,
-    PickerFault,
-    fault_in_model,
-    parse_picker_fault,
-)
 from batch_gateway.simulator.picker.incoming import (
     IncomingRequest,
     parse_request,
@@ -32,6 +26,12 @@ from batch_gateway.simulator.picker.misbehaviour import (
     ConversationOver,
     Misbehaviour,
     eviction_reply,
+)
+from batch_gateway.simulator.picker.picker_faults import (
+    FAULT_HEADER,
+    PickerFault,
+    fault_in_model,
+    parse_picker_fault,
 )
 from batch_gateway.simulator.picker.talk import Desk, MessageStream, Talk
 from batch_gateway.wire.ext_proc.messages_pb2 import HttpBody, ProcessingRequest

@@ -10,7 +10,6 @@ from batch_gateway.durations import parse_duration, seconds
 from batch_gateway.errors import ConfigError
 from batch_gateway.simulator.answers.replies import LLMD_REFUSALS, RequestError
 from batch_gateway.simulator.picker.chooser import PodChooser
-from batch_gateway.simulator.picker.config import PickerConfig
 from batch_gateway.simulator.picker.flow_control import (
     FlowControl,
     FlowLimits,
@@ -18,6 +17,7 @@ from batch_gateway.simulator.picker.flow_control import (
     pool_saturation,
 )
 from batch_gateway.simulator.picker.incoming import IncomingRequest
+from batch_gateway.simulator.picker.picker_config import PickerConfig
 from batch_gateway.wire.scheduling_headers import QUEUE_TTL
 
 __all__ = ["Admission", "Ticket"]

@@ -11,10 +11,9 @@ from typing import NamedTuple, Protocol, cast
 
 from hpack import Decoder
 
-from batch_gateway.simulator.picker.rpc.call import STREAM_WINDOW, Call, CallError
-from batch_gateway.simulator.picker.rpc.header_blocks import response_headers, trailers
 from batch_gateway.simulator.picker.rpc.pings import PingPolicy
-from batch_gateway.wire.http2.errors import ErrorCode, ProtocolError, out_of_order
+from batch_gateway.simulator.picker.rpc.response_blocks import response_headers, trailers
+from batch_gateway.simulator.picker.rpc.served_call import STREAM_WINDOW, Call, CallError
 from batch_gateway.wire.http2.frames import (
     ACK,
     CONTINUATION,
@@ -40,6 +39,7 @@ from batch_gateway.wire.http2.frames import (
 )
 from batch_gateway.wire.http2.grpc_status import StatusCode
 from batch_gateway.wire.http2.header_blocks import MAX_HEADER_LIST, OpenBlock, decode_block
+from batch_gateway.wire.http2.http2_errors import ErrorCode, ProtocolError, out_of_order
 from batch_gateway.wire.http2.settings import (
     FIRST_FRAME_SIZE,
     FIRST_WINDOW,

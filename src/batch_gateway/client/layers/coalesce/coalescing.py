@@ -14,8 +14,8 @@ import msgspec
 from batch_gateway.byte_size import byte_count
 from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
+from batch_gateway.client.layers.coalesce.coalesce_policy import CoalescePolicy
 from batch_gateway.client.layers.coalesce.joining import Single, join, read_single
-from batch_gateway.client.layers.coalesce.policy import CoalescePolicy
 from batch_gateway.client.layers.coalesce.splitting import UnsplittableError, split
 from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration, seconds

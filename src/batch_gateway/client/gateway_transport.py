@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from batch_gateway.client.interfaces.answer import interpret, interpret_aside
+from batch_gateway.client.interfaces.interpret_answer import interpret, interpret_aside
 from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from batch_gateway.byte_size import byte_count
 from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
+from batch_gateway.client.layers.cache.cache_config import CacheConfig
 from batch_gateway.client.layers.cache.key import answer_key
 from batch_gateway.client.layers.cache.place import check_place
-from batch_gateway.client.layers.cache.policy import CacheConfig
 from batch_gateway.client.layers.cache.store import StoredAnswer
 from batch_gateway.client.layers.cache.store_thread import LONGEST_LOOK_UP, StoreThread
 from batch_gateway.clock import Clock
