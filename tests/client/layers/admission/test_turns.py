@@ -212,8 +212,7 @@ def test_those_who_come_and_leave_while_nobody_is_served_take_no_room() -> None:
     stays = turns.push(0, 0.0)
     for number in range(1, 10_000):
         turns.remove(turns.push(number, 0.0))
-    line = turns._levels[stays.level][""]
-    assert len(line.heap) < 50
+    assert len(stays.line.heap) < 50
     assert turns.pop() == 0
 
 

@@ -31,7 +31,9 @@ class _Waiter(Waiter):
     __slots__ = ("permit",)
 
     def __init__(self, request: PreparedRequest) -> None:
-        super().__init__(request)
+        # As Waiter's, without a call: this runs once a wait.
+        self.request = request
+        self.rated = 0.0
         self.permit: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
 
     @property

@@ -72,12 +72,12 @@ class Waiter:
 
     __slots__ = ("rated", "request", "turn")
 
+    turn: Turn[Any]
     is_gone = False
 
     def __init__(self, request: PreparedRequest) -> None:
         self.request = request
         self.rated = 0.0
-        self.turn: Turn[Any] | None = None
 
 
 W = TypeVar("W", bound=Waiter)
@@ -142,8 +142,7 @@ class AdmissionControl(Generic[W]):
 
     def leave(self, waiter: W) -> None:
         """It waits no longer, and has no permit."""
-        if waiter.turn is not None:
-            self.waiting.remove(waiter.turn)
+        self.waiting.remove(waiter.turn)
 
     def next(self, now: float) -> tuple[W, Permit | CircuitOpenError] | None:
         """Who need not wait any longer, and its permit, or why it has none; None if all must."""

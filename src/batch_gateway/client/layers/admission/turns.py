@@ -35,6 +35,7 @@ EVERY = 8
 """Of so many permits one does not heed urgency."""
 
 _NO_DUE_TIME = 1_000  # beyond the level of every due time
+_NEVER = float("inf")
 _LEFTOVERS = 16  # so many that have left need not be swept out
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def urgency(due: float, now: float) -> int:
 
     Times are monotonic seconds; infinity is no due time.
     """
-    return _NO_DUE_TIME if due == float("inf") else int(max(0.0, due - now)).bit_length()
+    return _NO_DUE_TIME if due == _NEVER else int(max(0.0, due - now)).bit_length()
 
 
 class Turn(Generic[T]):
@@ -55,21 +56,22 @@ class Turn(Generic[T]):
         waits: it has neither had its turn nor left.
     """
 
-    __slots__ = ("item", "level", "tenant", "waits")
+    __slots__ = ("item", "line", "waits")
 
-    def __init__(self, item: T, level: int, tenant: str) -> None:
+    def __init__(self, item: T, line: _Line[T]) -> None:
         self.item = item
-        self.level = level
-        self.tenant = tenant
+        self.line = line
         self.waits = True
 
 
 class _Line(Generic[T]):
     """Those of one tenant and one level; `waiting` of them have not left."""
 
-    __slots__ = ("heap", "waiting")
+    __slots__ = ("heap", "level", "tenant", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, level: int, tenant: str) -> None:
+        self.level = level
+        self.tenant = tenant
         self.heap: list[tuple[float, int, Turn[T]]] = []
         self.waiting = 0
 
@@ -99,15 +101,13 @@ class Turns(Generic[T]):
 
     def push(self, item: T, now: float, due: float = float("inf"), tenant: str = "") -> Turn[T]:
         """`item` waits from now on; what is overdue is due now."""
-        turn = Turn(item, urgency(due, now), tenant)
-        level = self._levels.get(turn.level)
-        if level is None:
-            level = self._levels[turn.level] = OrderedDict()
-            self._in_turn.append(turn.level)
-        line = level.get(tenant)
+        number = _NO_DUE_TIME if due == _NEVER else urgency(due, now)
+        level = self._levels.get(number)
+        line = None if level is None else level.get(tenant)
         if line is None:
-            line = level[tenant] = _Line()
-        heapq.heappush(line.heap, (max(due, now), next(self._numbers), turn))
+            line = self._begin(number, tenant)
+        turn = Turn(item, line)
+        heapq.heappush(line.heap, (max(now, due), next(self._numbers), turn))
         line.waiting += 1
         self.waiting += 1
         return turn
@@ -117,11 +117,11 @@ class Turns(Generic[T]):
         if not self.waiting:
             raise IndexError("nobody waits")
         level = self._levels[self._next_level()]
-        tenant, line = next(iter(level.items()))
+        line = next(iter(level.values()))
         while not (turn := heapq.heappop(line.heap)[2]).waits:
             pass
         if len(level) > 1:
-            level.move_to_end(tenant)
+            level.move_to_end(line.tenant)
         self._leave(turn)
         return turn.item
 
@@ -135,7 +135,7 @@ class Turns(Generic[T]):
 
         Nobody goes for certain before one with a due time: it may be the most urgent.
         """
-        level = self._levels.get(_NO_DUE_TIME) if due == float("inf") else None
+        level = self._levels.get(_NO_DUE_TIME) if due == _NEVER else None
         line = None if level is None else level.get(tenant)
         return 0 if line is None else line.waiting
 
@@ -148,15 +148,22 @@ class Turns(Generic[T]):
         self._in_turn.rotate(-1)
         return self._in_turn[-1]
 
+    def _begin(self, number: int, tenant: str) -> _Line[T]:
+        level = self._levels.get(number)
+        if level is None:
+            level = self._levels[number] = OrderedDict()
+            self._in_turn.append(number)
+        line = level[tenant] = _Line(number, tenant)
+        return line
+
     def _leave(self, turn: Turn[T]) -> _Line[T]:
-        turn.waits = False
-        level = self._levels[turn.level]
-        line = level[turn.tenant]
-        line.waiting -= 1
+        turn.waits, line = False, turn.line
         self.waiting -= 1
+        line.waiting -= 1
         if not line.waiting:
-            del level[turn.tenant]
-        if not level:
-            del self._levels[turn.level]
-            self._in_turn.remove(turn.level)
+            level = self._levels[line.level]
+            del level[line.tenant]
+            if not level:
+                del self._levels[line.level]
+                self._in_turn.remove(line.level)
         return line
