@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from batch_gateway.engine.execute import ReportCrash, log_crash
 from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import make_plan
 from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.run import RunOptions, run_plan
+from batch_gateway.engine.sending import ReportCrash, log_crash
 
 from .fake_gateways import FakeGateway, SteppedClock
 

@@ -3,84 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from batch_gateway.client.interfaces.request import InferenceClient, InferenceRequest
-from batch_gateway.clock import Clock
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET, ByteBudget
 from batch_gateway.engine.gate import Gate
 from batch_gateway.engine.journal import Journal
 from batch_gateway.engine.lane import Lane, lines_for
 from batch_gateway.engine.plan import Order, Plan
-from batch_gateway.engine.progress import RunStats
-from batch_gateway.engine.results import (
-    Outcome,
-    failure_outcome,
-    internal_error_outcome,
-    success_outcome,
-    unknown_model_outcome,
-)
-from batch_gateway.engine.signs import ALIVE, SAYS_NOTHING, Evidence, Sign, read_evidence
-from batch_gateway.engine.tickets import Ended, Ticket
-from batch_gateway.errors import CircuitOpenError, DeadlineExceededError, InferenceError
+from batch_gateway.engine.results import Outcome, unknown_model_outcome
+from batch_gateway.engine.sending import NEVER, ClientFor, Sender
+from batch_gateway.engine.tickets import Ticket
 
-__all__ = ["ClientFor", "Executor", "ReportCrash", "log_crash"]
-
-ReportCrash = Callable[[Exception, str], str]
-
-_log = logging.getLogger("batch_gateway.run")
-
-
-def log_crash(error: Exception, custom_id: str) -> str:
-    """Note an unexpected exception in the log."""
-    _log.error("%s: unexpected %s", custom_id, type(error).__name__, exc_info=error)
-    return "the log has the traceback"
-
-
-ClientFor = Callable[[str], InferenceClient | None]
-"""The client for a model, or None when no gateway serves it."""
+__all__ = ["Executor"]
 
 _LINES_BETWEEN_BREATHS = 256
-_NEVER = float("inf")
 
 
-@dataclass(slots=True)
-class Executor:
-    """Sends every line that is not done, once.
+@dataclass(slots=True, kw_only=True)
+class Executor(Sender):
+    """Sends every line of a plan that is not done, once.
 
     Attributes:
-        plan, journal, client_for, stats, clock: what it works with.
+        plan, journal, client_for: what it works with.
         concurrency: lines under way for each distinct client; None asks the client.
         order: see `Plan.order`.
-        deadline: monotonic seconds at which nothing is wanted any more; infinity for none.
         due: monotonic seconds by which results are wanted; infinity when nobody says.
         tenant: on whose behalf lines are sent.
         max_bytes: of requests and answers in memory, shared evenly by the lanes.
         records_all: no failure is held for what it says about its gateway or model, where it may
             be the line's own.
-        report_crash: is told of an unexpected exception and the custom_id of its line, and says
-            where a person finds more.
-        deadline_passed: a request met it.
-        deadline_words: what the gateway said that asked for more time than is left.
     """
 
     plan: Plan
     journal: Journal
     client_for: ClientFor
-    stats: RunStats
-    clock: Clock
     concurrency: int | None
     order: Order
-    deadline: float
-    due: float = _NEVER
+    due: float = NEVER
     tenant: str = ""
     max_bytes: int = DEFAULT_BUDGET
     records_all: bool = False
-    report_crash: ReportCrash = log_crash
-    deadline_passed: bool = False
-    deadline_words: str = ""
 
     def lanes(self) -> tuple[list[Lane], list[str]]:
         """One lane a distinct client, and the models that have none."""
@@ -120,101 +84,28 @@ class Executor:
         for count, index in enumerate(self.to_do(models) if models else ()):
             result_id, line = self.plan.request(index)
             model = self.plan.model_of(index)
-            await self._record(unknown_model_outcome(index, result_id, line.custom_id, model))
+            await self.record(unknown_model_outcome(index, result_id, line.custom_id, model))
             if count % _LINES_BETWEEN_BREATHS == 0:
                 await asyncio.sleep(0)
 
-    async def work(self, lane: Lane) -> None:
-        """What one worker of `lane` does: line after line, until there are none for it."""
-        room = lane.room
-        while (ticket := lane.take()) is not None:
-            cost, held = room.cost(self.plan.size_of(ticket.index)), 0
-            try:
-                try:
-                    if not room.take(cost):
-                        await room.wait(cost)
-                    held = cost
-                    # It may have waited for room until nothing was to be sent any more.
-                    ended = None if lane.is_closed else await self._send(lane, ticket)
-                except BaseException:
-                    lane.give_up(ticket)
-                    raise
-                if ended is None:
-                    lane.give_up(ticket)
-                    continue
-                for judged in lane.judge(ended):
-                    await self._record(judged.outcome)
-            finally:
-                room.give(held)
-            if self.stats.too_many_failed.is_set():
-                lane.close()
+    def size_of(self, index: int) -> int:
+        return self.plan.size_of(index)
 
-    async def _send(self, lane: Lane, ticket: Ticket) -> Ended | None:
-        """How a line ended; None when it did not and stays to be sent."""
-        index = ticket.index
-        result_id, line = self.plan.request(index)
-        custom_id = line.custom_id
+    def request_of(self, ticket: Ticket) -> tuple[InferenceRequest, str]:
+        result_id, line = self.plan.request(ticket.index)
         request = InferenceRequest(
             params=bytes(line.body),
             request_id=result_id,
             model=ticket.model,
             endpoint=line.url,
-            deadline=None if self.deadline == _NEVER else self._seconds_left(),
-            due=None if self.due == _NEVER else self.due - self.clock.monotonic(),
+            deadline=self.seconds_left(),
+            due=None if self.due == NEVER else self.due - self.clock.monotonic(),
             tenant=self.tenant,
         )
-        # It holds the text of the whole line, which would be in memory twice.
-        del line
-        self.stats.in_flight += 1
-        try:
-            try:
-                response = await lane.client.generate(request)
-            except InferenceError as error:
-                if self._is_cut_off(error, lane):
-                    return None
-                outcome = failure_outcome(index, result_id, custom_id, error)
-                return Ended(ticket, outcome, read_evidence(error))
-            outcome = success_outcome(index, result_id, custom_id, response)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
-            return self._internal_error(ticket, result_id, custom_id, error)
-        finally:
-            self.stats.in_flight -= 1
-        lane.room.learn(len(response.body))
-        # The cache answers whether or not the gateway does.
-        return Ended(ticket, outcome, SAYS_NOTHING if response.from_cache else ALIVE)
+        # The line itself holds all of its text, which would be in memory twice.
+        return request, line.custom_id
 
-    def _internal_error(
-        self, ticket: Ticket, result_id: str, custom_id: str, error: Exception
-    ) -> Ended:
-        told = self.report_crash(error, custom_id)
-        outcome = internal_error_outcome(ticket.index, result_id, custom_id, error, told)
-        return Ended(ticket, outcome, Evidence(Sign.OWN, f"internal {type(error).__name__}"))
-
-    def _is_cut_off(self, error: InferenceError, lane: Lane) -> bool:
-        """Whether this is no result of the request: the run is over for it, not the request."""
-        if isinstance(error, CircuitOpenError):
-            # Its gateway was down for longer than anybody wants to wait.
-            lane.halt(error.message)
-            return True
-        if self.deadline == _NEVER:
-            return False
-        if isinstance(error, DeadlineExceededError):
-            self.deadline_passed = True
-            lane.close()
-            return True
-        if not error.out_of_time:
-            return False
-        self.deadline_passed = True
-        if lane.is_too_late(asked=error.retry_after is not None):
-            # Whatever is sent now can only be answered in the same way.
-            self.deadline_words = error.message
-            lane.close()
-        return True
-
-    def _seconds_left(self) -> float:
-        return max(0.0, self.deadline - self.clock.monotonic())
-
-    async def _record(self, outcome: Outcome) -> None:
+    async def record(self, outcome: Outcome) -> None:
         ok = outcome.category is None
         self.stats.count(outcome, 0 if ok else self.plan.line_number(outcome.index))
         await self.journal.append(outcome.index, outcome.line, ok)
@@ -222,6 +113,8 @@ class Executor:
 
 class _LinesToDo:
     """The lines of one lane."""
+
+    is_complete = True
 
     def __init__(self, executor: Executor, models: Sequence[str]) -> None:
         self._executor = executor

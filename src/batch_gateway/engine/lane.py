@@ -39,7 +39,13 @@ def lines_for(client: InferenceClient) -> int:
 
 
 class Lines(Protocol):
-    """The lines of a lane."""
+    """The lines of a lane.
+
+    Attributes:
+        is_complete: no more will come.
+    """
+
+    is_complete: bool
 
     def in_order(self) -> Iterator[int]:
         """Those that have no result, in the order in which they are sent; the same each time."""
@@ -117,6 +123,12 @@ class Lane:
         self._gate.widen()
         self._fill()
 
+    def more(self) -> None:
+        """Lines have come, or no more will."""
+        if self._next is None:
+            self._next = next(self._indexes, None)
+        self._fill()
+
     def _allowed(self) -> float:
         return min(self.limit, self._gate.most_in_flight)
 
@@ -172,8 +184,8 @@ class Lane:
         return False
 
     @property
-    def _is_exhausted(self) -> bool:
-        """Whether every line was sent that is to be; `_has_line` was asked just now."""
+    def _is_dry(self) -> bool:
+        """Whether every line was sent that is here; `_has_line` was asked just now."""
         return self._next is None and not self._again and not self._probes
 
     # --- ends ---
@@ -194,7 +206,7 @@ class Lane:
         verdict = self._gate.ended(ended)
         if was_calm and self._gate.calm:
             return verdict.record
-        recorded = [*self._take_in(verdict), *self._settle()]
+        recorded = [*self._take_in(verdict), *self._settle(is_last=self._lines.is_complete)]
         self._fill()
         return recorded
 
@@ -213,7 +225,7 @@ class Lane:
         self._late += asked
         return self._late >= _LATE_LIMIT
 
-    def _settle(self) -> Sequence[Ended]:
+    def _settle(self, *, is_last: bool) -> Sequence[Ended]:
         """Try lines from elsewhere, shut what is to be shut, and at the end decide on the rest."""
         # After a stop the lines that were not sent say nothing about the gateway.
         if self.is_closed:
@@ -223,10 +235,16 @@ class Lane:
         if not self._probes:
             self._gate.decide()
         record: Sequence[Ended] = ()
-        if not self._has_line() and self._is_exhausted and not self._sending:
+        if is_last and not self._has_line() and self._is_dry and not self._sending:
             record = self._take_in(self._gate.finish())
         if self._gate.problem is not None:
             self._shut()
+        return record
+
+    def settle(self) -> Sequence[Ended]:
+        """No line has come for long, or none will: what is to be recorded of what is held."""
+        record = self._settle(is_last=True)
+        self._fill()
         return record
 
     def _probe(self, model: str | None) -> None:
@@ -318,7 +336,7 @@ class Lane:
             worker = asyncio.create_task(self._work(self))
             self._workers.add(worker)
             worker.add_done_callback(self._ended)
-        if not self._workers:
+        if not self._workers and (self.is_closed or self._lines.is_complete):
             self.idle.set()
 
     def _ended(self, worker: asyncio.Task[None]) -> None:

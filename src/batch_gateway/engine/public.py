@@ -1,7 +1,6 @@
 """The public names of the engine: what `from batch_gateway.engine import …` gives."""
 
 from batch_gateway.engine.bitmap import Bitmap
-from batch_gateway.engine.execute import ClientFor, ReportCrash
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.figures import Cause, Figures
 from batch_gateway.engine.file_journal import FileJournal
@@ -13,6 +12,7 @@ from batch_gateway.engine.queue_journal import QueueJournal, Recorded
 from batch_gateway.engine.result_line import Role
 from batch_gateway.engine.result_reader import ResultReader
 from batch_gateway.engine.run import RunOptions, run_plan
+from batch_gateway.engine.sending import ClientFor, ReportCrash
 from batch_gateway.engine.shard import Shard
 from batch_gateway.engine.source import BytesSource, FileSource, RangeSource, Source
 from batch_gateway.engine.stored_plan import dump_plan, load_plan

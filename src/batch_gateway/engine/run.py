@@ -13,13 +13,14 @@ from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.config_checks import require_choice
 from batch_gateway.durations import Duration, parse_duration
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET
-from batch_gateway.engine.execute import ClientFor, Executor, ReportCrash, log_crash
+from batch_gateway.engine.execute import Executor
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.gate import TRIAL_SECONDS
 from batch_gateway.engine.journal import Journal
 from batch_gateway.engine.lane import Lane
 from batch_gateway.engine.plan import Order, Plan
 from batch_gateway.engine.progress import RunStats, RunSummary
+from batch_gateway.engine.sending import ClientFor, ReportCrash, log_crash
 from batch_gateway.errors import ConfigError, InputError, JournalError
 
 __all__ = ["RunOptions", "run_plan"]
@@ -135,14 +136,14 @@ class _Run:
         stats.done_before = plan.total - journal.without_result - journal.still_to_retry
         stats.started = now
         self.executor = Executor(
-            plan,
-            journal,
-            client_for,
-            stats,
-            clock,
-            options.concurrency,
-            options.order,
-            self.deadline,
+            plan=plan,
+            journal=journal,
+            client_for=client_for,
+            stats=stats,
+            clock=clock,
+            concurrency=options.concurrency,
+            order=options.order,
+            deadline=self.deadline,
             due=float("inf") if due is None else now + parse_duration(due),
             tenant=options.tenant,
             max_bytes=options.max_bytes_in_flight,
@@ -182,13 +183,12 @@ class _Run:
     ) -> None:
         """Return when the work is done or nobody wants it any more."""
         async with _Companions() as companions:
-            companions.start(self._widen_later(lanes))
             asked = companions.start(stop.wait())
             expiry = companions.start(self._wait_for_deadline())
             broken = companions.start(self.journal.broken.wait())
             failed = companions.start(self.stats.too_many_failed.wait())
             for lane in lanes:
-                companions.start(self._give_grace(lane))
+                companions.start(tend(lane, self.options, self.clock))
             ends = {work, asked, expiry, broken, failed}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if work.done() or broken.done():
@@ -204,17 +204,6 @@ class _Run:
                 await asyncio.wait(
                     {work, expiry, broken, grace, cut}, return_when=asyncio.FIRST_COMPLETED
                 )
-
-    async def _give_grace(self, lane: Lane) -> None:
-        """Answers that were asked for before a gateway began to refuse may still come."""
-        await lane.given_up.wait()
-        await self.clock.sleep(parse_duration(self.options.grace))
-        lane.cancel()
-
-    async def _widen_later(self, lanes: Sequence[Lane]) -> None:
-        await self.clock.sleep(parse_duration(self.options.trial))
-        for lane in lanes:
-            lane.widen()
 
     async def _wait_for_deadline(self) -> None:
         if self.deadline == float("inf"):
@@ -250,7 +239,7 @@ class _Run:
             still_to_retry=journal.still_to_retry,
             done_before=stats.done_before,
             seconds=self.clock.monotonic() - stats.started,
-            gateway_problem=_gateway_problem(lanes),
+            gateway_problem=gateway_problem(lanes),
             gateway_answers=any(lane.gate.is_understood for lane in lanes),
             maybe_the_lines=any(lane.gate.maybe_the_lines for lane in lanes),
             unknown_models=tuple(name for lane in lanes for name in lane.gate.unknown_models()),
@@ -283,6 +272,21 @@ class _Companions:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+async def tend(lane: Lane, options: RunOptions, clock: Clock) -> None:
+    """End the trial of a lane and, once it was given up, its grace; until cancelled."""
+    async with _Companions() as companions:
+        companions.start(_widen_later(lane, options, clock))
+        # Answers that were asked for before a gateway began to refuse may still come.
+        await lane.given_up.wait()
+        await clock.sleep(parse_duration(options.grace))
+        lane.cancel()
+
+
+async def _widen_later(lane: Lane, options: RunOptions, clock: Clock) -> None:
+    await clock.sleep(parse_duration(options.trial))
+    lane.widen()
+
+
 async def _cut_off(lanes: Sequence[Lane], refusing: asyncio.Task[None]) -> None:
     """Cancel what is under way; a client that ignores it does not hold up the end for long."""
     refusing.cancel()
@@ -301,7 +305,7 @@ async def _error_of(work: asyncio.Future[Any]) -> BaseException | None:
     return None if isinstance(result, asyncio.CancelledError | list) else result
 
 
-def _gateway_problem(lanes: Sequence[Lane]) -> str | None:
+def gateway_problem(lanes: Sequence[Lane]) -> str | None:
     """The words of every gateway or model that was given up; of which, when there are several."""
     models = sum(len(lane.models) for lane in lanes)
     found: dict[str, tuple[str, ...]] = {}

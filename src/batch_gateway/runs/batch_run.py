@@ -19,13 +19,13 @@ from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.config_checks import PathLike
 from batch_gateway.durations import Duration
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET
-from batch_gateway.engine.execute import ReportCrash, log_crash
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import Order, Plan, make_plan
 from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.run import RunOptions, run_plan
+from batch_gateway.engine.sending import ReportCrash, log_crash
 from batch_gateway.engine.source import Source
 from batch_gateway.engine.waits import Waits
 from batch_gateway.errors import BatchGatewayError, ConfigError

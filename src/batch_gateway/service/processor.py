@@ -18,9 +18,9 @@ from sqlalchemy import Connection
 
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.durations import seconds
-from batch_gateway.engine.execute import ClientFor
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.run import RunOptions
+from batch_gateway.engine.sending import ClientFor
 from batch_gateway.engine.source import FileSource, RangeSource, Source
 from batch_gateway.errors import BatchGatewayError, FencedError, InputError, JournalError
 from batch_gateway.service import job_records

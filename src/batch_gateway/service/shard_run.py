@@ -8,10 +8,10 @@ from enum import Enum
 from functools import partial
 
 from batch_gateway.clock import Clock
-from batch_gateway.engine.execute import ClientFor
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.run import RunOptions, run_plan
+from batch_gateway.engine.sending import ClientFor
 from batch_gateway.engine.source import Source
 from batch_gateway.engine.stored_plan import load_plan
 from batch_gateway.engine.unsent import Unsent, record_unsent

@@ -1,0 +1,167 @@
+"""One worker of a lane: line after line through its client, and what became of each."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from batch_gateway.client.interfaces.request import (
+    InferenceClient,
+    InferenceRequest,
+    InferenceResponse,
+)
+from batch_gateway.clock import Clock
+from batch_gateway.engine.lane import Lane
+from batch_gateway.engine.progress import RunStats
+from batch_gateway.engine.results import (
+    Outcome,
+    failure_outcome,
+    internal_error_outcome,
+    success_outcome,
+)
+from batch_gateway.engine.signs import ALIVE, SAYS_NOTHING, Evidence, Sign, read_evidence
+from batch_gateway.engine.tickets import Ended, Ticket
+from batch_gateway.errors import CircuitOpenError, DeadlineExceededError, InferenceError
+
+__all__ = ["NEVER", "ClientFor", "ReportCrash", "Sender", "log_crash"]
+
+NEVER = float("inf")
+
+ClientFor = Callable[[str], InferenceClient | None]
+"""The client for a model, or None when no gateway serves it."""
+
+ReportCrash = Callable[[Exception, str], str]
+
+_log = logging.getLogger("batch_gateway.run")
+
+
+def log_crash(error: Exception, custom_id: str) -> str:
+    """Note an unexpected exception in the log."""
+    _log.error("%s: unexpected %s", custom_id, type(error).__name__, exc_info=error)
+    return "the log has the traceback"
+
+
+@dataclass(slots=True, kw_only=True)
+class Sender(ABC):
+    """Sends lines, wherever they come from and wherever their results go.
+
+    Attributes:
+        stats, clock: what it works with.
+        deadline: monotonic seconds at which nothing is wanted any more; infinity for none.
+        report_crash: is told of an unexpected exception and the custom_id of its line, and says
+            where a person finds more.
+        deadline_passed: a request met it.
+        deadline_words: what the gateway said that asked for more time than is left.
+    """
+
+    stats: RunStats
+    clock: Clock
+    deadline: float = NEVER
+    report_crash: ReportCrash = log_crash
+    deadline_passed: bool = False
+    deadline_words: str = ""
+
+    @abstractmethod
+    def size_of(self, index: int) -> int:
+        """The bytes of a line."""
+
+    @abstractmethod
+    def request_of(self, ticket: Ticket) -> tuple[InferenceRequest, str]:
+        """What to send for a line, and its custom_id. Raises InputError."""
+
+    @abstractmethod
+    async def record(self, outcome: Outcome) -> None:
+        """A line has its result; waits while it must."""
+
+    def keep(  # noqa: B027 - who writes lines has no use for it
+        self, index: int, answer: InferenceResponse | InferenceError
+    ) -> None:
+        """What a line was answered with, which may not be its result yet."""
+
+    async def work(self, lane: Lane) -> None:
+        """What one worker of `lane` does: line after line, until there are none for it."""
+        room = lane.room
+        while (ticket := lane.take()) is not None:
+            cost, held = room.cost(self.size_of(ticket.index)), 0
+            try:
+                try:
+                    if not room.take(cost):
+                        await room.wait(cost)
+                    held = cost
+                    # It may have waited for room until nothing was to be sent any more.
+                    ended = None if lane.is_closed else await self._send(lane, ticket)
+                except BaseException:
+                    lane.give_up(ticket)
+                    raise
+                if ended is None:
+                    lane.give_up(ticket)
+                    continue
+                for judged in lane.judge(ended):
+                    await self.record(judged.outcome)
+            finally:
+                room.give(held)
+            if self.stats.too_many_failed.is_set():
+                lane.close()
+
+    async def _send(self, lane: Lane, ticket: Ticket) -> Ended | None:
+        """How a line ended; None when it did not and stays to be sent."""
+        index = ticket.index
+        request, custom_id = self.request_of(ticket)
+        result_id = request.request_id
+        self.stats.in_flight += 1
+        try:
+            try:
+                response = await lane.client.generate(request)
+            except InferenceError as error:
+                if self._is_cut_off(error, lane):
+                    return None
+                self.keep(index, error)
+                outcome = failure_outcome(index, result_id, custom_id, error)
+                return Ended(ticket, outcome, read_evidence(error))
+            self.keep(index, response)
+            outcome = success_outcome(index, result_id, custom_id, response)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
+            return self._internal_error(ticket, result_id, custom_id, error)
+        finally:
+            self.stats.in_flight -= 1
+        lane.room.learn(len(response.body))
+        # The cache answers whether or not the gateway does.
+        return Ended(ticket, outcome, SAYS_NOTHING if response.from_cache else ALIVE)
+
+    def _internal_error(
+        self, ticket: Ticket, result_id: str, custom_id: str, error: Exception
+    ) -> Ended:
+        told = self.report_crash(error, custom_id)
+        outcome = internal_error_outcome(ticket.index, result_id, custom_id, error, told)
+        wrapped = InferenceError(outcome.message, code="internal_error", cause=error)
+        self.keep(ticket.index, wrapped)
+        return Ended(ticket, outcome, Evidence(Sign.OWN, f"internal {type(error).__name__}"))
+
+    def _is_cut_off(self, error: InferenceError, lane: Lane) -> bool:
+        """Whether this is no result of the request: the run is over for it, not the request."""
+        if isinstance(error, CircuitOpenError):
+            # Its gateway was down for longer than anybody wants to wait.
+            lane.halt(error.message)
+            return True
+        if self.deadline == NEVER:
+            return False
+        if isinstance(error, DeadlineExceededError):
+            self.deadline_passed = True
+            lane.close()
+            return True
+        if not error.out_of_time:
+            return False
+        self.deadline_passed = True
+        if lane.is_too_late(asked=error.retry_after is not None):
+            # Whatever is sent now can only be answered in the same way.
+            self.deadline_words = error.message
+            lane.close()
+        return True
+
+    def seconds_left(self) -> float | None:
+        """Until the deadline; None without one."""
+        if self.deadline == NEVER:
+            return None
+        return max(0.0, self.deadline - self.clock.monotonic())
