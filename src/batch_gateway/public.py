@@ -37,6 +37,7 @@ from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics, HeldReason
 from batch_gateway.engine.figures import Cause, Figures
+from batch_gateway.engine.line_stream import BatchResult
 from batch_gateway.engine.progress import RunOutcome, RunSummary
 from batch_gateway.errors import (
     AuthenticationError,
@@ -64,6 +65,7 @@ from batch_gateway.errors import (
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.runs.batch_run import BatchRun
+from batch_gateway.runs.line_batch import run_batch
 from batch_gateway.runs.run_progress import RunProgress
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
 from batch_gateway.wire.endpoint import determine_endpoint
@@ -75,6 +77,7 @@ __all__ = [
     "AuthenticationError",
     "BadResponseError",
     "BatchGatewayError",
+    "BatchResult",
     "BatchRun",
     "BlockingInferenceClient",
     "BreakerChanged",
@@ -138,4 +141,5 @@ __all__ = [
     "Why",
     "determine_endpoint",
     "map_status_code_to_category",
+    "run_batch",
 ]

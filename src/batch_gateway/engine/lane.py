@@ -287,11 +287,15 @@ class Lane:
         return self._gate
 
     @property
+    def problem(self) -> str | None:
+        """Why the gateway was given up."""
+        return self._halted or self._gate.problem
+
+    @property
     def problems(self) -> dict[tuple[str, ...], str]:
         """Why the gateway, or which of its models, was given up."""
-        whole = self._halted or self._gate.problem
-        if whole is not None:
-            return {self.models: whole}
+        if self.problem is not None:
+            return {self.models: self.problem}
         by_words: dict[str, tuple[str, ...]] = {}
         for model, words in self._gate.problems().items():
             by_words[words] = (*by_words.get(words, ()), model)

@@ -16,6 +16,7 @@ __all__ = [
     "internal_error_outcome",
     "success_outcome",
     "unknown_model_outcome",
+    "unknown_model_words",
 ]
 
 _REQUEST_ID = b"x-request-id"
@@ -103,9 +104,13 @@ def failure_outcome(index: int, result_id: str, custom_id: str, error: Inference
     )
 
 
+def unknown_model_words(model: str) -> str:
+    return f"no gateway is configured for model {model!r}"
+
+
 def unknown_model_outcome(index: int, result_id: str, custom_id: str, model: str) -> Outcome:
     """The line of the error file for a model that no gateway serves."""
-    message = f"no gateway is configured for model {model!r}"
+    message = unknown_model_words(model)
     line = error_line(result_id, custom_id, "model_not_found", message)
     return Outcome(index, custom_id, line, 0, category=ErrorCategory.INVALID_REQ, message=message)
 

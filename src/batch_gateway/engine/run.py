@@ -23,7 +23,7 @@ from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.sending import ClientFor, ReportCrash, log_crash
 from batch_gateway.errors import ConfigError, InputError, JournalError
 
-__all__ = ["RunOptions", "run_plan"]
+__all__ = ["RunOptions", "cut_off", "gateway_problem", "run_plan", "tend"]
 
 _CANCEL_SECONDS = 5.0
 
@@ -169,7 +169,7 @@ class _Run:
                 await self._watch(lanes, work, stop, at_once)
         finally:
             self.stats.stopping = True
-            await _cut_off(lanes, refusing)
+            await cut_off(lanes, refusing)
             error = await _error_of(work)
         await self._conclude(error)
         return self._summary(lanes)
@@ -287,13 +287,15 @@ async def _widen_later(lane: Lane, options: RunOptions, clock: Clock) -> None:
     lane.widen()
 
 
-async def _cut_off(lanes: Sequence[Lane], refusing: asyncio.Task[None]) -> None:
+async def cut_off(lanes: Sequence[Lane], *others: asyncio.Task[None]) -> None:
     """Cancel what is under way; a client that ignores it does not hold up the end for long."""
-    refusing.cancel()
+    for other in others:
+        other.cancel()
     for lane in lanes:
         lane.cancel()
     ends = [asyncio.ensure_future(lane.idle.wait()) for lane in lanes]
-    await asyncio.wait({refusing, *ends}, timeout=_CANCEL_SECONDS)
+    if others or ends:
+        await asyncio.wait({*others, *ends}, timeout=_CANCEL_SECONDS)
     for end in ends:
         end.cancel()
 

@@ -80,6 +80,11 @@ class Sender(ABC):
     ) -> None:
         """What a line was answered with, which may not be its result yet."""
 
+    def passed(self, lane: Lane, index: int) -> None:
+        """A line went through the lane, whether or not it has its result."""
+        if self.stats.too_many_failed.is_set():
+            lane.close()
+
     async def work(self, lane: Lane) -> None:
         """What one worker of `lane` does: line after line, until there are none for it."""
         room = lane.room
@@ -97,13 +102,12 @@ class Sender(ABC):
                     raise
                 if ended is None:
                     lane.give_up(ticket)
-                    continue
-                for judged in lane.judge(ended):
-                    await self.record(judged.outcome)
+                else:
+                    for judged in lane.judge(ended):
+                        await self.record(judged.outcome)
             finally:
                 room.give(held)
-            if self.stats.too_many_failed.is_set():
-                lane.close()
+            self.passed(lane, ticket.index)
 
     async def _send(self, lane: Lane, ticket: Ticket) -> Ended | None:
         """How a line ended; None when it did not and stays to be sent."""
