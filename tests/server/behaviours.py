@@ -137,6 +137,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
         "their own.",
         _ORIGINAL,
     ),
+    "observability.backlog": Behaviour(
+        "/metrics shows by model the lines without a result and the nearest deadline.", _OURS
+    ),
     "options": Behaviour("OPTIONS is 204.", _ORIGINAL),
     "request_id": Behaviour("Every answer has x-request-id, echoed or made.", _ORIGINAL),
     "routes.unknown": Behaviour(

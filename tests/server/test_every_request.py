@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from batch_gateway.errors import RecordsError, StorageError, StorageFullError
+from batch_gateway.service.statuses import BatchEvent
 from tests.server.running import Api, message_of
 
 pytestmark = pytest.mark.anyio
@@ -114,6 +115,33 @@ async def test_health_readiness_and_metrics_are_on_their_own_port(api: Api) -> N
     assert 'path="other",status="404"} 1.0' in text
     assert "http_requests_in_flight 0.0" in text
     assert 'http_request_duration_seconds_count{method="POST",path="/v1/files"} 1.0' in text
+
+
+@pytest.mark.specified("observability.backlog")
+async def test_what_is_left_to_do_is_shown_by_model_until_nothing_is(api: Api) -> None:
+    async def figures() -> list[str]:
+        async with httpx2.AsyncClient(base_url=api.observability_url) as other:
+            lines = (await other.get("/metrics")).text.splitlines()
+        return [line for line in lines if line.startswith(("batch_backlog_l", "batch_nearest"))]
+
+    assert await figures() == []
+    file_id = await api.upload()
+    one, two, new = [
+        (await api.submit(file_id, completion_window=window)).json()["id"]
+        for window in ("24h", "1h", "2h")
+    ]
+    for batch_id, total in ((one, 100), (two, 10)):
+        await api.happen(batch_id, BatchEvent.VALID, total=total, model="m", completed=3, failed=1)
+    api.time.seconds += 600
+    assert await figures() == [
+        'batch_backlog_lines{model=""} 0.0',
+        'batch_backlog_lines{model="m"} 102.0',
+        'batch_nearest_deadline_seconds{model=""} 6600.0',
+        'batch_nearest_deadline_seconds{model="m"} 3000.0',
+    ]
+    for batch_id in (one, two, new):
+        await api.http.post(f"/v1/batches/{batch_id}/cancel")
+    assert await figures() == []
 
 
 @pytest.mark.specified("observability")

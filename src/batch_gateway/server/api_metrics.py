@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-__all__ = ["ApiMetrics"]
+from batch_gateway.service.backlog import Backlog
+
+__all__ = ["ApiMetrics", "BacklogMetrics"]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 900)
@@ -36,3 +40,26 @@ class ApiMetrics:
         method = method if method in _METHODS else "other"
         self._requests.labels(method, path, str(status)).inc()
         self._seconds.labels(method, path).observe(seconds)
+
+
+class BacklogMetrics:
+    """What is left to do by model, as it was last shown; models without any vanish."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, meaning: str) -> Gauge:
+            return Gauge(name, meaning, ["model"], registry=registry)
+
+        self._batches = gauge("batch_backlog_batches", "Batches that wait or run.")
+        self._lines = gauge("batch_backlog_lines", "Requests of them that have no result.")
+        self._deadline = gauge(
+            "batch_nearest_deadline_seconds",
+            "Until the first of their windows is over; negative once it is.",
+        )
+
+    def show(self, entries: Sequence[Backlog], now: float) -> None:
+        for gauge in (self._batches, self._lines, self._deadline):
+            gauge.clear()
+        for entry in entries:
+            self._batches.labels(entry.model).set(entry.batches)
+            self._lines.labels(entry.model).set(entry.lines)
+            self._deadline.labels(entry.model).set(entry.due_at - now)

@@ -15,9 +15,12 @@ __all__ = ["observability_app"]
 
 
 def observability_app(
-    registry: CollectorRegistry, not_ready: Callable[[], Awaitable[str | None]]
+    registry: CollectorRegistry,
+    not_ready: Callable[[], Awaitable[str | None]],
+    before_metrics: Callable[[], Awaitable[None]],
 ) -> ASGIApp:
-    """`not_ready` says why the service cannot work just now, or None."""
+    """`not_ready` says why the service cannot work just now, or None; `before_metrics` brings
+    figures up to date that are kept elsewhere."""
 
     async def health(request: Request) -> Response:
         return PlainTextResponse("ok")
@@ -29,6 +32,7 @@ def observability_app(
         return PlainTextResponse(f"not ready: {reason}", status_code=503)
 
     async def metrics(request: Request) -> Response:
+        await before_metrics()
         try:
             encode, content_type = choose_encoder(request.headers.get("accept", ""))
         except (ValueError, TypeError, IndexError):

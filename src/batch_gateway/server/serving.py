@@ -15,12 +15,14 @@ from starlette.types import ASGIApp
 from batch_gateway.byte_size import byte_count
 from batch_gateway.durations import seconds
 from batch_gateway.errors import BatchGatewayError, RecordsError
+from batch_gateway.server.api_metrics import BacklogMetrics
 from batch_gateway.server.api_state import ApiState
 from batch_gateway.server.app import create_app
 from batch_gateway.server.bounded_protocol import ConnectionLimits
 from batch_gateway.server.http_server import HttpServer
 from batch_gateway.server.observability import observability_app
 from batch_gateway.server.server_config import ServerConfig
+from batch_gateway.service.backlog import backlog
 from batch_gateway.service.leftover_files import remove_leftovers
 
 __all__ = ["RunningApi", "serve"]
@@ -61,9 +63,17 @@ async def serve(
             return str(error)
         return None
 
+    left_to_do = BacklogMetrics(figures)
+
+    async def look_at_backlog() -> None:
+        # Without the records there are still the other figures.
+        with contextlib.suppress(RecordsError):
+            left_to_do.show(await state.database.read(backlog), state.now())
+
     async with contextlib.AsyncExitStack() as stack:
         # Stopped last, so that load balancers see what is coming.
-        observed = _observability_server(observability_app(figures, not_ready), config)
+        app = observability_app(figures, not_ready, look_at_backlog)
+        observed = _observability_server(app, config)
         stack.push_async_callback(observed.stop)
         api = _api_server(create_app(state, figures, more_routes=more_routes), config)
         stack.push_async_callback(api.stop)
