@@ -232,6 +232,13 @@ def test_a_file_for_a_service_says_nothing_to_a_run(text: str, tmp_path: Path) -
     assert note.endswith("nothing to do in run, for a service alone")
 
 
+@pytest.mark.parametrize("empty", ["model_gateways: {}", "model_gateways:", "headers: null"])
+def test_an_empty_section_is_as_if_it_were_not_there(empty: str, tmp_path: Path) -> None:
+    config = load(tmp_path, f"global_inference_gateway: {{url: http://g}}\n{empty}\n")
+    assert values(config) | {"headers": {}} == {"gateway": "http://g", "headers": {}}
+    assert load(tmp_path, "global_inference_gateway:\nmodel_gateways: {m: http://m}\n")
+
+
 def test_a_command_is_told_which_settings_are_anothers(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("gateway: http://g\noutput: results.jsonl\nquiet: true\n")

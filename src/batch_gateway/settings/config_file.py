@@ -23,7 +23,7 @@ from batch_gateway.settings.processor_keys import (
 )
 from batch_gateway.settings.setting import ConfigFile, Given, ModelGateway, Setting
 from batch_gateway.settings.table import GATEWAY_SETTINGS, SETTINGS
-from batch_gateway.settings.yaml_document import YAMLDocument, compose
+from batch_gateway.settings.yaml_document import YAMLDocument, compose, is_empty
 
 __all__ = ["load_config_file"]
 
@@ -82,7 +82,9 @@ class _Reader:
     def read(self, root: yaml.Node) -> ConfigFile:
         keys: dict[str, yaml.Node] = {}
         for key, key_node, node in self._document.entries(root, "the file"):
-            keys[key] = key_node
+            # A template leaves the other way of giving gateways empty.
+            if key not in (_ONE_GATEWAY, _GATEWAYS) or not is_empty(node):
+                keys[key] = key_node
             if key == _ONE_GATEWAY:
                 self._global_gateway(key, node)
             elif key == _GATEWAYS:

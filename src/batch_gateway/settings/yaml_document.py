@@ -12,7 +12,7 @@ from batch_gateway.errors import ConfigError
 from batch_gateway.http.header_rules import check_headers
 from batch_gateway.settings.setting import Given, Setting, nearest
 
-__all__ = ["YAMLDocument", "compose"]
+__all__ = ["YAMLDocument", "compose", "is_empty"]
 
 # More names say nothing to a person.
 _FEW = 20
@@ -39,6 +39,11 @@ def compose(path: Path, place: str) -> yaml.Node | None:
     except (yaml.YAMLError, ValueError) as error:
         what, _, _ = str(error).partition("\n")
         raise ConfigError(place, wrong, problems=[f"{path}: {what}"]) from error
+
+
+def is_empty(node: yaml.Node) -> bool:
+    """Whether nothing is said: no value, or one without entries."""
+    return node.tag == f"{_TAG}null" or not node.value
 
 
 class YAMLDocument:
@@ -68,6 +73,8 @@ class YAMLDocument:
 
     def entries(self, node: yaml.Node, where: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
         """(key, key node, value node) of a mapping; duplicates are noted and left out."""
+        if is_empty(node):
+            return
         if not isinstance(node, yaml.MappingNode):
             self.problem(node, f"{where} must be a mapping of keys to values")
             return
