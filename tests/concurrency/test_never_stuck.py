@@ -9,7 +9,7 @@ from batch_gateway import AdaptiveConcurrency
 from tests.concurrency.small_server import SmallServer, Weather
 
 MINUTE = 60
-LONGEST_PACE = 60 * MINUTE
+LONGEST_PACE = 8 * MINUTE
 RARELY = st.sampled_from([0.0, 0.0, 0.02, 0.2])
 
 PAST = st.lists(

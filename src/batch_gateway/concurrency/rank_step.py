@@ -61,7 +61,6 @@ class RankStep:
         self._lowest = math.inf  # rank from which on a ceiling is suspected
         self._suspects = 0  # refusals from there on
         self._explained = 0  # refusals that are no chance if the ceiling is there
-        self._explained_from = math.inf  # rank; if it is accepted after all, they were chance
         self._known = 0  # ceiling that was there before others took places; 0: none
         self._against = 0.0  # log odds of a ceiling below it
         self._above = 0.0  # log odds that what is above `top` is refused
@@ -127,15 +126,13 @@ class RankStep:
         return True
 
     def _lower(self, now: float, rate: float) -> None:
-        self._explained += self._suspects
-        self._explained_from = self._lowest
+        self._explained = self._suspects
         top = self._lowest - 1
         if not self._known:
             self._known = top
         elif top < _TAKEN * self._known and self.chance < _CHANCE_ALONE:
             self._known = top
             top = min(top, int(_YIELD * self.top))
-            self._explain()
         self.top = max(self._minimum, top)
         self.apart = False
         # One answer's time (Little's law): what chance set in the wrong place is soon undone.
@@ -145,8 +142,7 @@ class RankStep:
     def _raise(self, rank: int, now: float) -> None:
         self.top = rank
         self._above = 0.0
-        if rank >= self._explained_from:
-            self._explained = 0
+        self._explained = 0
         self.stride = min(2 * self.stride, rank)
         self._wait = min(self.top, _SOONEST) / self._hurry() / 2
         self._try_at = now
@@ -157,15 +153,11 @@ class RankStep:
             self._above = 0.0
             return
         self._known = max(self._known, int(self.top))
-        self._explain()
+        self._refused = max(_PRIOR[0], self._refused - self._explained)
+        self._explained = 0
         self.apart = not self.apart and self.chance < _CHANCE_ALONE
         self._wait = min(_RAREST / self._hurry(), 2 * self._wait)
         self._put_off(now, rate)
-
-    def _explain(self) -> None:
-        """What was refused from the ceiling on was no chance."""
-        self._refused = max(_PRIOR[0], self._refused - self._explained)
-        self._explained = 0
 
     def _hurry(self) -> float:
         return max(1.0, self.chance / _COMMON)
