@@ -73,7 +73,7 @@ LAYERS: dict[str, set[str]] = {
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "runs": {"engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "cli": {"runs", "settings", "metrics", "report", "engine", "picker", "http", "concurrency"}
-    | {"wire", "loading"}
+    | {"server", "service", "wire", "loading"}
     | {"simulator", "simulator.picker"}
     | CLIENT
     | LAYER_FOLDERS

@@ -21,12 +21,15 @@ finally:
     print(*sys.modules)
 """
 FOR_OTHERS = {
+    "batch_gateway.cli.keys",
     "batch_gateway.cli.pick",
     "batch_gateway.cli.simulate",
     "batch_gateway.client.layers.cache.caching",
     "batch_gateway.client.layers.coalesce.coalescing",
     "batch_gateway.client.streaming.assemble",
     "batch_gateway.client.streaming.receive",
+    "batch_gateway.server",
+    "batch_gateway.service",
     "batch_gateway.simulator",
     "difflib",
     "email.utils",
