@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from batch_gateway.errors import StorageError
 from batch_gateway.server.download import content_disposition
 from tests.server.conftest import Start
 from tests.server.running import Api, form
@@ -168,6 +169,23 @@ async def test_a_deleted_input_is_kept_unseen_until_its_batch_has_ended(api: Api
     assert (await api.http.delete(f"/v1/files/{file_id}")).status_code == 404
     assert len(api.stored()) == 1
     await api.http.post(f"/v1/batches/{batch['id']}/cancel")
+    assert await api.clear() == 1
+    assert api.stored() == []
+
+
+@pytest.mark.specified("files.delete")
+async def test_a_file_whose_bytes_resist_is_gone_all_the_same_and_cleared_away_later(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await api.upload()
+
+    async def fail(name: str) -> bool:
+        raise StorageError(f"{name}: Input/output error")
+
+    monkeypatch.setattr(api.state.storage, "delete", fail)
+    assert (await api.http.delete(f"/v1/files/{file_id}")).status_code == 200
+    assert (await api.http.get(f"/v1/files/{file_id}")).status_code == 404
+    monkeypatch.undo()
     assert await api.clear() == 1
     assert api.stored() == []
 

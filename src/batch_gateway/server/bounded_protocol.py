@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from batch_gateway.server.api_errors import error_body
 from batch_gateway.server.frame import SECURITY_HEADERS
 
-__all__ = ["BoundedProtocol", "ConnectionLimits"]
+__all__ = ["BoundedProtocol", "ConnectionLimits", "protocol_of"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from batch_gateway.server.api_errors import ApiError
 
-__all__ = ["Download", "Span", "content_disposition", "requested_span"]
+__all__ = ["Download", "Span", "content_disposition", "is_known", "requested_span"]
 
 _ONE_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))", re.ASCII)
 _PLAIN = re.compile(r"[^A-Za-z0-9 !#$&'()+,.;=@\[\]^_`{}~-]")

@@ -9,7 +9,7 @@ from batch_gateway.durations import format_duration, parse_duration
 from batch_gateway.errors import ConfigError
 from batch_gateway.server.api_errors import ApiError
 
-__all__ = ["expires_after", "window_seconds"]
+__all__ = ["expires_after", "expires_after_object", "window_seconds"]
 
 _SHORTEST, _LONGEST = 3600, 2_592_000
 _LONGEST_TEXT = 100
