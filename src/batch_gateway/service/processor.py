@@ -87,7 +87,7 @@ class Processor:
 
     `client_for` gives the client of a model's gateway; `headers_of` opens the headers that batches
     pass on. `alone` says that no other processor uses this database, so that whatever has an owner
-    was one's that died. `output_seconds` is how long result files are kept.
+    was one's that died.
     """
 
     def __init__(
@@ -100,25 +100,28 @@ class Processor:
         headers_of: HeadersOf | None = None,
         owner: str = "processor",
         alone: bool = False,
-        output_seconds: int = 90 * 86400,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._database, self._storage, self._client_for = database, storage, client_for
         self._config = config or ProcessorConfig()
         self._headers_of, self._clock = headers_of, clock
         self._owner, self._alone = owner, alone
-        self._finalizing = Finalizing(database, storage, output_seconds)
+        self._finalizing = Finalizing(database, storage, int(seconds(self._config.output_lifetime)))
         self._working: dict[JobKey, _Working] = {}
         # Not before then; the job of a store or database that failed is not tried again at once.
         self._not_before: dict[JobKey, float] = {}
-        self._wake = asyncio.Event()
+        self._wake, self._look = asyncio.Event(), asyncio.Event()
         self._loop: list[asyncio.Task[None]] = []
 
     # -- from outside ----------------------------------------------------------------------
 
     def wake(self) -> None:
-        """There is something new: a batch, or the end of one."""
+        """There is a new batch."""
         self._wake.set()
+
+    def look(self) -> None:
+        """A batch is to end."""
+        self._look.set()
 
     @property
     def jobs(self) -> int:
@@ -133,7 +136,7 @@ class Processor:
             asyncio.create_task(
                 self._keep(self._take_jobs, seconds(self._config.poll_interval), self._wake)
             ),
-            asyncio.create_task(self._keep(self._watch, _WATCH_SECONDS)),
+            asyncio.create_task(self._keep(self._watch, _WATCH_SECONDS, self._look)),
             asyncio.create_task(
                 self._keep(self._beat, seconds(self._config.lease) / _BEATS_A_LEASE)
             ),

@@ -21,6 +21,7 @@ class ProcessorConfig:
         poll_interval: how often the database is asked for work of other processes; batches made
             in this process begin at once.
         shutdown_timeout: how long requests under way may go on when the processor is stopped.
+        output_lifetime: how long result files are kept where the batch does not say.
         lease: after so long without a sign of life the work of a process is another's.
 
     Raises ConfigError.
@@ -31,6 +32,7 @@ class ProcessorConfig:
     max_bytes_in_flight: int = 256 * 1024 * 1024
     poll_interval: Duration = 1.0
     shutdown_timeout: Duration = 30.0
+    output_lifetime: Duration = "2160h"
     lease: Duration = 30.0
 
     def __post_init__(self) -> None:
@@ -38,5 +40,5 @@ class ProcessorConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(name, f"{value!r} is not at least 1")
-        for name in ("poll_interval", "shutdown_timeout", "lease"):
+        for name in ("poll_interval", "shutdown_timeout", "output_lifetime", "lease"):
             object.__setattr__(self, name, parse_duration(getattr(self, name), name))

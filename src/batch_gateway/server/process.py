@@ -1,0 +1,83 @@
+"""The whole service in one process: API and processor on one folder, from start to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from batch_gateway.errors import ConfigError
+from batch_gateway.runs.gateways import Routing
+from batch_gateway.server.api_state import ApiState
+from batch_gateway.server.server_config import ServerConfig
+from batch_gateway.server.serving import RunningApi, serve
+from batch_gateway.service.database import Database
+from batch_gateway.service.processor import Processor
+from batch_gateway.service.processor_config import ProcessorConfig
+from batch_gateway.service.sealed_headers import HeaderSeal
+from batch_gateway.storage.folder import LocalFolder
+
+__all__ = ["serve_from_folder"]
+
+
+@contextlib.asynccontextmanager
+async def serve_from_folder(
+    folder: Path, routing: Routing, config: ServerConfig, processor: ProcessorConfig
+) -> AsyncGenerator[RunningApi, None]:
+    """Serve while the block lasts; all that there is to keep is in `folder`.
+
+    Leaving the block stops taking requests, lets those under way end, and puts unfinished batches
+    down: the next process goes on with them. Raises ConfigError, StorageError and RecordsError.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_only_user_of(folder))
+        database = await Database.open(folder / "records.sqlite3")
+        stack.push_async_callback(database.aclose)
+        storage = LocalFolder(folder / "files")
+        stack.push_async_callback(storage.aclose)
+        clients = await stack.enter_async_context(routing.opened())
+        seal = HeaderSeal(config.header_keys) if config.header_keys else None
+        worker = Processor(
+            database,
+            storage,
+            clients.client_for,
+            config=processor,
+            headers_of=None if seal is None else seal.open,
+            owner=f"process {os.getpid()}",
+            alone=True,
+        )
+        state = ApiState(
+            config,
+            database,
+            storage,
+            seal,
+            on_batch_added=lambda _: worker.wake(),
+            on_batch_cancelled=lambda _: worker.look(),
+        )
+        await stack.enter_async_context(worker)
+        yield await stack.enter_async_context(serve(state, CollectorRegistry()))
+
+
+@contextlib.contextmanager
+def _only_user_of(folder: Path) -> Generator[None]:
+    """Hold the folder against other processes, which a crash ends by itself."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError("data", f"{folder}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise ConfigError(
+            "data", f"{folder} is in use by another batch-gateway serve: name another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(lock)
