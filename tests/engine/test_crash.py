@@ -6,16 +6,12 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
-from batch_gateway.testing import GatewayHandle, simulated_gateway
+from batch_gateway.testing import simulated_gateway
+from tests.commands_to_kill import commands, times_received
 
 from .batch_files import read_lines, request, text_of
 
@@ -26,53 +22,12 @@ MOST_BYTES, LONGEST_WORK = 30_000, 0.05
 LONGEST_START = 60.0
 
 
-class Commands:
-    """Starts the real command, many times over."""
-
-    def __init__(self, requests: IO[str], replies: IO[str]) -> None:
-        self._requests, self._replies = requests, replies
-
-    def start(self, *arguments: object) -> int:
-        print(
-            json.dumps([str(argument) for argument in arguments]), file=self._requests, flush=True
-        )
-        return int(self._replies.readline())
-
-    def exit_code(self) -> int:
-        """Waits for the end of the one that was started last."""
-        return int(self._replies.readline())
-
-
-@contextmanager
-def commands(folder: Path) -> Iterator[Commands]:
-    script = [sys.executable, str(Path(__file__).with_name("command_forks.py"))]
-    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    with subprocess.Popen(
-        [*script, str(folder / "log")],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        yield Commands(process.stdin, process.stdout)
-        process.stdin.close()
-        assert process.wait(60) == 0
-
-
 def ids_on_disk(*files: Path) -> set[str]:
     """Of every whole line, which is what a killed command left for sure."""
     whole = (
         line for file in files if file.exists() for line in file.read_bytes().split(b"\n")[:-1]
     )
     return {json.loads(line)["id"] for line in whole}
-
-
-def times_received(gateway: GatewayHandle) -> dict[str, int]:
-    records = gateway.journal()["requests"]
-    return {request_id: record["received"] for request_id, record in records.items()}
 
 
 def wait_for_growth(file: Path, by: int) -> float:

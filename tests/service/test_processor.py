@@ -14,6 +14,7 @@ import pytest
 
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
 from batch_gateway.service.batch_records import BatchRecord, add_batch, poll_batch, record_event
 from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import FileState, add_file, object_name
@@ -37,7 +38,9 @@ class Service:
 
     def __init__(self, database: Database, storage: LocalFolder, gateway: SimulatedGateway) -> None:
         self.database, self.storage, self.gateway = database, storage, gateway
-        self.client = HTTPInferenceClient(HTTPInferenceClientConfig(gateway.url))
+        self.client = HTTPInferenceClient(
+            HTTPInferenceClientConfig(gateway.url, concurrency=FixedConcurrency(4))
+        )
         self.now = 0.0
 
     def processor(self, **config: Any) -> Processor:
@@ -45,7 +48,7 @@ class Service:
             self.database,
             self.storage,
             lambda _: self.client,
-            config=ProcessorConfig(**{"concurrency": 32, "shutdown_timeout": 0.5, **config}),
+            config=ProcessorConfig(**{"shutdown_timeout": 0.5, **config}),
             alone=True,
         )
 
@@ -162,7 +165,7 @@ async def test_cancelling_keeps_what_is_done_and_says_of_the_rest_that_it_was_no
     tmp_path: Path,
 ) -> None:
     async with a_service(tmp_path, latency_scale=0.2) as service:
-        async with service.processor(concurrency=4) as processor:
+        async with service.processor() as processor:
             batch_id = await service.submit(requests(40))
             processor.wake()
             async with asyncio.timeout(PATIENCE):
@@ -181,7 +184,7 @@ async def test_cancelling_keeps_what_is_done_and_says_of_the_rest_that_it_was_no
 
 async def test_what_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     async with a_service(tmp_path, latency_scale=0.2) as service:
-        async with service.processor(concurrency=4) as processor:
+        async with service.processor() as processor:
             batch_id = await service.submit(requests(40))
             processor.wake()
             async with asyncio.timeout(PATIENCE):
@@ -190,7 +193,7 @@ async def test_what_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -
         before = service.look(batch_id)
         assert before.status == "in_progress"
         assert 0 < before.completed < 40
-        async with service.processor(concurrency=4):
+        async with service.processor():
             batch = await service.until(batch_id)
         assert (batch.status, batch.completed, batch.failed) == ("completed", 40, 0)
         sent = service.gateway.journal.requests

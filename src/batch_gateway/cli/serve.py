@@ -105,9 +105,7 @@ def serve(data: Path, config: Path | None, **flags: Any) -> int:
     own = {name: flags.pop(name) for name in _OWN}
     settings = resolve_settings(flags, os.environ, read_config_file(config, os.environ))
     server = ServerConfig(**own)
-    processor = ProcessorConfig(
-        concurrency=settings.concurrency, max_bytes_in_flight=settings.max_bytes_in_flight
-    )
+    processor = ProcessorConfig(max_bytes_in_flight=settings.max_bytes_in_flight)
     allow_many_connections()
     with logs_shown(settings.log_format, settings.log_level, None), Interrupts() as interrupts:
         run_async(_serve(data, settings, server, processor, interrupts))
@@ -132,7 +130,9 @@ async def _serve(
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     interrupts.on_first(lambda: loop.call_soon_threadsafe(stop.set) and None)
     try:
-        async with serve_from_folder(data, routing, server, processor) as running:
+        async with serve_from_folder(
+            data, routing, server, processor, concurrency=settings.concurrency
+        ) as running:
             write_stdout(running.url)
             click.echo(_told(settings, data, running.url), err=True)
             await stop.wait()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from batch_gateway.client.interfaces.request import InferenceClient, InferenceRequest
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET, ByteBudget
@@ -13,7 +13,7 @@ from batch_gateway.engine.journal import Journal
 from batch_gateway.engine.lane import Lane, lines_for
 from batch_gateway.engine.plan import Order, Plan
 from batch_gateway.engine.results import Outcome, unknown_model_outcome
-from batch_gateway.engine.sending import NEVER, ClientFor, Sender
+from batch_gateway.engine.sending import NEVER, ClientFor, HeadersFor, Sender
 from batch_gateway.engine.tickets import Ticket
 
 __all__ = ["Executor"]
@@ -31,9 +31,11 @@ class Executor(Sender):
         order: see `Plan.order`.
         due: monotonic seconds by which results are wanted; infinity when nobody says.
         tenant: on whose behalf lines are sent.
+        headers_for: what is sent with every line through a client.
         max_bytes: of requests and answers in memory, shared evenly by the lanes.
         records_all: no failure is held for what it says about its gateway or model, where it may
             be the line's own.
+        headers: what `headers_for` said, by model.
     """
 
     plan: Plan
@@ -43,8 +45,10 @@ class Executor(Sender):
     order: Order
     due: float = NEVER
     tenant: str = ""
+    headers_for: HeadersFor | None = None
     max_bytes: int = DEFAULT_BUDGET
     records_all: bool = False
+    headers: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
 
     def lanes(self) -> tuple[list[Lane], list[str]]:
         """One lane a distinct client, and the models that have none."""
@@ -70,6 +74,8 @@ class Executor(Sender):
             limit, resumed=self.journal.results_before > 0, records_all=self.records_all
         )
         room = ByteBudget(max_bytes, self.clock.monotonic)
+        if self.headers_for is not None:
+            self.headers |= dict.fromkeys(models, self.headers_for(client))
         return Lane(client, models, _LinesToDo(self, models), gate, limit, room=room)
 
     def to_do(self, models: Sequence[str]) -> Iterator[int]:
@@ -101,6 +107,7 @@ class Executor(Sender):
             deadline=self.seconds_left(),
             due=None if self.due == NEVER else self.due - self.clock.monotonic(),
             tenant=self.tenant,
+            headers=self.headers.get(ticket.model),
         )
         # The line itself holds all of its text, which would be in memory twice.
         return request, line.custom_id

@@ -20,7 +20,7 @@ from batch_gateway.engine.journal import Journal
 from batch_gateway.engine.lane import Lane
 from batch_gateway.engine.plan import Order, Plan
 from batch_gateway.engine.progress import RunStats, RunSummary
-from batch_gateway.engine.sending import ClientFor, ReportCrash, log_crash
+from batch_gateway.engine.sending import ClientFor, HeadersFor, ReportCrash, log_crash
 from batch_gateway.errors import ConfigError, InputError, JournalError
 
 __all__ = ["RunOptions", "cut_off", "gateway_problem", "run_plan", "tend"]
@@ -43,6 +43,7 @@ class RunOptions:
         due: by when results are wanted: an aware datetime, or so long after the start. Among
             those who wait at a client the more urgent go first; passing it ends nothing.
         tenant: on whose behalf the lines are sent; see `InferenceRequest.tenant`.
+        headers_for: what each client is to send with every line, over its own headers.
         grace: how long requests under way may go on after a stop.
         max_failures: when more lines failed in this run, it stops. With all of them allowed,
             failures that may be their lines' own are not held back for what else they may say.
@@ -56,6 +57,7 @@ class RunOptions:
     deadline: Duration | None = None
     due: datetime | Duration | None = None
     tenant: str = ""
+    headers_for: HeadersFor | None = None
     grace: Duration = 10.0
     max_failures: FailureLimit | None = None
     trial: Duration = TRIAL_SECONDS
@@ -146,6 +148,7 @@ class _Run:
             deadline=self.deadline,
             due=float("inf") if due is None else now + parse_duration(due),
             tenant=options.tenant,
+            headers_for=options.headers_for,
             max_bytes=options.max_bytes_in_flight,
             records_all=options.max_failures is not None and options.max_failures.is_everything,
             report_crash=report_crash,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from batch_gateway.client.interfaces.request import (
@@ -25,12 +25,15 @@ from batch_gateway.engine.signs import ALIVE, SAYS_NOTHING, Evidence, Sign, read
 from batch_gateway.engine.tickets import Ended, Ticket
 from batch_gateway.errors import CircuitOpenError, DeadlineExceededError, InferenceError
 
-__all__ = ["NEVER", "ClientFor", "ReportCrash", "Sender", "log_crash"]
+__all__ = ["NEVER", "ClientFor", "HeadersFor", "ReportCrash", "Sender", "log_crash"]
 
 NEVER = float("inf")
 
 ClientFor = Callable[[str], InferenceClient | None]
 """The client for a model, or None when no gateway serves it."""
+
+HeadersFor = Callable[[InferenceClient], Mapping[str, str]]
+"""The headers that a client is to send with every line, over its own."""
 
 ReportCrash = Callable[[Exception, str], str]
 

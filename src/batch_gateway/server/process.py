@@ -6,10 +6,12 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncGenerator, Generator
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
 from batch_gateway.errors import ConfigError
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.server.api_state import ApiState
@@ -26,12 +28,18 @@ __all__ = ["serve_from_folder"]
 
 @contextlib.asynccontextmanager
 async def serve_from_folder(
-    folder: Path, routing: Routing, config: ServerConfig, processor: ProcessorConfig
+    folder: Path,
+    routing: Routing,
+    config: ServerConfig,
+    processor: ProcessorConfig,
+    *,
+    concurrency: int | None = None,
 ) -> AsyncGenerator[RunningApi, None]:
     """Serve while the block lasts; all that there is to keep is in `folder`.
 
-    Leaving the block stops taking requests, lets those under way end, and puts unfinished batches
-    down: the next process goes on with them. Raises ConfigError, StorageError and RecordsError.
+    `concurrency` is how many requests may be under way at each gateway, None for as many as it
+    proves to take. Leaving the block stops taking requests, lets those under way end, and puts
+    unfinished batches down: the next process goes on with them. Raises ConfigError, StorageError and RecordsError.
     """
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_only_user_of(folder))
@@ -39,14 +47,14 @@ async def serve_from_folder(
         stack.push_async_callback(database.aclose)
         storage = LocalFolder(folder / "files")
         stack.push_async_callback(storage.aclose)
-        clients = await stack.enter_async_context(routing.opened())
+        clients = await stack.enter_async_context(_limited(routing, concurrency).opened())
         seal = HeaderSeal(config.header_keys) if config.header_keys else None
         worker = Processor(
             database,
             storage,
             clients.client_for,
             config=processor,
-            headers_of=None if seal is None else seal.open,
+            open_headers=None if seal is None else seal.open,
             owner=f"process {os.getpid()}",
             alone=True,
         )
@@ -60,6 +68,19 @@ async def serve_from_folder(
         )
         await stack.enter_async_context(worker)
         yield await stack.enter_async_context(serve(state, CollectorRegistry()))
+
+
+def _limited(routing: Routing, concurrency: int | None) -> Routing:
+    """Batches share the limit of a gateway, so that it is the client's."""
+    if concurrency is None:
+        return routing
+    limit = FixedConcurrency(concurrency)
+    default = routing.default
+    return replace(
+        routing,
+        default=None if default is None else replace(default, concurrency=limit),
+        by_model={m: replace(one, concurrency=limit) for m, one in routing.by_model.items()},
+    )
 
 
 @contextlib.contextmanager

@@ -28,8 +28,8 @@ from batch_gateway.wire.usage import Usage, parse_usage
 
 __all__ = ["PartJournal", "Registry"]
 
-WRITE_SECONDS: Final = 0.5
-"""The results of so long are at most lost, and their requests sent again, when a process dies."""
+WRITE_SECONDS: Final = 0.25
+"""The results of so long may be lost, and their requests sent again, when a process dies."""
 
 _PART_BYTES = 4 * 1024 * 1024
 _MOST_UNWRITTEN = 2 * _PART_BYTES
@@ -137,7 +137,7 @@ class PartJournal(Ledger):
         return found
 
     async def append(self, index: int, line: bytes, ok: bool) -> None:
-        """Take the result line of request `index`, which is written within half a second.
+        """Take the result line of request `index`, which is written within a quarter of a second.
 
         Waits while 8 MiB are unwritten. Raises JournalError when the shard is another's.
         """

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
@@ -20,7 +21,7 @@ from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.durations import seconds
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.run import RunOptions
-from batch_gateway.engine.sending import ClientFor
+from batch_gateway.engine.sending import ClientFor, HeadersFor
 from batch_gateway.engine.source import FileSource, RangeSource, Source
 from batch_gateway.errors import BatchGatewayError, FencedError, InputError, JournalError
 from batch_gateway.service import job_records
@@ -39,6 +40,7 @@ from batch_gateway.service.file_records import object_name
 from batch_gateway.service.finalizing import Finalizing
 from batch_gateway.service.job_records import Job, JobKey, JobKind
 from batch_gateway.service.parts import plan_name
+from batch_gateway.service.passed_headers import passed_headers
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.scheduling import Candidate, choose
 from batch_gateway.service.shard_run import Ending, ShardRun
@@ -49,9 +51,6 @@ from batch_gateway.storage.protocol import Storage
 __all__ = ["Processor"]
 
 _log = logging.getLogger("batch_gateway.processor")
-
-HeadersOf = Callable[[bytes], Mapping[str, str]]
-"""Decrypts the headers that a batch passes on."""
 
 # How soon a batch that is cancelled or over is seen to be.
 _WATCH_SECONDS = 0.1
@@ -85,9 +84,9 @@ class _Working:
 class Processor:
     """Works on jobs until it is stopped: `async with` starts and stops it.
 
-    `client_for` gives the client of a model's gateway; `headers_of` opens the headers that batches
-    pass on. `alone` says that no other processor uses this database, so that whatever has an owner
-    was one's that died.
+    `client_for` gives the client of a model's gateway; `open_headers` decrypts the headers that
+    batches pass on. `alone` says that no other processor uses this database, so that whatever has
+    an owner was one's that died.
     """
 
     def __init__(
@@ -97,14 +96,14 @@ class Processor:
         client_for: ClientFor,
         *,
         config: ProcessorConfig | None = None,
-        headers_of: HeadersOf | None = None,
+        open_headers: Callable[[bytes], Mapping[str, str]] | None = None,
         owner: str = "processor",
         alone: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._database, self._storage, self._client_for = database, storage, client_for
         self._config = config or ProcessorConfig()
-        self._headers_of, self._clock = headers_of, clock
+        self._open_headers, self._clock = open_headers, clock
         self._owner, self._alone = owner, alone
         self._finalizing = Finalizing(database, storage, int(seconds(self._config.output_lifetime)))
         self._working: dict[JobKey, _Working] = {}
@@ -332,11 +331,20 @@ class Processor:
     def _options(self, batch: BatchRecord) -> RunOptions:
         config = self._config
         return RunOptions(
-            concurrency=config.concurrency,
+            # The client's limit holds for all batches together.
+            concurrency=None,
+            due=datetime.fromtimestamp(batch.due_at, UTC),
+            tenant=batch.tenant,
+            headers_for=self._headers_for(batch),
             max_bytes_in_flight=max(1, config.max_bytes_in_flight // config.workers),
             grace=config.shutdown_timeout,
             max_failures=_EVERYTHING,
         )
+
+    def _headers_for(self, batch: BatchRecord) -> HeadersFor | None:
+        if batch.headers is None or self._open_headers is None:
+            return None
+        return partial(passed_headers, self._open_headers(batch.headers))
 
 
 async def _set(event: asyncio.Event) -> None:

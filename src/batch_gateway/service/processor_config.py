@@ -16,7 +16,6 @@ class ProcessorConfig:
 
     Attributes:
         workers: parts of batches (up to 50,000 lines of one) in memory at a time.
-        concurrency: requests under way for each gateway; None finds out how many it can take.
         max_bytes_in_flight: how many bytes of requests and answers may be in memory at a time.
         poll_interval: how often the database is asked for work of other processes; batches made
             in this process begin at once.
@@ -28,7 +27,6 @@ class ProcessorConfig:
     """
 
     workers: int = 16
-    concurrency: int | None = None
     max_bytes_in_flight: int = 256 * 1024 * 1024
     poll_interval: Duration = 1.0
     shutdown_timeout: Duration = 30.0
@@ -36,9 +34,9 @@ class ProcessorConfig:
     lease: Duration = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("workers", "concurrency", "max_bytes_in_flight"):
+        for name in ("workers", "max_bytes_in_flight"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value < 1:
                 raise ConfigError(name, f"{value!r} is not at least 1")
         for name in ("poll_interval", "shutdown_timeout", "output_lifetime", "lease"):
             object.__setattr__(self, name, parse_duration(getattr(self, name), name))

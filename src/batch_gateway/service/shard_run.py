@@ -9,7 +9,7 @@ from functools import partial
 
 from batch_gateway.clock import Clock
 from batch_gateway.engine.plan import Plan
-from batch_gateway.engine.progress import RunStats, RunSummary
+from batch_gateway.engine.progress import RunStats
 from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.engine.sending import ClientFor
 from batch_gateway.engine.source import Source
@@ -36,7 +36,9 @@ class Ending(Enum):
     STOPPED = None
     """The processor stops or has more urgent work: somebody goes on with them."""
     CANCELLED = Unsent.CANCELLED
+    """Somebody asked for the end of the batch."""
     EXPIRED = Unsent.EXPIRED
+    """The completion window is over."""
 
 
 class ShardRun:
@@ -59,23 +61,17 @@ class ShardRun:
         self._client_for, self._options = client_for, options
         self._on_trouble, self._clock = on_trouble, clock
         self._stats, self._used_before = RunStats(), Usage()
-        self._sending: asyncio.Task[RunSummary] | None = None
-        self._stop = asyncio.Event()
+        self._stop, self._at_once = asyncio.Event(), asyncio.Event()
         self._ending: Ending | None = None
 
     def end(self, ending: Ending) -> None:
         """Send nothing more. Cancelling and expiry abort what is under way and win over a stop."""
-        if self._unsent is not None:
+        if self._ending is not None and self._ending is not Ending.STOPPED:
             return
         self._ending = ending
         self._stop.set()
-        if self._unsent is not None and self._sending is not None:
-            self._sending.cancel()
-
-    @property
-    def _unsent(self) -> Unsent | None:
-        """How the lines without a result end; None when they stay to be sent."""
-        return None if self._ending is None else self._ending.value
+        if ending is not Ending.STOPPED:
+            self._at_once.set()
 
     async def run(self, source: Source) -> bool:
         """Whether every line has its result now, which is registered; False after a stop.
@@ -98,36 +94,26 @@ class ShardRun:
         try:
             while journal.without_result and self._ending is None:
                 await self._send(plan, journal)
-            if (unsent := self._unsent) is not None:
-                await record_unsent(plan, journal, unsent)
+            if self._ending is not None and self._ending.value is not None:
+                await record_unsent(plan, journal, self._ending.value)
             await journal.flush()
         finally:
             await journal.aclose()
         return journal.without_result == 0
 
     async def _send(self, plan: Plan, journal: PartJournal) -> None:
-        run = run_plan(
+        self._stats = RunStats()
+        summary = await run_plan(
             plan,
             journal,
             self._client_for,
             options=self._options,
             stats=self._stats,
             stop=self._stop,
+            at_once=self._at_once,
             clock=self._clock,
         )
-        self._sending = asyncio.create_task(run)
-        try:
-            summary = await self._sending
-        except asyncio.CancelledError:
-            if self._unsent is not None and not _is_cancelled():
-                return
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
-            raise
-        finally:
-            self._sending = None
-            self._used_before += self._stats.figures.usage
-            self._stats = RunStats()
+        self._used_before, self._stats = self._used_before + summary.figures.usage, RunStats()
         if summary.journal_problem is not None:
             kind = JournalError if summary.disk_problem else InputError
             raise kind(summary.journal_problem)
@@ -151,12 +137,6 @@ class ShardRun:
 
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def _is_cancelled() -> bool:
-    """Whether it is this very task that is to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 class _JobRegistry:

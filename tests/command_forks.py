@@ -6,6 +6,7 @@ ended with its exit code, negative for a signal.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -43,4 +44,6 @@ def serve(log: Path) -> None:
 
 
 if __name__ == "__main__":
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
     serve(Path(sys.argv[1]))

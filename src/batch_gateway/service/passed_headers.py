@@ -1,0 +1,19 @@
+"""Which of the headers of a batch go on to a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from batch_gateway.client.interfaces.request import InferenceClient
+
+__all__ = ["passed_headers"]
+
+
+def passed_headers(headers: Mapping[str, str], client: InferenceClient) -> Mapping[str, str]:
+    """All but those in whose place `client` has a key of its own: a configured key wins."""
+    config: Any = getattr(client, "config", None)
+    if config is None or config.resolved_api_key() is None:
+        return headers
+    own = (config.api_key_header or "Authorization").lower()
+    return {name: value for name, value in headers.items() if name.lower() != own}
