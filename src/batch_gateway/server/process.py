@@ -39,7 +39,8 @@ async def serve_from_folder(
 
     `concurrency` is how many requests may be under way at each gateway, None for as many as it
     proves to take. Leaving the block stops taking requests, lets those under way end, and puts
-    unfinished batches down: the next process goes on with them. Raises ConfigError, StorageError and RecordsError.
+    unfinished batches down: the next process goes on with them. Raises ConfigError, StorageError
+    and RecordsError.
     """
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_only_user_of(folder))
