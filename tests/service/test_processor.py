@@ -99,11 +99,17 @@ def requests(count: int, **changes: Any) -> list[dict[str, Any]]:
 
 
 async def test_a_batch_ends_with_a_result_for_each_line(tmp_path: Path) -> None:
-    async with a_service(tmp_path) as service, service.processor() as processor:
+    async with a_service(tmp_path) as service:
+        batch = await _of_twenty_lines(service)
+        assert await service.storage.list("batches/") == []
+        assert batch.status == "completed"
+
+
+async def _of_twenty_lines(service: Service) -> BatchRecord:
+    async with service.processor() as processor:
         batch_id = await service.submit(requests(20))
         processor.wake()
         batch = await service.until(batch_id)
-        assert batch.status == "completed"
         assert (batch.total, batch.completed, batch.failed) == (20, 20, 0)
         assert batch.model == "m"
         assert batch.output_tokens > 0
@@ -113,7 +119,7 @@ async def test_a_batch_ends_with_a_result_for_each_line(tmp_path: Path) -> None:
         assert batch.output_tokens == sum(
             line["response"]["body"]["usage"]["completion_tokens"] for line in lines
         )
-        assert await service.storage.list("batches/") == []
+        return batch
 
 
 @pytest.mark.parametrize(
