@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batch_gateway.cli.connection_limit import allow_many_connections
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.logs import logs_shown
-from batch_gateway.cli.connection_limit import allow_many_connections
 from batch_gateway.cli.options import GroupedCommand, option, setting_options
 from batch_gateway.cli.standard_streams import write_stdout
 from batch_gateway.errors import RecordsError, StorageError
