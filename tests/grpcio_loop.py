@@ -2,13 +2,12 @@
 
 grpcio hands the events of all its servers and channels to whichever event loop happens to turn,
 and that loop fails when an event is for one that has been closed since. Tests have a loop each,
-so grpcio gets one of its own, in a thread, which is never closed.
+so grpcio gets one of its own, in a thread that begins before any test and is never closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -18,11 +17,12 @@ __all__ = ["grpcio_loop", "in_grpcio_loop"]
 T = TypeVar("T")
 
 
-@functools.cache
+_LOOP = asyncio.new_event_loop()
+threading.Thread(target=_LOOP.run_forever, name="grpcio", daemon=True).start()
+
+
 def grpcio_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="grpcio", daemon=True).start()
-    return loop
+    return _LOOP
 
 
 async def in_grpcio_loop(work: Coroutine[Any, Any, T]) -> T:
