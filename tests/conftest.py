@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.leaks"]
-
 
 @pytest.fixture
 def anyio_backend() -> str:

@@ -63,7 +63,11 @@ class Standing(NamedTuple):
             *map(_process, self.children - before.children),
             *(f"temporary file {name}" for name in self.files - before.files),
         ]
-        return [name for name in names if name and not any(kept in name for kept in KEPT)]
+        return [name for name in names if name and not _may_stay(name)]
+
+
+def _may_stay(name: str) -> bool:
+    return any(kept in name for kept in KEPT)
 
 
 def _children() -> frozenset[str]:
@@ -95,12 +99,11 @@ def _text(path: Path) -> str:
 
 def _note_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """At the end of `asyncio.run` and the like, which cancel without a word what still runs."""
-    tasks = asyncio.all_tasks(loop)
+    tasks = {task for task in asyncio.all_tasks(loop) if not _may_stay(f"task {task}")}
     if tasks:
         with contextlib.suppress(RuntimeError):  # nothing is left that could wake the loop
             loop.run_until_complete(asyncio.wait(tasks, timeout=_PATIENCE_S))
-    left = [f"task {task}" for task in tasks if not task.done()]
-    _tasks_left.extend(name for name in left if not any(kept in name for kept in KEPT))
+    _tasks_left.extend(f"task {task}" for task in tasks if not task.done())
     _cancel_all_tasks(loop)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import batch_gateway
 ROOT = Path(batch_gateway.__file__).parent
 GENERATED = "*_pb2.py"
 MODULES = sorted(path for path in ROOT.rglob("*.py") if not path.match(GENERATED))
+
+PAGE = Path(__file__).parent.parent / "ARCHITECTURE.md"
 
 # What everybody may import.
 GROUND = {"version", "errors", "durations", "clock", "byte_size", "config_checks", "histogram"}
@@ -93,6 +96,8 @@ LAYERS: dict[str, set[str]] = {
     "__init__": {"public", "loading", "version"},
     "__main__": {"cli"},
 }
+# What the picture of the arrows leaves out.
+LEFT_OUT = GROUND | {"loading", "__init__", "__main__"}
 # Names of files that stand more than once, and why.
 REPEATED_NAMES = {
     "__init__": "what Python calls it",
@@ -146,6 +151,42 @@ def test_imports_point_one_way() -> None:
         and part_of(target) not in LAYERS[part_of(module_name(path))]
     ]
     assert wrong == []
+
+
+def _of_the_page(mark: str) -> str:
+    """What stands behind a mark in ARCHITECTURE.md, up to the next heading."""
+    return PAGE.read_text("utf-8").partition(f"<!-- {mark} -->\n")[2].partition("\n## ")[0]
+
+
+def arrows() -> list[str]:
+    """Which top folder imports which, without what follows from other arrows."""
+    imports: dict[str, set[str]] = {}
+    for part, targets in LAYERS.items():
+        top = part.partition(".")[0]
+        found = {target.partition(".")[0] for target in targets} - LEFT_OUT - {top}
+        if top not in LEFT_OUT:
+            imports.setdefault(top, set()).update(found)
+
+    def reached(top: str) -> set[str]:
+        return imports[top].union(*(reached(target) for target in imports[top]))
+
+    return [
+        f"    {top} --> {target}"
+        for top in reversed(imports)
+        for target in sorted(imports[top])
+        if not any(target in reached(other) for other in imports[top])
+    ]
+
+
+def test_the_picture_has_the_arrows_that_the_code_is_held_to() -> None:
+    picture = _of_the_page("arrows").partition("```mermaid\n")[2].partition("```")[0]
+    expected = "\n".join(["graph TD", *arrows(), ""])
+    assert picture == expected, f"the picture in ARCHITECTURE.md should be:\n{expected}"
+
+
+def test_every_part_is_explained() -> None:
+    named = re.findall(r"`([^`\n]+?)(?:/|\.py)`", _of_the_page("parts"))
+    assert set(named) == {part.replace(".", "/") for part in LAYERS.keys() - LEFT_OUT}
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

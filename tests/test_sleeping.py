@@ -38,6 +38,10 @@ EXCEPTIONS: dict[str, str] = {
     "::test_cancelling_at_random_moments_leaks_no_slot_and_mixes_no_answers::some": _CHANCE,
     "http/native/test_failures.py::test_a_unix_socket_with_a_full_queue_is_waited_for": _PASSES,
     "peers/answering/asgi_app.py::app": _SLOW,
+    "server/test_killed.py"
+    "::test_a_service_killed_fifty_times_gives_each_line_one_result_and_repeats_none_on_disk": (
+        _CHANCE
+    ),
     "peers/test_foreign_servers.py::_use_connections_that_are_being_closed": (
         "the server's own clock closes connections, which nobody can see before it is over"
     ),
