@@ -34,6 +34,8 @@ KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
         ({"max_file_bytes": "much"}, "max_file_bytes: 'much' is not a size"),
         ({"max_file_lines": 0}, "max_file_lines"),
         ({"max_completion_window": "0s"}, "max_completion_window: must be more than zero"),
+        ({"batch_lifetime": "0s"}, "batch_lifetime: must be more than zero"),
+        ({"file_lifetime": -1}, "file_lifetime"),
         ({"stall_timeout": "soon"}, "stall_timeout: 'soon' is not a duration"),
         ({"endpoints": []}, "endpoints: must be paths"),
         ({"endpoints": ["v1/x"]}, "endpoints: must be paths"),

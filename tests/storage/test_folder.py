@@ -72,6 +72,13 @@ async def test_a_listing_is_sorted_and_keeps_to_its_prefix(folder: LocalFolder) 
     assert await folder.list("nothing/") == []
 
 
+async def test_folders_are_told_once_each_without_what_is_in_them(folder: LocalFolder) -> None:
+    for name in ("b/1/2", "b/1/3/4", "b/10/1", "b/2", "c/9"):
+        await folder.put(name, b"xy")
+    assert await folder.folders("b/") == ["1", "10"]
+    assert await folder.folders("nothing/") == await folder.folders("b/2/") == []
+
+
 async def test_what_is_deleted_is_gone_with_the_folders_that_it_leaves_empty(
     folder: LocalFolder, tmp_path: Path
 ) -> None:

@@ -44,6 +44,8 @@ class ServerConfig:
         max_completion_window: the longest window a batch may ask for.
         max_file_bytes, max_file_lines: of one upload; the lines are those of `batch` files.
         file_lifetime: how long an upload is kept when it does not say; None is for ever.
+        batch_lifetime: how long a batch is shown after its end; None is for ever. Its result files
+            live as long as they say.
         max_files, max_bytes, max_batches: of one tenant: files kept, their bytes, and batches that
             have not ended. None is no limit.
         max_header_bytes: of a request's head, beyond which it is 431.
@@ -70,6 +72,7 @@ class ServerConfig:
     max_file_bytes: ByteSize = "200MiB"
     max_file_lines: int | None = 50_000
     file_lifetime: Duration | None = "2160h"
+    batch_lifetime: Duration | None = None
     max_files: int | None = None
     max_bytes: ByteSize | None = None
     max_batches: int | None = None
@@ -92,9 +95,10 @@ class ServerConfig:
         ):
             normalise_duration(self, name)
             require_positive(name, getattr(self, name))
-        if self.file_lifetime is not None:
-            normalise_duration(self, "file_lifetime")
-            require_positive("file_lifetime", float(self.file_lifetime))
+        for name in ("file_lifetime", "batch_lifetime"):
+            if getattr(self, name) is not None:
+                normalise_duration(self, name)
+                require_positive(name, getattr(self, name))
         self._check_headers()
         wrong = [path for path in self.endpoints if not path.startswith("/")]
         if wrong or not self.endpoints:

@@ -23,6 +23,7 @@ from batch_gateway.server.http_server import HttpServer
 from batch_gateway.server.observability import observability_app
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.service.backlog import backlog
+from batch_gateway.service.leftover_batches import remove_all_working_objects, remove_old_batches
 from batch_gateway.service.leftover_files import remove_leftovers
 
 __all__ = ["RunningApi", "serve"]
@@ -118,9 +119,14 @@ def _observability_server(app: ASGIApp, config: ServerConfig) -> HttpServer:
 
 
 async def _keep_clearing(state: ApiState) -> None:
+    lifetime = state.config.batch_lifetime
     while True:
         try:
             await remove_leftovers(state.database, state.storage, state.now())
+            await remove_old_batches(
+                state.database, state.now(), None if lifetime is None else seconds(lifetime)
+            )
+            await remove_all_working_objects(state.database, state.storage)
         except BatchGatewayError as error:
             _log.warning("what is deleted or expired could not be removed: %s", error)
         await asyncio.sleep(_CLEAR_EVERY_SECONDS)

@@ -7,13 +7,13 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import Connection, and_, delete, func, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import bindparam
 
 from batch_gateway.errors import BatchGatewayError
 from batch_gateway.service.database import Database
-from batch_gateway.service.job_records import Job, JobKind, add_jobs
+from batch_gateway.service.job_records import Job, JobKind, add_jobs, forget_jobs
 from batch_gateway.service.paging import Page, Paging, page_of
 from batch_gateway.service.statuses import ENDED, BatchEvent, BatchStatus, following
 from batch_gateway.service.tables import batches
@@ -28,10 +28,10 @@ __all__ = [
     "expired_batches",
     "find_batch",
     "list_batches",
-    "next_to_end",
     "note",
     "poll_batch",
     "record_event",
+    "remove_ended_before",
     "statuses_of",
 ]
 
@@ -150,13 +150,6 @@ def batches_under_way(connection: Connection, tenant: str) -> int:
     return connection.execute(counted).scalar_one()
 
 
-def next_to_end(connection: Connection, limit: int = 1000) -> Sequence[BatchRecord]:
-    """Batches that have not ended, the most urgent first."""
-    waiting = select(*_COLUMNS).where(batches.c.status.not_in(ENDED))
-    rows = connection.execute(waiting.order_by(batches.c.due_at).limit(limit)).mappings()
-    return [BatchRecord(**row) for row in rows]
-
-
 def record_event(
     connection: Connection,
     batch_id: str,
@@ -197,6 +190,18 @@ def expired_batches(connection: Connection, now: float) -> Sequence[str]:
     ends = [s for s in BatchStatus if following(s, BatchEvent.EXPIRE) not in {None, s}]
     over = and_(batches.c.status.in_(ends), batches.c.due_at <= now)
     return connection.execute(select(batches.c.id).where(over)).scalars().all()
+
+
+def remove_ended_before(connection: Connection, moment: float, limit: int = 500) -> int:
+    """Forget the first batches that ended before `moment`, with their jobs; how many those were."""
+    ended = batches.c.status.in_(ENDED)
+    ended_at = func.coalesce(*(batches.c[_SINCE[status]] for status in ENDED))
+    old = select(batches.c.id).where(ended, ended_at < moment).order_by(batches.c.id).limit(limit)
+    ids = connection.execute(old).scalars().all()
+    for batch_id in ids:
+        forget_jobs(connection, batch_id)
+    connection.execute(delete(batches).where(batches.c.id.in_(ids)))
+    return len(ids)
 
 
 def statuses_of(connection: Connection, ids: Collection[str]) -> Mapping[str, BatchStatus]:

@@ -18,7 +18,8 @@ from batch_gateway.service.file_records import (
 )
 from batch_gateway.service.ids import new_id
 from batch_gateway.service.job_records import Job, finish, forget_jobs, list_parts
-from batch_gateway.service.parts import batch_folder, role_of_part
+from batch_gateway.service.leftover_batches import remove_working_objects
+from batch_gateway.service.parts import role_of_part
 from batch_gateway.service.statuses import BatchEvent
 from batch_gateway.storage.protocol import Storage
 
@@ -66,8 +67,7 @@ class Finalizing:
             forget_jobs(connection, batch.id)
 
         await self._database.write(end)
-        for stored in await self._storage.list(f"{batch_folder(batch.id)}/"):
-            await self._storage.delete(stored.name)
+        await remove_working_objects(self._storage, batch.id)
 
     async def _put_together(
         self, role: Role, names: Sequence[str], batch: BatchRecord, now: float

@@ -10,7 +10,19 @@ from batch_gateway.engine.figures import Additive
 from batch_gateway.engine.result_line import Role
 from batch_gateway.wire.usage import Usage
 
-__all__ = ["Part", "Tally", "batch_folder", "ending", "parts_folder", "plan_name", "role_of_part"]
+__all__ = [
+    "BATCHES",
+    "Part",
+    "Tally",
+    "batch_folder",
+    "ending",
+    "parts_folder",
+    "plan_name",
+    "role_of_part",
+]
+
+BATCHES: Final = "batches"
+"""Below what each batch has a folder of its own in the store."""
 
 _ENDINGS: Final = {Role.SUCCESS: "output", Role.FAILURE: "errors"}
 
@@ -38,7 +50,7 @@ class Part(msgspec.Struct, frozen=True):
 
 def batch_folder(batch_id: str) -> str:
     """Below what everything of a batch is in the store that goes when it ends."""
-    return f"batches/{batch_id}"
+    return f"{BATCHES}/{batch_id}"
 
 
 def parts_folder(batch_id: str, shard: int) -> str:

@@ -87,6 +87,10 @@ class LocalFolder:
                     size = entry.stat(follow_symlinks=False).st_size
                     yield StoredObject(path.relative_to(self._objects).as_posix(), size)
 
+    async def folders(self, prefix: str) -> list[str]:
+        top = self._path(prefix.rstrip("/"))
+        return await self._run(prefix, lambda: sorted(_folders_in(top)))
+
     async def size(self, name: str) -> int:
         path = self._path(name)
         return (await self._run(name, path.stat)).st_size
@@ -189,6 +193,14 @@ class _FolderUpload:
     async def _write(self) -> None:
         held, self._held = self._held, bytearray()
         await self._run(partial(self._file.write, held))
+
+
+def _folders_in(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 async def _ended(job: asyncio.Future[_Result]) -> None:

@@ -60,6 +60,13 @@ class Storage(Protocol):
         """All objects below `prefix`, which ends at a slash of theirs, sorted by name."""
         ...
 
+    async def folders(self, prefix: str) -> list[str]:
+        """The next parts of the names below `prefix` that have more after them, each once, sorted.
+
+        Their number is what this costs, not that of the objects.
+        """
+        ...
+
     async def size(self, name: str) -> int:
         """How many bytes it has. Raises NotStoredError."""
         ...
