@@ -65,6 +65,7 @@ from batch_gateway.errors import (
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.runs.batch_run import BatchRun
+from batch_gateway.runs.blocking_lines import run_batch_blocking
 from batch_gateway.runs.line_batch import run_batch
 from batch_gateway.runs.run_progress import RunProgress
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
@@ -142,4 +143,5 @@ __all__ = [
     "determine_endpoint",
     "map_status_code_to_category",
     "run_batch",
+    "run_batch_blocking",
 ]

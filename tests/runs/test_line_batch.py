@@ -11,6 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -238,6 +239,17 @@ async def test_leaving_the_loop_cancels_what_is_under_way(closed: bool) -> None:
     while len(asyncio.all_tasks()) > before:
         await asyncio.sleep(0)
     assert client.cancelled == client.under_way - 1
+
+
+async def test_a_cancel_scope_that_lets_nothing_wait_cancels_what_is_under_way() -> None:
+    client, taken = Held(), list[int]()
+    async with anyio.create_task_group() as group:
+        group.start_soon(all_of, run_batch(numbers(1_000, taken), gateway=client))
+        while client.under_way < 5:
+            await asyncio.sleep(0)
+        group.cancel_scope.cancel()
+    while client.cancelled < client.under_way - 1:
+        await asyncio.sleep(0)
 
 
 async def test_cancelling_the_taker_cancels_what_is_under_way() -> None:

@@ -330,12 +330,16 @@ class LineStream(Sender):
             self._arrived.clear()
             await self._arrived.wait()
 
-    async def aclose(self) -> None:
+    def cancel(self) -> None:
         """Cut off what is under way."""
+        for route in self._routes.values():
+            route.lane.cancel()
+
+    async def aclose(self) -> None:
+        """The same, and wait until it has ended."""
+        self.cancel()
         watching = [route.watching for route in self._routes.values() if route.watching]
-        await cut_off([route.lane for route in self._routes.values()])
-        for task in watching:
-            task.cancel()
+        await cut_off([route.lane for route in self._routes.values()], *watching)
         await asyncio.gather(*watching, return_exceptions=True)
 
 

@@ -181,6 +181,18 @@ class BatchRun:
         except StoppedEarly as stopped:
             return stopped.summary
 
+    def start_blocking(self, progress: bool | ShowProgress = True) -> RunSummary:
+        """`start` for code without an event loop, and for notebooks: it runs on another thread.
+
+        `progress` is a bar; False shows nothing, and a function is called as `start` does. An
+        interrupt (Ctrl-C, the notebook's stop button) is `stop`, and what ended till then is
+        returned; a second one is raised. Results are safe either way. Raises what `start` raises.
+        """
+        # Its portal and its bar are nothing to who has an event loop.
+        from batch_gateway.runs.blocking_run import run_blocking  # noqa: PLC0415
+
+        return run_blocking(self.start, self.stop, lambda: self.progress, progress)
+
     async def _shown(self, opened: OpenRun, progress: ShowProgress) -> RunSummary:
         sending = asyncio.ensure_future(opened.send())
         telling = asyncio.ensure_future(tell_progress(self.stats, progress, SYSTEM_CLOCK))

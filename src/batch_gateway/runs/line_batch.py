@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeGuard
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.interfaces.request import InferenceRequest
@@ -27,12 +27,26 @@ from batch_gateway.runs.preflight import preflight
 from batch_gateway.runs.unknown_models import models_there_are
 from batch_gateway.runs.user_lines import Line, LineReader
 
-__all__ = ["Lines", "run_batch"]
+__all__ = ["BatchOptions", "Lines", "is_iterated", "run_batch"]
 
 _log = logging.getLogger("batch_gateway.run")
 
 Lines = Iterable[Line] | AsyncIterable[Line] | os.PathLike[str]
 """Lines, however they come, or the path of a batch file."""
+
+
+class BatchOptions(TypedDict, total=False):
+    """What `run_batch` takes beside its lines."""
+
+    gateway: GatewayLike | None
+    model: str | None
+    model_gateways: Mapping[str, str | HTTPInferenceClientConfig] | None
+    api_key: str | None
+    max_retries: int | None
+    timeout: Duration | None
+    concurrency: Concurrency
+    patience: Duration | None
+    max_bytes_in_flight: int
 
 
 def run_batch(
@@ -86,12 +100,18 @@ def _each(lines: Lines) -> AsyncIterator[Line]:
         return _in_turn(_of_file(Path(lines)))
     if isinstance(lines, AsyncIterable):
         return aiter(lines)
-    if isinstance(lines, str | bytes | Mapping) or not isinstance(lines, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigError(
-            "lines",
-            f"must be an iterable of lines, or the path of a file as a Path, not {lines!r:.80}",
-        )
-    return _in_turn(lines)
+    if is_iterated(lines):
+        return _in_turn(lines)
+    raise ConfigError(
+        "lines",
+        f"must be an iterable of lines, or the path of a file as a Path, not {lines!r:.80}",
+    )
+
+
+def is_iterated(lines: Lines) -> TypeGuard[Iterable[Line]]:
+    """Whether it is a plain iterable. Text and mappings could be, and are a mistake."""
+    is_other = isinstance(lines, str | bytes | Mapping | os.PathLike | AsyncIterable)
+    return isinstance(lines, Iterable) and not is_other
 
 
 async def _in_turn(lines: Iterable[Line]) -> AsyncGenerator[Line]:
@@ -133,6 +153,8 @@ async def _results(
                     yield result
             await feeding
         finally:
+            # Before anything is waited for: who cancels may not let this wait.
+            stream.cancel()
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
             await stream.aclose()

@@ -12,9 +12,9 @@ from batch_gateway.durations import format_duration
 from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.progress import RunStats
 
-__all__ = ["RunProgress", "ShowProgress", "tell_progress"]
+__all__ = ["TELL_SECONDS", "RunProgress", "ShowProgress", "tell_progress"]
 
-_TELL_SECONDS = 10.0
+TELL_SECONDS = 10.0
 
 
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ ShowProgress = Callable[[RunProgress], object]
 
 
 async def tell_progress(
-    stats: RunStats, show: ShowProgress, clock: Clock, every: float = _TELL_SECONDS
+    stats: RunStats, show: ShowProgress, clock: Clock, every: float = TELL_SECONDS
 ) -> None:
     """Call `show` when the run begins, every so many seconds, and when it ends by cancellation."""
     try:
