@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -107,6 +108,27 @@ def test_a_command_runs_as_printed(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("block", of("sh", "serve"), ids=str)
+def test_a_service_starts_and_stops_as_printed(
+    block: Block, desk: Path, in_tests: Callable[[str], str]
+) -> None:
+    command = shlex.split(in_tests(block.code).replace("/srv/", "srv/"))
+    program = Path(sys.executable).parent / command[0]
+    with subprocess.Popen(
+        [program, *command[1:], "--port", "0", "--observability-port", "0"],
+        cwd=desk,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        process.terminate()
+        said = process.communicate(timeout=60)[1]
+    assert url.startswith("http://127.0.0.1:"), said
+    assert process.returncode == 0, said
+
+
 @pytest.mark.parametrize("block", of("yaml", "config"), ids=str)
 def test_a_configuration_is_accepted_as_printed(
     block: Block, desk: Path, gateway_url: str, in_tests: Callable[[str], str]
@@ -156,6 +178,7 @@ def test_no_block_is_left_unchecked() -> None:
         for language, note in [
             ("python", "run"),
             ("sh", "run"),
+            ("sh", "serve"),
             ("sh", "setup:"),
             ("sh", "benchmark"),
             ("yaml", "config"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -14,7 +15,11 @@ import pytest
 
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.for_batches import patient_breaker
 from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
+from batch_gateway.engine.figures import Figures
+from batch_gateway.engine.waits import TellOfOutage, Waits
+from batch_gateway.errors import StorageFullError
 from batch_gateway.service.batch_records import BatchRecord, add_batch, poll_batch, record_event
 from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import FileState, add_file, object_name
@@ -33,24 +38,54 @@ ENDED = {"completed", "failed", "cancelled", "expired"}
 PATIENCE = 60.0
 
 
+class FullStore:
+    """A store that takes no parts while it is full."""
+
+    def __init__(self, inner: LocalFolder) -> None:
+        self._inner = inner
+        self.is_full = False
+
+    async def put(self, name: str, data: bytes) -> None:
+        if self.is_full:
+            raise StorageFullError("there is no room for more")
+        await self._inner.put(name, data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 class Service:
     """A database, a store, a simulated gateway and a client of it, and what a user does."""
 
     def __init__(self, database: Database, storage: LocalFolder, gateway: SimulatedGateway) -> None:
         self.database, self.storage, self.gateway = database, storage, gateway
-        self.client = HTTPInferenceClient(
-            HTTPInferenceClientConfig(gateway.url, concurrency=FixedConcurrency(4))
+        self.on_outage: TellOfOutage = lambda gateway, lasted: None
+        config = HTTPInferenceClientConfig(
+            gateway.url,
+            api_key=gateway.config.api_key,
+            concurrency=FixedConcurrency(4),
+            circuit_breaker=patient_breaker(),
         )
+        self.waits = Waits(Figures(), self._hear)
+        self.client = HTTPInferenceClient(config, observers=[self.waits])
         self.now = 0.0
 
-    def processor(self, **config: Any) -> Processor:
-        return Processor(
+    def _hear(self, gateway: str, lasted: float | None) -> None:
+        self.on_outage(gateway, lasted)
+
+    def processor(
+        self, *, storage: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Processor:
+        processor = Processor(
             self.database,
-            self.storage,
+            storage or self.storage,
             lambda _: self.client,
-            config=ProcessorConfig(**{"shutdown_timeout": 0.5, **config}),
+            config=ProcessorConfig(shutdown_timeout=0.5),
+            open_headers=None if headers is None else lambda sealed: headers,
             alone=True,
         )
+        self.on_outage = processor.gateway_is_down
+        return processor
 
     async def submit(self, lines: bytes | Sequence[Mapping[str, Any]], **batch: Any) -> str:
         data = lines if isinstance(lines, bytes) else text_of(lines)
@@ -61,8 +96,14 @@ class Service:
         await self.database.write(partial(add_batch, record=record))
         return record.id
 
-    def look(self, batch_id: str) -> BatchRecord:
-        return poll_batch(self.database, "t", batch_id)
+    def look(self, batch_id: str, tenant: str = "t") -> BatchRecord:
+        return poll_batch(self.database, tenant, batch_id)
+
+    async def progress(self, batch_id: str) -> None:
+        """Return when some of it is done."""
+        async with asyncio.timeout(PATIENCE):
+            while self.look(batch_id).completed == 0:
+                await asyncio.sleep(0.02)
 
     async def until(self, batch_id: str, *statuses: str) -> BatchRecord:
         async with asyncio.timeout(PATIENCE):
@@ -91,6 +132,7 @@ async def a_service(folder: Path, **gateway: Any) -> AsyncIterator[Service]:
         await stack.enter_async_context(simulator)
         service = Service(database, storage, simulator)
         await stack.enter_async_context(service.client)
+        stack.callback(service.waits.close)
         yield service
 
 
@@ -204,3 +246,104 @@ async def test_what_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -
         assert (batch.status, batch.completed, batch.failed) == ("completed", 40, 0)
         sent = service.gateway.journal.requests
         assert all(entry.completed == 1 for entry in sent.values())
+
+
+async def test_a_batch_whose_window_is_over_keeps_what_is_done_and_expires(tmp_path: Path) -> None:
+    async with a_service(tmp_path, latency_scale=0.2) as service, service.processor() as processor:
+        batch_id = await service.submit(requests(400), due_at=time.time() + 1.0)
+        processor.wake()
+        batch = await service.until(batch_id)
+        assert batch.status == "expired"
+        assert batch.completed + batch.failed == 400
+        assert batch.failed > 0
+        errors = await service.lines(batch.error_file_id)
+        assert {line["error"]["code"] for line in errors} == {"batch_expired"}
+        assert len(errors) == batch.failed
+
+
+async def test_an_urgent_batch_behind_a_large_one_begins_at_once(tmp_path: Path) -> None:
+    async with a_service(tmp_path, latency_scale=0.2) as service, service.processor() as processor:
+        now = time.time()
+        large = await service.submit(requests(1_000), due_at=now + 86_400)
+        processor.wake()
+        await service.progress(large)
+        urgent = await service.submit(requests(20), due_at=now + 3_600)
+        processor.wake()
+        await service.until(urgent, "completed")
+        assert service.look(large).completed < 500
+        await service.tell(large, BatchEvent.CANCEL)
+        await service.until(large)
+
+
+async def test_tenants_share_a_gateway_evenly(tmp_path: Path) -> None:
+    async with a_service(tmp_path, latency_scale=0.2) as service, service.processor() as processor:
+        due = time.time() + 86_400
+        one = [await service.submit(requests(300), due_at=due) for _ in range(3)]
+        processor.wake()
+        await service.progress(one[0])
+        other = await service.submit(requests(100), tenant="other", due_at=due)
+        processor.wake()
+        before = sum(service.look(batch).completed for batch in one)
+        async with asyncio.timeout(PATIENCE):
+            while service.look(other, "other").status != "completed":
+                await asyncio.sleep(0.02)
+        meanwhile = sum(service.look(batch).completed for batch in one) - before
+        # Three batches of a tenant together have the half, and not three quarters.
+        assert 30 < meanwhile < 200
+        for batch in one:
+            await service.tell(batch, BatchEvent.CANCEL)
+            await service.until(batch)
+
+
+async def test_headers_of_a_batch_go_on_to_the_gateway(tmp_path: Path) -> None:
+    async with a_service(tmp_path) as service:
+        passed = {"X-Team": "blue", "Authorization": "Bearer of-the-user"}
+        async with service.processor(headers=passed) as processor:
+            batch_id = await service.submit(requests(1), headers=b"sealed")
+            processor.wake()
+            await service.until(batch_id, "completed")
+        [received] = service.gateway.journal.recent
+        sent = received.headers
+        assert (sent[b"x-team"], sent[b"authorization"]) == (b"blue", b"Bearer of-the-user")
+
+
+async def test_the_gateway_s_own_key_wins_over_one_that_is_passed_on(tmp_path: Path) -> None:
+    async with a_service(tmp_path, api_key="own") as service:
+        passed = {"authorization": "Bearer of-the-user"}
+        async with service.processor(headers=passed) as processor:
+            batch_id = await service.submit(requests(1), headers=b"sealed")
+            processor.wake()
+            batch = await service.until(batch_id)
+        assert (batch.status, batch.completed) == ("completed", 1)
+
+
+async def test_a_gateway_that_is_away_is_waited_for_and_told_of(tmp_path: Path) -> None:
+    async with a_service(tmp_path, latency_scale=0.2) as service, service.processor() as processor:
+        batch_id = await service.submit(requests(60))
+        processor.wake()
+        await service.progress(batch_id)
+        await service.gateway.stop()
+        async with asyncio.timeout(PATIENCE):
+            while (notice := service.look(batch_id).notice) is None:
+                await asyncio.sleep(0.02)
+        assert "is failing" in notice
+        await service.gateway.start()
+        batch = await service.until(batch_id)
+        assert (batch.status, batch.completed, batch.failed) == ("completed", 60, 0)
+        assert batch.notice is None
+
+
+async def test_a_full_disk_is_waited_for_and_told_of(tmp_path: Path) -> None:
+    async with a_service(tmp_path) as service:
+        full = FullStore(service.storage)
+        async with service.processor(storage=full) as processor:
+            batch_id = await service.submit(requests(30))
+            full.is_full = True
+            processor.wake()
+            async with asyncio.timeout(PATIENCE):
+                while "no room" not in (service.look(batch_id).notice or ""):
+                    await asyncio.sleep(0.02)
+            full.is_full = False
+            batch = await service.until(batch_id)
+        assert (batch.status, batch.completed, batch.failed) == ("completed", 30, 0)
+        assert all(one.received == 1 for one in service.gateway.journal.requests.values())

@@ -12,6 +12,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
+from batch_gateway.engine.figures import Figures
+from batch_gateway.engine.waits import TellOfOutage, Waits
 from batch_gateway.errors import ConfigError
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.server.api_state import ApiState
@@ -48,7 +50,11 @@ async def serve_from_folder(
         stack.push_async_callback(database.aclose)
         storage = LocalFolder(folder / "files")
         stack.push_async_callback(storage.aclose)
-        clients = await stack.enter_async_context(_limited(routing, concurrency).opened())
+        outages = _Outages()
+        waits = Waits(Figures(), outages.tell)
+        stack.callback(waits.close)
+        limited = _limited(routing, concurrency)
+        clients = await stack.enter_async_context(limited.opened(observers=[waits]))
         seal = HeaderSeal(config.header_keys) if config.header_keys else None
         worker = Processor(
             database,
@@ -59,6 +65,7 @@ async def serve_from_folder(
             owner=f"process {os.getpid()}",
             alone=True,
         )
+        outages.tell_to = worker.gateway_is_down
         state = ApiState(
             config,
             database,
@@ -69,6 +76,17 @@ async def serve_from_folder(
         )
         await stack.enter_async_context(worker)
         yield await stack.enter_async_context(serve(state, CollectorRegistry()))
+
+
+class _Outages:
+    """Passes on what is told of gateways, once there is somebody to tell."""
+
+    def __init__(self) -> None:
+        self.tell_to: TellOfOutage | None = None
+
+    def tell(self, gateway: str, lasted: float | None) -> None:
+        if self.tell_to is not None:
+            self.tell_to(gateway, lasted)
 
 
 def _limited(routing: Routing, concurrency: int | None) -> Routing:

@@ -38,9 +38,9 @@ from batch_gateway.service.batch_records import (
 from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import object_name
 from batch_gateway.service.finalizing import Finalizing
+from batch_gateway.service.gateway_clients import passed_headers
 from batch_gateway.service.job_records import Job, JobKey, JobKind
 from batch_gateway.service.parts import plan_name
-from batch_gateway.service.passed_headers import passed_headers
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.scheduling import Candidate, choose
 from batch_gateway.service.shard_run import Ending, ShardRun
@@ -107,6 +107,7 @@ class Processor:
         self._owner, self._alone = owner, alone
         self._finalizing = Finalizing(database, storage, int(seconds(self._config.output_lifetime)))
         self._working: dict[JobKey, _Working] = {}
+        self._down: set[str] = set()
         # Not before then; the job of a store or database that failed is not tried again at once.
         self._not_before: dict[JobKey, float] = {}
         self._wake, self._look = asyncio.Event(), asyncio.Event()
@@ -121,6 +122,16 @@ class Processor:
     def look(self) -> None:
         """A batch is to end."""
         self._look.set()
+
+    def gateway_is_down(self, gateway: str, lasted: float | None) -> None:
+        """A gateway has been down for a while, or with the seconds of that is back."""
+        if lasted is None:
+            self._down.add(gateway)
+        else:
+            self._down.discard(gateway)
+        for one in self._working.values():
+            if one.run is not None:
+                one.run.hear(self._down)
 
     @property
     def jobs(self) -> int:
@@ -309,7 +320,6 @@ class Processor:
             storage=self._storage,
             client_for=self._client_for,
             options=self._options(batch),
-            on_trouble=_Notes(self._database, batch.id).take,
             clock=self._clock,
         )
         ending = working.ending or _ENDINGS.get(BatchStatus(batch.status))
@@ -349,27 +359,6 @@ class Processor:
 
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
-
-
-class _Notes:
-    """Why a batch does not go on, as its users see it."""
-
-    def __init__(self, database: Database, batch_id: str) -> None:
-        self._database, self._batch_id = database, batch_id
-        self._words: str | None = None
-        self._tasks = set[asyncio.Task[None]]()
-
-    def take(self, words: str | None) -> None:
-        if words == self._words:
-            return
-        self._words = words
-        task = asyncio.create_task(self._write(words))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _write(self, words: str | None) -> None:
-        with contextlib.suppress(BatchGatewayError):
-            await self._database.write(partial(note, batch_id=self._batch_id, words=words))
 
 
 def _expire(connection: Connection, batch_id: str, now: float) -> None:

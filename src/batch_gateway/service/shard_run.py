@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from functools import partial
 
@@ -18,7 +18,9 @@ from batch_gateway.engine.unsent import Unsent, record_unsent
 from batch_gateway.errors import InputError, JournalError
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.database import Database
+from batch_gateway.service.gateway_clients import gateway_of
 from batch_gateway.service.job_records import Job, register_parts, registered_parts
+from batch_gateway.service.notices import Notices
 from batch_gateway.service.part_journal import PartJournal
 from batch_gateway.service.parts import Part, parts_folder, plan_name
 from batch_gateway.storage.protocol import Storage
@@ -53,13 +55,15 @@ class ShardRun:
         storage: Storage,
         client_for: ClientFor,
         options: RunOptions,
-        on_trouble: Callable[[str | None], None],
         clock: Clock,
     ) -> None:
         self.job, self.batch = job, batch
         self._database, self._storage = database, storage
         self._client_for, self._options = client_for, options
-        self._on_trouble, self._clock = on_trouble, clock
+        self._clock = clock
+        self._notices = Notices(database, batch.id)
+        self._say_of_gateway = self._notices.about("gateway")
+        self._gateways: frozenset[str] = frozenset()
         self._stats, self._used_before = RunStats(), Usage()
         self._stop, self._at_once = asyncio.Event(), asyncio.Event()
         self._ending: Ending | None = None
@@ -73,6 +77,11 @@ class ShardRun:
         if ending is not Ending.STOPPED:
             self._at_once.set()
 
+    def hear(self, down: Collection[str]) -> None:
+        """These gateways are down, and no other."""
+        waits = bool(self._gateways & frozenset(down))
+        self._say_of_gateway("The gateway is failing; waiting for it." if waits else None)
+
     async def run(self, source: Source) -> bool:
         """Whether every line has its result now, which is registered; False after a stop.
 
@@ -81,6 +90,8 @@ class ShardRun:
         """
         stored = await self._storage.read(plan_name(self.batch.id, self.job.number))
         plan = await asyncio.to_thread(load_plan, stored, source)
+        clients = (self._client_for(model) for model in plan.models)
+        self._gateways = frozenset(gateway_of(one) for one in clients if one is not None)
         journal = await PartJournal(
             plan,
             self._storage,
@@ -88,7 +99,7 @@ class ShardRun:
             self.job.epoch,
             _JobRegistry(self._database, self.job),
             usage=lambda: self._used_before + self._stats.figures.usage,
-            on_trouble=self._on_trouble,
+            on_trouble=self._notices.about("store"),
             clock=self._clock,
         ).open()
         try:
@@ -99,6 +110,7 @@ class ShardRun:
             await journal.flush()
         finally:
             await journal.aclose()
+            await self._notices.aclose()
         return journal.without_result == 0
 
     async def _send(self, plan: Plan, journal: PartJournal) -> None:
@@ -118,9 +130,9 @@ class ShardRun:
             kind = JournalError if summary.disk_problem else InputError
             raise kind(summary.journal_problem)
         if summary.left_to_send and self._ending is None:
-            self._on_trouble(summary.reason or "the gateway does not take requests")
+            self._say_of_gateway(summary.reason or "the gateway does not take requests")
             await self._wait(_AGAIN_SECONDS)
-            self._on_trouble(None)
+            self._say_of_gateway(None)
 
     async def _wait(self, seconds: float) -> None:
         """That long, or until something ends the run."""

@@ -1,4 +1,4 @@
-"""Which of the headers of a batch go on to a gateway."""
+"""What a client of a gateway says of it: its name, and which headers of a batch it takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import Any
 
 from batch_gateway.client.interfaces.request import InferenceClient
 
-__all__ = ["passed_headers"]
+__all__ = ["gateway_of", "passed_headers"]
+
+
+def gateway_of(client: InferenceClient) -> str:
+    """What observers call the gateway of `client`."""
+    events: Any = getattr(client, "events", None)
+    return "" if events is None else events.gateway
 
 
 def passed_headers(headers: Mapping[str, str], client: InferenceClient) -> Mapping[str, str]:
