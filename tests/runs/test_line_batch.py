@@ -241,6 +241,23 @@ async def test_leaving_the_loop_cancels_what_is_under_way(closed: bool) -> None:
     assert client.cancelled == client.under_way - 1
 
 
+async def test_a_generator_of_lines_is_closed_whenever_no_more_are_wanted() -> None:
+    closed: list[str] = []
+
+    async def lines(name: str) -> AsyncIterator[dict[str, Any]]:
+        try:
+            while True:
+                yield chat()
+        finally:
+            closed.append(name)
+
+    async with aclosing(run_batch(lines("left"), gateway=Answers())) as results:
+        await anext(results)
+    with pytest.raises(GatewayUnusableError):
+        await all_of(run_batch(lines("hopeless"), gateway=Refuses()))
+    assert closed == ["left", "hopeless"]
+
+
 async def test_a_cancel_scope_that_lets_nothing_wait_cancels_what_is_under_way() -> None:
     client, taken = Held(), list[int]()
     async with anyio.create_task_group() as group:

@@ -175,17 +175,26 @@ async def _feed(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    try:
-        if isinstance(lines, AsyncGenerator):
-            await lines.aclose()
-    finally:
-        await stream.finish()
+        problem_of_lines = await _closed(lines)
+    await stream.finish()
     if not reading.cancelled():
         reading.result()
+    if problem_of_lines is not None:
+        raise problem_of_lines
     if stream.hopeless.is_set():
         there_are = await models_there_are(clients, stream.unknown_models())
         problem = f"{stream.problem().rstrip('.')}. {there_are}".rstrip()
         raise GatewayUnusableError(f"stopped, the gateway cannot be used: {problem}")
+
+
+async def _closed(lines: AsyncIterator[Line]) -> Exception | None:
+    """Let a generator of lines end; what it raises then."""
+    try:
+        if isinstance(lines, AsyncGenerator):
+            await lines.aclose()
+    except Exception as error:  # noqa: BLE001 - it is raised behind the results
+        return error
+    return None
 
 
 async def _put_all(stream: LineStream, lines: AsyncIterator[Line], reader: LineReader) -> None:

@@ -29,7 +29,7 @@ _BITS = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class _Seen:
-    """The custom_ids that were given, at some nine bytes each."""
+    """The custom_ids that were given, at some ten bytes each."""
 
     def __init__(self) -> None:
         self._buckets: dict[int, array[int]] = {}
