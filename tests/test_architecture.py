@@ -74,7 +74,8 @@ LAYERS: dict[str, set[str]] = {
     "settings": {"engine", "picker", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "runs": {"engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
-    "server": {"runs", "service", "storage", "engine", "client.layers.concurrency", "http", "wire"}
+    "server": {"runs", "service", "storage", "report", "engine", "client.layers.concurrency"}
+    | {"http", "wire"}
     | GROUND,
     "cli": {"runs", "settings", "metrics", "report", "engine", "picker", "http", "concurrency"}
     | {"server", "service", "wire", "loading"}

@@ -17,6 +17,7 @@ import msgspec
 import openai
 
 from batch_gateway.server.api_state import ApiState
+from batch_gateway.server.page_routes import WebPage
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.server.serving import serve
 from batch_gateway.service.batch_records import BatchRecord, record_event
@@ -150,7 +151,9 @@ def message_of(body: bytes) -> str:
 
 
 @contextlib.asynccontextmanager
-async def running_api(folder: Path, **settings: Any) -> AsyncIterator[Api]:
+async def running_api(
+    folder: Path, *, has_page: bool = False, **settings: Any
+) -> AsyncIterator[Api]:
     anywhere: dict[str, Any] = {"port": 0, "observability_port": 0}
     config = ServerConfig(**(anywhere | settings))
     seal = HeaderSeal(config.header_keys) if config.header_keys else None
@@ -162,7 +165,10 @@ async def running_api(folder: Path, **settings: Any) -> AsyncIterator[Api]:
     state = ApiState(config, database, storage, seal, added.append, cancelled.append, now=time)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            running = await stack.enter_async_context(serve(state))
+            page = WebPage(state)
+            more_routes = page.routes if has_page else ()
+            running = await stack.enter_async_context(serve(state, more_routes=more_routes))
+            stack.callback(page.stop)
             http = await stack.enter_async_context(
                 httpx2.AsyncClient(base_url=running.url, timeout=30)
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from batch_gateway.engine.figures import Cause
 from batch_gateway.engine.outcome_words import CATEGORIES
 
-__all__ = ["CauseGroup", "group_causes"]
+__all__ = ["CauseGroup", "group_causes", "kind_of_message"]
 
 _EXAMPLES = 3
 # What differs between messages of one kind: numbers, and ids made of digits and letters.
@@ -43,9 +43,14 @@ def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
     """The most frequent first."""
     groups: dict[tuple[str, int | None, str], CauseGroup] = {}
     for cause in causes:
-        kind = (cause.category, cause.status_code, _VARYING.sub("#", cause.message))
+        kind = (cause.category, cause.status_code, kind_of_message(cause.message))
         group = groups.setdefault(kind, CauseGroup(cause.category, cause.status_code))
         group.count += cause.count
         if len(group.examples) < _EXAMPLES:
             group.examples.append(cause)
     return sorted(groups.values(), key=lambda group: -group.count)
+
+
+def kind_of_message(message: str) -> str:
+    """What is the same in all messages of its kind."""
+    return _VARYING.sub("#", message)

@@ -18,18 +18,16 @@ from batch_gateway.report.collector import RunCollector, SlowRequest
 from batch_gateway.report.reason_course import reason_rows, reason_strips
 from batch_gateway.report.replace_file import GENERATOR
 from batch_gateway.report.scales import duration_text, number_text
+from batch_gateway.report.shown_text import short_text, shown_text
 from batch_gateway.report.timeline import Slice, Totals
 from batch_gateway.version import __version__
 
 __all__ = ["Line", "RunFacts", "headline", "render_page"]
 
 _FOLDER = Path(__file__).parent
-_LONGEST_TEXT = 300
 # More would be narrower than a finger and mostly noise.
 _COLUMNS = 60
 _IN_FLIGHT = "In flight at the gateway"
-# Joins what is one sign of a script or an emoji; all other invisible characters are shown as such.
-_JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +84,8 @@ def render_page(facts: RunFacts, collected: RunCollector) -> str:
         "number": number_text,
         "duration": duration_text,
         "whole": _whole,
-        "short": _short,
-        "shown": _shown,
+        "short": short_text,
+        "shown": shown_text,
     }
     environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]
     return environment.get_template("page.html.jinja").render(
@@ -258,16 +256,3 @@ def _slow(
 
 def _whole(number: int) -> str:
     return f"{number:,}"
-
-
-def _short(text: str) -> str:
-    """What somebody else wrote, cut where it is long."""
-    return _shown(text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…")
-
-
-def _shown(text: str) -> str:
-    """`text` with a sign for what would not be seen, or would turn the text around it."""
-    return "".join(
-        sign if sign.isprintable() or sign in _JOINERS or sign == "\n" else "\ufffd"
-        for sign in text
-    )

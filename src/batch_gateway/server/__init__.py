@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from batch_gateway.errors import ConfigError
 
 _NEEDED = (
-    *("alembic", "cryptography", "prometheus_client", "python_multipart"),
+    *("alembic", "cryptography", "jinja2", "prometheus_client", "python_multipart"),
     *("sqlalchemy", "starlette", "uvicorn"),
 )
 _missing = [name for name in _NEEDED if find_spec(name) is None]

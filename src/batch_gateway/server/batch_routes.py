@@ -30,7 +30,7 @@ from batch_gateway.service.file_records import find_file
 from batch_gateway.service.ids import new_id
 from batch_gateway.service.statuses import SHOWN, BatchEvent, BatchStatus
 
-__all__ = ["BatchRoutes"]
+__all__ = ["BatchRoutes", "find_own_batch"]
 
 _MOST_LISTED = 100
 _BATCH_ID = re.compile(r"batch_[0-9A-Za-z-]{1,64}", re.ASCII)
@@ -89,12 +89,7 @@ class BatchRoutes:
         return json_response(list_object(page, batch_object, no_id=None))
 
     async def retrieve(self, request: Request) -> Response:
-        tenant = self._state.tenant(request)
-        try:
-            batch = poll_batch(self._state.database, tenant, _batch_id(request))
-        except NoSuchBatchError as error:
-            raise ApiError(404, str(error)) from error
-        return json_response(batch_object(batch))
+        return json_response(batch_object(find_own_batch(self._state, request)))
 
     async def cancel(self, request: Request) -> Response:
         state = self._state
@@ -115,6 +110,15 @@ class BatchRoutes:
             raise ApiError(400, f"Batch with status {shown} cannot be cancelled") from error
         state.on_batch_cancelled(batch.id)
         return json_response(batch_object(batch))
+
+
+def find_own_batch(state: ApiState, request: Request) -> BatchRecord:
+    """The batch that the path names, of the tenant who asks. Raises ApiError."""
+    tenant = state.tenant(request)
+    try:
+        return poll_batch(state.database, tenant, _batch_id(request))
+    except NoSuchBatchError as error:
+        raise ApiError(404, str(error)) from error
 
 
 def _batch_id(request: Request) -> str:

@@ -65,7 +65,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and self._head_bytes > self._limits.header_bytes:
             self._refuse_head()
-        elif self._in_head and self._timer is None and not self.transport.is_closing():
+        elif self._in_head and self._head_bytes and self._timer is None:
+            # A head has begun; after the end of a request there is none, and its answer has time.
             self._close_within(self._limits.header_seconds)
 
     def on_headers_complete(self) -> None:

@@ -13,7 +13,14 @@ from starlette.types import Receive, Scope, Send
 
 from batch_gateway.server.api_errors import ApiError
 
-__all__ = ["Download", "Span", "content_disposition", "is_known", "requested_span"]
+__all__ = [
+    "Download",
+    "Span",
+    "content_disposition",
+    "is_known",
+    "reader_gone",
+    "requested_span",
+]
 
 _ONE_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))", re.ASCII)
 _PLAIN = re.compile(r"[^A-Za-z0-9 !#$&'()+,.;=@\[\]^_`{}~-]")
@@ -92,7 +99,7 @@ class Download:
             # What cannot be read at all is still an error with a status.
             start = {"type": "http.response.start", "status": self._status}
             await send({**start, "headers": self._headers})
-            gone = asyncio.ensure_future(_gone(receive))
+            gone = asyncio.ensure_future(reader_gone(receive))
             try:
                 await self._send_all(first, pieces, send, gone, head=scope["method"] == "HEAD")
             finally:
@@ -117,6 +124,6 @@ class Download:
             await send({**body, "body": b"", "more_body": False})
 
 
-async def _gone(receive: Receive) -> None:
+async def reader_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

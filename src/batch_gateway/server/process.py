@@ -17,6 +17,7 @@ from batch_gateway.engine.waits import TellOfOutage, Waits
 from batch_gateway.errors import ConfigError
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.server.api_state import ApiState
+from batch_gateway.server.page_routes import WebPage
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.server.serving import RunningApi, serve
 from batch_gateway.service.database import Database
@@ -75,7 +76,12 @@ async def serve_from_folder(
             on_batch_cancelled=lambda _: worker.look(),
         )
         await stack.enter_async_context(worker)
-        yield await stack.enter_async_context(serve(state, CollectorRegistry()))
+        page = WebPage(state)
+        running = await stack.enter_async_context(
+            serve(state, CollectorRegistry(), more_routes=page.routes)
+        )
+        stack.callback(page.stop)
+        yield running
 
 
 class _Outages:
