@@ -121,6 +121,20 @@ async def test_a_part_counts_once_however_often_it_is_registered(
     assert await database.read(lambda c: list(job_records.list_parts(c, BATCH))) == ["p/1", "p/2"]
 
 
+async def test_one_part_takes_the_place_of_several_that_are_all_there(
+    database: Database, write: Write
+) -> None:
+    job = await write(job_records.take, a_shard(BATCH), "a")
+    small, whole = [a_part("p/1"), a_part("p/2")], a_part("p/3", completed=4)
+    await write(job_records.register_parts, job, small)
+    await write(job_records.replace_parts, job, small, whole)
+    assert await database.read(lambda c: list(job_records.list_parts(c, BATCH))) == ["p/3"]
+    assert poll_batch(database, "t", BATCH).completed == 4
+    with pytest.raises(FencedError, match="not what they were"):
+        await write(job_records.replace_parts, job, small, a_part("p/4"))
+    assert await database.read(lambda c: list(job_records.list_parts(c, BATCH))) == ["p/3"]
+
+
 async def test_a_job_that_is_put_down_is_another_s_at_once(
     database: Database, write: Write
 ) -> None:

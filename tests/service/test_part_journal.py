@@ -50,6 +50,11 @@ class _RegistryOfEpoch:
             raise FencedError("taken over")
         self.shared.parts |= {part.name: part for part in parts}
 
+    async def replace(self, parts: Sequence[Part], whole: Part) -> None:
+        await self.register([whole])
+        for part in parts:
+            del self.shared.parts[part.name]
+
 
 class World:
     """A store, a registry, and journals of one shard."""
@@ -108,7 +113,7 @@ async def test_results_are_parts_by_what_they_are_and_counted(world: World) -> N
     await journal.finish()
     assert journal.tally == Tally(3, 1, Usage(3, 6))
     assert sum((part.tally for part in world.registry.parts.values()), Tally()) == journal.tally
-    assert [name[-6:] for name in sorted(world.registry.parts)] == ["errors", "output"]
+    assert sorted(name[-6:] for name in world.registry.parts) == ["errors", "output"]
     assert await world.lines() == ["c0", "c1", "c2", "c3"]
     assert (journal.succeeded, journal.failed, journal.without_result) == (3, 1, 96)
     await journal.aclose()
@@ -257,3 +262,41 @@ async def test_closing_does_not_wait_for_a_store_that_is_full(world: World) -> N
     await journal.aclose()
     assert world.registry.parts == {}
     assert journal.broken.is_set()
+
+
+async def test_many_small_parts_become_one(world: World) -> None:
+    journal = await world.journal()
+    for index in range(100):
+        await world.append(journal, index)
+        await journal.flush()
+    assert len(world.registry.parts) < 64
+    assert {one.name for one in await world.storage.list(PLACE + "/")} == set(world.registry.parts)
+    tally = sum((part.tally for part in world.registry.parts.values()), Tally())
+    assert tally == journal.tally == Tally(100, 0, Usage(100, 200))
+    assert len(await world.lines()) == 100
+    await journal.aclose()
+    heir = await world.journal(epoch=2)
+    assert heir.without_result == 0
+    await heir.aclose()
+
+
+async def test_small_parts_that_a_crash_left_beside_the_one_of_them_all_count_once(
+    world: World,
+) -> None:
+    journal = await world.journal()
+    for index in range(3):
+        await world.append(journal, index)
+        await journal.flush()
+    names = sorted(world.registry.parts)
+    data = b"".join([await world.storage.read(name) for name in names])
+    whole = Part(f"{PLACE}/000001-00000009.output", len(data), Tally(3, 0, Usage(3, 6)))
+    await world.storage.put(whole.name, data)
+    # It died before it registered what it had put together, or before it deleted the rest.
+    for registered in (names, [whole.name]):
+        parts = {one.name: one for one in [whole, *world.registry.parts.values()]}
+        world.registry.parts = {name: parts[name] for name in registered}
+        heir = await world.journal(epoch=world.registry.epoch + 1)
+        assert await world.lines() == ["c0", "c1", "c2"]
+        assert heir.succeeded == 3
+        await heir.aclose()
+    await journal.aclose()

@@ -38,6 +38,7 @@ __all__ = [
     "put_down",
     "register_parts",
     "registered_parts",
+    "replace_parts",
     "shards_left",
     "take",
 ]
@@ -179,18 +180,7 @@ def register_parts(connection: Connection, job: Job, found: Sequence[Part]) -> N
     new = [part for part in found if part.name not in known]
     if not new:
         return
-    rows = [
-        {
-            "batch_id": job.batch_id,
-            "shard": job.number,
-            "name": part.name,
-            "epoch": job.epoch,
-            "bytes": part.bytes,
-            "lines": part.tally.completed + part.tally.failed,
-        }
-        for part in new
-    ]
-    connection.execute(parts.insert(), rows)
+    connection.execute(parts.insert(), [_row(job, part) for part in new])
     tally = sum((part.tally for part in new), Tally())
     added = {"completed": tally.completed, "failed": tally.failed}
     added |= msgspec.structs.asdict(tally.usage)
@@ -198,10 +188,22 @@ def register_parts(connection: Connection, job: Job, found: Sequence[Part]) -> N
     connection.execute(update(batches).where(batches.c.id == job.batch_id).values(counts))
 
 
+def replace_parts(connection: Connection, job: Job, replaced: Sequence[Part], whole: Part) -> None:
+    """One part in the place of several with the same lines.
+
+    Raises FencedError, also when they are not all there: then nobody knows what is in `whole`.
+    """
+    _change(connection, job, beat=database_now())
+    names = [part.name for part in replaced]
+    there = and_(_of_shard(job), parts.c.name.in_(names))
+    if connection.execute(delete(parts).where(there)).rowcount != len(names):
+        raise FencedError(f"the parts of {job.batch_id} are not what they were")
+    connection.execute(parts.insert(), [_row(job, whole)])
+
+
 def registered_parts(connection: Connection, job: Job) -> set[str]:
     """The names of the parts of a shard that count."""
-    of_shard = and_(parts.c.batch_id == job.batch_id, parts.c.shard == job.number)
-    return set(connection.execute(select(parts.c.name).where(of_shard)).scalars())
+    return set(connection.execute(select(parts.c.name).where(_of_shard(job))).scalars())
 
 
 def list_parts(connection: Connection, batch_id: str) -> Sequence[str]:
@@ -216,6 +218,21 @@ def _change(connection: Connection, job: Job, **values: Any) -> None:
         raise FencedError(
             f"the {job.kind} job of {job.batch_id} was taken over after epoch {job.epoch}"
         )
+
+
+def _of_shard(job: Job) -> ColumnElement[bool]:
+    return and_(parts.c.batch_id == job.batch_id, parts.c.shard == job.number)
+
+
+def _row(job: Job, part: Part) -> dict[str, Any]:
+    return {
+        "batch_id": job.batch_id,
+        "shard": job.number,
+        "name": part.name,
+        "epoch": job.epoch,
+        "bytes": part.bytes,
+        "lines": part.tally.completed + part.tally.failed,
+    }
 
 
 def _is(job: Job) -> ColumnElement[bool]:

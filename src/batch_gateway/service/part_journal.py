@@ -32,6 +32,8 @@ WRITE_SECONDS: Final = 0.25
 """The results of so long may be lost, and their requests sent again, when a process dies."""
 
 _PART_BYTES = 4 * 1024 * 1024
+# A slow batch makes hundreds of thousands of parts of a line or two.
+_MOST_SMALL_PARTS = 64
 _MOST_UNWRITTEN = 2 * _PART_BYTES
 _RETRY_SECONDS = 1.0
 _NAME = re.compile(r"(?:.*/)?([0-9]+)-[0-9]+\.(?:output|errors)")
@@ -46,6 +48,10 @@ class Registry(Protocol):
 
     async def register(self, parts: Sequence[Part]) -> None:
         """All of them or none. Raises FencedError when the shard is another's, and RecordsError."""
+        ...
+
+    async def replace(self, parts: Sequence[Part], whole: Part) -> None:
+        """`whole`, which holds the same lines, counts in their place. Raises as `register` does."""
         ...
 
 
@@ -82,6 +88,7 @@ class PartJournal(Ledger):
         self._lines: dict[Role, list[bytes]] = {role: [] for role in Role}
         self._size = self._sequence = 0
         self._unregistered: list[Part] = []
+        self._small: dict[Role, list[Part]] = {role: [] for role in Role}
         self._failure: JournalError | None = None
         self._closing = False
         self._something, self._plenty, self._room = (asyncio.Event() for _ in range(3))
@@ -224,17 +231,38 @@ class PartJournal(Ledger):
                 raise
             self._usage_written = used
         await self._registry.register(self._unregistered)
-        self.tally = sum((part.tally for part in self._unregistered), self.tally)
-        self._unregistered = []
+        registered, self._unregistered = self._unregistered, []
+        self.tally = sum((part.tally for part in registered), self.tally)
         self._room.set()
+        for part in registered:
+            await self._note_small(part)
+
+    async def _note_small(self, part: Part) -> None:
+        """Make one part of many small ones."""
+        role = role_of_part(part.name)
+        small = self._small[role]
+        if part.bytes < _PART_BYTES:
+            small.append(part)
+        if len(small) < _MOST_SMALL_PARTS:
+            return
+        data = b"".join([await self._storage.read(one.name) for one in small])
+        whole = Part(self._next_name(role), len(data), sum((p.tally for p in small), Tally()))
+        await self._storage.put(whole.name, data)
+        await self._registry.replace(small, whole)
+        self._small[role] = [whole] if whole.bytes < _PART_BYTES else []
+        for one in small:
+            await self._storage.delete(one.name)
+
+    def _next_name(self, role: Role) -> str:
+        self._sequence += 1
+        return f"{self._place}/{self._epoch:06}-{self._sequence:08}{ending(role)}"
 
     async def _stored(self, lines: dict[Role, list[bytes]], used: Usage) -> list[Part]:
-        self._sequence += 1
         parts: list[Part] = []
         for role, taken in lines.items():
             if not taken:
                 continue
-            name = f"{self._place}/{self._epoch:06}-{self._sequence:08}{ending(role)}"
+            name = self._next_name(role)
             data = b"".join(taken)
             await self._storage.put(name, data)
             good = role is Role.SUCCESS

@@ -19,7 +19,7 @@ from batch_gateway.errors import InputError, JournalError
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.database import Database
 from batch_gateway.service.gateway_clients import gateway_of
-from batch_gateway.service.job_records import Job, register_parts, registered_parts
+from batch_gateway.service.job_records import Job, register_parts, registered_parts, replace_parts
 from batch_gateway.service.notices import Notices
 from batch_gateway.service.part_journal import PartJournal
 from batch_gateway.service.parts import Part, parts_folder, plan_name
@@ -162,3 +162,8 @@ class _JobRegistry:
 
     async def register(self, parts: Sequence[Part]) -> None:
         await self._database.write(partial(register_parts, job=self._job, found=parts))
+
+    async def replace(self, parts: Sequence[Part], whole: Part) -> None:
+        await self._database.write(
+            partial(replace_parts, job=self._job, replaced=parts, whole=whole)
+        )
