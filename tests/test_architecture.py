@@ -72,13 +72,14 @@ LAYERS: dict[str, set[str]] = {
     "service.migrations": set(),
     "service": {"storage", "engine", "client.interfaces", "wire"} | GROUND,
     "settings": {"engine", "picker", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
+    "remote": {"engine", "http", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "runs": {"engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "server": {"runs", "service", "storage", "report", "engine", "client.layers.concurrency"}
     | {"http", "wire"}
     | GROUND,
     "cli": {"runs", "settings", "metrics", "report", "engine", "picker", "http", "concurrency"}
-    | {"server", "service", "wire", "loading"}
+    | {"remote", "server", "service", "wire", "loading"}
     | {"simulator", "simulator.picker"}
     | CLIENT
     | LAYER_FOLDERS

@@ -21,6 +21,7 @@ finally:
     print(*sys.modules)
 """
 FOR_OTHERS = {
+    "batch_gateway.cli.batches",
     "batch_gateway.cli.keys",
     "batch_gateway.cli.pick",
     "batch_gateway.cli.simulate",
@@ -28,6 +29,7 @@ FOR_OTHERS = {
     "batch_gateway.client.layers.coalesce.coalescing",
     "batch_gateway.client.streaming.assemble",
     "batch_gateway.client.streaming.receive",
+    "batch_gateway.remote",
     "batch_gateway.server",
     "batch_gateway.service",
     "batch_gateway.simulator",

@@ -39,9 +39,12 @@ def _parts() -> Mapping[str, str]:
 def _keys() -> Iterator[str]:
     yield "| key | default | meaning |\n|---|---|---|"
     for group, settings in GROUPS.items():
-        yield f"| **{group}** | | |"
-        for one in settings:
-            if not one.is_hidden and not one.only_flag and one.name != "config":
+        shown = [one for one in settings if not one.is_hidden and not one.only_flag]
+        # Whoever only sends batches to a server has no file.
+        if any(one.only != ("batches",) for one in shown):
+            yield f"| **{group}** | | |"
+        for one in shown:
+            if one.name != "config" and one.only != ("batches",):
                 yield f"| `{one.name}` | {_default(one)} | {_meaning(one)} |"
 
 

@@ -40,7 +40,7 @@ def test_every_setting_has_a_variable_or_says_why_not(name: str) -> None:
     setting = SETTINGS[name]
     kind = setting.kind
     example = kind.choices[0] if kind.choices else EXAMPLES[kind.metavar]
-    if name == "api_key_env":
+    if name.endswith("api_key_env"):
         example = "GATEWAY_KEY"
     for variable in setting.variables:
         if setting.only_flag:
@@ -48,7 +48,7 @@ def test_every_setting_has_a_variable_or_says_why_not(name: str) -> None:
                 from_variables({variable: example}, "run")
         else:
             texts = [example] if kind.several else example
-            found = from_variables({variable: example}, "run")[name]
+            found = from_variables({variable: example}, (setting.only or ("run",))[0])[name]
             parse = setting.parse_all if kind.several else setting.parse
             assert (found.place, found.value) == (variable, parse("", texts))  # type: ignore[arg-type]
 

@@ -77,6 +77,25 @@ def _bar(view: View, width: int) -> Table:
     return row
 
 
+def _step(words: str, share: float | None, width: int) -> RenderableType:
+    text = _line(words, "")
+    room = width - text.cell_len - _GAP
+    if share is None or room < _SHORTEST_BAR:
+        return text
+    row = Table.grid(padding=(0, _GAP, 0, 0))
+    bar = ProgressBar(
+        total=1.0,
+        completed=share,
+        width=min(_WIDEST_BAR, room),
+        complete_style="cyan",
+        finished_style="green",
+    )
+    row.add_column(no_wrap=True)
+    row.add_column(no_wrap=True)
+    row.add_row(bar, text)
+    return row
+
+
 def _counters(view: View, width: int) -> Text:
     failed, retries = view.run.failed, view.run.figures.retries
     parts = {
@@ -134,6 +153,9 @@ class LiveDisplay(Display):
 
     def show(self, view: View) -> None:
         self._update(render(view, self._console.width))
+
+    def step(self, words: str, share: float | None) -> None:
+        self._update(_step(words, share, self._console.width))
 
     def _update(self, renderable: RenderableType) -> None:
         # A terminal that hung up ends the display, not the run.

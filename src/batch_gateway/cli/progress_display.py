@@ -80,6 +80,9 @@ class Display:
 
     def show(self, view: View) -> None: ...
 
+    def step(self, words: str, share: float | None) -> None:
+        """Something else than a run is so far: `share` from 0 to 1, or None if nobody knows."""
+
     def close(self) -> None: ...
 
     def leave(self) -> None:
@@ -173,6 +176,9 @@ class LineDisplay(Display):
         # Whoever read our messages may be gone; the run does not depend on them.
         with contextlib.suppress(OSError, ValueError):
             print(printable(text), file=self._stream, flush=True)
+
+    def step(self, words: str, share: float | None) -> None:
+        self.note(words)
 
     def show(self, view: View) -> None:
         # The first view is that of the start, when there is nothing to tell.

@@ -45,7 +45,7 @@ SERVER = "Server"
 _OWN = ("host", "port", "observability_port", "tenant_header")
 # What a service has of the settings of a run.
 _NOT_OF_A_SERVICE = {
-    "Files": None, "Display": None,
+    "Files": None, "Display": None, "Batch server": None,
     "Pace and limits": {"deadline", "max_failures", "order", "fresh", "retry_failed", "ordered"},
     "Gateway": {"isolate_models"},
     "Metrics and logs": {"metrics_port", "metrics_host", "otel"},

@@ -68,7 +68,8 @@ class ApiPath(msgspec.Struct, frozen=True):
         """What is asked for when a request says `path`."""
         if self.replaces_v1 and path.startswith("/v1/"):
             path = path.removeprefix("/v1")
-        return f"{self.prefix}{path}{self.query}"
+        query = self.query.replace("?", "&", 1) if "?" in path else self.query
+        return f"{self.prefix}{path}{query}"
 
 
 def checked_base_url(url: object) -> str:

@@ -14,7 +14,7 @@ from batch_gateway.http.connection_errors import broken_error, closed_error
 from batch_gateway.http.dial import Dialled
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.response_reader import ResponseReader
-from batch_gateway.http.upload import Upload
+from batch_gateway.http.upload import Body, Upload
 
 __all__ = ["Connection"]
 
@@ -83,7 +83,7 @@ class Connection(Dialled):
     # --- one exchange ---
 
     def begin(
-        self, head: bytes, body: bytes, deadline: float, stream: BodyStream | None = None
+        self, head: bytes, body: Body, deadline: float, stream: BodyStream | None = None
     ) -> asyncio.Future[HTTPResponse]:
         """Send a request; the future brings its response or an InferenceError.
 
@@ -97,7 +97,7 @@ class Connection(Dialled):
         if self._greeting or self._lost.done():
             self._answer_unasked()
         elif len(body) <= _SMALL_BODY:
-            self._transport.write(head + body)
+            self._transport.write(head + body[:])
         else:
             self._upload = Upload(self._transport, body)
             self._upload.start(head)

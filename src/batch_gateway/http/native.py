@@ -28,6 +28,7 @@ from batch_gateway.http.slot_waiter import SlotWaiter
 from batch_gateway.http.sweeper import Sweeper
 from batch_gateway.http.target import Target
 from batch_gateway.http.transport_config import TransportConfig
+from batch_gateway.http.upload import Body
 
 __all__ = ["HeadBuilder", "NativeExchanger"]
 
@@ -42,7 +43,7 @@ class HeadBuilder(Protocol):
     """Builds request heads."""
 
     def build(self, path: str, headers: Sequence[tuple[str, str]], length: int) -> bytes:
-        """The bytes before the body of a POST of `length` bytes to `path`.
+        """The bytes before the body of a request of `length` bytes to `path`.
 
         Raises InferenceError for what cannot be sent.
         """
@@ -101,7 +102,7 @@ class NativeExchanger:
         self,
         path: str,
         headers: Sequence[tuple[str, str]],
-        body: bytes,
+        body: Body,
         *,
         deadline: float,
     ) -> HTTPResponse:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from typing import Protocol
 
-__all__ = ["Upload"]
+__all__ = ["Body", "Upload"]
 
 # Larger than a transport's high-water mark (64 KiB), so that each write fills its buffer.
 _PIECE = 256 * 1024
 
 _MOST_UNREAD = 1024 * 1024
+
+
+class Body(Protocol):
+    """Bytes to be sent, of which each is asked for once, in order: they need not be in memory."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, span: slice, /) -> bytes: ...
 
 
 class Upload:
@@ -23,10 +31,10 @@ class Upload:
 
     __slots__ = ("_body", "_next", "_paused", "_socket", "_transport")
 
-    def __init__(self, transport: asyncio.WriteTransport, body: bytes) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, body: Body) -> None:
         self._transport = transport
         self._socket = _second_handle(transport)
-        self._body = memoryview(body)
+        self._body = memoryview(body) if isinstance(body, bytes) else body
         self._next = 0
         self._paused = False
 

@@ -17,10 +17,7 @@ from pathlib import Path
 import yaml
 
 from batch_gateway.settings.kinds import SECRET_NAME
-from batch_gateway.settings.processor_keys import (
-    PROCESSOR_KEYS,
-    ProcessorKey,
-)
+from batch_gateway.settings.processor_keys import FOR_A_SERVICE, PROCESSOR_KEYS, ProcessorKey
 from batch_gateway.settings.setting import ConfigFile, Given, ModelGateway, Setting
 from batch_gateway.settings.table import GATEWAY_SETTINGS, SETTINGS
 from batch_gateway.settings.yaml_document import YAMLDocument, compose, is_empty
@@ -120,7 +117,7 @@ class _Reader:
         if isinstance(key, Setting) and key.is_of(self._command):
             self._set(into, key, shown, entry)
             return
-        why = f"for {key.only} alone" if isinstance(key, Setting) else key.why
+        why = key.why if isinstance(key, ProcessorKey) else _for_others(key)
         self._unused.setdefault(why, []).append(shown)
         if key.kind is not None:
             value = self._document.value(entry[1], shown, Setting(name, key.kind, ""))
@@ -190,6 +187,11 @@ class _Reader:
         if isinstance(node, yaml.MappingNode) and "gateway" not in own:
             self._document.problem(node, f"{shown} needs a url")
         return own
+
+
+def _for_others(setting: Setting) -> str:
+    is_of_service = "serve" in setting.only
+    return FOR_A_SERVICE if is_of_service else f"for {' and '.join(setting.only)} alone"
 
 
 def _keys_within(names: Collection[str], prefix: str) -> Iterator[str]:

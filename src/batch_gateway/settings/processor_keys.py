@@ -33,7 +33,7 @@ _OF_A_SERVICE = (
     "write_timeout_seconds", "idle_timeout_seconds", "api_shutdown_timeout_seconds",
     "observability_shutdown_timeout_seconds", "shutdown_timeout", "heartbeat_interval",
     "terminate_on_observability_failure", "enable_pprof", "queue_time_bucket",
-    "process_time_bucket", "e2e_latency_bucket", "input_headers", "tenant_header",
+    "process_time_bucket", "e2e_latency_bucket", "input_headers",
     "route_key_method", "send_fairness_header", "batch_api", "file_api", "file_client",
     "db_client", "default_output_expiration_seconds", "work_dir", "work_dir_size_limit",
     "input_file_max_size_bytes", "input_file_disk_budget_percent", "collector", "interval",

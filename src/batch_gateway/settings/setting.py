@@ -33,7 +33,7 @@ class Setting(msgspec.Struct, frozen=True):
         flag: empty for its name with dashes, None if it has none.
         short: another spelling of the flag.
         variable: empty for its name in capitals after BATCH_GATEWAY_.
-        only: the command that alone has use for it; empty for all of them.
+        only: the commands that alone have use for it; empty for all of them.
         only_flag: what it would do in a file or a variable, where it must not stand therefore.
         is_hidden: it is accepted, and not shown.
         see: more for the documentation, in Markdown.
@@ -51,7 +51,7 @@ class Setting(msgspec.Struct, frozen=True):
     flag: str | None = ""
     short: str = ""
     variable: str = ""
-    only: str = ""
+    only: tuple[str, ...] = ()
     only_flag: str = ""
     is_hidden: bool = False
     see: str = ""
@@ -81,7 +81,7 @@ class Setting(msgspec.Struct, frozen=True):
 
     def is_of(self, command: str) -> bool:
         """Whether a command has use for it."""
-        return self.only in ("", command)
+        return not self.only or command in self.only
 
     def parse(self, place: str, text: str, folder: Path = Path()) -> Any:
         """One value. Relative paths are relative to `folder`. Raises ConfigError with `place`."""

@@ -28,6 +28,7 @@ from batch_gateway.settings.setting import Setting
 __all__ = ["API_KEY_SETTINGS", "GATEWAY_SETTINGS", "GROUPS", "SETTINGS", "settings_of"]
 
 _NAME, _URL = text("NAME"), text("URL")
+_RUN, _BATCHES = ("run",), ("batches",)
 _PATIENCE = "[the circuit breaker](errors.md#circuit-breaker)"
 _METRICS = "[a gateway's own metrics](concurrency.md#a-gateways-own-metrics)"
 _CACHE, _JOINED = (
@@ -61,18 +62,18 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     ),
     "Files": (
         Setting("output", PATH, "Results.", otherwise="FILE's name + .results.jsonl", short="-o",
-            only="run"),
+            only=_RUN),
         Setting("errors", PATH, "Failed lines.", otherwise="output's name + .errors.jsonl",
-            only="run"),
+            only=_RUN),
         Setting(
             "fresh", SWITCH, "Discard earlier results and start again.",
-            only="run", only_flag="would throw results away at every resume",
+            only=_RUN, only_flag="would throw results away at every resume",
         ),
         Setting(
             "retry_failed", SWITCH, "Send the failed lines again.",
-            only="run", only_flag="would repeat at every resume",
+            only=_RUN, only_flag="would repeat at every resume",
         ),
-        Setting("ordered", SWITCH, "Results in the order of the input.", only="run"),
+        Setting("ordered", SWITCH, "Results in the order of the input.", only=_RUN),
     ),
     "Pace and limits": (
         Setting(
@@ -281,10 +282,27 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         # There is one of by now; the client says so.
         Setting("transport", _NAME, "", field="transport", is_hidden=True),
     ),
+    "Batch server": (
+        Setting(
+            "server", _URL,
+            "Where batches are sent: a URL; or openai for what OpenAI's variables say.",
+            "http://127.0.0.1:8080", only=_BATCHES, see="[batches](batches.md)",
+        ),
+        Setting("tenant", _NAME, "Whose they are, for a server that a header tells it.",
+            only=_BATCHES),
+        Setting("tenant_header", _NAME, "That header.", "X-MaaS-Username",
+            aliases=("input_headers.tenant",), only=("serve", "batches")),
+        Setting("server_api_key", text("KEY"), "The key of that server itself.", flag=None,
+            only=_BATCHES),
+        Setting("server_api_key_file", PATH, "File whose first line is the server's key.",
+            flag="--api-key-file", only=_BATCHES),
+        Setting("server_api_key_env", VARIABLE, "Variable with it.", flag="--api-key-env",
+            otherwise="BATCH_GATEWAY_SERVER_API_KEY", only=_BATCHES),
+    ),
     "Display": (
-        Setting("json", SWITCH, "Summary as one JSON object on stdout.", only="run"),
-        Setting("quiet", SWITCH, "Say nothing unless something is wrong.", only="run"),
-        Setting("report", PATH, "Write a page about the run there, HTML.", only="run",
+        Setting("json", SWITCH, "Summary as one JSON object on stdout.", only=_RUN),
+        Setting("quiet", SWITCH, "Say nothing unless something is wrong.", only=_RUN),
+        Setting("report", PATH, "Write a page about the run there, HTML.", only=_RUN,
             see="[the report](report.md)"),
     ),
     "Metrics and logs": (
