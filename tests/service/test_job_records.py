@@ -48,7 +48,7 @@ async def write(database: Database) -> Write:
 
 async def _free(database: Database, stale_seconds: float = 5.0) -> list[tuple[str, int]]:
     found = await database.read(lambda c: job_records.free_jobs(c, stale_seconds))
-    return [(job.kind.value, job.number) for job, _, _ in found]
+    return [(one.job.kind.value, one.job.number) for one in found]
 
 
 async def test_of_several_that_take_a_job_one_gets_it(write: Write) -> None:
@@ -78,11 +78,35 @@ async def test_jobs_come_with_the_tenant_and_the_due_time_the_most_urgent_first(
 ) -> None:
     await write(add_batch, a_batch(id="batch_2", tenant="u", due_at=NOW + 60.0))
     found = await database.read(lambda c: job_records.free_jobs(c, 5.0))
-    assert next((job.batch_id, tenant, due) for job, tenant, due in found) == (
-        "batch_2",
-        "u",
-        NOW + 60.0,
-    )
+    assert (found[0].job.batch_id, *found[0][1:]) == ("batch_2", "u", NOW + 60.0, True)
+
+
+async def test_a_tenant_with_many_jobs_hides_neither_its_looks_at_inputs_nor_others_jobs(
+    database: Database, write: Write
+) -> None:
+    await write(job_records.add_jobs, [a_shard(BATCH, number) for number in range(2, 9)])
+    await write(add_batch, a_batch(id="batch_2", tenant="u", due_at=NOW + 2e5))
+    await write(job_records.add_jobs, [a_shard("batch_2")])
+    found = await database.read(lambda c: job_records.free_jobs(c, 5.0, most_of_tenant=2))
+    assert [(one.tenant, one.job.kind.value, one.job.number) for one in found] == [
+        ("t", "run", 0),
+        ("t", "validate", 0),
+        ("t", "run", 1),
+        ("u", "run", 0),
+        ("u", "validate", 0),
+    ]
+
+
+@pytest.mark.parametrize("event", [BatchEvent.CANCEL, BatchEvent.EXPIRE])
+async def test_what_is_to_end_is_short_and_before_all_others(
+    database: Database, write: Write, event: BatchEvent
+) -> None:
+    await write(add_batch, a_batch(id="batch_2", due_at=NOW + 60.0))
+    await write(record_event, BATCH, BatchEvent.VALID, NOW)
+    await write(record_event, BATCH, event, NOW)
+    found = await database.read(lambda c: job_records.free_jobs(c, 5.0))
+    assert [one.job.batch_id for one in found] == [BATCH, BATCH, BATCH, "batch_2"]
+    assert all(one.is_short for one in found)
 
 
 async def test_the_jobs_of_a_batch_that_has_ended_are_nobodys(

@@ -74,13 +74,13 @@ class Service:
         self.on_outage(gateway, lasted)
 
     def processor(
-        self, *, storage: Any = None, headers: Mapping[str, str] | None = None
+        self, *, storage: Any = None, headers: Mapping[str, str] | None = None, workers: int = 16
     ) -> Processor:
         processor = Processor(
             self.database,
             storage or self.storage,
             lambda _: self.client,
-            config=ProcessorConfig(shutdown_timeout=0.5),
+            config=ProcessorConfig(shutdown_timeout=0.5, workers=workers),
             open_headers=None if headers is None else lambda sealed: headers,
             alone=True,
         )
@@ -347,3 +347,26 @@ async def test_a_full_disk_is_waited_for_and_told_of(tmp_path: Path) -> None:
             batch = await service.until(batch_id)
         assert (batch.status, batch.completed, batch.failed) == ("completed", 30, 0)
         assert all(one.received == 1 for one in service.gateway.journal.requests.values())
+
+
+@pytest.mark.parametrize(
+    ("event", "status"), [(BatchEvent.CANCEL, "cancelled"), (BatchEvent.EXPIRE, "expired")]
+)
+async def test_a_batch_ends_though_others_take_every_place(
+    tmp_path: Path, event: BatchEvent, status: str
+) -> None:
+    async with a_service(tmp_path) as service, service.processor(workers=1) as processor:
+        body = {"model": "fault-stall", "messages": [{"role": "user", "content": "x"}]}
+        first = await service.submit(requests(3, body=body), due_at=4e9)
+        processor.wake()
+        async with asyncio.timeout(PATIENCE):
+            while not service.gateway.journal.received:
+                await asyncio.sleep(0.02)
+        second = await service.submit(requests(3), due_at=5e9)
+        processor.wake()
+        await service.until(second, "in_progress")
+        await service.tell(second, event)
+        processor.look()
+        batch = await service.until(second)
+        assert (batch.status, batch.failed) == (status, 3)
+        assert service.look(first).status == "in_progress"

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, and_, case, delete, func, select, update
 from sqlalchemy.sql import ColumnElement
 
 from batch_gateway.errors import FencedError
 from batch_gateway.service.database import database_now
 from batch_gateway.service.parts import Part, Tally
-from batch_gateway.service.statuses import ENDED
+from batch_gateway.service.statuses import ENDED, ENDING
 from batch_gateway.service.tables import batches, jobs, parts
 
 __all__ = [
+    "FreeJob",
     "Job",
     "JobKey",
     "JobKind",
@@ -94,6 +95,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.batch_id, self.kind.value, self.number
 
 
+class FreeJob(NamedTuple):
+    """A job that somebody may take.
+
+    Attributes:
+        due: of its batch; 0 of one that is to end now.
+        is_short: nothing is sent for it, so that it need not wait for those who send.
+    """
+
+    job: Job
+    tenant: str
+    due: float
+    is_short: bool
+
+
 _COLUMNS: Final = tuple(jobs.c[name] for name in Job.__struct_fields__)
 
 
@@ -102,22 +117,34 @@ def add_jobs(connection: Connection, records: Sequence[Job]) -> None:
 
 
 def free_jobs(
-    connection: Connection, stale_seconds: float, limit: int = 1000
-) -> Sequence[tuple[Job, str, float]]:
+    connection: Connection, stale_seconds: float, most_of_tenant: int = 256
+) -> Sequence[FreeJob]:
     """Jobs that nobody works on, those whose owner's beat is older than that among them.
 
-    Each with the tenant and the due time of its batch, the most urgent first.
+    The most urgent first; of a tenant's short ones and of the others only so many, whatever the
+    tenant has waiting, so that nobody hides another's.
     """
     stale = and_(jobs.c.state == JobState.RUNNING, jobs.c.beat < database_now() - stale_seconds)
-    chosen = (
-        select(*_COLUMNS, batches.c.tenant, batches.c.due_at)
+    is_ending = batches.c.status.in_(ENDING)
+    is_short = (jobs.c.kind != JobKind.RUN) | is_ending
+    due = case((is_ending, 0.0), else_=batches.c.due_at)
+    rank = func.row_number().over(
+        partition_by=(batches.c.tenant, is_short),
+        order_by=(due, jobs.c.batch_id, jobs.c.number),
+    )
+    free = (
+        select(*_COLUMNS, batches.c.tenant, due.label("due"), is_short.label("is_short"))
+        .add_columns(rank.label("rank"))
         .join(batches, batches.c.id == jobs.c.batch_id)
         .where((jobs.c.state == JobState.WAITING) | stale, batches.c.status.not_in(ENDED))
-        .order_by(batches.c.due_at, jobs.c.batch_id, jobs.c.number)
-        .limit(limit)
+        .subquery()
     )
-    rows = connection.execute(chosen).mappings()
-    return [(_job(row), row["tenant"], row["due_at"]) for row in rows]
+    chosen = select(free).where(free.c.rank <= most_of_tenant)
+    rows = connection.execute(chosen.order_by(free.c.due, free.c.batch_id, free.c.number))
+    return [
+        FreeJob(_job(row), row["tenant"], row["due"], bool(row["is_short"]))
+        for row in rows.mappings()
+    ]
 
 
 def take(connection: Connection, job: Job, owner: str) -> Job | None:

@@ -39,7 +39,7 @@ from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import object_name
 from batch_gateway.service.finalizing import Finalizing
 from batch_gateway.service.gateway_clients import passed_headers
-from batch_gateway.service.job_records import Job, JobKey, JobKind
+from batch_gateway.service.job_records import FreeJob, Job, JobKey, JobKind
 from batch_gateway.service.parts import plan_name
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.scheduling import Candidate, choose
@@ -71,6 +71,7 @@ class _Working:
 
     job: Job
     candidate: Candidate
+    is_short: bool
     task: asyncio.Task[None] | None = None
     run: ShardRun | None = None
     ending: Ending | None = None
@@ -122,6 +123,7 @@ class Processor:
     def look(self) -> None:
         """A batch is to end."""
         self._look.set()
+        self._wake.set()
 
     def gateway_is_down(self, gateway: str, lasted: float | None) -> None:
         """A gateway has been down for a while, or with the seconds of that is back."""
@@ -202,27 +204,25 @@ class Processor:
         free = await self._database.read(lambda c: job_records.free_jobs(c, lease))
         now = self._clock.monotonic()
         ready = {
-            job.key: (job, Candidate(job.key, tenant, due))
-            for job, tenant, due in free
-            if job.key not in self._working and self._not_before.get(job.key, 0.0) <= now
+            one.job.key: (one, Candidate(one.job.key, one.tenant, one.due))
+            for one in free
+            if one.job.key not in self._working and self._not_before.get(one.job.key, 0.0) <= now
         }
-        for places, kinds in (
-            (self._config.workers, {JobKind.RUN}),
-            (_SHORT_JOBS, {JobKind.VALIDATE, JobKind.FINALIZE}),
-        ):
-            running = [one.candidate for one in self._working.values() if one.job.kind in kinds]
-            waiting = [one for job, one in ready.values() if job.kind in kinds]
+        for places, is_short in ((self._config.workers, False), (_SHORT_JOBS, True)):
+            running = [o.candidate for o in self._working.values() if o.is_short is is_short]
+            waiting = [candidate for one, candidate in ready.values() if one.is_short is is_short]
             choice = choose(running, waiting, places, self._clock.wall_time())
-            for one in choice.put_down if JobKind.RUN in kinds else ():
+            for one in () if is_short else choice.put_down:
                 self._working[one.key].end(Ending.STOPPED)
             for one in choice.begin[: max(0, places - len(running))]:
                 await self._begin(ready[one.key][0], one)
 
-    async def _begin(self, job: Job, candidate: Candidate) -> None:
+    async def _begin(self, free: FreeJob, candidate: Candidate) -> None:
+        job = free.job
         taken = await self._database.write(partial(job_records.take, job=job, owner=self._owner))
         if taken is None:
             return
-        working = _Working(taken, candidate)
+        working = _Working(taken, candidate, free.is_short)
         self._working[job.key] = working
         working.task = asyncio.create_task(self._work(working))
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["ENDED", "SHOWN", "TRANSITIONS", "BatchEvent", "BatchStatus", "following"]
+__all__ = ["ENDED", "ENDING", "SHOWN", "TRANSITIONS", "BatchEvent", "BatchStatus", "following"]
 
 
 class BatchStatus(StrEnum):
@@ -96,6 +96,9 @@ ENDED: Final = frozenset(
     {BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.CANCELLED, BatchStatus.EXPIRED}
 )
 """Statuses that a batch never leaves."""
+
+ENDING: Final = frozenset({BatchStatus.CANCELLING, BatchStatus.EXPIRING})
+"""Statuses in which nothing more is sent, and what has no result yet gets an error."""
 
 SHOWN: Final[Mapping[BatchStatus, str]] = {
     status: (BatchStatus.IN_PROGRESS if status is BatchStatus.EXPIRING else status).value
