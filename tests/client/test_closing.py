@@ -118,6 +118,15 @@ async def test_a_task_that_somebody_cancels_as_well_is_cancelled(gateway: Gatewa
         await task
 
 
+async def test_a_client_may_be_closed_twice_at_once(gateway: GatewayHandle) -> None:
+    client = HTTPInferenceClient(gateway.url)
+    task = asyncio.create_task(client.generate(endless()))
+    await asyncio.sleep(0)
+    await asyncio.gather(client.aclose(), client.aclose())
+    with pytest.raises(GatewayConnectionError, match="the client was closed"):
+        await task
+
+
 async def test_what_the_caller_does_next_is_not_cancelled(gateway: GatewayHandle) -> None:
     client = HTTPInferenceClient(gateway.url)
 

@@ -55,7 +55,7 @@ class ClosingTransport:
         self._closed = True
         # A client may be closed after the loop that it was used in has ended, and in a request.
         loop, this = asyncio.get_running_loop(), asyncio.current_task()
-        for task in self._tasks:
+        for task in self._tasks - self._cancelled:
             if task is not None and task is not this and task.get_loop() is loop:
                 self._cancelled.add(task)
                 task.cancel()
