@@ -11,6 +11,7 @@ from then on.
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fuzz.engine import run
 
 SEEDS = Path(__file__).parent / "seeds" / "config_file"
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="config-file-")
+atexit.register(_TEMPORARY.cleanup)
 WORDS = (
     *("gateway: ", "model_gateways:\n  m: ", "url: ", "timeout: ", "concurrency: ", "headers:\n"),
     *("&a", "*a", "<<: *a", "!!python/object:os.system", "!!binary", "? ", "- ", "|\n", "{", "}"),

@@ -12,6 +12,7 @@ on.
 
 from __future__ import annotations
 
+import atexit
 import json
 import tempfile
 from functools import cache
@@ -41,6 +42,7 @@ def folder() -> Path:
 
 
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="result-scan-")
+atexit.register(_TEMPORARY.cleanup)
 
 
 @cache
