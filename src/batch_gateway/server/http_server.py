@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -117,7 +118,9 @@ def _listening(host: str, port: int, field: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        is_of_port = getattr(error, "errno", None) in {errno.EADDRINUSE, errno.EACCES}
         raise ConfigError(
-            field, f"cannot listen on {host}:{port}: {error.strerror or error}"
+            field if is_of_port else "host",
+            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
         ) from error

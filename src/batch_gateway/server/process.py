@@ -75,12 +75,16 @@ async def serve_from_folder(
             on_batch_added=lambda _: worker.wake(),
             on_batch_cancelled=lambda _: worker.look(),
         )
-        await stack.enter_async_context(worker)
         page = WebPage(state)
+        stack.push_async_callback(worker.stop)
+        # A port that is taken is told before anything is sent.
         running = await stack.enter_async_context(
             serve(state, CollectorRegistry(), more_routes=page.routes)
         )
         stack.callback(page.stop)
+        await worker.start()
+        # Requests at gateways end while those of the API do, and not in a time after theirs.
+        stack.callback(worker.begin_to_stop)
         yield running
 
 

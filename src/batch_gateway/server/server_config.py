@@ -105,6 +105,9 @@ class ServerConfig:
             raise ConfigError("endpoints", "must be paths, such as /v1/chat/completions")
 
     def _check_listening(self) -> None:
+        # Which sockets take as every address of the machine.
+        if not self.host.strip():
+            raise ConfigError("host", "is empty: 127.0.0.1 is this machine alone, 0.0.0.0 everyone")
         require_port("port", self.port)
         require_port("observability_port", self.observability_port)
         if self.port and self.port == self.observability_port:

@@ -154,13 +154,16 @@ class Processor:
             ),
         ]
 
-    async def stop(self) -> None:
-        """Take nothing more, let what is under way end within the time for it, and put all down."""
-        taking = self._loop[:1]
-        for task in taking:
-            task.cancel()
+    def begin_to_stop(self) -> None:
+        """Take nothing more, and send nothing more."""
+        for taking in self._loop[:1]:
+            taking.cancel()
         for one in list(self._working.values()):
             one.end(Ending.STOPPED)
+
+    async def stop(self) -> None:
+        """Let what is under way end within the time for it, and put all down."""
+        self.begin_to_stop()
         tasks = [one.task for one in self._working.values() if one.task is not None]
         if tasks:
             patience = seconds(self._config.shutdown_timeout) + _AGAIN_SECONDS
