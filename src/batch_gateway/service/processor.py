@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-import msgspec
 from sqlalchemy import Connection
 
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
@@ -23,10 +22,16 @@ from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.run import RunOptions
 from batch_gateway.engine.sending import ClientFor, HeadersFor
 from batch_gateway.engine.source import FileSource, RangeSource, Source
-from batch_gateway.errors import BatchGatewayError, FencedError, InputError, JournalError
+from batch_gateway.errors import (
+    BatchGatewayError,
+    FencedError,
+    InputError,
+    JournalError,
+    NotStoredError,
+    PlanError,
+)
 from batch_gateway.service import job_records
 from batch_gateway.service.batch_records import (
-    BatchProblem,
     BatchRecord,
     RefusedEventError,
     expired_batches,
@@ -45,7 +50,7 @@ from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.scheduling import Candidate, choose
 from batch_gateway.service.shard_run import Ending, ShardRun
 from batch_gateway.service.statuses import BatchEvent, BatchStatus
-from batch_gateway.service.validation import Valid, look_at
+from batch_gateway.service.validation import Valid, look_at, record_found
 from batch_gateway.storage.protocol import Storage
 
 __all__ = ["Processor"]
@@ -304,13 +309,17 @@ class Processor:
         now = self._clock.wall_time()
         # It may have been cancelled, or be over, meanwhile.
         with contextlib.suppress(RefusedEventError):
-            await self._database.write(partial(_looked_at, job=job, found=found, now=now))
+            await self._database.write(partial(record_found, job=job, found=found, now=now))
 
     async def _source(self, batch: BatchRecord) -> Source:
         path = self._storage.local_path(object_name(batch.input_file_id))
         if path is None:
             raise InputError("the store has no local files")
-        source = FileSource.open(path)
+        try:
+            source = FileSource.open(path)
+        except InputError as error:
+            # Where the store is does not concern those whose batch it is.
+            raise InputError(str(error).replace(str(path), "the input file")) from error
         source.name = "the input file"
         return source
 
@@ -329,17 +338,26 @@ class Processor:
         if ending is not None:
             run.end(ending)
         working.run = run
+        try:
+            done = await self._run_lines(run, batch)
+        except (InputError, NotStoredError, PlanError):
+            # Requests that are lost cannot be named in results either: those that are there stay.
+            if (working.ending or ending) not in _ENDINGS.values():
+                raise
+            done = True
+        if done:
+            await self._database.write(partial(_shard_done, job=job, now=self._clock.wall_time()))
+        return done
+
+    async def _run_lines(self, run: ShardRun, batch: BatchRecord) -> bool:
         whole = await self._source(batch)
         try:
-            done = await run.run(RangeSource(whole, job.start, job.end))
+            return await run.run(RangeSource(whole, run.job.start, run.job.end))
         except JournalError as error:
             # Another has the shard, or the store failed while we were to stop.
             raise FencedError(str(error)) from error
         finally:
             whole.close()
-        if done:
-            await self._database.write(partial(_shard_done, job=job, now=self._clock.wall_time()))
-        return done
 
     def _options(self, batch: BatchRecord) -> RunOptions:
         config = self._config
@@ -366,21 +384,6 @@ async def _set(event: asyncio.Event) -> None:
 
 def _expire(connection: Connection, batch_id: str, now: float) -> None:
     record_event(connection, batch_id, BatchEvent.EXPIRE, now)
-
-
-def _looked_at(
-    connection: Connection, job: Job, found: Valid | Sequence[BatchProblem], now: float
-) -> None:
-    job_records.finish(connection, job)
-    if isinstance(found, Valid):
-        record_event(
-            connection, job.batch_id, BatchEvent.VALID, now, total=found.total, model=found.model
-        )
-        job_records.add_jobs(connection, found.shards)
-    else:
-        errors = msgspec.json.encode(found).decode()
-        record_event(connection, job.batch_id, BatchEvent.INVALID, now, errors=errors)
-        job_records.forget_jobs(connection, job.batch_id)
 
 
 def _shard_done(connection: Connection, job: Job, now: float) -> None:

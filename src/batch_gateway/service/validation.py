@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
+from sqlalchemy import Connection
 
 from batch_gateway.engine.plan import Plan, make_plan
 from batch_gateway.engine.problems import LineProblem
@@ -13,10 +14,11 @@ from batch_gateway.engine.shard import Shard
 from batch_gateway.engine.source import Source
 from batch_gateway.engine.stored_plan import dump_plan
 from batch_gateway.errors import EmptyInputError, InputError
-from batch_gateway.service.batch_records import BatchProblem
-from batch_gateway.service.job_records import Job, JobKind
+from batch_gateway.service.batch_records import BatchProblem, record_event
+from batch_gateway.service.job_records import Job, JobKind, add_jobs, finish, forget_jobs
+from batch_gateway.service.statuses import BatchEvent
 
-__all__ = ["MOST_PROBLEMS", "Valid", "look_at"]
+__all__ = ["MOST_PROBLEMS", "Valid", "look_at", "record_found"]
 
 MOST_PROBLEMS: Final = 20
 
@@ -57,6 +59,22 @@ def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[Ba
         [_job(shard) for shard in shards],
         [dump_plan(plan.part(shard)) for shard in shards],
     )
+
+
+def record_found(
+    connection: Connection, job: Job, found: Valid | Sequence[BatchProblem], now: float
+) -> None:
+    """End the look with what it found. Raises RefusedEventError, FencedError."""
+    finish(connection, job)
+    if isinstance(found, Valid):
+        record_event(
+            connection, job.batch_id, BatchEvent.VALID, now, total=found.total, model=found.model
+        )
+        add_jobs(connection, found.shards)
+    else:
+        errors = msgspec.json.encode(found).decode()
+        record_event(connection, job.batch_id, BatchEvent.INVALID, now, errors=errors)
+        forget_jobs(connection, job.batch_id)
 
 
 def _job(shard: Shard) -> Job:
