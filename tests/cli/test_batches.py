@@ -283,6 +283,27 @@ def test_a_gateway_for_inference_is_told_apart_from_a_batch_server(
     assert f"{gateway.url} does not look like a batch server" in done.stderr
 
 
+def test_a_server_with_keys_wants_one_and_takes_it_from_a_file_or_a_variable(
+    tmp_path: Path,
+) -> None:
+    key = batch_gateway("keys", "create", "--tenant", "blue", cwd=tmp_path).stdout.strip()
+    (tmp_path / "key").write_text(key)
+    ports = ("--port", "0", "--observability-port", "0", "--api-keys")
+    with started("serve", "--gateway", "simulator", *ports, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        without = batches("list", server=url, cwd=tmp_path)
+        assert without.returncode == 3
+        assert "no key was sent; --api-key-file FILE" in without.stderr
+        by_file = batches("list", "--api-key-file", "key", server=url, cwd=tmp_path)
+        assert by_file.returncode == 0, by_file.stderr
+        variables = {"BATCH_GATEWAY_SERVER_API_KEY": key}
+        by_variable = batches("list", server=url, cwd=tmp_path, variables=variables)
+        assert by_variable.returncode == 0
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
 def test_the_key_of_a_gateway_is_never_sent_to_a_batch_server(
     tmp_path: Path, fake: FakeOpenAI
 ) -> None:

@@ -40,7 +40,7 @@ def test_every_setting_has_a_variable_or_says_why_not(name: str) -> None:
     setting = SETTINGS[name]
     kind = setting.kind
     example = kind.choices[0] if kind.choices else EXAMPLES[kind.metavar]
-    if name.endswith("api_key_env"):
+    if name.endswith("_env"):
         example = "GATEWAY_KEY"
     for variable in setting.variables:
         if setting.only_flag:
@@ -175,5 +175,5 @@ def test_the_command_tells_of_what_does_nothing_and_quietly_of_mistakes_alone(
         done = batch_gateway("run", "in.jsonl", cwd=tmp_path, variables=variables)
     assert done.returncode == 0, done.stderr
     assert "BATCH_GATEWAY_TIMEUOT is set, and is the variable of no setting" in done.stderr
-    assert ("c.yaml: num_workers: nothing to do in run" in done.stderr) is not quiet
+    assert ("c.yaml: num_workers, poll_interval: nothing to do in run" in done.stderr) is not quiet
     assert done.stderr.count("BATCH_GATEWAY_") == 2

@@ -15,12 +15,15 @@ from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.logs import logs_shown
-from batch_gateway.cli.options import GroupedCommand, option, setting_options
-from batch_gateway.cli.standard_streams import write_stdout
+from batch_gateway.cli.options import GroupedCommand, setting_options
+from batch_gateway.cli.standard_streams import write_stderr, write_stdout
+from batch_gateway.cli.terminal_text import printable
+from batch_gateway.durations import format_duration, seconds
 from batch_gateway.errors import RecordsError, StorageError
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.settings.run_settings import RunSettings, read_config_file, resolve_settings
-from batch_gateway.settings.table import GROUPS
+from batch_gateway.settings.service_settings import naming_the_service_setting, resolve_service
+from batch_gateway.settings.table import settings_of
 
 if TYPE_CHECKING:
     from batch_gateway.server.server_config import ServerConfig
@@ -41,59 +44,13 @@ Then, with the openai package:
 
 What is served survives every end of the process: the same command again goes on.
 """
-SERVER = "Server"
-_OWN = ("host", "port", "observability_port", "tenant_header")
-# What a service has of the settings of a run.
-_NOT_OF_A_SERVICE = {
-    "Files": None, "Display": None, "Batch server": None,
-    "Pace and limits": {"deadline", "max_failures", "order", "fresh", "retry_failed", "ordered"},
-    "Gateway": {"isolate_models"},
-    "Metrics and logs": {"metrics_port", "metrics_host", "otel"},
-}  # fmt: skip
-_GROUPS = {
-    group: [one for one in rows if one.name not in (_NOT_OF_A_SERVICE.get(group, set()) or ())]
-    for group, rows in GROUPS.items()
-    if _NOT_OF_A_SERVICE.get(group, set()) is not None
-}
 
 
 @click.command(
     cls=GroupedCommand, short_help="Serve /v1/files and /v1/batches until Ctrl-C.", epilog=_EPILOG
 )
-@option(SERVER, "--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@option(
-    SERVER,
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="Port of the API; 0 takes a free one.",
-)
-@option(
-    SERVER,
-    "--observability-port",
-    type=click.IntRange(0, 65535),
-    default=8081,
-    show_default=True,
-    help="Port of /health, /ready and /metrics.",
-)
-@option(
-    SERVER,
-    "--data",
-    type=click.Path(path_type=Path),
-    default="batch-gateway-data",
-    show_default=True,
-    help="Folder for files and records.",
-)
-@option(
-    SERVER,
-    "--tenant-header",
-    default="X-MaaS-Username",
-    show_default=True,
-    help="Header that names the tenant.",
-)
-@setting_options(_GROUPS)
-def serve(data: Path, config: Path | None, **flags: Any) -> int:
+@setting_options(settings_of("serve"))
+def serve(config: Path | None, **flags: Any) -> int:
     """Serve the OpenAI Batch API until Ctrl-C.
 
     Files and batches are kept in a folder; requests go to --gateway as fast as it takes them.
@@ -102,13 +59,19 @@ def serve(data: Path, config: Path | None, **flags: Any) -> int:
     from batch_gateway.server.server_config import ServerConfig  # noqa: PLC0415
     from batch_gateway.service.processor_config import ProcessorConfig  # noqa: PLC0415
 
-    own = {name: flags.pop(name) for name in _OWN}
-    settings = resolve_settings(flags, os.environ, read_config_file(config, os.environ))
-    server = ServerConfig(**own)
-    processor = ProcessorConfig(max_bytes_in_flight=settings.max_bytes_in_flight)
+    file = read_config_file(config, os.environ, "serve")
+    service = resolve_service(flags, os.environ, file)
+    settings = resolve_settings(flags, os.environ, file, command="serve")
+    for said in (*settings.warnings, *settings.notes):
+        write_stderr(printable(said))
     allow_many_connections()
-    with logs_shown(settings.log_format, settings.log_level, None), Interrupts() as interrupts:
-        run_async(_serve(data, settings, server, processor, interrupts))
+    shown = logs_shown(settings.log_format, settings.log_level, None)
+    with shown, Interrupts() as interrupts, naming_the_service_setting(service.given):
+        server = ServerConfig(**service.server)
+        processor = ProcessorConfig(
+            max_bytes_in_flight=settings.max_bytes_in_flight, **service.processor
+        )
+        run_async(_serve(service.data, settings, server, processor, interrupts))
     click.echo("Stopped.", err=True)
     return ExitCode.SUCCEEDED
 
@@ -136,7 +99,8 @@ async def _serve(
             write_stdout(running.url)
             click.echo(_told(settings, data, running.url), err=True)
             await stop.wait()
-            click.echo("Stopping: requests in flight have 30 s to end.", err=True)
+            left = format_duration(seconds(processor.shutdown_timeout))
+            click.echo(f"Stopping: requests in flight have {left} to end.", err=True)
     except (StorageError, RecordsError) as error:
         raise CommandFailure(str(error)) from error
 

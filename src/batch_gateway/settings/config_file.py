@@ -116,8 +116,13 @@ class _Reader:
     ) -> None:
         if isinstance(key, Setting) and key.is_of(self._command):
             self._set(into, key, shown, entry)
+            if name in self._intervals and name in into:
+                self._intervals[name] = into[name].value
             return
-        why = key.why if isinstance(key, ProcessorKey) else _for_others(key)
+        if isinstance(key, Setting):
+            why = _for_others(key)
+        else:
+            why = (self._command == "serve" and key.in_service) or key.why
         self._unused.setdefault(why, []).append(shown)
         if key.kind is not None:
             value = self._document.value(entry[1], shown, Setting(name, key.kind, ""))
@@ -151,7 +156,9 @@ class _Reader:
 
     def _check_intervals(self, keys: Mapping[str, yaml.Node]) -> None:
         wait, poll = self._intervals.values()
-        if wait >= poll:
+        # A service asks at its own pace unless the file is one of a processor that waits.
+        is_asked = self._command != "serve" or "task_wait_time" in keys
+        if wait >= poll and is_asked:
             self._document.problem(
                 next(keys[name] for name in _INTERVALS if name in keys),
                 f"task_wait_time: {wait:g}s must be shorter than poll_interval, {poll:g}s",

@@ -102,7 +102,9 @@ _AS_GIVEN = (
 )  # fmt: skip
 
 
-def read_config_file(config: Path | None, environment: Mapping[str, str]) -> ConfigFile:
+def read_config_file(
+    config: Path | None, environment: Mapping[str, str], command: str = "run"
+) -> ConfigFile:
     """The file that a flag or else a variable names. Raises ConfigError with its lines."""
     place, variable = "--config", SETTINGS["config"].variables[0]
     if config is None and environment.get(variable, "").strip():
@@ -112,7 +114,7 @@ def read_config_file(config: Path | None, environment: Mapping[str, str]) -> Con
     # Importing YAML takes a sixth of the time that the command takes to start.
     from batch_gateway.settings.config_file import load_config_file  # noqa: PLC0415
 
-    return load_config_file(config, place)
+    return load_config_file(config, place, command)
 
 
 def resolve_settings(
@@ -120,6 +122,7 @@ def resolve_settings(
     environment: Mapping[str, str],
     file: ConfigFile,
     *,
+    command: str = "run",
     most_connections: int = MOST_CONCURRENCY,
 ) -> RunSettings:
     """Merge and check. `flags` are under setting names, None where not given.
@@ -132,7 +135,7 @@ def resolve_settings(
         raise ConfigError(
             "--fresh", "discards the failed lines that --retry-failed would send; choose one"
         )
-    layers = Layers("run", flags, environment, file)
+    layers = Layers(command, flags, environment, file)
 
     def value(name: str) -> Any:
         return layers.given[name].value if name in layers.given else SETTINGS[name].default_value

@@ -23,6 +23,7 @@ from batch_gateway.settings.kinds import (
     size,
     text,
 )
+from batch_gateway.settings.service_table import SERVICE_GROUPS
 from batch_gateway.settings.setting import Setting
 
 __all__ = ["API_KEY_SETTINGS", "GATEWAY_SETTINGS", "GROUPS", "SETTINGS", "settings_of"]
@@ -56,10 +57,12 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting(
             "isolate_models", SWITCH,
             "Pace each model by itself: for gateways with a pool of servers for each.",
+            only=_RUN,
             see="[several models](running.md#several-models-behind-one-gateway)",
         ),
         Setting("config", PATH, "YAML file with any of these settings."),
     ),
+    **SERVICE_GROUPS,
     "Files": (
         Setting("output", PATH, "Results.", otherwise="FILE's name + .results.jsonl", short="-o",
             only=_RUN),
@@ -152,14 +155,16 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
             "patience", DURATION, "Wait so long for a gateway that went down.", "30m",
             field="circuit_breaker.patience", see="0 does not wait",
         ),
-        Setting("deadline", DURATION, "Of the whole run; the rest is left to be sent."),
+        Setting("deadline", DURATION, "Of the whole run; the rest is left to be sent.",
+            only=_RUN),
         Setting(
             "max_failures", FAILURES,
             "Stop when more lines failed. 100% records whatever may be a line's own fault.",
+            only=_RUN,
         ),
         Setting(
             "order", choice("prefix", "file"),
-            "Send by model and shared prompt beginning, or as in the file.", "prefix",
+            "Send by model and shared prompt beginning, or as in the file.", "prefix", only=_RUN,
         ),
     ),
     "Fewer requests": (
@@ -290,8 +295,6 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         ),
         Setting("tenant", _NAME, "Whose they are, for a server that a header tells it.",
             only=_BATCHES),
-        Setting("tenant_header", _NAME, "That header.", "X-MaaS-Username",
-            aliases=("input_headers.tenant",), only=("serve", "batches")),
         Setting("server_api_key", text("KEY"), "The key of that server itself.", flag=None,
             only=_BATCHES),
         Setting("server_api_key_file", PATH, "File whose first line is the server's key.",
@@ -307,10 +310,10 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     ),
     "Metrics and logs": (
         Setting("metrics_port", PORT, "Serve Prometheus metrics there; 0 takes a free one.",
-            see="[metrics](metrics.md)"),
-        Setting("metrics_host", text("ADDRESS"), "On this address.", "127.0.0.1"),
+            only=_RUN, see="[metrics](metrics.md)"),
+        Setting("metrics_host", text("ADDRESS"), "On this address.", "127.0.0.1", only=_RUN),
         Setting("otel", SWITCH, "OpenTelemetry; start the command with opentelemetry-instrument.",
-            see="[OpenTelemetry](metrics.md#opentelemetry)"),
+            only=_RUN, see="[OpenTelemetry](metrics.md#opentelemetry)"),
         Setting("log_format", choice("text", "json"),
             "Log every request to stderr; progress too, if json.", see="[logs](metrics.md#logs)"),
         Setting("log_level", choice("debug", "info", "warning", "error"), "How much.",
@@ -331,7 +334,8 @@ API_KEY_SETTINGS = ("api_key", "api_key_file", "api_key_env")
 
 def settings_of(command: str) -> dict[str, list[Setting]]:
     """Those that a command has use for, by their headings."""
-    return {
+    found = {
         heading: [setting for setting in group if setting.is_of(command)]
         for heading, group in GROUPS.items()
     }
+    return {heading: settings for heading, settings in found.items() if settings}

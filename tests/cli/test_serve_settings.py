@@ -1,0 +1,140 @@
+"""The settings of `serve`: each reaches the service from a flag, a variable and a file alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_gateway.errors import ConfigError
+from batch_gateway.server.server_config import ServerConfig
+from batch_gateway.service.processor_config import ProcessorConfig
+from batch_gateway.settings.config_file import load_config_file
+from batch_gateway.settings.run_settings import resolve_settings
+from batch_gateway.settings.service_settings import naming_the_service_setting, resolve_service
+from batch_gateway.settings.service_table import PROCESSOR_FIELDS, SERVER_FIELDS
+from batch_gateway.settings.setting import ConfigFile
+from batch_gateway.settings.table import SETTINGS
+from tests.cli.commands import batch_gateway
+
+KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+# A user has no use for these: what may be asked for is OpenAI's, and one process has no rival.
+LEFT_OUT = {"endpoints", "lease", "header_keys", "max_bytes_in_flight"}
+
+
+def test_every_field_of_the_service_can_be_set() -> None:
+    of_server = {field.name for field in dataclasses.fields(ServerConfig)}
+    of_processor = {field.name for field in dataclasses.fields(ProcessorConfig)}
+    assert set(SERVER_FIELDS.values()) == of_server - LEFT_OUT
+    assert set(PROCESSOR_FIELDS.values()) == of_processor - LEFT_OUT
+
+
+@pytest.mark.parametrize("name", [*SERVER_FIELDS, *PROCESSOR_FIELDS])
+def test_the_default_that_is_shown_is_the_services(name: str) -> None:
+    config: Any = ServerConfig() if name in SERVER_FIELDS else ProcessorConfig()
+    value = getattr(config, {**SERVER_FIELDS, **PROCESSOR_FIELDS}[name])
+    assert (SETTINGS[name].default_value or None) == (value or None)
+
+
+LLM_D = """\
+host: 127.0.0.1
+port: "8000"
+input_headers: {tenant: X-User}
+read_header_timeout_seconds: 11
+read_timeout_seconds: 901
+write_timeout_seconds: 120
+idle_timeout_seconds: 91
+batch_api: {batch_event_ttl_seconds: 2592000, pass_through_headers: [X-Team]}
+file_api: {default_expiration_seconds: 3600, max_size_bytes: 1000, max_line_count: 7}
+default_output_expiration_seconds: 7200
+num_workers: 3
+poll_interval: 5s
+task_wait_time: 1s
+db_client: {type: postgresql}
+"""
+
+
+def test_the_files_of_llm_ds_batch_gateway_mean_what_they_mean_there(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{LLM_D}gateway: http://g\nheader_keys_file: keys\n")
+    (tmp_path / "keys").write_text(f"{KEY}\n{KEY}\n")
+    file = load_config_file(path, command="serve")
+    found = resolve_service({}, {}, file)
+    assert found.server == {
+        "host": "127.0.0.1",
+        "port": 8000,
+        "tenant_header": "X-User",
+        "read_header_timeout": 11.0,
+        "read_timeout": 901.0,
+        "idle_timeout": 91.0,
+        "pass_through_headers": ("X-Team",),
+        "header_keys": [KEY, KEY],
+        "file_lifetime": 3600.0,
+        "max_file_bytes": 1000,
+        "max_file_lines": 7,
+    }
+    assert found.processor == {"output_lifetime": 7200.0, "workers": 3, "poll_interval": 5.0}
+    told = "\n".join(file.notes)
+    assert "db_client: nothing to do in serve, files and records are in one folder" in told
+    assert "for a service alone" not in told
+    assert resolve_settings({}, {}, load_config_file(path)).gateway is not None  # of a run too
+
+
+def test_a_file_for_runs_does_for_a_service(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "gateway: http://g\noutput: o\ndeadline: 2h\nstream_upstream: true\nidle_timeout: 9s\n"
+    )
+    file = load_config_file(path, command="serve")
+    assert resolve_service({}, {}, file).server == {}
+    assert resolve_settings({}, {}, file, command="serve").deadline is None
+    assert file.notes == (f"{path}: output, deadline: nothing to do in serve, for run alone",)
+
+
+def test_a_flag_wins_over_a_variable_and_that_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("port: 1\nobservability_port: 1\nhost: a\n")
+    variables = {"BATCH_GATEWAY_PORT": "2", "BATCH_GATEWAY_OBSERVABILITY_PORT": "2"}
+    found = resolve_service({"port": 3}, variables, load_config_file(path, command="serve"))
+    assert found.server == {"port": 3, "observability_port": 2, "host": "a"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"tls_certificate": Path("/c")}, "--tls-certificate: needs tls_key beside it"),
+        ({"tls_key": Path("/nowhere"), "tls_certificate": Path("/nowhere")}, "--tls-certificate:"),
+        ({"pass_through_headers": ("X-A",)}, "--header-keys-file: is needed to keep the headers"),
+        ({"tenant_max_bytes": 0}, "--tenant-max-bytes: "),
+        ({"tenant_header": "a b"}, "--tenant-header['a b']: "),
+        ({"header_keys_env": "K"}, "--header-keys-env: does nothing without --pass-through-header"),
+        (
+            {"pass_through_headers": ("X-A",), "header_keys_env": "NOT_SET"},
+            "--header-keys-env: NOT_SET is empty",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_of_the_flag(flags: dict[str, Any], said: str) -> None:
+    def make() -> None:
+        found = resolve_service(flags, {}, ConfigFile())
+        with naming_the_service_setting(found.given):
+            ServerConfig(**found.server)
+
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert str(caught.value).startswith(said)
+
+
+def test_keys_of_headers_may_come_from_a_variable() -> None:
+    flags = {"pass_through_headers": ("X-A",), "header_keys_env": "SEAL"}
+    found = resolve_service(flags, {"SEAL": f"{KEY},{KEY}"}, ConfigFile())
+    assert found.server["header_keys"] == [KEY, KEY]
+
+
+def test_the_command_says_what_cannot_be_and_ends(tmp_path: Path) -> None:
+    variables = {"BATCH_GATEWAY_PORT": "99999"}
+    done = batch_gateway("serve", "--gateway", "simulator", cwd=tmp_path, variables=variables)
+    assert done.returncode == 2
+    assert done.stderr == "Error: BATCH_GATEWAY_PORT: 99999 is not a port, 0 to 65535\n"
