@@ -13,7 +13,7 @@ import pytest
 from .envoy_pool import envoy_version
 from .picker_scenarios import SCENARIOS, Pool, envoy_before_two_pods, play, read_recording
 
-pytestmark = pytest.mark.peer("envoy")
+pytestmark = [pytest.mark.peer("envoy"), pytest.mark.serves_a_module]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from .picker_scenarios import SCENARIOS, Pool, play, read_recording
 from .pool_pod import running_pod
 from .recording_picker import running_recording_picker
 
+pytestmark = pytest.mark.serves_a_module
+
 # A proxy says through whom a request came; here nobody stands between.
 OF_A_PROXY = ("x-envoy-external-address", "x-forwarded-for", "x-forwarded-proto")
 SERVED = "x-gateway-destination-endpoint-served"

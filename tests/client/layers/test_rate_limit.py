@@ -231,6 +231,7 @@ async def test_a_cancelled_wait_gives_its_turn_back() -> None:
     await asyncio.gather(*waiting, return_exceptions=True)
     clock.advance(1)
     assert (await transport.send(request())).status_code == 200
+    await transport.aclose()
 
 
 async def ask_at_times(

@@ -183,7 +183,9 @@ class DataPlane:
 @contextmanager
 def data_plane(url: str) -> Iterator[DataPlane]:
     """A data plane that asks the picker under this URL."""
-    channel = grpc.insecure_channel(url.removeprefix("grpc://"))
+    # Otherwise it may share a connection of an earlier one, which has gone with its picker.
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    channel = grpc.insecure_channel(url.removeprefix("grpc://"), options=own)
     with channel, closing(DataPlane(channel)) as plane:
         yield plane
 
