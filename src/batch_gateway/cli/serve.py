@@ -111,6 +111,7 @@ def _told(settings: RunSettings, data: Path, url: str) -> str:
     if not settings.uses_simulator:
         where = settings.gateway.base_url if settings.gateway else "the gateways of their models"
     return (
-        f"Serving {url}/v1/files and {url}/v1/batches; files and records are in {data}.\n"
+        f"Serving {url}/v1/files and {url}/v1/batches, and a page at {url}/.\n"
+        f"Files and records are in {data}. "
         f"Requests go to {where}. Ctrl-C stops it; the same command goes on."
     )
