@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import openai
+import pytest
 
 from batch_gateway.testing import simulated_gateway
 from tests.commands_to_kill import Commands, commands, times_received
@@ -63,6 +64,7 @@ class Service:
         return time.monotonic() - began
 
 
+@pytest.mark.timeout(600)
 def test_a_service_killed_fifty_times_gives_each_line_one_result_and_repeats_none_on_disk(
     tmp_path: Path,
 ) -> None:
