@@ -129,6 +129,38 @@ def test_a_service_starts_and_stops_as_printed(
     assert process.returncode == 0, said
 
 
+@pytest.fixture(scope="module")
+def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service on a free port, which stands for the one that the documents speak to."""
+    program = Path(sys.executable).parent / "batch-gateway"
+    ports = ["--port", "0", "--observability-port", "0"]
+    with subprocess.Popen(
+        [program, "serve", "--gateway", "simulator", *ports],
+        cwd=tmp_path_factory.mktemp("service"),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
+@pytest.mark.parametrize("block", [*of("python", "service"), *of("sh", "service")], ids=str)
+def test_what_is_asked_of_a_service_runs_as_printed(
+    block: Block, desk: Path, gateway_url: str, service_url: str
+) -> None:
+    lines = (desk / "requests.jsonl").read_text().splitlines(keepends=True)
+    (desk / "requests.jsonl").write_text("".join(one for one in lines if "/chat/" in one))
+    code = block.code.replace("http://127.0.0.1:8080", service_url)
+    command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", code]
+    if block.language == "sh":
+        script = f"export BATCH_GATEWAY_SERVER={service_url}\n{code}"
+        command = ["bash", "-euo", "pipefail", "-c", script]
+    done = run(command, desk, gateway_url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("block", of("yaml", "config"), ids=str)
 def test_a_configuration_is_accepted_as_printed(
     block: Block, desk: Path, gateway_url: str, in_tests: Callable[[str], str]
@@ -179,6 +211,8 @@ def test_no_block_is_left_unchecked() -> None:
             ("python", "run"),
             ("sh", "run"),
             ("sh", "serve"),
+            ("python", "service"),
+            ("sh", "service"),
             ("sh", "setup:"),
             ("sh", "benchmark"),
             ("yaml", "config"),
