@@ -18,8 +18,6 @@ from batch_gateway import (
     BatchRun,
     ConfigError,
     GatewayUnusableError,
-    InferenceRequest,
-    InferenceResponse,
     InputError,
     RunOutcome,
     RunProgress,
@@ -27,6 +25,7 @@ from batch_gateway import (
 )
 from batch_gateway.testing import GatewayHandle
 from tests.cli.commands import environment, read_lines, wait_until, write_batch
+from tests.runs.held_client import Held
 
 
 def chat(text: str = "Hi") -> dict[str, Any]:
@@ -163,23 +162,6 @@ def test_what_the_iterable_raises_is_raised_behind_the_results(gateway: GatewayH
     assert [next(results).ok for _ in range(3)] == [True] * 3
     with pytest.raises(KeyError, match="mine"):
         next(results)
-
-
-class Held:
-    """Holds every request but the first."""
-
-    def __init__(self) -> None:
-        self.under_way = self.cancelled = 0
-
-    async def generate(self, request: InferenceRequest) -> InferenceResponse:
-        self.under_way += 1
-        try:
-            if self.under_way > 1:
-                await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return InferenceResponse(request_id="r", status_code=200, body=b"{}")
 
 
 def test_leaving_the_loop_cancels_what_is_under_way_and_takes_few_lines() -> None:

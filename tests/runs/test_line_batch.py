@@ -31,6 +31,7 @@ from batch_gateway import (
 )
 from batch_gateway.testing import GatewayHandle
 from tests.cli.commands import chat_line, write_batch
+from tests.runs.held_client import Held
 from tests.virtual_time import run_in_virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -206,23 +207,6 @@ async def test_what_the_iterable_raises_comes_behind_the_results_of_the_lines_be
     with pytest.raises(KeyError, match="mine"):
         await all_of(run_batch(broken(), gateway=Answers()), seen)
     assert sum(result.ok for result in seen) == 10
-
-
-class Held:
-    """Holds every request but the first."""
-
-    def __init__(self) -> None:
-        self.under_way = self.cancelled = 0
-
-    async def generate(self, request: InferenceRequest) -> InferenceResponse:
-        self.under_way += 1
-        try:
-            if self.under_way > 1:
-                await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return InferenceResponse(request_id="r", status_code=200, body=b"{}")
 
 
 @pytest.mark.parametrize("closed", [True, False])

@@ -140,11 +140,6 @@ class Processor:
             if one.run is not None:
                 one.run.hear(self._down)
 
-    @property
-    def jobs(self) -> int:
-        """How many jobs it works on just now."""
-        return len(self._working)
-
     async def start(self) -> None:
         """Begin. Raises RecordsError."""
         if self._alone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -48,7 +49,7 @@ def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[Ba
         plan = make_plan(source, max_problems=MOST_PROBLEMS)
     except InputError as error:
         return _problems(error)
-    elsewhere = list(_other_endpoints(plan, endpoint))
+    elsewhere = list(islice(_other_endpoints(plan, endpoint), MOST_PROBLEMS))
     if elsewhere:
         return elsewhere
     models = list(plan.models)
@@ -109,17 +110,12 @@ _decode_url = msgspec.json.Decoder(_Url).decode
 
 
 def _other_endpoints(plan: Plan, endpoint: str) -> Iterator[BatchProblem]:
-    found = 0
     for index in range(plan.total):
         url = _decode_url(plan.read(index)).url
-        if url == endpoint:
-            continue
-        found += 1
-        if found > MOST_PROBLEMS:
-            return
-        yield BatchProblem(
-            "url_mismatch",
-            f"The url {url} of this line is not the endpoint of the batch, {endpoint}.",
-            "url",
-            plan.line_number(index),
-        )
+        if url != endpoint:
+            yield BatchProblem(
+                "url_mismatch",
+                f"The url {url} of this line is not the endpoint of the batch, {endpoint}.",
+                "url",
+                plan.line_number(index),
+            )
