@@ -75,6 +75,38 @@ def test_every_kind_gives_the_same_bytes(
 
 
 @each_kind
+@FILES
+@given(
+    content=st.binary(max_size=200),
+    places=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 12)), max_size=20),
+    onward=st.booleans(),
+)
+def test_parts_can_be_read_in_any_order(
+    kind: Kind, tmp_path: Path, content: bytes, places: list[tuple[int, int]], onward: bool
+) -> None:
+    source = kind(content, tmp_path)
+    try:
+        for start, length in sorted(places) if onward else places:
+            assert source.read(start, start + length) == content[start : start + length]
+    finally:
+        source.close()
+
+
+def test_a_change_is_noticed_some_lines_later_by_who_reads_line_after_line(tmp_path: Path) -> None:
+    path = write_batch(tmp_path / "r.jsonl", 100)
+    before = path.read_bytes().splitlines()
+    with make_plan(path) as plan:
+        assert plan.read(0) == before[0]
+        path.write_bytes(path.read_bytes().replace(b"hello", b"HELLO"))
+        os.utime(path, ns=(1, 1))
+        read: list[bytes] = []
+        with pytest.raises(InputError, match="changed while it was running"):
+            read.extend(map(plan.read, range(1, 100)))
+    assert read == before[1 : len(read) + 1]
+    assert len(read) < 20
+
+
+@each_kind
 def test_every_kind_can_be_planned(kind: Kind, tmp_path: Path) -> None:
     content = text_of(request(name) for name in "abc")
     with make_plan(kind(content, tmp_path)) as plan, make_plan(BytesSource(content)) as same:

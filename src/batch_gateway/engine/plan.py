@@ -60,7 +60,7 @@ class Plan:
 
         Raises InputError as `read` does.
         """
-        text = self.read(index)
+        text = self.source.read(*self.found.lines.span(index))
         try:
             line = decode_batch_line(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
