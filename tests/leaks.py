@@ -22,7 +22,12 @@ from typing import NamedTuple
 import pytest
 import uvloop
 
-__all__ = ["leaves_nothing", "pytest_configure", "pytest_unconfigure"]
+__all__ = [
+    "leaves_nothing",
+    "pytest_collection_finish",
+    "pytest_configure",
+    "pytest_unconfigure",
+]
 
 # How long what was told to end may take, on a busy machine.
 _PATIENCE_S = 5.0
@@ -151,6 +156,12 @@ def pytest_configure() -> None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="leaks-")
     uvloop.new_event_loop().close()  # opens a pipe for signals, one for the process
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and what they import stay: looking for garbage leaves these out."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
