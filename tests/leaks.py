@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 # How long what was told to end may take, on a busy machine.
-_PATIENCE_S = 5.0
+_PATIENCE_S = 20.0
 _PROCESS = Path("/proc/self")
 _HAS_PROC = (_PROCESS / "fd").is_dir()
 

@@ -144,7 +144,7 @@ def started(
                 process.send_signal(signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], bool], what: str, limit: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, limit: float = 60.0) -> None:
     """Return when `condition` holds; fail after `limit` seconds."""
     give_up = time.monotonic() + limit
     while not condition():

@@ -77,6 +77,6 @@ async def bench(anyio_backend: object) -> AsyncIterator[Bench]:
         yield Bench(stack)
 
 
-def soon(seconds: float = 10.0) -> float:
+def soon(seconds: float = 30.0) -> float:
     """A deadline."""
     return time.monotonic() + seconds

@@ -26,7 +26,7 @@ def ask(
     body: Any = CHAT,
     *,
     method: str = "POST",
-    timeout: float = 10.0,
+    timeout: float = 30.0,
     **headers: str,
 ) -> Answered:
     """One request on a connection of its own. Underscores in header names are dashes."""

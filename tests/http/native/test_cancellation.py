@@ -69,7 +69,9 @@ async def test_a_request_that_is_cancelled_while_connecting_leaves_nothing(bench
 async def test_a_request_that_is_cancelled_in_the_queue_leaves_it(bench: Bench) -> None:
     server, exchanger = await bench.pair(silent, max_connections=2)
     tasks = [start(exchanger) for _ in range(5)]
-    await wait_until(lambda: exchanger.statistics().waiting == 3)
+    # One that still connects would hand its connection on, and no third would be opened.
+    await wait_until(lambda: [peer.signal.is_set() for peer in server.peers] == [True, True])
+    assert exchanger.statistics().waiting == 3
     await cancel(tasks[3])
     assert exchanger.statistics().waiting == 2
     await cancel(tasks[0])  # its slot goes to the next in line
