@@ -83,7 +83,7 @@ class ServerConfig:
     read_timeout: Duration = 900.0
     write_stall_timeout: Duration = 600.0
     idle_timeout: Duration = 90.0
-    shutdown_timeout: Duration = 30.0
+    shutdown_timeout: Duration = 25.0
 
     def __post_init__(self) -> None:
         require_kinds(self)

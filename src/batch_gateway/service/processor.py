@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +62,8 @@ _log = logging.getLogger("batch_gateway.processor")
 _WATCH_SECONDS = 0.1
 _BEATS_A_LEASE = 6
 _AGAIN_SECONDS = 5.0
+# Requests that were cut off at a stop get so long to be put down.
+_STOP_SECONDS = 2.0
 # Looking at inputs keeps a core busy, putting files together a disk.
 _SHORT_JOBS = 4
 _ENDINGS = {
@@ -118,6 +121,7 @@ class Processor:
         self._not_before: dict[JobKey, float] = {}
         self._wake, self._look = asyncio.Event(), asyncio.Event()
         self._loop: list[asyncio.Task[None]] = []
+        self._stop_by = math.inf
 
     # -- from outside ----------------------------------------------------------------------
 
@@ -155,7 +159,10 @@ class Processor:
         ]
 
     def begin_to_stop(self) -> None:
-        """Take nothing more, and send nothing more."""
+        """Take nothing more, and send nothing more. The time for what is under way begins."""
+        if self._stop_by == math.inf:
+            patience = seconds(self._config.shutdown_timeout) + _STOP_SECONDS
+            self._stop_by = self._clock.monotonic() + patience
         for taking in self._loop[:1]:
             taking.cancel()
         for one in list(self._working.values()):
@@ -166,8 +173,8 @@ class Processor:
         self.begin_to_stop()
         tasks = [one.task for one in self._working.values() if one.task is not None]
         if tasks:
-            patience = seconds(self._config.shutdown_timeout) + _AGAIN_SECONDS
-            await asyncio.wait(tasks, timeout=patience)
+            left = max(0.0, self._stop_by - self._clock.monotonic())
+            await asyncio.wait(tasks, timeout=left)
         for task in (*tasks, *self._loop):
             task.cancel()
         await asyncio.gather(*tasks, *self._loop, return_exceptions=True)

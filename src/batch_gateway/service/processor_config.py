@@ -19,7 +19,8 @@ class ProcessorConfig:
         max_bytes_in_flight: how many bytes of requests and answers may be in memory at a time.
         poll_interval: how often the database is asked for work of other processes; batches made
             in this process begin at once.
-        shutdown_timeout: how long requests under way may go on when the processor is stopped.
+        shutdown_timeout: how long requests under way may go on when the processor is stopped. With
+            what comes after, the default is within the 30 s that Kubernetes gives a process.
         output_lifetime: how long result files are kept where the batch does not say.
         lease: after so long without a sign of life the work of a process is another's.
 
@@ -29,7 +30,7 @@ class ProcessorConfig:
     workers: int = 16
     max_bytes_in_flight: int = 256 * 1024 * 1024
     poll_interval: Duration = 1.0
-    shutdown_timeout: Duration = 30.0
+    shutdown_timeout: Duration = 25.0
     output_lifetime: Duration = "2160h"
     lease: Duration = 30.0
 

@@ -38,7 +38,7 @@ SERVICE_GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("poll_interval", DURATION, "Ask the database for work of other processes so often.",
             "1s", flag=None, only=_SERVE),
         Setting("shutdown_timeout", DURATION, "Requests under way have so long to end at a stop.",
-            "30s", aliases=("api_shutdown_timeout_seconds",), only=_SERVE),
+            "25s", aliases=("api_shutdown_timeout_seconds",), only=_SERVE),
     ),
     "Tenants": (
         Setting("tenant_header", _NAME, "Header that names the tenant.", "X-MaaS-Username",
