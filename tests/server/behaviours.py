@@ -164,4 +164,13 @@ BEHAVIOURS: dict[str, Behaviour] = {
         "With API keys on, no valid key is 401; keys are stored as digests.", _OURS
     ),
     "tls": Behaviour("The API is https with a certificate and its key.", _ORIGINAL),
+    "web_sites.names": Behaviour(
+        "A server of this machine alone is not asked under a name that somebody on the web owns.",
+        _OURS,
+    ),
+    "web_sites.requests": Behaviour(
+        "Without API keys no other web site can make a browser change anything; programs, proxies "
+        "and forwarded ports are not asked where they come from.",
+        _OURS,
+    ),
 }  # fmt: skip

@@ -17,6 +17,7 @@ from batch_gateway.server.api_state import ApiState
 from batch_gateway.server.batch_routes import BatchRoutes
 from batch_gateway.server.file_routes import FileRoutes
 from batch_gateway.server.frame import ROUTE, Frame
+from batch_gateway.server.web_sites import NoOtherSites
 
 __all__ = ["create_app"]
 
@@ -46,7 +47,7 @@ def create_app(
         Route(path, _Endpoint(path, handler), methods=[method]) for method, path, handler in table
     ]
     router = Router([*own, *more_routes], redirect_slashes=False, default=_not_found)
-    return Frame(_Preflight(router), ApiMetrics(registry))
+    return Frame(NoOtherSites(_Preflight(router), state.config), ApiMetrics(registry))
 
 
 class _Endpoint:

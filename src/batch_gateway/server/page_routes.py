@@ -21,7 +21,7 @@ from batch_gateway.server.frame import ROUTE
 from batch_gateway.server.list_query import parse_paging
 from batch_gateway.server.page_events import Piece, Streams
 from batch_gateway.server.page_failures import find_failures
-from batch_gateway.server.page_sessions import Sessions, key_of_form, require_same_origin
+from batch_gateway.server.page_sessions import Sessions, key_of_form
 from batch_gateway.server.page_templates import CONTENT_SECURITY_POLICY, render, static_file
 from batch_gateway.server.page_views import (
     BatchView,
@@ -30,6 +30,7 @@ from batch_gateway.server.page_views import (
     problems_of,
     view_of,
 )
+from batch_gateway.server.web_sites import require_own_page
 from batch_gateway.service.api_keys import tenant_of_key
 from batch_gateway.service.batch_records import BatchRecord, list_batches
 from batch_gateway.service.file_records import FileRecord, find_file
@@ -196,7 +197,7 @@ class _PageEndpoint:
         request = Request(self._sessions.signed_in(scope), receive, send)
         try:
             if request.method == "POST":
-                require_same_origin(scope)
+                require_own_page(scope)
             answer = await self._handler(request)
         except ApiError as error:
             answer = _refusal(request, error, self._state)

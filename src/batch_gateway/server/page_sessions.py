@@ -8,16 +8,13 @@ the key up again: a key that is revoked opens nothing from then on, and nothing 
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from cryptography.fernet import Fernet, InvalidToken
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Scope
 
-from batch_gateway.server.api_errors import ApiError
-
-__all__ = ["Sessions", "key_of_form", "require_same_origin"]
+__all__ = ["Sessions", "key_of_form"]
 
 _COOKIE: Final = "batch_gateway_session"
 _SECONDS: Final = 12 * 3600
@@ -67,18 +64,3 @@ def key_of_form(body: bytes) -> str:
         return ""
     key = typed[0].strip()
     return key if key.isascii() and key.isprintable() else ""
-
-
-def require_same_origin(scope: Scope) -> None:
-    """Only the page itself may change anything. Raises ApiError (403).
-
-    Browsers say where a request comes from; one that does not is refused.
-    """
-    headers = Headers(scope=scope)
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        is_own = site == "same-origin"
-    else:
-        is_own = urlsplit(headers.get("origin", "")).netloc == headers.get("host", "-")
-    if not is_own:
-        raise ApiError(403, "this can only be asked for from the page itself")
