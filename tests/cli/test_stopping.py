@@ -123,6 +123,27 @@ def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
     assert results(tmp_path) == 40
 
 
+def test_a_script_stops_a_run_in_its_background(tmp_path: Path) -> None:
+    write_batch(tmp_path / "requests.jsonl", HALF_STUCK)
+    with simulated_gateway() as gateway:
+        # The shell has Ctrl-C ignored there; who sends the signal all the same means it.
+        script = '"$@" & echo $!; wait $!'
+        command = ("run", "requests.jsonl", "--gateway", gateway.url, "--deadline", "1h")
+        with subprocess.Popen(
+            ["sh", "-c", script, "sh", *COMMAND, *command],
+            cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            run = int(process.stdout.readline())
+            wait_until(lambda: results(tmp_path) == 20, "every quick result on disk")
+            os.kill(run, signal.SIGINT)
+            first_words(process, "Stopping")
+            os.kill(run, signal.SIGINT)
+            end(process)
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_before_anything_was_sent_leaves_nothing_behind(
     tmp_path: Path, number: signal.Signals

@@ -27,7 +27,8 @@ class Interrupts:
     The second signal ends the process without unwinding: the journal is made for a process that
     dies at any moment, and whatever hangs must not hold up a person who asked twice. SIGHUP is
     never a second one: a shell and the kernel both send it when a terminal closes. Where it is
-    ignored, as under nohup, it stays so.
+    ignored, as under nohup, it stays so. The others are heeded even where they were ignored, as
+    Ctrl-C is in the background of a script: nothing else stops that job and keeps what it has.
     """
 
     def __init__(self, before_leaving: Callable[[], None] = lambda: None) -> None:
