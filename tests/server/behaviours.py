@@ -164,6 +164,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
         "With API keys on, no valid key is 401; keys are stored as digests.", _OURS
     ),
     "tls": Behaviour("The API is https with a certificate and its key.", _ORIGINAL),
+    "upgrade": Behaviour(
+        "An offer of another protocol, HTTP/2 or WebSocket, is not taken up (RFC 9110).", _OURS
+    ),
     "web_sites.names": Behaviour(
         "A server of this machine alone is not asked under a name that somebody on the web owns.",
         _OURS,

@@ -211,3 +211,28 @@ async def test_a_port_that_is_taken_is_said_so(api: Api) -> None:
     with pytest.raises(Exception, match=f"port: cannot listen on 127.0.0.1:{port}"):
         async with running_api(api.folder / "other", port=port):
             pass
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+
+
+@pytest.mark.specified("upgrade")
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("at_a_time", [1, 100, 100_000])
+async def test_a_client_that_offers_another_protocol_is_served_in_this_one(
+    api: Api, chunked: bool, at_a_time: int
+) -> None:
+    body, _ = form(("purpose", None, b"batch"), ("file", "f", LINE))
+    length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
+    framed = b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n" if chunked else body
+    typed = b"Content-Type: multipart/form-data; boundary=xyz\r\n"
+    post = b"POST /v1/files HTTP/1.1\r\nHost: x\r\n" + OFFER + typed + length + b"\r\n\r\n" + framed
+    everything = post + GET + OFFER + b"\r\n"
+    async with api.connection() as (reader, writer):
+        for start in range(0, len(everything), at_a_time):
+            writer.write(everything[start : start + at_a_time])
+            await asyncio.sleep(0)
+        status, _, answer = await read_answer(reader)
+        assert status == 200, answer
+        status, _, listed = await read_answer(reader)
+        assert (status, answer in listed) == (200, True)

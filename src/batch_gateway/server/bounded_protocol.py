@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -62,14 +63,33 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(self.parser, data)
+        except httptools.HttpParserError:
+            self._refuse(400, "the request is not valid HTTP")
         if self._in_head and self._head_bytes > self._limits.header_bytes:
             self._refuse_head()
         elif self._in_head and self._head_bytes and self._timer is None:
             # A head has begun; after the end of a request there is none, and its answer has time.
             self._close_within(self._limits.header_seconds)
 
+    def _parse(self, parser: Any, data: bytes) -> None:
+        """Raises HttpParserError."""
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if _is_offered_another_protocol(parser):
+                first = b"%b %b HTTP/%b" % (
+                    parser.get_method(), self.url, parser.get_http_version().encode()
+                )  # fmt: skip
+                kept = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+                head = b"\r\n".join([first, *kept, b"", b""])
+                self._parse(parser, head + data[offer.args[0] :])
+
     def on_headers_complete(self) -> None:
+        if _is_offered_another_protocol(self.parser):
+            return
         self._in_head, self._in_body = False, True
         self._stop_timer()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -83,6 +103,8 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if _is_offered_another_protocol(self.parser):
+            return
         self._in_head, self._in_body, self._head_bytes = True, False, 0
         if self.transport.is_closing():
             return
@@ -96,9 +118,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._in_body and not self.transport.is_closing():
             self._close_within(self._limits.linger_seconds)
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "the request is not valid HTTP")
 
     def _refuse_head(self) -> None:
         self._refuse(431, f"the head of the request exceeds {self._limits.header_bytes} bytes")
@@ -125,6 +144,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _is_offered_another_protocol(parser: Any) -> bool:
+    """Whether the head has an Upgrade, as the first one has of curl --http2 and Java's HttpClient.
+
+    Nobody has to take that up (RFC 9110 §7.8), but httptools takes the body for the other
+    protocol: what it says of such a request is not heard, and it gets it anew without the offer.
+    """
+    return parser.should_upgrade() and parser.get_method() != b"CONNECT"
 
 
 def protocol_of(
