@@ -76,19 +76,7 @@ def desk(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", PEERS)
 def test_a_client_does_all_that_a_batch_needs(name: str, service: BatchService, desk: Path) -> None:
     peer = PEERS[name]
-    program = peer.program(desk)
-    shutil.copy(CLIENTS / peer.script, desk)
-    done = subprocess.run(
-        [program, peer.script, f"{service.url}/v1", service.key(name)],
-        cwd=desk,
-        env=environment(LITELLM_LOCAL_MODEL_COST_MAP="True"),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    seen = json.loads(done.stdout)
+    seen = json.loads(said_by(peer.program(desk), peer.script, service, desk))
     completed, cancelled = seen["completed"], seen["cancelled"]
     assert seen["batches"] == [cancelled["batch"]["id"], completed["batch"]["id"]]
     assert seen["allDeleted"]
@@ -99,6 +87,42 @@ def test_a_client_does_all_that_a_batch_needs(name: str, service: BatchService, 
     [left] = ended(cancelled["errors"]).values()
     assert (left["response"], left["error"]["code"]) == (None, "batch_cancelled")
     check_refusals(seen["refusals"], peer)
+
+
+def test_plain_http_clients_upload_in_all_their_ways_and_get_results(
+    service: BatchService, desk: Path
+) -> None:
+    python = peer_environment(
+        "http-clients", ["requests==2.34.2", "aiohttp==3.14.5", "httpx==0.28.1"]
+    )
+    seen = json.loads(said_by(python, "http_python.py", service, desk))
+    assert seen.keys() == {"requests", "aiohttp", "httpx"}
+    for batch, output in seen.values():
+        check_batch({"batch": batch, "output": output}, "completed", total=4, completed=3, failed=1)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_uploads_in_all_its_ways_and_gets_results(service: BatchService, desk: Path) -> None:
+    said = said_by(Path("bash"), "curl_batch.sh", service, desk)
+    batch, _, output = said.partition("\n")
+    seen = {"batch": json.loads(batch), "output": output}
+    check_batch(seen, "completed", total=4, completed=3, failed=1)
+
+
+def said_by(program: Path, script: str, service: BatchService, desk: Path) -> str:
+    """What the client that the script drives prints."""
+    shutil.copy(CLIENTS / script, desk)
+    done = subprocess.run(
+        [program, script, f"{service.url}/v1", service.key(desk.name)],
+        cwd=desk,
+        env=environment(LITELLM_LOCAL_MODEL_COST_MAP="True"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
 
 
 def ended(text: str) -> dict[str, Any]:
