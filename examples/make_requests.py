@@ -3,8 +3,8 @@
     python examples/make_requests.py > examples/requests.jsonl
     python examples/make_requests.py --lines 100000 --model my-model > requests.jsonl
 
-Chat requests come in groups that share a system prompt, as real jobs do, and one line in
-twenty-five is an embedding.
+They come in groups that share a system prompt, as real jobs do, and all are for one endpoint, which
+batch servers ask for.
 """
 
 from __future__ import annotations
@@ -111,11 +111,8 @@ TASKS = (
 )
 
 
-def line(number: int, model: str, embedding_model: str) -> dict[str, Any]:
+def request(number: int, model: str) -> dict[str, Any]:
     """Line `number`, from 0, as an object."""
-    if number % 25 == 24:
-        body: dict[str, Any] = {"model": embedding_model, "input": feedback(number)}
-        return request(f"embed-{number + 1:05d}", "/v1/embeddings", body)
     name, system, text, max_tokens = TASKS[(number * 7) % len(TASKS)]
     body = {
         "model": model,
@@ -126,16 +123,13 @@ def line(number: int, model: str, embedding_model: str) -> dict[str, Any]:
         "max_tokens": max_tokens,
         "temperature": 0,
     }
-    return request(f"{name}-{number + 1:05d}", "/v1/chat/completions", body)
+    custom_id = f"{name}-{number + 1:05d}"
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
 
 
-def request(custom_id: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
-    return {"custom_id": custom_id, "method": "POST", "url": url, "body": body}
-
-
-def lines(count: int, model: str, embedding_model: str) -> Iterator[str]:
+def lines(count: int, model: str) -> Iterator[str]:
     for number in range(count):
-        fields = line(number, model, embedding_model)
+        fields = request(number, model)
         yield json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
@@ -143,10 +137,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write a batch file of varied short requests.")
     parser.add_argument("--lines", type=int, default=1000)
     parser.add_argument("--model", default="llama-3.1-8b")
-    parser.add_argument("--embedding-model", default="bge-small-en-v1.5")
     options = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    sys.stdout.writelines(lines(options.lines, options.model, options.embedding_model))
+    sys.stdout.writelines(lines(options.lines, options.model))
 
 
 if __name__ == "__main__":

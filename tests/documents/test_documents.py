@@ -149,8 +149,6 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_what_is_asked_of_a_service_runs_as_printed(
     block: Block, desk: Path, gateway_url: str, service_url: str
 ) -> None:
-    lines = (desk / "requests.jsonl").read_text().splitlines(keepends=True)
-    (desk / "requests.jsonl").write_text("".join(one for one in lines if "/chat/" in one))
     code = block.code.replace("http://127.0.0.1:8080", service_url)
     command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", code]
     if block.language == "sh":
