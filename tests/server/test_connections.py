@@ -74,7 +74,9 @@ async def test_a_head_that_drips_ends_its_connection(start: Start) -> None:
         while not ended.done():
             writer.write(b"X: y\r\n")
             await asyncio.sleep(0.02)
-        assert await ended == b""
+        # What was sent after the end makes it a reset.
+        with contextlib.suppress(ConnectionResetError):
+            assert await ended == b""
 
 
 @pytest.mark.specified("limits.slow_head")
