@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import os
 import re
@@ -112,7 +113,20 @@ def test_a_command_runs_as_printed(
 def test_a_service_starts_and_stops_as_printed(
     block: Block, desk: Path, in_tests: Callable[[str], str]
 ) -> None:
-    command = shlex.split(in_tests(block.code).replace("/srv/", "srv/"))
+    serve_until_ready(desk, shlex.split(in_tests(block.code).replace("/srv/", "srv/")))
+
+
+@pytest.mark.parametrize("block", of("yaml", "serve config"), ids=str)
+def test_a_service_is_configured_as_printed(
+    block: Block, desk: Path, in_tests: Callable[[str], str]
+) -> None:
+    (desk / "config.yaml").write_text(in_tests(block.code).replace("/srv/", "srv/"))
+    (desk / "header-keys.txt").write_text(base64.urlsafe_b64encode(os.urandom(32)).decode())
+    serve_until_ready(desk, ["batch-gateway", "serve", "--config", "config.yaml"])
+
+
+def serve_until_ready(desk: Path, command: list[str]) -> None:
+    """Start a service on free ports, read its address, and stop it, all without a complaint."""
     program = Path(sys.executable).parent / command[0]
     with subprocess.Popen(
         [program, *command[1:], "--port", "0", "--observability-port", "0"],
@@ -209,6 +223,7 @@ def test_no_block_is_left_unchecked() -> None:
             ("python", "run"),
             ("sh", "run"),
             ("sh", "serve"),
+            ("yaml", "serve config"),
             ("python", "service"),
             ("sh", "service"),
             ("sh", "setup:"),
