@@ -78,7 +78,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "files.content": Behaviour(
         "A download has its name in Content-Disposition and its exact length.", _ORIGINAL
     ),
-    "files.content.etag": Behaviour("A download has an ETag, and 304 for who has it.", _OURS),
+    "files.content.etag": Behaviour(
+        "A download has an ETag, 304 for who has it, and 412 for who wants another.", _OURS
+    ),
     "files.content.name": Behaviour("No file name leaves its header.", _OURS),
     "files.content.ranges": Behaviour("A download can be a range (RFC 9110 §14).", _OURS),
     "files.content.slow": Behaviour(
@@ -89,7 +91,11 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "files.create.missing": Behaviour(
         "A missing purpose or file is 400 `Missing required parameter: 'NAME'`.", _OURS
     ),
-    "files.create.odd_forms": Behaviour("A form that is malformed is 400.", _OURS),
+    "files.create.odd_forms": Behaviour(
+        "A form that is malformed, or would be kept as another file than was meant, is 400; a "
+        "preamble, an epilogue and names in UTF-8 are taken.",
+        _OURS,
+    ),
     "files.create.order": Behaviour("purpose may come before file or after it.", _ORIGINAL),
     "files.delete": Behaviour(
         "A deleted file is gone at once for its tenant; downloads under way and batches that read "

@@ -204,6 +204,16 @@ async def test_a_body_that_is_not_what_it_should_be_is_refused(api: Api, body: b
 
 
 @pytest.mark.specified("batches.create.body")
+async def test_a_body_may_begin_with_a_mark_and_is_utf_8(api: Api) -> None:
+    assert message(await api.http.post("/v1/batches", content=b'\xef\xbb\xbf{"endpoint":"x"}')) == (
+        "input_file_id is required"
+    )
+    assert message(await api.http.post("/v1/batches", content=b'{"endpoint":"\xff"}')) == (
+        "the request body is not valid JSON: it is not UTF-8"
+    )
+
+
+@pytest.mark.specified("batches.create.body")
 async def test_a_body_that_is_too_large_is_refused_while_it_is_read(api: Api) -> None:
     answer = await api.http.post("/v1/batches", content=b" " * 5_000_000)
     assert message(answer, 413) == "the request body exceeds 1048576 bytes"

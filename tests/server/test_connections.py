@@ -159,6 +159,7 @@ async def test_what_is_no_good_http_is_refused_in_json_or_answered(api: Api, dat
     assert status < 500
     if status >= 400:
         assert headers["content-type"] == "application/json"
+        assert headers["x-request-id"]
         assert message_of(body)
     assert (await api.http.get("/v1/files")).status_code == 200
 

@@ -43,6 +43,9 @@ async def test_a_file_is_downloaded_with_its_name_length_and_tag(api: Api) -> No
         ("bytes=-99999", 0, 10240),
         ("bytes=5-99999999999", 5, 10240),
         ("bytes = 5 - 6", 5, 7),
+        ("Bytes=5-6", 5, 7),
+        ("bytes=5-" + "9" * 50, 5, 10240),
+        ("bytes=-" + "9" * 50, 0, 10240),
     ],
 )
 async def test_a_range_is_answered_with_it(api: Api, asked: str, start: int, end: int) -> None:
@@ -65,7 +68,9 @@ async def test_a_range_that_means_nothing_gets_the_whole(api: Api, asked: str) -
 
 
 @pytest.mark.specified("files.content.ranges")
-@pytest.mark.parametrize("asked", ["bytes=10240-", "bytes=99999-100000", "bytes=-0"])
+@pytest.mark.parametrize(
+    "asked", ["bytes=10240-", "bytes=99999-100000", "bytes=-0", "bytes=" + "9" * 50 + "-"]
+)
 async def test_a_range_outside_of_the_file_is_416(api: Api, asked: str) -> None:
     file_id = await api.upload(DATA)
     answer = await api.http.get(f"/v1/files/{file_id}/content", headers={"range": asked})
@@ -81,10 +86,22 @@ async def test_who_has_the_file_need_not_load_it_again(api: Api) -> None:
         answer = await api.http.get(path, headers={"if-none-match": known})
         assert (answer.status_code, answer.content) == (304, b"")
         assert answer.headers["etag"] == f'"{file_id}"'
+    twice = [("if-none-match", '"x"'), ("if-none-match", f'"{file_id}"')]
+    assert (await api.http.get(path, headers=twice)).status_code == 304
     headers = {"range": "bytes=0-4", "if-range": f'"{file_id}"'}
     assert (await api.http.get(path, headers=headers)).content == DATA[:5]
     headers["if-range"] = '"another"'
     assert (await api.http.get(path, headers=headers)).content == DATA
+
+
+@pytest.mark.specified("files.content.etag")
+async def test_who_wants_another_version_only_gets_none(api: Api) -> None:
+    path = f"/v1/files/{(file_id := await api.upload(DATA))}/content"
+    for wanted in (f'"{file_id}"', f'"x", "{file_id}"', "*"):
+        assert (await api.http.get(path, headers={"if-match": wanted})).content == DATA
+    for other in ('"x"', f'W/"{file_id}"'):  # a weak tag says too little (RFC 9110 §8.8.3.2)
+        answer = await api.http.get(path, headers={"if-match": other})
+        assert answer.status_code == 412
 
 
 async def test_an_empty_file_is_downloaded_as_such(api: Api) -> None:

@@ -32,7 +32,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
     folder = tmp_path_factory.mktemp("fuzz")
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(running_api(folder)) as api,
+        portal.wrap_async_context_manager(running_api(folder, has_page=True)) as api,
     ):
         yield Driven(portal, api, *portal.call(api.submit_as, {}))
 
@@ -62,7 +62,17 @@ batch_bodies = st.one_of(
     ),
 )
 part = st.tuples(
-    st.sampled_from(["file", "purpose", "expires_after[seconds]", "expires_after[anchor]", "x"]),
+    st.sampled_from(
+        [
+            *("file", "purpose", "expires_after[seconds]", "expires_after[anchor]", "x"),
+            # What follows the name of the field, and the head after it.
+            *("file\"; filename*=utf-8''%e2%82%ac; x=\"", 'file"; filename*="', "expires_after"),
+            *(
+                'file"\r\nContent-Encoding: gzip\r\nx: "',
+                'file"\r\nContent-Type: multipart/x\r\nx: "',
+            ),
+        ]
+    ),
     st.one_of(st.none(), st.text(st.characters(exclude_characters='"\r\n'), max_size=9)),
     st.one_of(st.binary(max_size=40), st.sampled_from([b"batch", b"vision", b"created_at"])),
 )
@@ -75,7 +85,8 @@ ids = st.one_of(
     st.binary(min_size=1, max_size=12).map(lambda raw: quote_from_bytes(raw, safe="")),
 )
 paths = st.one_of(
-    st.sampled_from(["/v1/files", "/v1/batches"]),
+    st.sampled_from(["/v1/files", "/v1/batches", "/", "/sign-in", "/sign-out"]),
+    st.tuples(st.sampled_from(["/files", "/batches", "/static"]), ids).map("/".join),
     st.tuples(
         st.sampled_from(["files", "batches"]), ids, st.sampled_from(["", "/content", "/cancel"])
     ).map(lambda drawn: f"/v1/{drawn[0]}/{drawn[1]}{drawn[2]}"),
@@ -88,7 +99,11 @@ header_values = st.binary(max_size=30).map(
 )
 headers = st.dictionaries(
     st.sampled_from(
-        [b"x-maas-username", b"range", b"if-none-match", b"if-range", b"x-request-id", b"accept"]
+        [
+            *(b"x-maas-username", b"range", b"if-none-match", b"if-range", b"x-request-id"),
+            *(b"if-match", b"accept", b"cookie", b"content-encoding", b"content-type"),
+            *(b"host", b"origin", b"sec-fetch-site", b"x-forwarded-host"),
+        ]
     ),
     header_values,
     max_size=3,
@@ -108,7 +123,7 @@ def test_an_odd_request_is_answered_with_less_than_500(
         )
     )
     assert answer.status_code < 500, answer.text
-    if answer.status_code >= 400 and method != "HEAD":
+    if answer.status_code >= 400 and method != "HEAD" and url.startswith("/v1/"):
         assert set(answer.json()["error"]) == {"code", "type", "message", "param"}
 
 

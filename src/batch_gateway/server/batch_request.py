@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Any, Final, cast
 
 import msgspec
@@ -57,13 +58,19 @@ def parse_batch_request(body: bytes, config: ServerConfig) -> BatchRequest:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        given = msgspec.json.decode(body)
+        # Some editors and shells begin a file with a mark that says nothing (RFC 8259 §8.1).
+        given = msgspec.json.decode(body.removeprefix(BOM_UTF8))
     except _NOT_JSON as error:
-        reason = str(error) if isinstance(error, msgspec.DecodeError) else "too deep or too large"
-        raise ApiError(400, f"the request body is not valid JSON: {reason}") from error
+        raise ApiError(400, f"the request body is not valid JSON: {_reason(error)}") from error
     if not isinstance(given, dict):
         raise ApiError(400, "the request body must be a JSON object")
     return cast("dict[str, Any]", given)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return str(error) if isinstance(error, msgspec.DecodeError) else "too deep or too large"
 
 
 def _text(given: dict[str, Any], name: str) -> str:

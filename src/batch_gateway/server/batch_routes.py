@@ -45,9 +45,7 @@ class BatchRoutes:
     async def create(self, request: Request) -> Response:
         state = self._state
         tenant = state.tenant(request)
-        body = await read_body(
-            request.receive, MOST_BODY_BYTES, seconds=float(state.config.stall_timeout)
-        )
+        body = await read_body(request, MOST_BODY_BYTES, seconds=float(state.config.stall_timeout))
         asked = parse_batch_request(body, state.config)
         batch = self._record(tenant, asked, self._sealed_headers(request))
         await state.database.write(partial(_add_if_allowed, batch=batch, config=state.config))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from starlette.types import Receive
+from starlette.requests import Request
 
 from batch_gateway.server.api_errors import ApiError
 
@@ -17,9 +17,16 @@ class ClientGoneError(Exception):
 
 
 async def stream_body(
-    receive: Receive, *, stall_seconds: float, whole_seconds: float
+    request: Request, *, stall_seconds: float, whole_seconds: float
 ) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises ApiError (408) when it stands still or takes too long."""
+    """The body as it comes.
+
+    Raises ApiError: 408 when it stands still or takes too long, 415 when it is compressed, which
+    would be taken for what was meant. Raises ClientGoneError.
+    """
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ApiError(415, f"Content-Encoding {encoding} is not taken: send the body as it is")
     loop = asyncio.get_running_loop()
     end = loop.time() + whole_seconds
     more = True
@@ -27,7 +34,7 @@ async def stream_body(
         until = min(end, loop.time() + stall_seconds)
         try:
             async with asyncio.timeout_at(until):
-                message = await receive()
+                message = await request.receive()
         except TimeoutError as error:
             raise ApiError(
                 408, "the request body stood still or took too long: nothing of it was kept"
@@ -40,10 +47,10 @@ async def stream_body(
             yield piece
 
 
-async def read_body(receive: Receive, most_bytes: int, *, seconds: float) -> bytes:
-    """All of a small body. Raises ApiError (413, 408), ClientGoneError."""
+async def read_body(request: Request, most_bytes: int, *, seconds: float) -> bytes:
+    """All of a small body. Raises ApiError (413, and as `stream_body`) and ClientGoneError."""
     body = bytearray()
-    async for piece in stream_body(receive, stall_seconds=seconds, whole_seconds=seconds):
+    async for piece in stream_body(request, stall_seconds=seconds, whole_seconds=seconds):
         body += piece
         if len(body) > most_bytes:
             raise ApiError(413, f"the request body exceeds {most_bytes} bytes")

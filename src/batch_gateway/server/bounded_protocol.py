@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import httptools
 from uvicorn.config import Config
@@ -128,6 +129,7 @@ class BoundedProtocol(HttpToolsProtocol):
         body = error_body(status, message)
         headers = [
             *SECURITY_HEADERS,
+            (b"x-request-id", str(uuid4()).encode()),
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),

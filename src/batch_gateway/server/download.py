@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from batch_gateway.server.api_errors import ApiError
@@ -20,9 +21,10 @@ __all__ = [
     "is_known",
     "reader_gone",
     "requested_span",
+    "require_wanted",
 ]
 
-_ONE_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))", re.ASCII)
+_ONE_RANGE = re.compile(r"bytes=(?:([0-9]{1,99})-([0-9]{0,99})|-([0-9]{1,99}))", re.ASCII)
 _PLAIN = re.compile(r"[^A-Za-z0-9 !#$&'()+,.;=@\[\]^_`{}~-]")
 WHOLE: Final = None
 
@@ -40,7 +42,7 @@ def requested_span(headers: Mapping[str, str], size: int, etag: str) -> Span | N
     Several ranges, other units and what is malformed get the whole, as does a range of another
     version. Raises ApiError (416) for one that lies outside.
     """
-    wanted = _ONE_RANGE.fullmatch(headers.get("range", "").replace(" ", ""))
+    wanted = _ONE_RANGE.fullmatch(headers.get("range", "").replace(" ", "").lower())
     if wanted is None or headers.get("if-range", etag) != etag:
         return WHOLE
     first, last, suffix = wanted.groups()
@@ -56,12 +58,21 @@ def requested_span(headers: Mapping[str, str], size: int, etag: str) -> Span | N
     return span
 
 
-def is_known(headers: Mapping[str, str], etag: str) -> bool:
+def is_known(headers: Headers, etag: str) -> bool:
     """Whether the reader says that it has this version (RFC 9110 §13.1.2)."""
-    known = headers.get("if-none-match", "")
-    return known.strip() == "*" or etag in (
-        part.strip().removeprefix("W/") for part in known.split(",")
-    )
+    tags = [tag.removeprefix("W/") for tag in _tags(headers, "if-none-match")]
+    return tags == ["*"] or etag in tags
+
+
+def require_wanted(headers: Headers, etag: str) -> None:
+    """Raises ApiError (412) when the reader wants another version only (RFC 9110 §13.1.1)."""
+    tags = _tags(headers, "if-match")
+    if tags and tags != ["*"] and etag not in tags:
+        raise ApiError(412, "the file is not the one that If-Match names")
+
+
+def _tags(headers: Headers, name: str) -> Sequence[str]:
+    return [tag.strip() for value in headers.getlist(name) for tag in value.split(",")]
 
 
 def content_disposition(filename: str) -> str:

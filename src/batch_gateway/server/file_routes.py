@@ -23,6 +23,7 @@ from batch_gateway.server.download import (
     content_disposition,
     is_known,
     requested_span,
+    require_wanted,
 )
 from batch_gateway.server.list_query import parse_paging
 from batch_gateway.server.objects import deleted_file, file_object, list_object
@@ -66,7 +67,7 @@ class FileRoutes:
         await state.database.read(partial(_check_use, tenant=tenant, config=config, more_bytes=0))
         form = UploadForm(boundary, config.file_bytes, config.max_file_lines)
         body = stream_body(
-            request.receive,
+            request,
             stall_seconds=float(config.stall_timeout),
             whole_seconds=float(config.read_timeout),
         )
@@ -140,6 +141,7 @@ class FileRoutes:
         file = await self._find(request)
         etag = f'"{file.id}"'
         headers = {"etag": etag, "accept-ranges": "bytes", "cache-control": "private"}
+        require_wanted(request.headers, etag)
         if is_known(request.headers, etag):
             return Response(status_code=304, headers=headers)
         span = requested_span(request.headers, file.bytes, etag)

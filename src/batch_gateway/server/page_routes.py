@@ -177,7 +177,7 @@ class WebPage:
 
     async def _sign_in(self, request: Request) -> Response:
         limit = float(self._state.config.stall_timeout)
-        key = key_of_form(await read_body(request.receive, _FORM_BYTES, seconds=limit))
+        key = key_of_form(await read_body(request, _FORM_BYTES, seconds=limit))
         if not self._state.config.api_keys or tenant_of_key(self._state.database, key) is None:
             raise ApiError(401, "This is no API key of this service, or it was revoked.")
         return _see("./", {"set-cookie": self._sessions.begin(key, request.scope)})

@@ -5,6 +5,7 @@ Pure: bytes in, what they mean out. Fields may come before the file or after it.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -14,6 +15,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from batch_gateway.server.api_errors import ApiError
 from batch_gateway.server.lifetimes import expires_after
+from batch_gateway.server.part_head import read_part_head
 
 __all__ = ["PURPOSES", "UploadForm", "boundary_of"]
 
@@ -22,12 +24,18 @@ PURPOSES: Final = (
     *("fine-tune", "fine-tune-results", "vision", "user_data"),
 )
 
+_LIFETIME = "expires_after"
+_FIELDS: Final = frozenset({"purpose", f"{_LIFETIME}[anchor]", f"{_LIFETIME}[seconds]"})
 _MOST_FIELD_BYTES = 4096
 _MOST_FIELDS = 50
 _LONGEST_FILENAME = 255
 _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BROKEN = "the multipart form is broken off or malformed"
+# What may stand before the first boundary (RFC 2046 §5.1.1), and is not looked at.
+_MOST_PREAMBLE_BYTES = 8192
+# The parser warns of each malformed form, which is told to whoever sent it.
+_UNHEARD: Final = logging.Logger("unheard", logging.CRITICAL)
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -55,7 +63,10 @@ class UploadForm:
         self._most_bytes, self._most_lines = most_bytes, most_lines
         self._fields: dict[str, bytes] = {}
         self._field_count = 0
-        self._header_name = self._header_value = self._disposition = b""
+        self._header_name = self._header_value = b""
+        self._headers: dict[bytes, bytes] = {}  # of the part that is being read
+        self._delimiter = b"\r\n--" + boundary
+        self._preamble: bytes | None = b"\r\n"  # as far as it has come; None is behind it
         self._part: str | None = None  # the field that is being read; None is the file
         self._file_pieces: list[bytes] = []
         self._line_is_open = False
@@ -70,6 +81,7 @@ class UploadForm:
             "on_end": self._on_end,
         }
         self._parser = MultipartParser(boundary, cast("Any", callbacks), max_header_size=8192)
+        self._parser.logger = _UNHEARD
 
     def feed(self, data: bytes) -> bytes:
         """The file's next bytes, which `data` has brought. Raises ApiError (400) at the first
@@ -77,11 +89,22 @@ class UploadForm:
         if self.is_complete:
             return b""  # an epilogue, which RFC 2046 has ignored
         try:
-            self._parser.write(data)
+            self._parser.write(data if self._preamble is None else self._after_preamble(data))
         except FormParserError as error:
             raise ApiError(400, _BROKEN) from error
         pieces, self._file_pieces = self._file_pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _after_preamble(self, data: bytes) -> bytes:
+        """What of `data` is the form, which begins with the first boundary."""
+        self._preamble = (self._preamble or b"") + data
+        start = self._preamble.find(self._delimiter)
+        if start < 0 and len(self._preamble) < _MOST_PREAMBLE_BYTES + len(self._delimiter):
+            return b""
+        if not 0 <= start <= _MOST_PREAMBLE_BYTES:
+            raise ApiError(400, _BROKEN)
+        begun, self._preamble = self._preamble[start + 2 :], None
+        return begun
 
     def finish(self) -> tuple[str, int | None]:
         """The purpose, and the seconds that the file is to be kept or None. Raises ApiError."""
@@ -96,12 +119,12 @@ class UploadForm:
         return purpose, self._seconds()
 
     def _seconds(self) -> int | None:
-        given = [self._text(f"expires_after[{name}]") for name in ("anchor", "seconds")]
+        given = [self._text(f"{_LIFETIME}[{name}]") for name in ("anchor", "seconds")]
         if given == [None, None]:
             return None
         anchor, seconds = given
         whole = _DIGITS.fullmatch(seconds or "")
-        return expires_after("expires_after", anchor, int(whole.group()) if whole else None)
+        return expires_after(_LIFETIME, anchor, int(whole.group()) if whole else None)
 
     def _text(self, name: str) -> str | None:
         value = self._fields.get(name)
@@ -114,7 +137,7 @@ class UploadForm:
         return purpose or None
 
     def _on_part_begin(self) -> None:
-        self._disposition = b""
+        self._headers = {}
 
     def _on_header_begin(self) -> None:
         self._header_name = self._header_value = b""
@@ -126,28 +149,35 @@ class UploadForm:
         self._header_value += data[start:end]
 
     def _on_header_end(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
+        self._headers[self._header_name.lower()] = self._header_value
 
     def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition.decode("latin-1"))
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        if name == "file":
-            self._begin_file(options.get(b"filename", b""))
-            return
+        head = read_part_head(self._headers)
+        if head.name == "file":
+            self._begin_file(head.filename)
+        else:
+            self._begin_field(head.name)
+
+    def _begin_field(self, name: str) -> None:
+        if name in _FIELDS and name in self._fields:
+            raise ApiError(400, f"the form has {name} more than once")
+        if name.startswith(_LIFETIME) and name not in _FIELDS:
+            raise ApiError(
+                400, f"{name} is not known: {_LIFETIME}[anchor] and {_LIFETIME}[seconds] are"
+            )
         self._field_count += 1
         if self._field_count > _MOST_FIELDS:
             raise ApiError(400, f"the form has more than {_MOST_FIELDS} fields")
         self._part = name
         self._fields[name] = b""
 
-    def _begin_file(self, filename: bytes) -> None:
+    def _begin_file(self, filename: str) -> None:
         if self.filename is not None:
             raise ApiError(400, "the form has more than one file")
         # A purpose that is wrong is known before the file, if it came before it.
         self._checked_purpose()
         self._part = None
-        name = filename.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
+        name = filename.replace("\\", "/").rpartition("/")[2]
         self.filename = _CONTROL.sub("", name)[:_LONGEST_FILENAME] or "upload"
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
