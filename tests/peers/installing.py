@@ -128,13 +128,16 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _install(folder: Path, requirements: Sequence[str], no_deps: Sequence[str]) -> None:
-    run_installer([sys.executable, "-m", "venv", str(folder)], _CREATE_LIMIT_S)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install"]
-    pip += ["--quiet", "--retries", "2", "--prefer-binary"]
+    # A tenth of the time of venv and pip, which is minutes for all peers of a fresh clone.
+    uv = [sys.executable, "-m", "uv"]
+    run_installer(
+        [*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], _CREATE_LIMIT_S
+    )
+    install = [*uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
     if requirements:
-        run_installer([*pip, *requirements], _INSTALL_LIMIT_S)
+        run_installer([*install, *requirements], _INSTALL_LIMIT_S)
     if no_deps:
-        run_installer([*pip, "--no-deps", *no_deps], _INSTALL_LIMIT_S)
+        run_installer([*install, "--no-deps", *no_deps], _INSTALL_LIMIT_S)
 
 
 def run_installer(command: list[str], limit: int, cwd: Path | None = None) -> None:
