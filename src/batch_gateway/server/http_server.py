@@ -86,6 +86,7 @@ class HttpServer:
     async def stop(self) -> None:
         """Accept nothing more, let requests under way end within their time, and end the others."""
         self._server.should_exit = True
+        self._server.stopping.set()
         if self._running is None:
             self._socket.close()
             return
@@ -104,6 +105,7 @@ class _QuietServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.stopping = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -112,6 +114,12 @@ class _QuietServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        """Renews the date of its answers every second, and ends as soon as it is asked to."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), 1.0)
 
 
 def _listening(host: str, port: int, field: str) -> socket.socket:
