@@ -10,19 +10,16 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 from sqlalchemy import Connection
 
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.durations import seconds
-from batch_gateway.engine.failure_limit import FailureLimit
-from batch_gateway.engine.run import RunOptions
-from batch_gateway.engine.sending import ClientFor, HeadersFor
-from batch_gateway.engine.source import FileSource, RangeSource, Source
+from batch_gateway.engine.sending import ClientFor
+from batch_gateway.engine.source import RangeSource
 from batch_gateway.errors import (
     BatchGatewayError,
     FencedError,
@@ -42,12 +39,12 @@ from batch_gateway.service.batch_records import (
     statuses_of,
 )
 from batch_gateway.service.database import Database
-from batch_gateway.service.file_records import object_name
 from batch_gateway.service.finalizing import Finalizing
-from batch_gateway.service.gateway_clients import passed_headers
+from batch_gateway.service.input_source import open_input
 from batch_gateway.service.job_records import FreeJob, Job, JobKey, JobKind
 from batch_gateway.service.parts import plan_name
 from batch_gateway.service.processor_config import ProcessorConfig
+from batch_gateway.service.run_options import OpenHeaders, options_of
 from batch_gateway.service.scheduling import Candidate, choose
 from batch_gateway.service.shard_run import Ending, ShardRun
 from batch_gateway.service.statuses import BatchEvent, BatchStatus
@@ -70,7 +67,6 @@ _ENDINGS = {
     BatchStatus.CANCELLING: Ending.CANCELLED,
     BatchStatus.EXPIRING: Ending.EXPIRED,
 }
-_EVERYTHING = FailureLimit(share=1.0)
 
 
 @dataclass(slots=True)
@@ -105,7 +101,7 @@ class Processor:
         client_for: ClientFor,
         *,
         config: ProcessorConfig | None = None,
-        open_headers: Callable[[bytes], Mapping[str, str]] | None = None,
+        open_headers: OpenHeaders | None = None,
         owner: str = "processor",
         alone: bool = False,
         clock: Clock = SYSTEM_CLOCK,
@@ -300,7 +296,7 @@ class Processor:
         return True
 
     async def _validate(self, job: Job, batch: BatchRecord) -> None:
-        source = await self._source(batch)
+        source = open_input(self._storage, batch.input_file_id)
         try:
             found = await asyncio.to_thread(look_at, source, batch.id, batch.endpoint)
         finally:
@@ -313,18 +309,6 @@ class Processor:
         with contextlib.suppress(RefusedEventError):
             await self._database.write(partial(record_found, job=job, found=found, now=now))
 
-    async def _source(self, batch: BatchRecord) -> Source:
-        path = self._storage.local_path(object_name(batch.input_file_id))
-        if path is None:
-            raise InputError("the store has no local files")
-        try:
-            source = FileSource.open(path)
-        except InputError as error:
-            # Where the store is does not concern those whose batch it is.
-            raise InputError(str(error).replace(str(path), "the input file")) from error
-        source.name = "the input file"
-        return source
-
     async def _run_shard(self, working: _Working, batch: BatchRecord) -> bool:
         job = working.job
         run = ShardRun(
@@ -333,7 +317,7 @@ class Processor:
             database=self._database,
             storage=self._storage,
             client_for=self._client_for,
-            options=self._options(batch),
+            options=options_of(batch, self._config, self._open_headers),
             clock=self._clock,
         )
         ending = working.ending or _ENDINGS.get(BatchStatus(batch.status))
@@ -352,7 +336,7 @@ class Processor:
         return done
 
     async def _run_lines(self, run: ShardRun, batch: BatchRecord) -> bool:
-        whole = await self._source(batch)
+        whole = open_input(self._storage, batch.input_file_id)
         try:
             return await run.run(RangeSource(whole, run.job.start, run.job.end))
         except JournalError as error:
@@ -360,24 +344,6 @@ class Processor:
             raise FencedError(str(error)) from error
         finally:
             whole.close()
-
-    def _options(self, batch: BatchRecord) -> RunOptions:
-        config = self._config
-        return RunOptions(
-            # The client's limit holds for all batches together.
-            concurrency=None,
-            due=datetime.fromtimestamp(batch.due_at, UTC),
-            tenant=batch.tenant,
-            headers_for=self._headers_for(batch),
-            max_bytes_in_flight=max(1, config.max_bytes_in_flight // config.workers),
-            grace=config.shutdown_timeout,
-            max_failures=_EVERYTHING,
-        )
-
-    def _headers_for(self, batch: BatchRecord) -> HeadersFor | None:
-        if batch.headers is None or self._open_headers is None:
-            return None
-        return partial(passed_headers, self._open_headers(batch.headers))
 
 
 async def _set(event: asyncio.Event) -> None:
