@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from batch_gateway import (
     ConfigError,
+    FixedConcurrency,
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
     InferenceError,
@@ -18,6 +20,7 @@ from batch_gateway import (
     RoutedInferenceClient,
 )
 from batch_gateway.client.interfaces.instrumentation import (
+    AttemptFinished,
     GatewayEvents,
     LimitChanged,
     Observer,
@@ -230,6 +233,51 @@ class Bystander(Observer):
 
     def retry_scheduled(self, event: RetryScheduled) -> None:
         self.heard.append(event.reason)
+
+
+class Attempts(Observer):
+    """Keeps what goes to the gateway, in order; hears of no request."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.durations: list[float] = []
+
+    def attempt_started(self, event: RequestStarted) -> None:
+        self.told.append(("began", event.request_id))
+
+    def attempt_finished(self, event: AttemptFinished) -> None:
+        self.told.append(("ended", event.started.request_id))
+        self.durations.append(event.duration)
+
+
+async def test_each_sending_is_told_by_itself_and_no_wait_is_part_of_one(
+    gateway: GatewayHandle,
+) -> None:
+    notes = Attempts()
+    config = HTTPInferenceClientConfig(gateway.url, retry=QUICK, concurrency=FixedConcurrency(1))
+    async with HTTPInferenceClient(config, observers=[notes]) as client:
+        assert not client.events.requests_are_heard
+        names = [f"r-{number}" for number in range(3)]
+        began = time.monotonic()
+        await asyncio.gather(*(client.generate(ask(request_id=one)) for one in names))
+        assert notes.told == [(what, one) for one in names for what in ("began", "ended")]
+        assert sum(notes.durations) <= time.monotonic() - began
+        notes.told.clear()
+        await client.generate(ask("fault-status-503;times=2", request_id="again"))
+        assert notes.told == [("began", "again"), ("ended", "again")] * 3
+
+
+async def test_an_attempt_that_is_aborted_has_ended(gateway: GatewayHandle) -> None:
+    notes = Attempts()
+    async with client_of(gateway, notes) as client:
+        task = asyncio.create_task(client.generate(ask("fault-stall", request_id="r")))
+        async with asyncio.timeout(10):
+            while not notes.told:
+                await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert notes.told == [("began", "r"), ("ended", "r")]
 
 
 class Reader(Observer):

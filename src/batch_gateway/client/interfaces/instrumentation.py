@@ -34,6 +34,7 @@ from batch_gateway.wire.refusals import is_eviction
 from batch_gateway.wire.usage import Usage
 
 __all__ = [
+    "AttemptFinished",
     "BreakerChanged",
     "CacheLookedUp",
     "CacheResult",
@@ -103,6 +104,13 @@ class RequestFinished(msgspec.Struct, frozen=True):
     def time_to_first_token(self) -> float | None:
         """Seconds, of the last attempt; None when the answer was not streamed."""
         return None if self.response is None else self.response.time_to_first_token
+
+
+class AttemptFinished(msgspec.Struct, frozen=True):
+    """A sending of the request `started` ended, so many seconds after it began, however it did."""
+
+    started: RequestStarted
+    duration: float
 
 
 class RetryScheduled(msgspec.Struct, frozen=True):
@@ -192,6 +200,11 @@ class Observer:
 
     def request_finished(self, event: RequestFinished) -> None: ...
 
+    def attempt_started(self, event: RequestStarted) -> None:
+        """The request goes to the gateway, with its waits for that behind it."""
+
+    def attempt_finished(self, event: AttemptFinished) -> None: ...
+
     def retry_scheduled(self, event: RetryScheduled) -> None: ...
 
     def limit_changed(self, event: LimitChanged) -> None: ...
@@ -243,6 +256,8 @@ class GatewayEvents:
         self._known_failures: set[tuple[int, str]] = set()
         self.request_started = self._teller(Observer.request_started)
         self.request_finished = self._teller(Observer.request_finished)
+        self.attempt_started = self._teller(Observer.attempt_started)
+        self.attempt_finished = self._teller(Observer.attempt_finished)
         self._retry = self._teller(Observer.retry_scheduled)
         self._limit = self._teller(Observer.limit_changed)
         self._breaker = self._teller(Observer.breaker_changed)
@@ -257,6 +272,11 @@ class GatewayEvents:
         """Whether some observer hears of each request, or may want to know how many there are."""
         wanted = (Observer.request_started, Observer.headers, Observer.request_finished)
         return any(map(self._listeners, (*wanted, Observer.attached)))
+
+    @property
+    def attempts_are_heard(self) -> bool:
+        """Whether some observer hears of each attempt."""
+        return any(map(self._listeners, (Observer.attempt_started, Observer.attempt_finished)))
 
     def headers(self, event: RequestStarted) -> list[tuple[str, str]]:
         """What observers want sent with every attempt of a request."""

@@ -1,10 +1,11 @@
-"""The outermost layer, which tells a client's observers of every request."""
+"""The layers that tell a client's observers of every request, and of every attempt."""
 
 from __future__ import annotations
 
 import msgspec
 
 from batch_gateway.client.interfaces.instrumentation import (
+    AttemptFinished,
     GatewayEvents,
     RequestFinished,
     RequestStarted,
@@ -14,14 +15,14 @@ from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.clock import Clock
 from batch_gateway.errors import InferenceError
 
-__all__ = ["InstrumentationTransport"]
+__all__ = ["AttemptsTransport", "InstrumentationTransport"]
 
 _OK = "ok"
 _CANCELLED = "cancelled"
 
 
 class InstrumentationTransport:
-    """Tells observers of every request's start and end."""
+    """The outermost layer: tells observers of every request's start and end."""
 
     def __init__(self, inner: Transport, events: GatewayEvents, clock: Clock) -> None:
         self._inner = inner
@@ -64,6 +65,30 @@ class InstrumentationTransport:
         self._events.request_finished(
             RequestFinished(started, outcome, duration, attempts, response, error)
         )
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class AttemptsTransport:
+    """A layer below every wait: tells observers of every attempt's start and end."""
+
+    def __init__(self, inner: Transport, events: GatewayEvents, clock: Clock) -> None:
+        self._inner = inner
+        self._events = events
+        self._clock = clock
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        events = self._events
+        began = self._clock.monotonic()
+        started = RequestStarted(
+            events.gateway, request.request_id, request.model, request.endpoint
+        )
+        events.attempt_started(started)
+        try:
+            return await self._inner.send(request)
+        finally:
+            events.attempt_finished(AttemptFinished(started, self._clock.monotonic() - began))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
