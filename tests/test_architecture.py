@@ -75,7 +75,8 @@ LAYERS: dict[str, set[str]] = {
     "remote": {"engine", "http", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "runs": {"engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
-    "server": {"runs", "service", "storage", "report", "engine", "client.layers.concurrency"}
+    "server": {"runs", "service", "storage", "metrics", "report", "engine"}
+    | {"client.interfaces", "client.layers.concurrency"}
     | {"http", "wire"}
     | GROUND,
     "cli": {"runs", "settings", "metrics", "report", "engine", "picker", "http", "concurrency"}

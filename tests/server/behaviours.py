@@ -69,6 +69,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     ),
     "batches.not_found": Behaviour("Others' and no batches are 404.", _ORIGINAL),
     "batches.object": Behaviour("All keys of a batch are there, but for model.", _ORIGINAL),
+    "batches.retention": Behaviour("A batch is shown for batch_lifetime after its end.", _OURS),
     "errors.envelope": Behaviour(
         'Errors are {"error": {"code": null, "type", "message", "param": null}}, with the type of '
         "their status.",

@@ -162,7 +162,15 @@ async def running_api(
     storage = LocalFolder(folder / "files")
     added: list[str] = []
     cancelled: list[str] = []
-    state = ApiState(config, database, storage, seal, added.append, cancelled.append, now=time)
+    state = ApiState(
+        config,
+        database,
+        storage,
+        seal,
+        added.append,
+        lambda batch: cancelled.append(batch.id),
+        now=time,
+    )
     try:
         async with contextlib.AsyncExitStack() as stack:
             page = WebPage(state)

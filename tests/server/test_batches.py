@@ -289,3 +289,19 @@ async def test_a_tenant_has_so_many_batches_under_way(start: Start) -> None:
         done = next(answer.json()["id"] for answer in answers if answer.status_code == 200)
         await api.http.post(f"/v1/batches/{done}/cancel")
         assert (await api.submit(file_id)).status_code == 200
+
+
+@pytest.mark.specified("batches.retention")
+async def test_a_batch_is_shown_for_as_long_after_its_end_as_is_set(start: Start) -> None:
+    async with start() as api:
+        young, waiting, old = [(await api.submit()).json()["id"] for _ in range(3)]
+        await api.http.post(f"/v1/batches/{young}/cancel")
+        api.time.seconds -= 3600
+        await api.http.post(f"/v1/batches/{old}/cancel")
+    async with start(batch_lifetime="1h") as api:
+        assert (await api.http.get(f"/v1/batches/{old}")).status_code == 200
+    async with start(batch_lifetime="59m") as api, asyncio.timeout(60):
+        while (await api.http.get(f"/v1/batches/{old}")).status_code != 404:
+            await asyncio.sleep(0.01)
+        listed = (await api.http.get("/v1/batches")).json()["data"]
+        assert [one["id"] for one in listed] == [waiting, young]

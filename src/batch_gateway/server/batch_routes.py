@@ -22,6 +22,7 @@ from batch_gateway.service.batch_records import (
     RefusedEventError,
     add_batch,
     batches_under_way,
+    find_batch,
     list_batches,
     poll_batch,
     record_event,
@@ -92,21 +93,16 @@ class BatchRoutes:
     async def cancel(self, request: Request) -> Response:
         state = self._state
         tenant = state.tenant(request)
-        cancelling = partial(
-            record_event,
-            batch_id=_batch_id(request),
-            event=BatchEvent.CANCEL,
-            now=state.now(),
-            tenant=tenant,
-        )
+        cancelling = partial(_cancel, batch_id=_batch_id(request), tenant=tenant, now=state.now())
         try:
-            batch = await state.database.write(cancelling)
+            batch, is_news = await state.database.write(cancelling)
         except NoSuchBatchError as error:
             raise ApiError(404, str(error)) from error
         except RefusedEventError as error:
             shown = SHOWN[error.status]
             raise ApiError(400, f"Batch with status {shown} cannot be cancelled") from error
-        state.on_batch_cancelled(batch.id)
+        if is_news:
+            state.on_batch_cancelled(batch)
         return json_response(batch_object(batch))
 
 
@@ -124,6 +120,15 @@ def _batch_id(request: Request) -> str:
     if not _BATCH_ID.fullmatch(batch_id):
         raise ApiError(404, f"Batch with ID {batch_id} not found")
     return batch_id
+
+
+def _cancel(
+    connection: Connection, batch_id: str, tenant: str, now: float
+) -> tuple[BatchRecord, bool]:
+    """The batch, and whether it was not being cancelled, or ended otherwise, before."""
+    before = find_batch(connection, batch_id, tenant)
+    batch = record_event(connection, batch_id, BatchEvent.CANCEL, now, tenant=tenant)
+    return batch, batch.status != before.status
 
 
 def _add_if_allowed(connection: Connection, batch: BatchRecord, config: ServerConfig) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -18,8 +19,10 @@ from batch_gateway.errors import ConfigError
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.server.api_state import ApiState
 from batch_gateway.server.page_routes import WebPage
+from batch_gateway.server.processor_metrics import ProcessorMetrics
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.server.serving import RunningApi, serve
+from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.database import Database
 from batch_gateway.service.processor import Processor
 from batch_gateway.service.processor_config import ProcessorConfig
@@ -51,11 +54,16 @@ async def serve_from_folder(
         stack.push_async_callback(database.aclose)
         storage = LocalFolder(folder / "files")
         stack.push_async_callback(storage.aclose)
+        registry = CollectorRegistry()
+        metrics = ProcessorMetrics(
+            registry, processor.workers, lambda: worker.shards, routing.by_model
+        )
         outages = _Outages()
         waits = Waits(Figures(), outages.tell)
         stack.callback(waits.close)
         limited = _limited(routing, concurrency)
-        clients = await stack.enter_async_context(limited.opened(observers=[waits]))
+        clients = await stack.enter_async_context(limited.opened(observers=[waits, metrics]))
+        metrics.clients = [client.events for client in clients.all]
         seal = HeaderSeal(config.header_keys) if config.header_keys else None
         worker = Processor(
             database,
@@ -65,6 +73,7 @@ async def serve_from_folder(
             open_headers=None if seal is None else seal.open,
             owner=f"process {os.getpid()}",
             alone=True,
+            observer=metrics,
         )
         outages.tell_to = worker.gateway_is_down
         state = ApiState(
@@ -73,19 +82,22 @@ async def serve_from_folder(
             storage,
             seal,
             on_batch_added=lambda _: worker.wake(),
-            on_batch_cancelled=lambda _: worker.look(),
+            on_batch_cancelled=partial(_cancelled, metrics, worker),
         )
         page = WebPage(state)
         stack.push_async_callback(worker.stop)
         # A port that is taken is told before anything is sent.
-        running = await stack.enter_async_context(
-            serve(state, CollectorRegistry(), more_routes=page.routes)
-        )
+        running = await stack.enter_async_context(serve(state, registry, more_routes=page.routes))
         stack.callback(page.stop)
         await worker.start()
         # Requests at gateways end while those of the API do, and not in a time after theirs.
         stack.callback(worker.begin_to_stop)
         yield running
+
+
+def _cancelled(metrics: ProcessorMetrics, worker: Processor, batch: BatchRecord) -> None:
+    metrics.moved(batch)
+    worker.look()
 
 
 class _Outages:

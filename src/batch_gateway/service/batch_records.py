@@ -161,8 +161,8 @@ def record_event(
 ) -> BatchRecord:
     """Move a batch on, note the time of its new status, and set the columns `changes` with it.
 
-    Returns the batch as it is now; an event that leaves the status as it is changes nothing else.
-    Raises RefusedEventError and NoSuchBatchError.
+    Returns the batch as it is now. Its end is that of its jobs; an event that leaves the status as
+    it is changes nothing else. Raises RefusedEventError and NoSuchBatchError.
     """
     batch = find_batch(connection, batch_id, tenant)
     before = BatchStatus(batch.status)
@@ -176,6 +176,8 @@ def record_event(
         values[_SINCE[after]] = int(now)
     here = and_(batches.c.id == batch_id, batches.c.status == before)
     connection.execute(update(batches).where(here).values(values))
+    if after in ENDED:
+        forget_jobs(connection, batch_id)
     return msgspec.structs.replace(batch, **values)
 
 
@@ -193,15 +195,11 @@ def expired_batches(connection: Connection, now: float) -> Sequence[str]:
 
 
 def remove_ended_before(connection: Connection, moment: float, limit: int = 500) -> int:
-    """Forget the first batches that ended before `moment`, with their jobs; how many those were."""
+    """Forget the first batches that ended before `moment`; how many those were."""
     ended = batches.c.status.in_(ENDED)
     ended_at = func.coalesce(*(batches.c[_SINCE[status]] for status in ENDED))
     old = select(batches.c.id).where(ended, ended_at < moment).order_by(batches.c.id).limit(limit)
-    ids = connection.execute(old).scalars().all()
-    for batch_id in ids:
-        forget_jobs(connection, batch_id)
-    connection.execute(delete(batches).where(batches.c.id.in_(ids)))
-    return len(ids)
+    return connection.execute(delete(batches).where(batches.c.id.in_(old))).rowcount
 
 
 def statuses_of(connection: Connection, ids: Collection[str]) -> Mapping[str, BatchStatus]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
 from batch_gateway.engine.result_line import Role
+from batch_gateway.errors import StorageError
 from batch_gateway.service.batch_records import BatchRecord, record_event
 from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import (
@@ -17,7 +19,7 @@ from batch_gateway.service.file_records import (
     object_name,
 )
 from batch_gateway.service.ids import new_id
-from batch_gateway.service.job_records import Job, finish, forget_jobs, list_parts
+from batch_gateway.service.job_records import Job, finish, list_parts
 from batch_gateway.service.leftover_batches import remove_working_objects
 from batch_gateway.service.parts import role_of_part
 from batch_gateway.service.statuses import BatchEvent
@@ -38,11 +40,11 @@ class Finalizing:
         self._database, self._storage = database, storage
         self._output_seconds = output_seconds
 
-    async def finalize(self, job: Job, batch: BatchRecord, now: float) -> None:
+    async def finalize(self, job: Job, batch: BatchRecord, now: float) -> BatchRecord:
         """Write the files that have lines, and end the batch in one transaction.
 
-        Raises FencedError, StorageError and RecordsError; then nothing has changed but files that
-        nobody sees.
+        Returns the batch as it is then. Raises FencedError, StorageError and RecordsError; then
+        nothing has changed but files that nobody sees.
         """
         parts = await self._database.read(lambda connection: list_parts(connection, batch.id))
         files: dict[Role, str] = {}
@@ -51,11 +53,11 @@ class Finalizing:
             if names:
                 files[role] = await self._put_together(role, names, batch, now)
 
-        def end(connection: Connection) -> None:
+        def end(connection: Connection) -> BatchRecord:
             finish(connection, job)
             for file_id in files.values():
                 mark_stored(connection, file_id)
-            record_event(
+            return record_event(
                 connection,
                 batch.id,
                 BatchEvent.WRITTEN,
@@ -64,10 +66,12 @@ class Finalizing:
                 error_file_id=files.get(Role.FAILURE),
                 notice=None,
             )
-            forget_jobs(connection, batch.id)
 
-        await self._database.write(end)
-        await remove_working_objects(self._storage, batch.id)
+        ended = await self._database.write(end)
+        # What stays is removed later: see `remove_all_working_objects`.
+        with contextlib.suppress(StorageError):
+            await remove_working_objects(self._storage, batch.id)
+        return ended
 
     async def _put_together(
         self, role: Role, names: Sequence[str], batch: BatchRecord, now: float

@@ -242,9 +242,8 @@ def list_parts(connection: Connection, batch_id: str) -> Sequence[str]:
 def _change(connection: Connection, job: Job, **values: Any) -> None:
     mine = and_(_is(job), jobs.c.epoch == job.epoch, jobs.c.state == JobState.RUNNING)
     if connection.execute(update(jobs).where(mine).values(**values)).rowcount != 1:
-        raise FencedError(
-            f"the {job.kind} job of {job.batch_id} was taken over after epoch {job.epoch}"
-        )
+        name = f"the {job.kind} job of {job.batch_id}, taken in epoch {job.epoch},"
+        raise FencedError(f"{name} is another's or over")
 
 
 def _of_shard(job: Job) -> ColumnElement[bool]:

@@ -29,6 +29,7 @@ from batch_gateway.errors import (
     PlanError,
 )
 from batch_gateway.service import job_records
+from batch_gateway.service.batch_observer import BatchObserver
 from batch_gateway.service.batch_records import (
     BatchRecord,
     RefusedEventError,
@@ -49,6 +50,7 @@ from batch_gateway.service.scheduling import Candidate, choose
 from batch_gateway.service.shard_run import Ending, ShardRun
 from batch_gateway.service.statuses import BatchEvent, BatchStatus
 from batch_gateway.service.validation import Valid, look_at, record_found
+from batch_gateway.service.watched_client import watched
 from batch_gateway.storage.protocol import Storage
 
 __all__ = ["Processor"]
@@ -104,12 +106,14 @@ class Processor:
         open_headers: OpenHeaders | None = None,
         owner: str = "processor",
         alone: bool = False,
+        observer: BatchObserver | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._database, self._storage, self._client_for = database, storage, client_for
         self._config = config or ProcessorConfig()
         self._open_headers, self._clock = open_headers, clock
         self._owner, self._alone = owner, alone
+        self._observer = observer or BatchObserver()
         self._finalizing = Finalizing(database, storage, int(seconds(self._config.output_lifetime)))
         self._working: dict[JobKey, _Working] = {}
         self._down: set[str] = set()
@@ -140,18 +144,22 @@ class Processor:
             if one.run is not None:
                 one.run.hear(self._down)
 
+    @property
+    def shards(self) -> int:
+        """How many parts of batches it runs just now."""
+        return sum(one.run is not None for one in self._working.values())
+
     async def start(self) -> None:
         """Begin. Raises RecordsError."""
         if self._alone:
             await self._database.write(job_records.put_back_all)
+        lease = seconds(self._config.lease)
         self._loop = [
             asyncio.create_task(
                 self._keep(self._take_jobs, seconds(self._config.poll_interval), self._wake)
             ),
             asyncio.create_task(self._keep(self._watch, _WATCH_SECONDS, self._look)),
-            asyncio.create_task(
-                self._keep(self._beat, seconds(self._config.lease) / _BEATS_A_LEASE)
-            ),
+            asyncio.create_task(self._keep(self._beat, lease / _BEATS_A_LEASE)),
         ]
 
     def begin_to_stop(self) -> None:
@@ -237,7 +245,8 @@ class Processor:
         now = self._clock.wall_time()
         for batch_id in await self._database.read(partial(expired_batches, now=now)):
             with contextlib.suppress(RefusedEventError):
-                await self._database.write(partial(_expire, batch_id=batch_id, now=now))
+                expire = partial(record_event, event=BatchEvent.EXPIRE, batch_id=batch_id, now=now)
+                self._observer.moved(await self._database.write(expire))
                 self._wake.set()
         ids = {one.job.batch_id for one in self._working.values()}
         if not ids:
@@ -292,10 +301,14 @@ class Processor:
         elif job.kind is JobKind.RUN:
             return await self._run_shard(working, batch)
         else:
-            await self._finalizing.finalize(job, batch, self._clock.wall_time())
+            now = self._clock.wall_time()
+            self._observer.moved(await self._finalizing.finalize(job, batch, now))
         return True
 
     async def _validate(self, job: Job, batch: BatchRecord) -> None:
+        began = self._clock.monotonic()
+        if job.epoch == 1:
+            self._observer.taken(self._clock.wall_time() - batch.created_at)
         source = open_input(self._storage, batch.input_file_id)
         try:
             found = await asyncio.to_thread(look_at, source, batch.id, batch.endpoint)
@@ -304,10 +317,12 @@ class Processor:
         if isinstance(found, Valid):
             for shard, plan in zip(found.shards, found.plans, strict=True):
                 await self._storage.put(plan_name(batch.id, shard.number), plan)
+        self._observer.looked_at(self._clock.monotonic() - began)
         now = self._clock.wall_time()
         # It may have been cancelled, or be over, meanwhile.
         with contextlib.suppress(RefusedEventError):
-            await self._database.write(partial(record_found, job=job, found=found, now=now))
+            looked_at = partial(record_found, job=job, found=found, now=now)
+            self._observer.moved(await self._database.write(looked_at))
 
     async def _run_shard(self, working: _Working, batch: BatchRecord) -> bool:
         job = working.job
@@ -316,7 +331,7 @@ class Processor:
             batch,
             database=self._database,
             storage=self._storage,
-            client_for=self._client_for,
+            client_for=watched(self._client_for, self._observer.answered),
             options=options_of(batch, self._config, self._open_headers),
             clock=self._clock,
         )
@@ -348,10 +363,6 @@ class Processor:
 
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def _expire(connection: Connection, batch_id: str, now: float) -> None:
-    record_event(connection, batch_id, BatchEvent.EXPIRE, now)
 
 
 def _shard_done(connection: Connection, job: Job, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -15,8 +16,8 @@ from batch_gateway.engine.shard import Shard
 from batch_gateway.engine.source import Source
 from batch_gateway.engine.stored_plan import dump_plan
 from batch_gateway.errors import EmptyInputError, InputError
-from batch_gateway.service.batch_records import BatchProblem, record_event
-from batch_gateway.service.job_records import Job, JobKind, add_jobs, finish, forget_jobs
+from batch_gateway.service.batch_records import BatchProblem, BatchRecord, record_event
+from batch_gateway.service.job_records import Job, JobKind, add_jobs, finish
 from batch_gateway.service.statuses import BatchEvent
 
 __all__ = ["MOST_PROBLEMS", "Valid", "look_at", "record_found"]
@@ -64,18 +65,14 @@ def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[Ba
 
 def record_found(
     connection: Connection, job: Job, found: Valid | Sequence[BatchProblem], now: float
-) -> None:
+) -> BatchRecord:
     """End the look with what it found. Raises RefusedEventError, FencedError."""
     finish(connection, job)
+    happened = partial(record_event, connection, job.batch_id, now=now)
     if isinstance(found, Valid):
-        record_event(
-            connection, job.batch_id, BatchEvent.VALID, now, total=found.total, model=found.model
-        )
         add_jobs(connection, found.shards)
-    else:
-        errors = msgspec.json.encode(found).decode()
-        record_event(connection, job.batch_id, BatchEvent.INVALID, now, errors=errors)
-        forget_jobs(connection, job.batch_id)
+        return happened(BatchEvent.VALID, total=found.total, model=found.model)
+    return happened(BatchEvent.INVALID, errors=msgspec.json.encode(found).decode())
 
 
 def _job(shard: Shard) -> Job:

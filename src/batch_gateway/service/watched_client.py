@@ -1,0 +1,54 @@
+"""A gateway's client for one shard, whose answers somebody counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from batch_gateway.client.interfaces.request import (
+    InferenceClient,
+    InferenceRequest,
+    InferenceResponse,
+)
+from batch_gateway.engine.sending import ClientFor
+from batch_gateway.errors import InferenceError
+
+__all__ = ["Answer", "TellOfAnswer", "WatchedClient", "watched"]
+
+Answer = InferenceResponse | InferenceError
+
+TellOfAnswer = Callable[[str, Answer], None]
+"""Called with the model of a request and what came of it, once for each that was not aborted."""
+
+
+class WatchedClient:
+    """Tells of answers; in all else it is the client that it was made from."""
+
+    def __init__(self, client: InferenceClient, tell: TellOfAnswer) -> None:
+        self._client, self._tell = client, tell
+
+    async def generate(self, request: InferenceRequest) -> InferenceResponse:
+        """As that of the client."""
+        try:
+            response = await self._client.generate(request)
+        except InferenceError as error:
+            self._tell(request.model, error)
+            raise
+        self._tell(request.model, response)
+        return response
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def watched(client_for: ClientFor, tell: TellOfAnswer) -> ClientFor:
+    """As `client_for`, with one watched client for each of its."""
+    made: dict[int, WatchedClient] = {}
+
+    def watched_for(model: str) -> InferenceClient | None:
+        client = client_for(model)
+        if client is None:
+            return None
+        return made.setdefault(id(client), WatchedClient(client, tell))
+
+    return watched_for
