@@ -145,7 +145,8 @@ BEHAVIOURS: dict[str, Behaviour] = {
         _ORIGINAL,
     ),
     "observability.backlog": Behaviour(
-        "/metrics shows by model the lines without a result and the nearest deadline.", _OURS
+        "/metrics shows by model the lines without a result, the tokens that they are expected to "
+        "take, and the nearest deadline.", _OURS
     ),
     "options": Behaviour("OPTIONS is 204.", _ORIGINAL),
     "request_id": Behaviour("Every answer has x-request-id, echoed or made.", _ORIGINAL),

@@ -122,7 +122,11 @@ async def test_what_is_left_to_do_is_shown_by_model_until_nothing_is(api: Api) -
     async def figures() -> list[str]:
         async with httpx2.AsyncClient(base_url=api.observability_url) as other:
             lines = (await other.get("/metrics")).text.splitlines()
-        return [line for line in lines if line.startswith(("batch_backlog_l", "batch_nearest"))]
+        return [
+            line
+            for line in lines
+            if line.startswith(("batch_backlog_l", "batch_backlog_t", "batch_nearest"))
+        ]
 
     assert await figures() == []
     file_id = await api.upload()
@@ -131,11 +135,22 @@ async def test_what_is_left_to_do_is_shown_by_model_until_nothing_is(api: Api) -
         for window in ("24h", "1h", "2h")
     ]
     for batch_id, total in ((one, 100), (two, 10)):
-        await api.happen(batch_id, BatchEvent.VALID, total=total, model="m", completed=3, failed=1)
+        await api.happen(
+            batch_id,
+            BatchEvent.VALID,
+            total=total,
+            model="m",
+            completed=3,
+            failed=1,
+            input_tokens=40,
+            output_tokens=120,
+        )
     api.time.seconds += 600
     assert await figures() == [
         'batch_backlog_lines{model=""} 0.0',
         'batch_backlog_lines{model="m"} 102.0',
+        'batch_backlog_tokens{model="m",type="prompt"} 1020.0',
+        'batch_backlog_tokens{model="m",type="generation"} 3060.0',
         'batch_nearest_deadline_seconds{model=""} 6600.0',
         'batch_nearest_deadline_seconds{model="m"} 3000.0',
     ]

@@ -74,7 +74,7 @@ class World:
         body = json.dumps({"usage": {"prompt_tokens": 1, "completion_tokens": 2}}).encode()
         return success_line(result_id, f"c{index}", 200, "r", body)
 
-    async def journal(self, epoch: int = 1) -> PartJournal:
+    async def journal(self, epoch: int = 1, *, has_models: bool = False) -> PartJournal:
         self.registry.epoch = epoch
         opened = PartJournal(
             self.plan,
@@ -83,6 +83,7 @@ class World:
             epoch,
             self.registry.of(epoch),
             usage=lambda: self.usage,
+            has_models=has_models,
             on_trouble=self.troubles.append,
         )
         return await opened.open()
@@ -117,6 +118,29 @@ async def test_results_are_parts_by_what_they_are_and_counted(world: World) -> N
     assert await world.lines() == ["c0", "c1", "c2", "c3"]
     assert (journal.succeeded, journal.failed, journal.without_result) == (3, 1, 96)
     await journal.aclose()
+
+
+async def test_where_there_are_several_models_lines_are_counted_by_model_too(
+    world: World,
+) -> None:
+    journals: list[PartJournal] = []
+    for epoch in (1, 2):
+        world.usage = Usage()
+        journal = await world.journal(epoch, has_models=True)
+        for index in range(epoch * 10, epoch * 10 + 3):
+            await world.append(journal, index, ok=index % 10 > 0)
+        await journal.flush()
+        assert journal.tally == Tally(
+            2 * epoch, epoch, Usage(2 * epoch, 4 * epoch), {"m": 3 * epoch}
+        )
+        journals.append(journal)
+        if epoch == 1:
+            world.registry.parts.clear()
+    # The second has adopted what the first could not register.
+    whole = sum((part.tally for part in world.registry.parts.values()), Tally())
+    assert whole.by_model == {"m": 6}
+    for journal in journals:
+        await journal.aclose()
 
 
 async def test_whoever_goes_on_knows_what_is_done(world: World) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from batch_gateway.metrics.series import BoundedLabels
 from batch_gateway.service.backlog import Backlog
 
 __all__ = ["ApiMetrics", "BacklogMetrics"]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_MOST_MODELS: Final = 100
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 900)
 
 
@@ -43,23 +46,41 @@ class ApiMetrics:
 
 
 class BacklogMetrics:
-    """What is left to do by model, as it was last shown; models without any vanish."""
+    """What is left to do by model, as it was last shown; models without any vanish.
+
+    Of more than a hundred models those with the fewest lines are one, "other".
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def gauge(name: str, meaning: str) -> Gauge:
-            return Gauge(name, meaning, ["model"], registry=registry)
+        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
+            return Gauge(name, meaning, ["model", *labels], registry=registry)
 
         self._batches = gauge("batch_backlog_batches", "Batches that wait or run.")
         self._lines = gauge("batch_backlog_lines", "Requests of them that have no result.")
+        self._tokens = gauge(
+            "batch_backlog_tokens", "Tokens that those requests are expected to take.", "type"
+        )
         self._deadline = gauge(
             "batch_nearest_deadline_seconds",
             "Until the first of their windows is over; negative once it is.",
         )
 
     def show(self, entries: Sequence[Backlog], now: float) -> None:
-        for gauge in (self._batches, self._lines, self._deadline):
+        for gauge in (self._batches, self._lines, self._tokens, self._deadline):
             gauge.clear()
-        for entry in entries:
-            self._batches.labels(entry.model).set(entry.batches)
-            self._lines.labels(entry.model).set(entry.lines)
-            self._deadline.labels(entry.model).set(entry.due_at - now)
+        for model, entry in sorted(_by_label(entries).items()):
+            self._batches.labels(model).set(entry.batches)
+            self._lines.labels(model).set(entry.lines)
+            self._deadline.labels(model).set(entry.due_at - now)
+            for kind, tokens in (("prompt", entry.read), ("generation", entry.written)):
+                if tokens is not None:
+                    self._tokens.labels(model, kind).set(tokens)
+
+
+def _by_label(entries: Sequence[Backlog]) -> dict[str, Backlog]:
+    labels = BoundedLabels(_MOST_MODELS)
+    shown: dict[str, Backlog] = {}
+    for entry in sorted(entries, key=lambda one: -one.lines):
+        label = labels.of(entry.model)
+        shown[label] = shown[label] + entry if label in shown else entry
+    return shown

@@ -19,6 +19,7 @@ from sqlalchemy.sql import ColumnElement
 
 from batch_gateway.errors import FencedError
 from batch_gateway.service.database import database_now
+from batch_gateway.service.model_lines import count_finished, forget_models
 from batch_gateway.service.parts import Part, Tally
 from batch_gateway.service.statuses import ENDED, ENDING
 from batch_gateway.service.tables import batches, jobs, parts
@@ -194,6 +195,7 @@ def forget_jobs(connection: Connection, batch_id: str) -> None:
     """The batch has ended: its jobs and parts are of no more use."""
     connection.execute(delete(jobs).where(jobs.c.batch_id == batch_id))
     connection.execute(delete(parts).where(parts.c.batch_id == batch_id))
+    forget_models(connection, batch_id)
 
 
 def register_parts(connection: Connection, job: Job, found: Sequence[Part]) -> None:
@@ -213,6 +215,8 @@ def register_parts(connection: Connection, job: Job, found: Sequence[Part]) -> N
     added |= msgspec.structs.asdict(tally.usage)
     counts = {name: batches.c[name] + number for name, number in added.items()}
     connection.execute(update(batches).where(batches.c.id == job.batch_id).values(counts))
+    if tally.by_model:
+        count_finished(connection, job.batch_id, tally.by_model)
 
 
 def replace_parts(connection: Connection, job: Job, replaced: Sequence[Part], whole: Part) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final, Protocol, Self
 
@@ -61,6 +62,8 @@ class PartJournal(Ledger):
     A store that fails or is full does not end a run: the journal tries again until it is written
     or `aclose` is called, tells `on_trouble` (with None when it is over), and `append` waits.
 
+    With `has_models` the lines are counted by model too.
+
     Attributes:
         broken: set when the shard is another's; `append` then raises, and the run stops.
         tally: of the lines that were registered.
@@ -75,6 +78,7 @@ class PartJournal(Ledger):
         registry: Registry,
         *,
         usage: Callable[[], Usage],
+        has_models: bool = False,
         on_trouble: Callable[[str | None], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -87,6 +91,7 @@ class PartJournal(Ledger):
         self._usage_written = Usage()
         self._lines: dict[Role, list[bytes]] = {role: [] for role in Role}
         self._size = self._sequence = 0
+        self._has_models, self._models = has_models, Counter[str]()
         self._unregistered: list[Part] = []
         self._small: dict[Role, list[Part]] = {role: [] for role in Role}
         self._failure: JournalError | None = None
@@ -130,7 +135,9 @@ class PartJournal(Ledger):
         good = sum(ok for _, ok, _ in lines)
         usage = sum((_usage_of_line(line) for _, ok, line in lines if ok), Usage())
         size = sum(len(line) for _, _, line in lines)
-        return Part(name, size, Tally(good, len(lines) - good, usage))
+        models = Counter(self._plan.model_of(index) for index, _, _ in lines)
+        by_model = dict(models) if self._has_models else {}
+        return Part(name, size, Tally(good, len(lines) - good, usage, by_model))
 
     async def _read(self, name: str) -> list[tuple[int, bool, bytes]]:
         role = role_of_part(name)
@@ -152,6 +159,8 @@ class PartJournal(Ledger):
             raise self._failure
         self._lines[Role.SUCCESS if ok else Role.FAILURE].append(line)
         self.take(index, ok)
+        if self._has_models:
+            self._models[self._plan.model_of(index)] += 1
         self._size += len(line)
         self._something.set()
         if self._writer is None:
@@ -216,17 +225,19 @@ class PartJournal(Ledger):
     async def _write_once(self) -> None:
         """A part of each role. What was taken out of memory is put back if it is not stored."""
         if not self._unregistered:
-            lines, size = self._lines, self._size
+            lines, size, models = self._lines, self._size, self._models
             used = self._usage()
             self._lines, self._size = {role: [] for role in Role}, 0
+            self._models = Counter[str]()
             self._something.clear()
             self._plenty.clear()
             try:
-                self._unregistered = await self._stored(lines, used)
+                self._unregistered = await self._stored(lines, used, dict(models))
             except BaseException:
                 for role in Role:
                     self._lines[role][:0] = lines[role]
                 self._size += size
+                self._models += models
                 self._something.set()
                 raise
             self._usage_written = used
@@ -257,7 +268,9 @@ class PartJournal(Ledger):
         self._sequence += 1
         return f"{self._place}/{self._epoch:06}-{self._sequence:08}{ending(role)}"
 
-    async def _stored(self, lines: dict[Role, list[bytes]], used: Usage) -> list[Part]:
+    async def _stored(
+        self, lines: dict[Role, list[bytes]], used: Usage, models: dict[str, int]
+    ) -> list[Part]:
         parts: list[Part] = []
         for role, taken in lines.items():
             if not taken:
@@ -270,6 +283,8 @@ class PartJournal(Ledger):
                 len(taken) if good else 0,
                 0 if good else len(taken),
                 used - self._usage_written if good else Usage(),
+                # Those of both roles are with the first.
+                {} if parts else models,
             )
             parts.append(Part(name, len(data), tally))
         return parts

@@ -33,11 +33,13 @@ class Tally(Additive):
     Attributes:
         completed, failed: lines.
         usage: tokens of the answers.
+        by_model: the lines by model, where there are several.
     """
 
     completed: int = 0
     failed: int = 0
     usage: Usage = Usage()
+    by_model: dict[str, int] = msgspec.field(default_factory=dict[str, int])
 
 
 class Part(msgspec.Struct, frozen=True):

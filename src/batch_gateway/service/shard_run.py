@@ -99,6 +99,7 @@ class ShardRun:
             self.job.epoch,
             _JobRegistry(self._database, self.job),
             usage=lambda: self._used_before + self._stats.figures.usage,
+            has_models=self.batch.model is None,
             on_trouble=self._notices.about("store"),
             clock=self._clock,
         ).open()

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["api_keys", "batches", "files", "jobs", "metadata", "parts"]
+__all__ = ["api_keys", "batches", "files", "jobs", "metadata", "model_lines", "parts"]
 
 metadata: Final = MetaData()
 
@@ -125,6 +125,16 @@ parts: Final = Table(
     Column("epoch", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("lines", BigInteger, nullable=False),
+)
+
+model_lines: Final = Table(
+    "model_lines",
+    metadata,
+    Column("batch_id", Text, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    # Of a batch of several models.
+    Column("model", Text, primary_key=True),
+    Column("total", BigInteger, nullable=False),
+    _count("finished"),
 )
 
 api_keys: Final = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -18,6 +18,7 @@ from batch_gateway.engine.stored_plan import dump_plan
 from batch_gateway.errors import EmptyInputError, InputError
 from batch_gateway.service.batch_records import BatchProblem, BatchRecord, record_event
 from batch_gateway.service.job_records import Job, JobKind, add_jobs, finish
+from batch_gateway.service.model_lines import note_models
 from batch_gateway.service.statuses import BatchEvent
 
 __all__ = ["MOST_PROBLEMS", "Valid", "look_at", "record_found"]
@@ -30,13 +31,13 @@ class Valid(msgspec.Struct, frozen=True):
 
     Attributes:
         total: requests.
-        model: that of all of them, or None when there are several.
+        models: how many of them each model has.
         shards: the jobs to run.
         plans: of each shard, to be stored.
     """
 
     total: int
-    model: str | None
+    models: Mapping[str, int]
     shards: Sequence[Job]
     plans: Sequence[bytes]
 
@@ -53,11 +54,10 @@ def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[Ba
     elsewhere = list(islice(_other_endpoints(plan, endpoint), MOST_PROBLEMS))
     if elsewhere:
         return elsewhere
-    models = list(plan.models)
     shards = list(plan.shards(batch_id))
     return Valid(
         plan.total,
-        models[0] if len(models) == 1 else None,
+        plan.models,
         [_job(shard) for shard in shards],
         [dump_plan(plan.part(shard)) for shard in shards],
     )
@@ -71,7 +71,11 @@ def record_found(
     happened = partial(record_event, connection, job.batch_id, now=now)
     if isinstance(found, Valid):
         add_jobs(connection, found.shards)
-        return happened(BatchEvent.VALID, total=found.total, model=found.model)
+        several = len(found.models) > 1
+        if several:
+            note_models(connection, job.batch_id, found.models)
+        model = None if several else next(iter(found.models))
+        return happened(BatchEvent.VALID, total=found.total, model=model)
     return happened(BatchEvent.INVALID, errors=msgspec.json.encode(found).decode())
 
 
