@@ -197,14 +197,14 @@ async def test_a_retry_over_the_budget_waits_for_its_turn() -> None:
 def test_a_budget_never_grants_more_than_was_earned(
     ratio: float, per_second: float, events: list[tuple[str, float]]
 ) -> None:
-    budget = RetryBudget(ratio, per_second, longest_wait=60)
-    start = budget.tokens
     now, earned, granted_by = 0.0, 0, list[float]()
-    budget.earn(now)
+    budget = RetryBudget(ratio, per_second, 60, now)
+    start = max(1.0, per_second) if ratio or per_second else 0.0
+    budget.earn()
     for kind, gap in events:
         now += gap
         if kind == "earn":
-            budget.earn(now)
+            budget.earn()
             earned += 1
         elif (wait := budget.spend(now)) is not None:
             assert 0 <= wait <= 60

@@ -102,7 +102,12 @@ class RetryBudget:
     """
 
     def __init__(
-        self, ratio: float, per_second: float, longest_wait: float, capacity: float = 100.0
+        self,
+        ratio: float,
+        per_second: float,
+        longest_wait: float,
+        now: float,
+        capacity: float = 100.0,
     ) -> None:
         self._ratio = ratio
         self._per_second = per_second
@@ -110,21 +115,13 @@ class RetryBudget:
         self._capacity = capacity
         # A start with some credit: the first requests of a client may fail too.
         self._tokens = max(1.0, per_second) if ratio or per_second else 0.0
-        self._updated: float | None = None
-
-    @property
-    def tokens(self) -> float:
-        """What is left; negative while retries wait for their turn."""
-        return self._tokens
-
-    def earn(self, now: float) -> None:
-        """A request is sent for the first time."""
-        # As `_refill`, without a call: this runs once a request.
-        tokens = self._tokens + self._ratio
-        if self._updated is not None and now > self._updated:
-            tokens += (now - self._updated) * self._per_second
-        self._tokens = min(self._capacity, tokens)
         self._updated = now
+        self._first_sendings = 0
+
+    def earn(self) -> None:
+        """A request is sent for the first time."""
+        # What it earns is reckoned when somebody wants to spend it: this runs once a request.
+        self._first_sendings += 1
 
     def spend(self, now: float) -> float | None:
         """Seconds until a retry may go, or None when it may not."""
@@ -140,10 +137,9 @@ class RetryBudget:
         return wait
 
     def _refill(self, now: float) -> None:
-        if self._updated is not None and now > self._updated:
-            earned = (now - self._updated) * self._per_second
-            self._tokens = min(self._capacity, self._tokens + earned)
-        self._updated = now
+        earned = self._first_sendings * self._ratio + (now - self._updated) * self._per_second
+        self._tokens = min(self._capacity, self._tokens + earned)
+        self._first_sendings, self._updated = 0, now
 
 
 class RetryTransport:
@@ -169,11 +165,14 @@ class RetryTransport:
         self._on_retry = on_retry
         self._on_backoff = on_backoff
         self._budget = RetryBudget(
-            policy.budget_ratio, policy.budget_per_second, seconds(policy.max_retry_after)
+            policy.budget_ratio,
+            policy.budget_per_second,
+            seconds(policy.max_retry_after),
+            clock.monotonic(),
         )
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
-        self._budget.earn(self._clock.monotonic())
+        self._budget.earn()
         while True:
             try:
                 return await self._inner.send(request)
