@@ -61,7 +61,7 @@ def build_stack(
     clock: Clock,
     events: GatewayEvents,
     metrics: MetricsWatch | None = None,
-) -> Transport:
+) -> ClosingTransport:
     """The layers, innermost first; a request passes them from the bottom of this list up."""
     stack: Transport = _gateway_transport(config, exchanger, clock, events)
     if events.attempts_are_heard:
@@ -90,10 +90,9 @@ def build_stack(
         stack = CoalescingTransport(stack, config.coalesce, clock, on_coalesced=events.coalesced)
     if config.cache is not None:
         stack = _cached(stack, config, config.cache, clock, events)
-    stack = ClosingTransport(stack)
     if events.requests_are_heard:
         stack = InstrumentationTransport(stack, events, clock)
-    return stack
+    return ClosingTransport(stack)
 
 
 def _admission(
@@ -280,7 +279,12 @@ class HTTPInferenceClient:
         # Before any layer: the future that one waits for could not be woken from another loop.
         if self._loop is not asyncio.get_running_loop():
             self._loop = own_loop(self._loop, closed=False)
-        return await self._stack.send(prepare(request, self._clock))
+        prepared = prepare(request, self._clock)
+        task = self._stack.begin(prepared)
+        try:
+            return await self._stack.pass_on(prepared)
+        finally:
+            self._stack.end(task, prepared)
 
     def stream(self, request: RequestLike) -> InferenceStream:
         """The answer to `request` chunk by chunk: `async for chunk in client.stream(request)`.

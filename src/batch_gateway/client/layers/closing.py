@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from batch_gateway.client.interfaces.request import InferenceResponse
@@ -12,44 +13,62 @@ from batch_gateway.http.connection_errors import closed_error
 
 __all__ = ["ClosingTransport"]
 
+_Task = asyncio.Task[Any] | None
+
 
 class ClosingTransport:
-    """A layer above all that wait: when `aclose` returns, no request waits in one of them.
+    """The outermost layer: when `aclose` returns, no request waits in one of those below.
 
     A request may be with the gateway, or wait for its turn, for a retry, or for a reader of its
     chunks. The task that sends it is cancelled, and the cancellation becomes a
     GatewayConnectionError here, unless somebody else cancels that task as well.
+
+    Attributes:
+        pass_on: the `send` of the layer below, for who calls `begin` and `end` himself: each
+            coroutine more costs every request time, and memory while it waits.
     """
 
     def __init__(self, inner: Transport) -> None:
         self._inner = inner
+        self.pass_on = inner.send
         self._closed = False
-        self._tasks: set[asyncio.Task[Any] | None] = set()
-        self._cancelled: set[asyncio.Task[Any] | None] = set()
+        self._tasks: set[_Task] = set()
+        self._cancelled: set[_Task] = set()
         self._all_ended = asyncio.Event()
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
+        task = self.begin(request)
+        try:
+            return await self.pass_on(request)
+        finally:
+            self.end(task, request)
+
+    def begin(self, request: PreparedRequest) -> _Task:
+        """This task sends a request. Raises GatewayConnectionError once the client is closed."""
         if self._closed:
             raise _closed(request)
         task = asyncio.current_task()
         self._tasks.add(task)
-        try:
-            return await self._inner.send(request)
-        except asyncio.CancelledError:
-            if task is None or task not in self._cancelled or task.cancelling() > 1:
-                raise
-            raise _closed(request) from None
-        finally:
-            self._tasks.discard(task)
-            if self._closed:
-                self._left(task)
+        return task
 
-    def _left(self, task: asyncio.Task[Any] | None) -> None:
-        if task is not None and task in self._cancelled:
-            self._cancelled.discard(task)
-            task.uncancel()
+    def end(self, task: _Task, request: PreparedRequest) -> None:
+        """To be called in a `finally`.
+
+        Raises GatewayConnectionError instead of a cancellation that was the closing's.
+        """
+        self._tasks.discard(task)
+        if self._closed:
+            self._left(task, request)
+
+    def _left(self, task: _Task, request: PreparedRequest) -> None:
+        is_ours = task is not None and task in self._cancelled
+        self._cancelled.discard(task)
         if not self._cancelled:
             self._all_ended.set()
+        if task is None or not is_ours:
+            return
+        if not task.uncancel() and isinstance(sys.exception(), asyncio.CancelledError):
+            raise _closed(request) from None
 
     async def aclose(self) -> None:
         self._closed = True
