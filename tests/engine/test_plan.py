@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batch_gateway.engine.line_index import LineIndex
 from batch_gateway.engine.plan import Plan, make_plan
-from batch_gateway.engine.source import FileSource
+from batch_gateway.engine.source import BytesSource, FileSource
 from batch_gateway.errors import InputError
 
 from .batch_files import FILES, request, text_of, write_batch
@@ -235,3 +235,16 @@ def test_any_bytes_give_a_plan_of_every_line_or_an_input_error(
 def test_no_bytes_raise_anything_but_an_input_error(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InputError):
         planned(tmp_path, content)
+
+
+def test_lines_for_another_endpoint_than_the_batch_is_for_are_problems(tmp_path: Path) -> None:
+    chat, embeddings = "/v1/chat/completions", "/v1/embeddings"
+    lines = [request("a"), request("b", url=embeddings), request("c", method=None)]
+    with pytest.raises(InputError) as raised:
+        make_plan(BytesSource(text_of(lines)), endpoint=chat)
+    assert [str(problem) for problem in raised.value.problems] == [
+        f"line 2: url {embeddings} is not the endpoint of the batch, {chat}",
+        'line 3: method is missing: write "method": "POST"',
+    ]
+    with make_plan(BytesSource(text_of(lines[:1])), endpoint=chat) as plan:
+        assert plan.total == 1

@@ -73,11 +73,14 @@ class _Problems:
 
 
 def first_pass(
-    source: Source, max_problems: int, on_progress: ProgressCallback | None
+    source: Source,
+    max_problems: int,
+    on_progress: ProgressCallback | None,
+    endpoint: str | None = None,
 ) -> FirstPass:
     """Check all of `source`. Raises InputError, with the first `max_problems` problems in it."""
     name, size = source.name, source.size()
-    scanner = _Scanner(name, max_problems)
+    scanner = _Scanner(name, max_problems, endpoint)
     digest = hashlib.sha256()
     end = 0
     try:
@@ -109,8 +112,9 @@ def first_pass(
 class _Scanner:
     """Takes the file block by block."""
 
-    def __init__(self, name: str, max_problems: int) -> None:
+    def __init__(self, name: str, max_problems: int, endpoint: str | None) -> None:
         self.name = name
+        self.endpoint = endpoint
         self.problems = _Problems(max_problems)
         self.lines = LineIndex()
         self.grouping = Grouping()
@@ -125,7 +129,7 @@ class _Scanner:
                 offset, block = len(_BOM), block[len(_BOM) :]
         # Checked a block at a time: the decoder does not look into strings that it skips.
         all_utf8 = is_utf8(block)
-        add_group = self._add_group
+        add_group, endpoint = self._add_group, self.endpoint
         offsets: list[int] = []
         custom_ids: list[str] = []
         number = self.next_line - 1
@@ -138,6 +142,8 @@ class _Scanner:
                 custom_ids.append(checked.custom_id)
                 add_group(checked.body.model, prefix_key(checked.body))
                 offsets.append(offset)
+                if endpoint is not None and checked.url != endpoint:
+                    self._take_other_endpoint(number, checked.url, endpoint)
             offset += len(line)
         self.next_line = number + 1
         self.lines.extend(offsets)
@@ -147,6 +153,11 @@ class _Scanner:
         for magic, advice in _FOREIGN_FORMATS:
             if block.startswith(magic):
                 raise InputError(f"{self.name} {advice}")
+
+    def _take_other_endpoint(self, number: int, url: str, endpoint: str) -> None:
+        words = f"url {url} is not the endpoint of the batch, {endpoint}"
+        fault = Fault(words, "url_mismatch", "url")
+        self.problems.add(number, [] if self.problems.is_full else [fault])
 
     def _take_odd_line(self, number: int, line: bytes, next_index: int) -> None:
         if line.isspace():

@@ -119,16 +119,18 @@ def make_plan(
     *,
     max_problems: int = 20,
     on_progress: ProgressCallback | None = None,
+    endpoint: str | None = None,
 ) -> Plan:
     """The first pass: check every line of a batch and index it.
 
-    `source` is the path of a file, or a source, which is the plan's from then on. Raises InputError
-    when there is no such file, or with one entry in `problems` for each problem, the first
-    `max_problems` of them.
+    `source` is the path of a file, or a source, which is the plan's from then on. `endpoint` is
+    the `url` that every line must have; without it any that can be batched will do. Raises
+    InputError when there is no such file, or with one entry in `problems` for each problem, the
+    first `max_problems` of them.
     """
     lines = FileSource.open(source) if isinstance(source, str | os.PathLike) else source
     try:
-        return Plan(lines, first_pass(lines, max_problems, on_progress))
+        return Plan(lines, first_pass(lines, max_problems, on_progress, endpoint))
     except BaseException:
         lines.close()
         raise

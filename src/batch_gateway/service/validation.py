@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Final
 
 import msgspec
 from sqlalchemy import Connection
 
-from batch_gateway.engine.plan import Plan, make_plan
+from batch_gateway.engine.plan import make_plan
 from batch_gateway.engine.problems import LineProblem
 from batch_gateway.engine.shard import Shard
 from batch_gateway.engine.source import Source
@@ -48,12 +47,9 @@ def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[Ba
     Raises InputError when the source itself cannot be read.
     """
     try:
-        plan = make_plan(source, max_problems=MOST_PROBLEMS)
+        plan = make_plan(source, max_problems=MOST_PROBLEMS, endpoint=endpoint)
     except InputError as error:
         return _problems(error)
-    elsewhere = list(islice(_other_endpoints(plan, endpoint), MOST_PROBLEMS))
-    if elsewhere:
-        return elsewhere
     shards = list(plan.shards(batch_id))
     return Valid(
         plan.total,
@@ -101,22 +97,3 @@ def _problems(error: InputError) -> Sequence[BatchProblem]:
         BatchProblem(one.fault.code, str(one), one.fault.param, one.line)
         for one in lines[:MOST_PROBLEMS]
     ]
-
-
-class _Url(msgspec.Struct):
-    url: str
-
-
-_decode_url = msgspec.json.Decoder(_Url).decode
-
-
-def _other_endpoints(plan: Plan, endpoint: str) -> Iterator[BatchProblem]:
-    for index in range(plan.total):
-        url = _decode_url(plan.read(index)).url
-        if url != endpoint:
-            yield BatchProblem(
-                "url_mismatch",
-                f"The url {url} of this line is not the endpoint of the batch, {endpoint}.",
-                "url",
-                plan.line_number(index),
-            )
