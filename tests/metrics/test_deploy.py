@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for metrics and labels that there are."""
+"""The dashboards and the alerts ask for metrics and labels that there are."""
 
 from __future__ import annotations
 
@@ -15,47 +15,94 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from batch_gateway.engine.progress import RunStats
+from batch_gateway.errors import ServerError
 from batch_gateway.metrics.prometheus import PrometheusMetrics
+from batch_gateway.server.api_metrics import ApiMetrics, BacklogMetrics
+from batch_gateway.server.processor_metrics import ProcessorMetrics
+from batch_gateway.service.backlog import Backlog
 from batch_gateway.testing import simulated_gateway
 from tests.metrics.every_layer import use_every_layer
+from tests.service.records import NOW, a_batch
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
-DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text("utf-8"))
+DASHBOARDS: dict[str, dict[str, Any]] = {
+    name: json.loads((DEPLOY / "grafana" / f"{name}.json").read_text("utf-8"))
+    for name in ("dashboard", "service")
+}
 ALERTS: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text("utf-8"))
 RULES: list[dict[str, Any]] = [rule for group in ALERTS["groups"] for rule in group["rules"]]
-PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
-_METRIC = re.compile(r"\b(batch_gateway_\w+)\s*(?:\{([^}]*)\})?")
+_NAMES = "batch|http|jobs?|model|plan|processor|request|total|active"
+_METRIC = re.compile(rf"\b((?:{_NAMES})_\w+)\s*(?:\{{([^}}]*)\}})?")
 _LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
 _GROUPING = re.compile(r"\b(?:by|on|without)\s*\(([^)]*)\)")
 # Not ours: Prometheus and the buckets of histograms add them.
 _FOREIGN_LABELS = {"instance", "job", "le"}
 
 
-def expressions() -> Iterator[tuple[str, str]]:
-    for panel in PANELS:
+def panels(dashboard: str) -> list[dict[str, Any]]:
+    return [panel for panel in DASHBOARDS[dashboard]["panels"] if panel["type"] != "row"]
+
+
+def asked_by(dashboard: str) -> Iterator[tuple[str, str]]:
+    for panel in panels(dashboard):
         for target in panel["targets"]:
             yield panel["title"], target["expr"]
-    for variable in DASHBOARD["templating"]["list"]:
+    for variable in DASHBOARDS[dashboard]["templating"]["list"]:
         if variable["type"] == "query":
             yield variable["name"], variable["definition"]
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    for dashboard in DASHBOARDS:
+        yield from asked_by(dashboard)
     for rule in RULES:
         yield rule["alert"], rule["expr"]
 
 
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Every sample after that: its name and its labels."""
-    registry = CollectorRegistry()
-    metrics = PrometheusMetrics(registry)
-    metrics.follow_run(RunStats(total=3))
-    with simulated_gateway() as gateway:
-        asyncio.run(use_every_layer(gateway.url, tmp_path_factory.mktemp("cache"), metrics))
+def samples_of(registry: CollectorRegistry) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
+
+
+@pytest.fixture(scope="module")
+def client_samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Every sample of a client and of a run: its name and its labels."""
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry)
+    metrics.follow_run(RunStats(total=3))
+    with simulated_gateway() as gateway:
+        asyncio.run(use_every_layer(gateway.url, tmp_path_factory.mktemp("cache"), metrics))
+    return samples_of(registry)
+
+
+@pytest.fixture(scope="module")
+def service_samples() -> dict[str, set[str]]:
+    """Every sample of the service that is not of its gateways or its process."""
+    registry = CollectorRegistry()
+    ApiMetrics(registry).ended("GET", "/v1/files", 200, 0.1)
+    BacklogMetrics(registry).show([Backlog("m", 1, 2, 3.0, 4.0, 5.0)], 0.0)
+    metrics = ProcessorMetrics(registry, 1, lambda: 1, ["m"])
+    metrics.taken(1.0)
+    metrics.looked_at(1.0)
+    metrics.moved(a_batch(status="cancelled", in_progress_at=NOW, cancelled_at=NOW))
+    metrics.answered("m", ServerError("out"))
+    names = samples_of(registry).items()
+    return {
+        name: labels
+        for name, labels in names
+        if not name.startswith(("batch_gateway_", "process_")) and not name.endswith("_created")
+    }
+
+
+@pytest.fixture(scope="module")
+def samples(
+    client_samples: dict[str, set[str]], service_samples: dict[str, set[str]]
+) -> dict[str, set[str]]:
+    return client_samples | service_samples
 
 
 @pytest.mark.parametrize(("place", "expression"), list(expressions()), ids=lambda text: text[:40])
@@ -84,11 +131,20 @@ def test_every_expression_is_promql() -> None:
                 raise AssertionError(f"{place}: {error}") from error
 
 
-def test_every_metric_is_on_the_dashboard(samples: dict[str, set[str]]) -> None:
-    shown = {name for _, text in expressions() for name, _ in _METRIC.findall(text)}
-    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
-    ours = {re.sub(r"_(bucket|sum|count)$", "", name) for name in samples}
-    assert ours - families == {"batch_gateway_build_info"}
+def test_every_metric_is_on_its_dashboard(
+    client_samples: dict[str, set[str]], service_samples: dict[str, set[str]]
+) -> None:
+    assert not_shown(client_samples, "dashboard") == {"batch_gateway_build_info"}
+    assert not_shown(service_samples, "service") == set()
+
+
+def not_shown(samples: dict[str, set[str]], dashboard: str) -> set[str]:
+    shown = {name for _, text in asked_by(dashboard) for name, _ in _METRIC.findall(text)}
+    return {_family(name) for name in samples} - {_family(name) for name in shown}
+
+
+def _family(sample: str) -> str:
+    return re.sub(r"_(bucket|sum|count)$", "", sample)
 
 
 def test_alert_rules_are_complete() -> None:
@@ -101,11 +157,13 @@ def test_alert_rules_are_complete() -> None:
         assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))
 
 
-def test_the_dashboard_has_whole_panels_that_do_not_overlap() -> None:
-    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+@pytest.mark.parametrize("dashboard", DASHBOARDS)
+def test_a_dashboard_has_whole_panels_that_do_not_overlap(dashboard: str) -> None:
+    panels = DASHBOARDS[dashboard]["panels"]
+    ids = [panel["id"] for panel in panels]
     assert len(set(ids)) == len(ids)
     taken = set[tuple[int, int]]()
-    for panel in DASHBOARD["panels"]:
+    for panel in panels:
         place = panel["gridPos"]
         cells = {
             (place["x"] + dx, place["y"] + dy)

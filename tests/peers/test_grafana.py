@@ -1,4 +1,4 @@
-"""The dashboard before the classes that Grafana generates from its schemas."""
+"""The dashboards before the classes that Grafana generates from its schemas."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.peers.installing import peer_environment
 pytestmark = pytest.mark.peer("grafana")
 
 LIMIT_S = 60
-DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboard.json"
+DASHBOARDS = Path(__file__).parents[2] / "deploy" / "grafana"
 SCRIPT = Path(__file__).parent / "grafana" / "unknown_fields.py"
 # What Grafana's editor shows of a query of a variable; its schema leaves it out.
 KNOWN_ALL_THE_SAME = re.compile(r"\.templating\.list\[\d+\]\.definition")
@@ -32,8 +32,9 @@ def unknown_fields(dashboard: Path) -> set[str]:
     return {field for field in found if not KNOWN_ALL_THE_SAME.fullmatch(field)}
 
 
-def test_grafana_knows_every_field_of_the_dashboard() -> None:
-    assert unknown_fields(DASHBOARD) == set()
+@pytest.mark.parametrize("name", ["dashboard.json", "service.json"])
+def test_grafana_knows_every_field_of_the_dashboards(name: str) -> None:
+    assert unknown_fields(DASHBOARDS / name) == set()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_grafana_knows_every_field_of_the_dashboard() -> None:
 def test_a_misspelt_field_would_be_noticed(
     misspell: Callable[[dict[str, Any]], None], field: str, tmp_path: Path
 ) -> None:
-    dashboard = json.loads(DASHBOARD.read_text("utf-8"))
+    dashboard = json.loads((DASHBOARDS / "dashboard.json").read_text("utf-8"))
     misspell(next(panel for panel in dashboard["panels"] if panel["type"] == "timeseries"))
     (tmp_path / "dashboard.json").write_text(json.dumps(dashboard), "utf-8")
     [unknown] = unknown_fields(tmp_path / "dashboard.json")

@@ -32,7 +32,7 @@ def promtool(*arguments: str) -> str:
 
 
 def test_prometheus_takes_the_alert_rules() -> None:
-    assert "SUCCESS: 6 rules found" in promtool("check", "rules", "--lint-fatal", str(RULES))
+    assert "SUCCESS: 11 rules found" in promtool("check", "rules", "--lint-fatal", str(RULES))
 
 
 def test_each_alert_rings_when_it_should_and_not_before() -> None:
