@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any, cast, get_args
 
 import pytest
 
-from batch_gateway import HTTPInferenceClientConfig
+from batch_gateway import BatchRun, HTTPInferenceClientConfig
 from batch_gateway.client.for_batches import patient_breaker
 from batch_gateway.client.layers.cache.cache_config import CacheConfig
 from batch_gateway.client.layers.coalesce.coalesce_policy import CoalescePolicy
 from batch_gateway.client.layers.concurrency.gateway_metrics import GatewayMetrics
-from batch_gateway.engine.byte_budget import DEFAULT_BUDGET
 from batch_gateway.engine.plan import Order
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
@@ -49,8 +49,12 @@ def test_no_setting_that_has_a_default_in_the_client_leaves_it_out() -> None:
             )
 
 
-def test_the_defaults_of_a_run_are_those_of_the_engine() -> None:
-    assert SETTINGS["max_bytes_in_flight"].default_value == DEFAULT_BUDGET
+def test_the_defaults_of_a_run_are_those_of_the_library() -> None:
+    library = inspect.signature(BatchRun).parameters
+    shared = {name for name in library if name in SETTINGS and library[name].default is not None}
+    for name in shared:
+        assert library[name].default == (SETTINGS[name].default_value or False), name
+    assert shared >= {"concurrency", "max_bytes_in_flight", "order", "ordered"}
     assert SETTINGS["order"].kind.choices == cast("tuple[str, ...]", get_args(Order))
 
 

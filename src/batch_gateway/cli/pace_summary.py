@@ -68,13 +68,13 @@ def _at_the_end(figures: ConcurrencyStatistics, *, with_reason: bool) -> str:
 def _shares(figures: ConcurrencyStatistics, seconds: float) -> str:
     if seconds < _SHORTEST_RUN:
         return ""
-    told = [one for one in figures.held if one.seconds >= _WORTH_A_WORD * seconds]
-    texts = [f"{_percent(one.seconds / seconds)} {one.why.words}" for one in told]
+    told = [one for one in figures.held if one.share_of(seconds) >= _WORTH_A_WORD]
+    texts = [f"{_percent(one.share_of(seconds))} {one.why.words}" for one in told]
     return ", ".join(texts).replace(" %", " % of the run", 1)
 
 
 def _percent(share: float) -> str:
-    return f"{min(1.0, share):.0%}".replace("%", " %")
+    return f"{share:.0%}".replace("%", " %")
 
 
 def pace_json(paces: Sequence[GatewayPace], seconds: float) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def _held_json(one: HeldReason, seconds: float) -> dict[str, Any]:
         "limit": one.limit,
         "figure": one.why.figure or None,
         "seconds": round(one.seconds, 3),
-        "share": round(min(1.0, one.seconds / seconds), 4) if seconds > 0 else 0.0,
+        "share": round(one.share_of(seconds), 4),
     }
 
 
@@ -112,12 +112,12 @@ def pace_hints(paces: Sequence[GatewayPace], seconds: float, bound: str) -> tupl
     return tuple(
         ("" if len(paces) == 1 else f"{gateway}: ")
         + _HELP[one.why.reason].format(
-            share=_percent(one.seconds / seconds),
+            share=_percent(one.share_of(seconds)),
             limit=f"{one.why.kept_to(one.limit):,}",
             figure=one.why.figure_text,
             bound=bound,
         )
         for gateway, figures in paces
         for one in figures.held[:1]
-        if one.seconds >= _WORTH_A_HINT * seconds and one.why.reason in _HELP
+        if one.share_of(seconds) >= _WORTH_A_HINT and one.why.reason in _HELP
     )

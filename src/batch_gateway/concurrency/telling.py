@@ -28,6 +28,10 @@ class HeldReason(NamedTuple):
     limit: int
     seconds: float
 
+    def share_of(self, seconds: float) -> float:
+        """Of a run that took so many seconds, from 0 to 1."""
+        return min(1.0, self.seconds / seconds) if seconds > 0 else 0.0
+
 
 class ConcurrencyStatistics(NamedTuple):
     """Attempts allowed, under way, and waiting for a permit; and why no more are allowed.

@@ -74,12 +74,12 @@ def reason_rows(
     return [
         ReasonRow(
             gateway,
-            min(1.0, one.seconds / seconds),
+            one.share_of(seconds),
             one.seconds,
             f"why {one.why.reason.value}",
             one.why.sentence(one.limit),
         )
         for gateway, figures in paces
         for one in figures.held
-        if seconds > 0 and one.seconds >= _LEAST_SHARE * seconds
+        if one.share_of(seconds) >= _LEAST_SHARE
     ]
