@@ -28,16 +28,10 @@ from batch_gateway import (
     InferenceRequest,
 )
 from batch_gateway.metrics.opentelemetry import OpenTelemetry
-from batch_gateway.testing import GatewayHandle, simulated_gateway
+from batch_gateway.testing import GatewayHandle
 from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[GatewayHandle]:
-    with simulated_gateway(output_tokens=5, output_distribution="fixed") as running:
-        yield running
 
 
 class Backend:

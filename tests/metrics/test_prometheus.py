@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,10 @@ from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.metrics.series import OTHER, BoundedLabels, Histogram
-from batch_gateway.testing import GatewayHandle, simulated_gateway
+from batch_gateway.testing import GatewayHandle
 from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def gateway() -> Iterator[GatewayHandle]:
-    with simulated_gateway(output_tokens=5, output_distribution="fixed") as running:
-        yield running
 
 
 @pytest.fixture
