@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import promql_parser
 import pytest
+import yaml
 
 from batch_gateway import HTTPInferenceClientConfig
 from batch_gateway.testing import (
@@ -232,6 +234,16 @@ def test_a_configuration_is_accepted_as_printed(
     assert done.returncode == expected_exit(block), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("block", of("yaml", "triggers"), ids=str)
+def test_what_triggers_ask_of_prometheus_is_a_query_of_metrics_on_the_page(block: Block) -> None:
+    asked = [trigger["metadata"]["query"] for trigger in yaml.safe_load(block.code)["triggers"]]
+    metrics = {name for query in asked for name in re.findall(r"batch_\w+", query)}
+    assert metrics
+    assert all(f"| `{name}` |" in block.path.read_text("utf-8") for name in metrics)
+    for query in asked:
+        promql_parser.parse(query)
+
+
 @pytest.mark.parametrize("block", of("json", "batch line"), ids=str)
 def test_a_batch_line_is_valid_as_printed(block: Block, desk: Path, gateway_url: str) -> None:
     (desk / "line.jsonl").write_text(block.code)
@@ -271,6 +283,7 @@ def test_no_block_is_left_unchecked() -> None:
             ("sh", "benchmark"),
             ("yaml", "config"),
             ("json", "batch line"),
+            ("yaml", "triggers"),
             *CLIENTS,
         ]
         for block in of(language, note)
