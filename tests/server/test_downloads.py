@@ -215,3 +215,21 @@ async def test_what_has_expired_is_cleared_away(api: Api) -> None:
     api.time.seconds += 1
     assert await api.clear() == 1
     assert api.stored() == []
+
+
+@pytest.mark.specified("files.expiry")
+async def test_a_file_that_cannot_be_removed_keeps_no_other(api: Api) -> None:
+    first = await api.upload()
+    others = [await api.upload() for _ in range(3)]
+    place = api.folder / "files" / "objects" / "files" / first
+    place.unlink()
+    (place / "in the way").mkdir(parents=True)
+    assert (await api.http.delete(f"/v1/files/{first}")).status_code == 200
+    assert len(api.stored()) == len(others)
+    api.time.seconds += 90 * 86400
+    with pytest.raises(StorageError):
+        await api.clear()
+    assert api.stored() == []
+    (place / "in the way").rmdir()
+    place.rmdir()
+    assert await api.clear() == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 import time
@@ -42,6 +43,15 @@ async def test_what_was_written_is_there_when_the_file_is_opened_again(tmp_path:
     assert await database.read(count_keys) == 1
     assert database.poll("SELECT tenant FROM api_keys WHERE id = ?", "k") == ("t",)
     assert database.poll("SELECT tenant FROM api_keys WHERE id = ?", "other") is None
+    await database.aclose()
+
+
+async def test_nobody_else_of_the_machine_reads_it(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "records.sqlite3")
+    await database.write(add_key)
+    made = [entry for entry in os.scandir(tmp_path) if entry.name.startswith("records")]
+    assert len(made) >= 3  # its log and index too
+    assert [entry.name for entry in made if entry.stat().st_mode & 0o077] == []
     await database.aclose()
 
 

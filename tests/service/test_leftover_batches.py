@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from batch_gateway.errors import StorageError
 from batch_gateway.service import leftover_batches
 from batch_gateway.service.batch_records import add_batch, record_event, remove_ended_before
 from batch_gateway.service.database import Database
@@ -138,3 +139,21 @@ async def test_pages_skip_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert await remove_all_working_objects(service.database, service.storage) == 2 * old
         assert len(await service.storage.folders("batches/")) == 2 * (len(WAYS) - old)
         assert None not in [await service.status(one) for one in young]
+
+
+async def test_a_batch_whose_objects_resist_keeps_those_of_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_service(tmp_path) as service:
+        ended = [await service.add(Past(WAYS[4], 1, True)) for _ in range(3)]
+        delete = service.storage.delete
+
+        async def delete_but_one(name: str) -> bool:
+            if ended[0] in name:
+                raise StorageError(f"{name}: Input/output error")
+            return await delete(name)
+
+        monkeypatch.setattr(service.storage, "delete", delete_but_one)
+        with pytest.raises(StorageError, match="Input/output error"):
+            await remove_all_working_objects(service.database, service.storage)
+        assert list(await service.storage.folders("batches/")) == [ended[0]]

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
@@ -119,14 +120,18 @@ def _observability_server(app: ASGIApp, config: ServerConfig) -> HttpServer:
 
 
 async def _keep_clearing(state: ApiState) -> None:
+    database, storage = state.database, state.storage
     lifetime = state.config.batch_lifetime
+    kept = None if lifetime is None else seconds(lifetime)
     while True:
-        try:
-            await remove_leftovers(state.database, state.storage, state.now())
-            await remove_old_batches(
-                state.database, state.now(), None if lifetime is None else seconds(lifetime)
-            )
-            await remove_all_working_objects(state.database, state.storage)
-        except BatchGatewayError as error:
-            _log.warning("what is deleted or expired could not be removed: %s", error)
+        # One that fails keeps none of the others.
+        for clear in (
+            partial(remove_leftovers, database, storage, state.now()),
+            partial(remove_old_batches, database, state.now(), kept),
+            partial(remove_all_working_objects, database, storage),
+        ):
+            try:
+                await clear()
+            except BatchGatewayError as error:
+                _log.warning("what is deleted or expired could not be removed: %s", error)
         await asyncio.sleep(_CLEAR_EVERY_SECONDS)

@@ -117,18 +117,19 @@ def leftovers(
     pending_seconds: float,
     *,
     only: str | None = None,
+    after: str = "",
     limit: int = 1000,
 ) -> Sequence[str]:
     """Ids of files whose bytes are to go, and then their record by `remove_file`.
 
     Those that are deleted or expired, unless a batch that has not ended reads them, and those that
     have been pending for longer than `pending_seconds`: who stored them is gone. `only` looks at
-    one file.
+    one file, `after` at those whose ids come later.
     """
     abandoned = and_(files.c.state == FileState.PENDING, files.c.created_at < now - pending_seconds)
     unwanted = or_(files.c.state == FileState.DELETED, files.c.expires_at <= now)
     read = exists().where(batches.c.input_file_id == files.c.id, batches.c.status.not_in(ENDED))
-    chosen = select(files.c.id).where(or_(abandoned, and_(unwanted, ~read)))
+    chosen = select(files.c.id).where(files.c.id > after, or_(abandoned, and_(unwanted, ~read)))
     if only is not None:
         chosen = chosen.where(files.c.id == only)
     return connection.execute(chosen.order_by(files.c.id).limit(limit)).scalars().all()

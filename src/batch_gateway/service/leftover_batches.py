@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from batch_gateway.errors import StorageError
 from batch_gateway.service.batch_records import remove_ended_before, statuses_of
 from batch_gateway.service.database import Database
 from batch_gateway.service.parts import BATCHES, batch_folder
@@ -40,8 +41,10 @@ async def remove_all_working_objects(database: Database, storage: Storage) -> in
     """Remove the parts and plans of batches that have ended or are forgotten; of how many.
 
     Who ends a batch removes them; there are more only when that was killed, or when somebody wrote
-    who had not heard of the end. Raises StorageError and RecordsError.
+    who had not heard of the end. A batch whose objects resist keeps none of the others. Raises
+    RecordsError, and StorageError behind the last.
     """
+    resisted: StorageError | None = None
     # A batch has its record before its first object, so that one without is not a new one.
     found, removed = await storage.folders(f"{BATCHES}/"), 0
     for start in range(0, len(found), _ASKED_FOR_AT_ONCE):
@@ -49,6 +52,11 @@ async def remove_all_working_objects(database: Database, storage: Storage) -> in
         statuses = await database.read(partial(statuses_of, ids=ids))
         over = [one for one in ids if one not in statuses or statuses[one] in ENDED]
         for batch_id in over:
-            await remove_working_objects(storage, batch_id)
-        removed += len(over)
+            try:
+                await remove_working_objects(storage, batch_id)
+                removed += 1
+            except StorageError as error:
+                resisted = error
+    if resisted is not None:
+        raise resisted
     return removed

@@ -30,6 +30,9 @@ def bring_up_to_date(engine: Engine, path: Path) -> None:
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # Whose things they are is for nobody else of the machine to read; SQLite gives the files
+        # beside it the same rights.
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with engine.begin() as connection:
             _upgrade(connection, path)
         with contextlib.closing(sqlite3.connect(path)) as connection:
