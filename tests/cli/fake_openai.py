@@ -26,6 +26,7 @@ class FakeOpenAI:
         down: so many of the next questions are a 503.
         cut: so many of the next downloads break off in the middle.
         ranges: whether it knows them.
+        slow_to_make: what the answer to POST /v1/batches waits for.
         asked: (method, path, headers) of each request.
         uploads: the bodies of POST /v1/files.
         made: the bodies of POST /v1/batches.
@@ -36,6 +37,7 @@ class FakeOpenAI:
     down: int = 0
     cut: int = 0
     ranges: bool = False
+    slow_to_make: threading.Event | None = None
     output: str | None = "file-out"
     errors: list[dict[str, Any]] | None = None
     pages: list[list[str]] = field(default_factory=lambda: [["batch_1"]])
@@ -72,6 +74,8 @@ class FakeOpenAI:
             return 200, {"id": "file-in", "status": "processed", "purpose": "batch", "odd": 1}
         if (method, path) == ("POST", "/v1/batches"):
             self.made.append(json.loads(body))
+            if self.slow_to_make is not None:
+                self.slow_to_make.wait(30)
             return 200, self.batch("batch_1", "validating")
         if path.startswith("/v1/batches?"):
             found = re.search(r"after=batch_(\d+)", path)

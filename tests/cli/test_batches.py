@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +162,29 @@ def test_a_file_that_is_there_is_left_alone(taken: str, tmp_path: Path, fake: Fa
     assert fake.asked == []
 
 
+def test_what_is_no_file_is_left_alone(tmp_path: Path, fake: FakeOpenAI) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        done = batches("results", "batch_1", "-o", name, server=fake.url, cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"{name} is not a regular file" in done.stderr
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_results_go_where_a_link_leads(is_there: bool, tmp_path: Path, fake: FakeOpenAI) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    if is_there:
+        (tmp_path / "elsewhere" / "out").touch()
+    (tmp_path / "out").symlink_to("elsewhere/out")
+    done = batches("results", "batch_1", "-o", "out", server=fake.url, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "elsewhere" / "out").read_bytes() == RESULTS
+
+
 # --- a server that differs ---
 
 
@@ -264,7 +288,60 @@ def test_ctrl_c_leaves_a_batch_going_and_says_how_to_go_on(
     assert err.endswith("batch_1 goes on: batch-gateway batches watch batch_1\n")
 
 
+def test_ctrl_c_while_a_batch_is_made_says_what_is_there(tmp_path: Path, fake: FakeOpenAI) -> None:
+    write_batch(tmp_path / "in.jsonl", 1)
+    fake.slow_to_make = threading.Event()
+    with started("batches", "submit", "in.jsonl", "--server", fake.url, cwd=tmp_path) as process:
+        wait_until(lambda: bool(fake.made), "the batch that is asked for")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        fake.slow_to_make.set()
+    assert process.returncode == 130
+    assert "the file is there as file-in; if a batch was made of it" in err
+
+
 # --- what goes wrong ---
+
+
+@pytest.mark.parametrize(
+    "odd", ["b\x1b[31m", "b\nError: forged", "b\r", "\u202eb", "a b", "", "\n"]
+)
+def test_ids_that_are_none_are_refused_and_steer_no_terminal(
+    odd: str, tmp_path: Path, fake: FakeOpenAI
+) -> None:
+    fake.pages = [[odd]]
+    done = batches("list", server=fake.url, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "answered HTTP 200 with what is not a list of batches" in done.stderr
+    assert "forged" not in done.stdout + done.stderr
+
+
+def test_a_status_that_nobody_knows_is_under_way_and_steers_no_terminal(
+    tmp_path: Path, fake: FakeOpenAI
+) -> None:
+    fake.statuses = ["odd\x1b[31m\nError: forged"]
+    done = batches("results", "batch_1", server=fake.url, cwd=tmp_path)
+    assert done.returncode == 2
+    assert r"batch_1 is odd\x1b[31m\nError: forged, and has results when" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "watch", "cancel", "results"])
+def test_an_id_that_is_empty_is_not_asked_for(
+    command: str, tmp_path: Path, fake: FakeOpenAI
+) -> None:
+    done = batches(command, "", server=fake.url, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is empty: batch-gateway batches list shows ids" in done.stderr
+    assert fake.asked == []
+
+
+def test_a_refusal_of_what_may_be_a_proxy_names_the_server(
+    tmp_path: Path, fake: FakeOpenAI
+) -> None:
+    fake.down = 1
+    done = batches("list", server=fake.url, cwd=tmp_path)
+    assert done.returncode == 3
+    assert f"The batch server is {fake.url}" in done.stderr
 
 
 def test_a_server_that_is_not_there_is_named_with_a_cure(tmp_path: Path) -> None:

@@ -66,24 +66,29 @@ class Call:
             with contextlib.suppress(asyncio.CancelledError):
                 return await working
         self.display.close()
-        on = f"{self.begun} goes on: batch-gateway batches watch {self.begun}" if self.begun else ""
-        write_stderr(printable(f"Interrupted; {on or 'no batch was made by it.'}"))
+        write_stderr(printable(f"Interrupted; {self._left() or 'no batch was made by it.'}"))
         return ExitCode.INTERRUPTED
 
     def _failure(self, error: InferenceError) -> CommandFailure:
-        details = [unused_variables(error, self.config, os.environ), *self._cures(error)]
-        if self.begun:
-            details.append(f"{self.begun} goes on: batch-gateway batches watch {self.begun}")
-        elif self.uploaded:
-            details.append(
-                f"The file is there as {self.uploaded}; if a batch was made of it,"
-                " batch-gateway batches list shows it."
-            )
+        unused = unused_variables(error, self.config, os.environ)
+        details = [unused, *self._cures(error), self._left()]
         return CommandFailure(
             error.message,
             details=list(filter(None, details)),
             code=ExitCode.BAD_INPUT if _is_ours(error) else ExitCode.GATEWAY_UNUSABLE,
         )
+
+    def _left(self) -> str:
+        """What is at the server because of this command, and goes on without it."""
+        if self.begun:
+            return f"{self.begun} goes on: batch-gateway batches watch {self.begun}"
+        if self.uploaded:
+            # Whether a batch was made of it may be on its way to us.
+            return (
+                f"the file is there as {self.uploaded}; if a batch was made of it,"
+                " batch-gateway batches list shows it."
+            )
+        return ""
 
     def _cures(self, error: InferenceError) -> list[str]:
         url, status = self.config.base_url, error.status_code
@@ -103,7 +108,10 @@ class Call:
                 " URL right, as in --server http://127.0.0.1:8080?",
                 "A gateway for inference is none: batch-gateway serve --gateway URL is one for it",
             ]
-        return []
+        if status == 413:
+            return [f"{url}, or a proxy before it, takes no file that large: split it"]
+        # What answers may be a proxy, which has not the name of what is behind it.
+        return [f"The batch server is {url}"] if status == 429 or status >= 500 else []
 
 
 def _is_ours(error: InferenceError) -> bool:

@@ -19,6 +19,7 @@ from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.options import GroupedCommand, option, pairs_option, setting_options
 from batch_gateway.cli.standard_streams import write_json, write_stderr, write_stdout
+from batch_gateway.cli.terminal_text import one_line
 from batch_gateway.cli.text_table import text_table
 from batch_gateway.remote.batch_server import BatchServer
 from batch_gateway.settings.server_access import ACCESS, SERVER
@@ -37,7 +38,15 @@ _patience = setting_options(
     {_BATCH: [SETTINGS["patience"]]}, {"patience": "Wait so long for a server that went away."}
 )
 _as_json = option(_DISPLAY, "--json", "as_json", is_flag=True, help="Print JSON instead.")
-_id = click.argument("batch_id", metavar="ID")
+
+
+def _not_empty(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("is empty: batch-gateway batches list shows ids")
+    return value
+
+
+_id = click.argument("batch_id", metavar="ID", callback=_not_empty)
 
 
 @click.group(short_help="Submit, watch and fetch batches of a batch server.")
@@ -173,7 +182,7 @@ def cancel(batch_id: str, **flags: Any) -> int:
 
     async def work(server: BatchServer) -> ExitCode:
         batch = await server.cancel(batch_id)
-        write_stdout(f"{batch.id} is {batch.status}")
+        write_stdout(one_line(f"{batch.id} is {batch.status}"))
         return ExitCode.SUCCEEDED
 
     return Call(flags).run(work)
@@ -203,7 +212,7 @@ def results(
         batch, _ = await server.batch(batch_id)
         if not batch.has_ended:
             raise CommandFailure(
-                f"{batch.id} is {batch.status}, and has results when it has ended:"
+                f"{batch.id} is {one_line(batch.status)}, and has results when it has ended:"
                 f" batch-gateway batches watch {batch.id}"
             )
         return await fetch(call, server, batch, targets)

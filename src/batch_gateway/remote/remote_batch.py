@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -10,6 +10,10 @@ __all__ = ["ENDED", "RemoteBatch", "RemoteFile", "RemotePage", "RequestCounts"]
 
 ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 """Statuses behind which nothing comes; whatever else there is, is under way."""
+
+# Ids stand in messages and in commands to be typed: nothing in one may look like anything else.
+_Id = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
+_IdOrNone = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]*\Z")]
 
 
 class RequestCounts(msgspec.Struct, frozen=True):
@@ -40,12 +44,12 @@ class RemoteBatch(msgspec.Struct, frozen=True):
         notice: why it does not go on just now, of servers that say it.
     """
 
-    id: str
+    id: _Id
     status: str
     endpoint: str | None = None
     input_file_id: str | None = None
-    output_file_id: str | None = None
-    error_file_id: str | None = None
+    output_file_id: _IdOrNone | None = None
+    error_file_id: _IdOrNone | None = None
     completion_window: str | None = None
     created_at: float | None = None
     in_progress_at: float | None = None
@@ -80,11 +84,11 @@ class RemoteBatch(msgspec.Struct, frozen=True):
 class RemoteFile(msgspec.Struct, frozen=True):
     """A file that a server has taken."""
 
-    id: str
+    id: _Id
 
 
 class RemotePage(msgspec.Struct, frozen=True):
     """Some batches, newest first, each as JSON."""
 
     data: list[msgspec.Raw]
-    has_more: bool = False
+    has_more: bool | None = False

@@ -23,17 +23,24 @@ Progress = Callable[[int, int | None], None]
 _RANGE = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/(?:([0-9]{1,18})|\*)", re.ASCII)
 
 
-def check_target(target: Path) -> None:
-    """Raises JournalError for a place where a download would destroy something, or cannot be."""
+def check_target(target: Path) -> Path:
+    """Where a download to `target` goes, which is elsewhere when that is a link.
+
+    Raises JournalError for a place where a download would destroy something, or cannot be.
+    """
     try:
         if target.is_dir():
             raise JournalError(f"{target} is a folder; give the name of a file")
+        if target.exists() and not target.is_file():
+            # A device or a pipe, whose place the download would take.
+            raise JournalError(f"{target} is not a regular file; name one that is, or a new one")
         if target.exists() and target.stat().st_size:
             raise JournalError(f"{target} is there already: remove it, or name another file")
     except OSError as error:
         raise _unwritable(target, error) from error
     if not target.parent.is_dir():
         raise JournalError(f"{target}: there is no folder {target.parent}")
+    return Path(os.path.realpath(target))
 
 
 async def download(
@@ -45,7 +52,7 @@ async def download(
     the next download of the same file to the same place; servers without ranges send all of it
     again. Raises JournalError, and InferenceError once the outage has lasted too long.
     """
-    check_target(target)
+    target = check_target(target)
     # Whoever may choose a server's ids shall not choose a name here.
     digest = hashlib.sha256(f"{server.url}\0{file_id}".encode()).hexdigest()[:12]
     part = target.with_name(f".{target.name}.{digest}.part")
