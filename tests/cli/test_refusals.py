@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,13 @@ def test_a_renewed_key_that_is_refused_too_is_never_shown(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("page", [PAGE, Reply(404, b"default backend - 404", HTML)])
 def test_an_ingress_that_is_put_up_anew_is_waited_for(tmp_path: Path, page: Reply) -> None:
+    pages: list[float] = []
+
     def decide(_: TurningServer, number: int, _body: dict[str, Any], _key: str) -> Reply:
-        return page if 100 < number <= 130 else ANSWER
+        if number <= 100 or (pages and time.monotonic() - pages[0] > 1.5):
+            return ANSWER
+        pages.append(time.monotonic())
+        return page
 
     write_batch(tmp_path / "in.jsonl", 400)
     with turning_server(decide) as server:
@@ -116,6 +122,7 @@ def test_an_ingress_that_is_put_up_anew_is_waited_for(tmp_path: Path, page: Repl
             "run", "in.jsonl", "--gateway", server.url, "--concurrency", "16", cwd=tmp_path
         )
     assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{server.url} is back after" in run.stderr
     assert len(read_lines(tmp_path / "in.results.jsonl")) == 400
 
 

@@ -23,7 +23,7 @@ __all__ = ["PODS", "Ran", "Way", "World", "batch_lines"]
 Way = Literal["envoy", "native"]
 
 PODS = 4
-_LIMIT_S = 40.0
+_LIMIT_S = 120.0
 _OF_ONE_RUN = ("id", "created")
 
 

@@ -190,7 +190,12 @@ def test_a_loop_that_runs_already_as_in_a_notebook_is_no_hindrance(
     assert asyncio.run(cell()) == (5, 5)
 
 
-def test_a_second_interrupt_cuts_off_what_is_under_way_and_is_raised(tmp_path: Path) -> None:
+def test_a_second_interrupt_cuts_off_what_is_under_way_and_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second comes with what is told next, well within the ten seconds that one grants.
+    monkeypatch.setattr("batch_gateway.runs.blocking_run.TELL_SECONDS", 0.0)
+
     def interrupt(progress: RunProgress) -> None:
         raise KeyboardInterrupt
 
