@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,17 @@ class _RegistryOfEpoch:
     def __init__(self, shared: Registered, epoch: int) -> None:
         self.shared, self.epoch = shared, epoch
 
-    async def registered(self) -> set[str]:
-        return set(self.shared.parts)
+    async def registered(self) -> Mapping[str, Part]:
+        return dict(self.shared.parts)
 
     async def register(self, parts: Sequence[Part]) -> None:
         if self.shared.epoch != self.epoch:
             raise FencedError("taken over")
         self.shared.parts |= {part.name: part for part in parts}
+
+    async def drop(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            del self.shared.parts[part.name]
 
     async def replace(self, parts: Sequence[Part], whole: Part) -> None:
         await self.register([whole])
@@ -304,6 +308,22 @@ async def test_many_small_parts_become_one(world: World) -> None:
     await heir.aclose()
 
 
+async def test_putting_small_parts_together_hides_none_that_is_damaged(
+    world: World, tmp_path: Path
+) -> None:
+    journal = await world.journal()
+    for index in range(100):
+        await world.append(journal, index)
+        await journal.flush()
+        if index == 30:
+            path = tmp_path / "objects" / max(world.registry.parts)
+            path.write_bytes(path.read_bytes().replace(b"c30", b"c31"))
+    await journal.aclose()
+    heir = await world.journal(epoch=2)
+    assert [index for index in range(100) if not heir.has_result(index)] == [30]
+    await heir.aclose()
+
+
 async def test_small_parts_that_a_crash_left_beside_the_one_of_them_all_count_once(
     world: World,
 ) -> None:
@@ -313,7 +333,7 @@ async def test_small_parts_that_a_crash_left_beside_the_one_of_them_all_count_on
         await journal.flush()
     names = sorted(world.registry.parts)
     data = b"".join([await world.storage.read(name) for name in names])
-    whole = Part(f"{PLACE}/000001-00000009.output", len(data), Tally(3, 0, Usage(3, 6)))
+    whole = Part.of(f"{PLACE}/000001-00000009.output", data, Tally(3, 0, Usage(3, 6)))
     await world.storage.put(whole.name, data)
     # It died before it registered what it had put together, or before it deleted the rest.
     for registered in (names, [whole.name]):

@@ -17,7 +17,9 @@ from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.for_batches import patient_breaker
 from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
+from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.engine.figures import Figures
+from batch_gateway.engine.sending import ClientFor
 from batch_gateway.engine.waits import TellOfOutage, Waits
 from batch_gateway.errors import StorageFullError
 from batch_gateway.service.batch_records import BatchRecord, add_batch, poll_batch, record_event
@@ -74,15 +76,22 @@ class Service:
         self.on_outage(gateway, lasted)
 
     def processor(
-        self, *, storage: Any = None, headers: Mapping[str, str] | None = None, workers: int = 16
+        self,
+        *,
+        storage: Any = None,
+        headers: Mapping[str, str] | None = None,
+        client_for: ClientFor | None = None,
+        workers: int = 16,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> Processor:
         processor = Processor(
             self.database,
             storage or self.storage,
-            lambda _: self.client,
-            config=ProcessorConfig(shutdown_timeout=0.5, workers=workers),
+            client_for or (lambda _: self.client),
+            config=ProcessorConfig(shutdown_timeout=0.5, workers=workers, poll_interval=0.1),
             open_headers=None if headers is None else lambda sealed: headers,
             alone=True,
+            clock=clock,
         )
         self.on_outage = processor.gateway_is_down
         return processor

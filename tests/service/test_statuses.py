@@ -37,8 +37,8 @@ def test_a_good_batch_runs_through_to_its_end() -> None:
 
 
 @given(events)
-def test_no_status_comes_twice(happened: list[BatchEvent]) -> None:
-    statuses = life(happened)
+def test_no_status_comes_twice_unless_results_were_lost(happened: list[BatchEvent]) -> None:
+    statuses = life([event for event in happened if event is not BatchEvent.LOST])
     assert len(statuses) == len(set(statuses))
 
 
@@ -70,6 +70,14 @@ def test_from_everywhere_there_is_a_way_to_an_end(happened: list[BatchEvent]) ->
     for event in (BatchEvent.VALID, BatchEvent.ALL_DONE, BatchEvent.WRITTEN):
         status = following(status, event) or status
     assert status in ENDED
+
+
+@given(events)
+def test_whatever_cannot_go_on_can_be_given_up(happened: list[BatchEvent]) -> None:
+    status = life(happened)[-1]
+    if status not in ENDED:
+        given_up = following(status, BatchEvent.GIVE_UP)
+        assert given_up in {BatchStatus.FAILING, BatchStatus.FAILED}
 
 
 def test_what_cannot_be_cancelled_is_what_is_finalizing_or_over() -> None:

@@ -101,20 +101,21 @@ def progress_line(batch: RemoteBatch, window: tuple[Mark, ...], started: Mark) -
 
 
 def ending(batch: RemoteBatch) -> str:
-    """How it ended, in one sentence, and why it was refused if so."""
+    """How it ended, in one sentence, and why it was refused or could not go on if so."""
     counts = batch.requests
-    if batch.status == "failed":
+    if batch.was_refused:
         return "\n  ".join([f"{one_line(batch.id)} was refused", *problems(batch)])
     lines = f"{counts.completed:,} of {counted(counts.total, 'line')} succeeded"
     failed = f", {counts.failed:,} failed" if counts.failed else ""
     left = counts.total - counts.completed - counts.failed
     unsent = f", {left:,} without a result" if left > 0 else ""
-    return one_line(f"{batch.id} is {batch.status}: {lines}{failed}{unsent}")
+    told = one_line(f"{batch.id} is {batch.status}: {lines}{failed}{unsent}")
+    return "\n  ".join([told, *problems(batch)])
 
 
 def exit_code(batch: RemoteBatch) -> ExitCode:
     """That of a batch that has ended, as `run` would have it."""
-    if batch.status == "failed":
+    if batch.was_refused:
         return ExitCode.BAD_INPUT
     if batch.status != "completed":
         return ExitCode.GATEWAY_UNUSABLE

@@ -1,4 +1,4 @@
-"""The end of requests that nobody will send any more: their batch was cancelled, or expired."""
+"""The end of requests that nobody will send any more: their batch was over before they were."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ class Unsent(StrEnum):
     """Somebody asked for the end of the batch. The code is llm-d's."""
     EXPIRED = "batch_expired"
     """The completion window is over. Code and message are those of OpenAI's Batch API."""
+    FAILED = "batch_failed"
+    """The batch cannot go on. The code is ours."""
 
 
 _MESSAGES = {
     Unsent.CANCELLED: "This request was cancelled before it was executed.",
     Unsent.EXPIRED: "This request could not be executed before the completion window expired.",
+    Unsent.FAILED: "This request was not executed since its batch failed: see the batch's errors.",
 }
 
 

@@ -67,6 +67,11 @@ class RemoteBatch(msgspec.Struct, frozen=True):
         return self.status in ENDED
 
     @property
+    def was_refused(self) -> bool:
+        """Whether it failed before any of its requests was sent."""
+        return self.status == "failed" and self.in_progress_at is None
+
+    @property
     def requests(self) -> RequestCounts:
         return self.counts or RequestCounts()
 

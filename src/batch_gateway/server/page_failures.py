@@ -81,7 +81,8 @@ async def find_failures(
         names = [object_name(batch.error_file_id)]
     else:
         parts = await database.read(lambda connection: list_parts(connection, batch.id))
-        names = [name for name in parts if role_of_part(name) is Role.FAILURE]
+        every = [part.name for _, part in parts]
+        names = [name for name in every if role_of_part(name) is Role.FAILURE]
     lines: list[bytes] = []
     left = READ_BYTES
     for name in names:

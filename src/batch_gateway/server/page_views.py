@@ -23,6 +23,7 @@ __all__ = ["BatchView", "Moment", "metadata_of", "moments_of", "problems_of", "v
 _TONES: Final[Mapping[BatchStatus, str]] = {
     BatchStatus.COMPLETED: "good",
     BatchStatus.FAILED: "bad",
+    BatchStatus.FAILING: "bad",
     BatchStatus.EXPIRED: "bad",
     BatchStatus.EXPIRING: "bad",
     BatchStatus.CANCELLED: "mixed",

@@ -15,7 +15,7 @@ from batch_gateway.errors import BatchGatewayError
 from batch_gateway.service.database import Database
 from batch_gateway.service.job_records import Job, JobKind, add_jobs, forget_jobs
 from batch_gateway.service.paging import Page, Paging, page_of
-from batch_gateway.service.statuses import ENDED, BatchEvent, BatchStatus, following
+from batch_gateway.service.statuses import ENDED, UNSEEN, BatchEvent, BatchStatus, following
 from batch_gateway.service.tables import batches
 
 __all__ = [
@@ -98,11 +98,11 @@ class RefusedEventError(BatchGatewayError):
 
 
 _COLUMNS: Final = tuple(batches.c[name] for name in BatchRecord.__struct_fields__)
-# The column that says when a status began; `EXPIRING` has none, and only its end is told.
+# The column that says when a status began.
 _SINCE: Final[Mapping[BatchStatus, str]] = {
     status: f"{status}_at"
     for status in BatchStatus
-    if status not in {BatchStatus.VALIDATING, BatchStatus.EXPIRING}
+    if status not in UNSEEN | {BatchStatus.VALIDATING}
 }
 
 
@@ -171,9 +171,10 @@ def record_event(
         raise RefusedEventError(before, event)
     if after is before:
         return batch
-    values: dict[str, Any] = {"status": after.value, **changes}
+    values: dict[str, Any] = {"status": after.value}
     if after in _SINCE:
         values[_SINCE[after]] = int(now)
+    values |= changes
     here = and_(batches.c.id == batch_id, batches.c.status == before)
     connection.execute(update(batches).where(here).values(values))
     if after in ENDED:

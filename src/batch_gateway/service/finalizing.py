@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from zlib import crc32
 
 from sqlalchemy import Connection
 
 from batch_gateway.engine.result_line import Role
-from batch_gateway.errors import StorageError
+from batch_gateway.errors import BatchGatewayError, StorageError
 from batch_gateway.service.batch_records import BatchRecord, record_event
 from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import (
@@ -21,13 +22,21 @@ from batch_gateway.service.file_records import (
 from batch_gateway.service.ids import new_id
 from batch_gateway.service.job_records import Job, finish, list_parts
 from batch_gateway.service.leftover_batches import remove_working_objects
-from batch_gateway.service.parts import role_of_part
+from batch_gateway.service.parts import Part, role_of_part
 from batch_gateway.service.statuses import BatchEvent
-from batch_gateway.storage.protocol import Storage
+from batch_gateway.storage.protocol import Storage, Upload
 
-__all__ = ["Finalizing"]
+__all__ = ["Finalizing", "LostResultsError"]
 
 _NAMES = {Role.SUCCESS: "batch_output_{}.jsonl", Role.FAILURE: "batch_error_{}.jsonl"}
+
+
+class LostResultsError(BatchGatewayError):
+    """Results of these shards were registered, and are not in the store any more."""
+
+    def __init__(self, shards: Collection[int]) -> None:
+        super().__init__("Results that were stored are lost or damaged.")
+        self.shards = shards
 
 
 class Finalizing:
@@ -43,15 +52,18 @@ class Finalizing:
     async def finalize(self, job: Job, batch: BatchRecord, now: float) -> BatchRecord:
         """Write the files that have lines, and end the batch in one transaction.
 
-        Returns the batch as it is then. Raises FencedError, StorageError and RecordsError; then
-        nothing has changed but files that nobody sees.
+        Returns the batch as it is then. Raises LostResultsError when results are lost, FencedError,
+        StorageError and RecordsError; then nothing has changed but files that nobody sees.
         """
         parts = await self._database.read(lambda connection: list_parts(connection, batch.id))
         files: dict[Role, str] = {}
+        lost: set[int] = set()
         for role in Role:
-            names = [name for name in parts if role_of_part(name) is role]
-            if names:
-                files[role] = await self._put_together(role, names, batch, now)
+            mine = [(shard, part) for shard, part in parts if role_of_part(part.name) is role]
+            if mine:
+                files[role] = await self._put_together(role, mine, batch, now, lost)
+        if lost:
+            raise LostResultsError(lost)
 
         def end(connection: Connection) -> BatchRecord:
             finish(connection, job)
@@ -74,18 +86,23 @@ class Finalizing:
         return ended
 
     async def _put_together(
-        self, role: Role, names: Sequence[str], batch: BatchRecord, now: float
+        self,
+        role: Role,
+        parts: Sequence[tuple[int, Part]],
+        batch: BatchRecord,
+        now: float,
+        lost: set[int],
     ) -> str:
-        """The id of a new file of these parts, which is not seen before the batch has ended."""
-        size = 0
-        for name in names:
-            size += await self._storage.size(name)
+        """The id of a new file of these parts, which is not seen before the batch has ended.
+
+        Shards whose parts are not what they were go into `lost`, and there is no file then.
+        """
         record = FileRecord(
             id=new_id("file"),
             tenant=batch.tenant,
             filename=_NAMES[role].format(batch.id),
             purpose="batch_output",
-            bytes=size,
+            bytes=sum(part.bytes for _, part in parts),
             created_at=int(now),
             expires_at=int(now) + (batch.output_seconds or self._output_seconds),
             status="processed",
@@ -94,8 +111,23 @@ class Finalizing:
             lambda connection: add_file(connection, record, FileState.PENDING)
         )
         async with self._storage.upload(object_name(record.id)) as upload:
-            for name in names:
-                async for piece in self._storage.stream(name):
-                    await upload.append(piece)
-            await upload.commit()
+            for shard, part in parts:
+                if not await self._copy(part, upload):
+                    lost.add(shard)
+            if not lost:
+                await upload.commit()
         return record.id
+
+    async def _copy(self, part: Part, upload: Upload) -> bool:
+        """Whether the part could be read, and is what was stored."""
+        size = checksum = 0
+        async with contextlib.aclosing(self._storage.stream(part.name)) as pieces:
+            while True:
+                try:
+                    piece = await anext(pieces, b"")
+                except StorageError:
+                    return False
+                if not piece:
+                    return part.is_whole(size, checksum)
+                size, checksum = size + len(piece), crc32(piece, checksum)
+                await upload.append(piece)

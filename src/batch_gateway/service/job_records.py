@@ -9,7 +9,7 @@ batch, and what is counted of the batch is what is in them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -17,12 +17,14 @@ import msgspec
 from sqlalchemy import Connection, and_, case, delete, func, select, update
 from sqlalchemy.sql import ColumnElement
 
+from batch_gateway.engine.result_line import Role
 from batch_gateway.errors import FencedError
 from batch_gateway.service.database import database_now
 from batch_gateway.service.model_lines import count_finished, forget_models
-from batch_gateway.service.parts import Part, Tally
+from batch_gateway.service.parts import Part, Tally, role_of_part
 from batch_gateway.service.statuses import ENDED, ENDING
 from batch_gateway.service.tables import batches, jobs, parts
+from batch_gateway.wire.usage import Usage
 
 __all__ = [
     "FreeJob",
@@ -32,6 +34,7 @@ __all__ = [
     "JobState",
     "add_jobs",
     "beat",
+    "drop_parts",
     "finish",
     "forget_jobs",
     "free_jobs",
@@ -40,6 +43,7 @@ __all__ = [
     "put_down",
     "register_parts",
     "registered_parts",
+    "reopen_shards",
     "replace_parts",
     "shards_left",
     "take",
@@ -110,6 +114,7 @@ class FreeJob(NamedTuple):
     is_short: bool
 
 
+_decode_models = msgspec.json.Decoder(dict[str, int]).decode
 _COLUMNS: Final = tuple(jobs.c[name] for name in Job.__struct_fields__)
 
 
@@ -210,13 +215,26 @@ def register_parts(connection: Connection, job: Job, found: Sequence[Part]) -> N
     if not new:
         return
     connection.execute(parts.insert(), [_row(job, part) for part in new])
-    tally = sum((part.tally for part in new), Tally())
+    _count(connection, job, new, 1)
+
+
+def drop_parts(connection: Connection, job: Job, lost: Sequence[Part]) -> None:
+    """What was in parts of the shard is lost: they count no more. Raises FencedError."""
+    _change(connection, job, beat=database_now())
+    names = [part.name for part in lost]
+    connection.execute(delete(parts).where(_of_shard(job), parts.c.name.in_(names)))
+    _count(connection, job, lost, -1)
+
+
+def _count(connection: Connection, job: Job, changed: Sequence[Part], sign: int) -> None:
+    tally = sum((part.tally for part in changed), Tally())
     added = {"completed": tally.completed, "failed": tally.failed}
     added |= msgspec.structs.asdict(tally.usage)
-    counts = {name: batches.c[name] + number for name, number in added.items()}
+    counts = {name: batches.c[name] + sign * number for name, number in added.items()}
     connection.execute(update(batches).where(batches.c.id == job.batch_id).values(counts))
-    if tally.by_model:
-        count_finished(connection, job.batch_id, tally.by_model)
+    by_model = {model: sign * lines for model, lines in tally.by_model.items()}
+    if by_model:
+        count_finished(connection, job.batch_id, by_model)
 
 
 def replace_parts(connection: Connection, job: Job, replaced: Sequence[Part], whole: Part) -> None:
@@ -232,15 +250,26 @@ def replace_parts(connection: Connection, job: Job, replaced: Sequence[Part], wh
     connection.execute(parts.insert(), [_row(job, whole)])
 
 
-def registered_parts(connection: Connection, job: Job) -> set[str]:
-    """The names of the parts of a shard that count."""
-    return set(connection.execute(select(parts.c.name).where(_of_shard(job))).scalars())
+def registered_parts(connection: Connection, job: Job) -> Mapping[str, Part]:
+    """The parts of a shard that count, by their names."""
+    rows = connection.execute(select(parts).where(_of_shard(job))).mappings()
+    return {row["name"]: _part(row) for row in rows}
 
 
-def list_parts(connection: Connection, batch_id: str) -> Sequence[str]:
-    """The names of all registered parts of a batch, by shard and in the order of their writing."""
-    chosen = select(parts.c.name).where(parts.c.batch_id == batch_id)
-    return connection.execute(chosen.order_by(parts.c.shard, parts.c.name)).scalars().all()
+def list_parts(connection: Connection, batch_id: str) -> Sequence[tuple[int, Part]]:
+    """All registered parts of a batch with their shards, in order of these and of their writing."""
+    chosen = select(parts).where(parts.c.batch_id == batch_id)
+    rows = connection.execute(chosen.order_by(parts.c.shard, parts.c.name)).mappings()
+    return [(row["shard"], _part(row)) for row in rows]
+
+
+def reopen_shards(connection: Connection, batch_id: str, numbers: Collection[int]) -> None:
+    """Some of the results of these shards are lost: somebody runs them again. What is to be done
+    when all are done is forgotten until then."""
+    mine = jobs.c.batch_id == batch_id
+    connection.execute(delete(jobs).where(mine, jobs.c.kind == JobKind.FINALIZE))
+    those = and_(mine, jobs.c.kind == JobKind.RUN, jobs.c.number.in_(numbers))
+    connection.execute(update(jobs).where(those).values(state=JobState.WAITING, owner=None))
 
 
 def _change(connection: Connection, job: Job, **values: Any) -> None:
@@ -262,7 +291,18 @@ def _row(job: Job, part: Part) -> dict[str, Any]:
         "epoch": job.epoch,
         "bytes": part.bytes,
         "lines": part.tally.completed + part.tally.failed,
-    }
+        "checksum": part.checksum,
+        "models": msgspec.json.encode(part.tally.by_model).decode(),
+    } | msgspec.structs.asdict(part.tally.usage)
+
+
+def _part(row: Any) -> Part:
+    good = role_of_part(row["name"]) is Role.SUCCESS
+    lines = row["lines"]
+    usage = Usage(**{name: row[name] for name in Usage.__struct_fields__})
+    by_model = _decode_models(row["models"] or "{}")
+    tally = Tally(lines if good else 0, 0 if good else lines, usage, by_model)
+    return Part(row["name"], row["bytes"], tally, row["checksum"])
 
 
 def _is(job: Job) -> ColumnElement[bool]:

@@ -9,25 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, Self
-
-import msgspec
 
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.engine.bitmap import Bitmap
 from batch_gateway.engine.journal import Ledger
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.result_line import Role
-from batch_gateway.engine.result_reader import ResultReader
-from batch_gateway.errors import FencedError, JournalError, RecordsError, StorageError
+from batch_gateway.errors import (
+    BatchGatewayError,
+    FencedError,
+    JournalError,
+    RecordsError,
+    StorageError,
+)
+from batch_gateway.service.part_reader import PartReader, StoredLine, part_of
 from batch_gateway.service.parts import Part, Tally, ending, role_of_part
 from batch_gateway.storage.protocol import Storage
-from batch_gateway.wire.usage import Usage, parse_usage
+from batch_gateway.wire.usage import Usage
 
 __all__ = ["PartJournal", "Registry"]
+
+_log = logging.getLogger("batch_gateway.processor")
 
 WRITE_SECONDS: Final = 0.25
 """The results of so long may be lost, and their requests sent again, when a process dies."""
@@ -43,12 +50,16 @@ _NAME = re.compile(r"(?:.*/)?([0-9]+)-[0-9]+\.(?:output|errors)")
 class Registry(Protocol):
     """Where the parts of one shard are registered, as long as the shard is ours."""
 
-    async def registered(self) -> set[str]:
-        """The names of those that are. Raises RecordsError."""
+    async def registered(self) -> Mapping[str, Part]:
+        """Those that are, by their names. Raises RecordsError."""
         ...
 
     async def register(self, parts: Sequence[Part]) -> None:
         """All of them or none. Raises FencedError when the shard is another's, and RecordsError."""
+        ...
+
+    async def drop(self, parts: Sequence[Part]) -> None:
+        """They count no more, since what was in them is lost. Raises as `register` does."""
         ...
 
     async def replace(self, parts: Sequence[Part], whole: Part) -> None:
@@ -66,6 +77,7 @@ class PartJournal(Ledger):
 
     Attributes:
         broken: set when the shard is another's; `append` then raises, and the run stops.
+        failure: why; FencedError, or that of a store which failed while nobody could wait for it.
         tally: of the lines that were registered.
     """
 
@@ -86,15 +98,16 @@ class PartJournal(Ledger):
         self.broken = asyncio.Event()
         self.tally = Tally()
         self._plan, self._storage = plan, storage
+        self._reader = PartReader(storage, plan)
         self._place, self._epoch, self._registry = place, epoch, registry
         self._usage, self._on_trouble, self._clock = usage, on_trouble, clock
         self._usage_written = Usage()
         self._lines: dict[Role, list[bytes]] = {role: [] for role in Role}
         self._size = self._sequence = 0
-        self._has_models, self._models = has_models, Counter[str]()
+        self._has_models, self._models = has_models, _no_lines()
         self._unregistered: list[Part] = []
         self._small: dict[Role, list[Part]] = {role: [] for role in Role}
-        self._failure: JournalError | None = None
+        self.failure: BatchGatewayError | None = None
         self._closing = False
         self._something, self._plenty, self._room = (asyncio.Event() for _ in range(3))
         self._writing = asyncio.Lock()
@@ -103,17 +116,24 @@ class PartJournal(Ledger):
     async def open(self) -> Self:
         """Read what is done, and adopt what the last worker wrote but could not register.
 
+        Parts that are lost or damaged count no more, so that their requests have no result.
         Raises FencedError, RecordsError, StorageError, and JournalError for a part that holds
         anything but results of this shard.
         """
         registered = await self._registry.registered()
+        found = {one.name for one in await self._storage.list(f"{self._place}/")}
+        lost: list[Part] = []
+        for name, part in registered.items():
+            lines = await self._reader.lines(part) if name in found else None
+            if lines is None:
+                lost.append(part)
+            else:
+                self._take_all(lines)
+        if lost:
+            await self._registry.drop(lost)
+            _tell_of_lost(lost)
         # First part wins: by epoch, and within one in the order of their writing.
-        names = [one.name for one in await self._storage.list(f"{self._place}/")]
-        for name in names:
-            if name in registered:
-                for index, ok, _ in await self._read(name):
-                    self.take(index, ok)
-        strangers = [name for name in names if name not in registered and self._is_older(name)]
+        strangers = sorted(name for name in found - registered.keys() if self._is_older(name))
         adopted = [part for name in strangers if (part := await self._adopted(name)) is not None]
         if adopted:
             await self._registry.register(adopted)
@@ -125,58 +145,49 @@ class PartJournal(Ledger):
         found = _NAME.fullmatch(name)
         return found is not None and int(found[1]) < self._epoch
 
-    async def _adopted(self, name: str) -> Part | None:
-        """An older part, taken as it is; None when another worker's results came before."""
-        lines = await self._read(name)
-        if any(self.has_result(index) for index, _, _ in lines):
-            return None
+    def _take_all(self, lines: Sequence[StoredLine]) -> None:
         for index, ok, _ in lines:
             self.take(index, ok)
-        good = sum(ok for _, ok, _ in lines)
-        usage = sum((_usage_of_line(line) for _, ok, line in lines if ok), Usage())
-        size = sum(len(line) for _, _, line in lines)
-        models = Counter(self._plan.model_of(index) for index, _, _ in lines)
-        by_model = dict(models) if self._has_models else {}
-        return Part(name, size, Tally(good, len(lines) - good, usage, by_model))
 
-    async def _read(self, name: str) -> list[tuple[int, bool, bytes]]:
-        role = role_of_part(name)
-        reader = ResultReader(name, self._plan, role)
-        found: list[tuple[int, bool, bytes]] = []
-        async for line in _lines_of(self._storage, name):
-            index = reader.index_of(line, len(found) + 1)
-            if index is None:
-                raise JournalError(f"{name}: line {len(found) + 1} is damaged")
-            found.append((index, role is Role.SUCCESS, line))
-        return found
+    async def _adopted(self, name: str) -> Part | None:
+        """An older part, taken as it is; None when it is damaged, or when another worker's results
+        came before."""
+        lines = await self._reader.lines_of_unregistered(name)
+        if not lines or any(self.has_result(index) for index, _, _ in lines):
+            return None
+        self._take_all(lines)
+        models = Counter(self._plan.model_of(line.request) for line in lines)
+        return part_of(name, lines, dict(models) if self._has_models else {})
 
     async def append(self, index: int, line: bytes, ok: bool) -> None:
         """Take the result line of request `index`, which is written within a quarter of a second.
 
         Waits while 8 MiB are unwritten. Raises JournalError when the shard is another's.
         """
-        if self._failure is not None:
-            raise self._failure
-        self._lines[Role.SUCCESS if ok else Role.FAILURE].append(line)
+        self._raise_failure()
+        role = Role.SUCCESS if ok else Role.FAILURE
+        self._lines[role].append(line)
         self.take(index, ok)
         if self._has_models:
-            self._models[self._plan.model_of(index)] += 1
+            self._models[role][self._plan.model_of(index)] += 1
         self._size += len(line)
         self._something.set()
         if self._writer is None:
             self._writer = asyncio.create_task(self._keep_writing())
         if self._size >= _PART_BYTES:
             self._plenty.set()
-        while self._size > _MOST_UNWRITTEN and self._failure is None:
+        while self._size > _MOST_UNWRITTEN and self.failure is None:
             self._room.clear()
             await self._room.wait()
-        if self._failure is not None:
-            raise self._failure
+        self._raise_failure()
 
     async def flush(self) -> None:
         await self._write()
-        if self._failure is not None:
-            raise self._failure
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise JournalError(str(self.failure)) from self.failure
 
     async def finish(self, *, ordered: bool = False) -> None:
         """Flush: it is the whole batch whose result files are put together, from all parts."""
@@ -207,16 +218,16 @@ class PartJournal(Ledger):
             await asyncio.shield(self._write())
 
     async def _write(self) -> None:
-        """Store and register what is in memory; sets `_failure` when that cannot be."""
+        """Store and register what is in memory; sets `failure` when that cannot be."""
         async with self._writing:
-            while self._failure is None and (self._size or self._unregistered):
+            while self.failure is None and (self._size or self._unregistered):
                 try:
                     await self._write_once()
                 except FencedError as error:
-                    self._fail(JournalError(str(error)))
+                    self._fail(error)
                 except (StorageError, RecordsError) as error:
                     if self._closing:
-                        self._fail(JournalError(str(error)))
+                        self._fail(error)
                     self._on_trouble(str(error))
                     await self._clock.sleep(_RETRY_SECONDS)
                     continue
@@ -228,16 +239,16 @@ class PartJournal(Ledger):
             lines, size, models = self._lines, self._size, self._models
             used = self._usage()
             self._lines, self._size = {role: [] for role in Role}, 0
-            self._models = Counter[str]()
+            self._models = _no_lines()
             self._something.clear()
             self._plenty.clear()
             try:
-                self._unregistered = await self._stored(lines, used, dict(models))
+                self._unregistered = await self._stored(lines, used, models)
             except BaseException:
                 for role in Role:
                     self._lines[role][:0] = lines[role]
+                    self._models[role] += models[role]
                 self._size += size
-                self._models += models
                 self._something.set()
                 raise
             self._usage_written = used
@@ -256,8 +267,12 @@ class PartJournal(Ledger):
             small.append(part)
         if len(small) < _MOST_SMALL_PARTS:
             return
-        data = b"".join([await self._storage.read(one.name) for one in small])
-        whole = Part(self._next_name(role), len(data), sum((p.tally for p in small), Tally()))
+        data = await self._reader.bytes_of(small)
+        if data is None:
+            # What is lost is found when all parts are read; here it is only not to be hidden.
+            self._small[role] = []
+            return
+        whole = Part.of(self._next_name(role), data, sum((p.tally for p in small), Tally()))
         await self._storage.put(whole.name, data)
         await self._registry.replace(small, whole)
         self._small[role] = [whole] if whole.bytes < _PART_BYTES else []
@@ -269,7 +284,7 @@ class PartJournal(Ledger):
         return f"{self._place}/{self._epoch:06}-{self._sequence:08}{ending(role)}"
 
     async def _stored(
-        self, lines: dict[Role, list[bytes]], used: Usage, models: dict[str, int]
+        self, lines: dict[Role, list[bytes]], used: Usage, models: dict[Role, Counter[str]]
     ) -> list[Part]:
         parts: list[Part] = []
         for role, taken in lines.items():
@@ -283,40 +298,25 @@ class PartJournal(Ledger):
                 len(taken) if good else 0,
                 0 if good else len(taken),
                 used - self._usage_written if good else Usage(),
-                # Those of both roles are with the first.
-                {} if parts else models,
+                dict(models[role]),
             )
-            parts.append(Part(name, len(data), tally))
+            parts.append(Part.of(name, data, tally))
         return parts
 
-    def _fail(self, failure: JournalError) -> None:
-        self._failure = failure
+    def _fail(self, failure: BatchGatewayError) -> None:
+        self.failure = failure
         self.broken.set()
         self._room.set()
 
 
-async def _lines_of(storage: Storage, name: str) -> AsyncGenerator[bytes, None]:
-    """Whole lines, each with its line break."""
-    rest = b""
-    async for piece in storage.stream(name):
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield line + b"\n"
-    if rest:
-        yield rest
+def _no_lines() -> dict[Role, Counter[str]]:
+    return {role: Counter() for role in Role}
 
 
-class _Response(msgspec.Struct):
-    body: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class _Line(msgspec.Struct):
-    response: _Response | None = None
-
-
-_decode_line = msgspec.json.Decoder(_Line).decode
-
-
-def _usage_of_line(line: bytes) -> Usage:
-    response = _decode_line(line).response
-    return Usage() if response is None else parse_usage(bytes(response.body)) or Usage()
+def _tell_of_lost(lost: Sequence[Part]) -> None:
+    for part in lost:
+        _log.warning(
+            "%s is damaged or gone: its %d results are lost, and their requests are sent again",
+            part.name,
+            part.tally.completed + part.tally.failed,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
@@ -43,11 +44,23 @@ class Tally(Additive):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """An object with result lines of one role: its name in the store, and what is in it."""
+    """An object with result lines of one role: its name in the store, and what is in it.
+
+    `checksum` is the CRC-32 of its bytes, None of a part that an earlier version registered.
+    """
 
     name: str
     bytes: int
     tally: Tally
+    checksum: int | None = None
+
+    @classmethod
+    def of(cls, name: str, data: bytes, tally: Tally) -> Part:
+        return cls(name, len(data), tally, crc32(data))
+
+    def is_whole(self, size: int, checksum: int) -> bool:
+        """Whether so many bytes with this CRC-32 are what was stored."""
+        return size == self.bytes and self.checksum in {checksum, None}
 
 
 def batch_folder(batch_id: str) -> str:

@@ -14,19 +14,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import Connection
+import msgspec
 
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.durations import seconds
 from batch_gateway.engine.sending import ClientFor
-from batch_gateway.engine.source import RangeSource
 from batch_gateway.errors import (
     BatchGatewayError,
     FencedError,
     InputError,
     JournalError,
-    NotStoredError,
-    PlanError,
 )
 from batch_gateway.service import job_records
 from batch_gateway.service.batch_observer import BatchObserver
@@ -35,13 +32,14 @@ from batch_gateway.service.batch_records import (
     RefusedEventError,
     expired_batches,
     find_batch,
-    note,
     record_event,
     statuses_of,
 )
 from batch_gateway.service.database import Database
-from batch_gateway.service.finalizing import Finalizing
+from batch_gateway.service.finalizing import Finalizing, LostResultsError
 from batch_gateway.service.input_source import open_input
+from batch_gateway.service.job_ends import give_up, run_again, shard_done, try_again
+from batch_gateway.service.job_failures import JobFailures, problem_of, words_of
 from batch_gateway.service.job_records import FreeJob, Job, JobKey, JobKind
 from batch_gateway.service.parts import plan_name
 from batch_gateway.service.processor_config import ProcessorConfig
@@ -60,7 +58,6 @@ _log = logging.getLogger("batch_gateway.processor")
 # How soon a batch that is cancelled or over is seen to be.
 _WATCH_SECONDS = 0.1
 _BEATS_A_LEASE = 6
-_AGAIN_SECONDS = 5.0
 # Requests that were cut off at a stop get so long to be put down.
 _STOP_SECONDS = 2.0
 # Looking at inputs keeps a core busy, putting files together a disk.
@@ -68,6 +65,7 @@ _SHORT_JOBS = 4
 _ENDINGS = {
     BatchStatus.CANCELLING: Ending.CANCELLED,
     BatchStatus.EXPIRING: Ending.EXPIRED,
+    BatchStatus.FAILING: Ending.FAILED,
 }
 
 
@@ -78,6 +76,7 @@ class _Working:
     job: Job
     candidate: Candidate
     is_short: bool
+    course: tuple[JobKey, bool]
     task: asyncio.Task[None] | None = None
     run: ShardRun | None = None
     ending: Ending | None = None
@@ -117,8 +116,7 @@ class Processor:
         self._finalizing = Finalizing(database, storage, int(seconds(self._config.output_lifetime)))
         self._working: dict[JobKey, _Working] = {}
         self._down: set[str] = set()
-        # Not before then; the job of a store or database that failed is not tried again at once.
-        self._not_before: dict[JobKey, float] = {}
+        self._failures = JobFailures()
         self._wake, self._look = asyncio.Event(), asyncio.Event()
         self._loop: list[asyncio.Task[None]] = []
         self._stop_by = math.inf
@@ -220,7 +218,7 @@ class Processor:
         ready = {
             one.job.key: (one, Candidate(one.job.key, one.tenant, one.due))
             for one in free
-            if one.job.key not in self._working and self._not_before.get(one.job.key, 0.0) <= now
+            if one.job.key not in self._working and self._failures.may_begin(_course(one), now)
         }
         for places, is_short in ((self._config.workers, False), (_SHORT_JOBS, True)):
             running = [o.candidate for o in self._working.values() if o.is_short is is_short]
@@ -236,7 +234,7 @@ class Processor:
         taken = await self._database.write(partial(job_records.take, job=job, owner=self._owner))
         if taken is None:
             return
-        working = _Working(taken, candidate, free.is_short)
+        working = _Working(taken, candidate, free.is_short, _course(free))
         self._working[job.key] = working
         working.task = asyncio.create_task(self._work(working))
 
@@ -272,26 +270,41 @@ class Processor:
         job = working.job
         try:
             done = await self._do(working)
-            self._not_before.pop(job.key, None)
+            self._failures.forget(working.course)
             if not done:
                 await self._database.write(partial(job_records.put_down, job=job))
         except FencedError as error:
-            _log.warning("%s", error)
-        except (BatchGatewayError, OSError) as error:
-            await self._postpone(job, str(error))
+            # Its batch is over, or another has it.
+            _log.info("%s", error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's alone
-            _log.exception("a fault of batch-gateway itself, in the %s job of %s", *job.key[1::-1])
-            await self._postpone(job, f"a fault of batch-gateway itself ({type(error).__name__})")
+            await self._fail(working, error)
         finally:
             del self._working[job.key]
             self._wake.set()
 
-    async def _postpone(self, job: Job, words: str) -> None:
-        _log.warning("%s: %s", job.batch_id, words)
-        self._not_before[job.key] = self._clock.monotonic() + _AGAIN_SECONDS
+    async def _fail(self, working: _Working, error: Exception) -> None:
+        """Try again later, or end the batch of a job that has failed so often."""
+        job, problem = working.job, problem_of(error)
+        if isinstance(error, BatchGatewayError | OSError):
+            _log.warning("%s: %s", job.batch_id, error)
+        else:
+            _log.error("the %s job of %s failed", *job.key[1::-1], exc_info=error)
+        now = self._clock.monotonic()
+        is_hopeless = self._failures.note(working.course, now, may_pass=problem is None)
+        if is_hopeless and problem is not None:
+            _log.error("%s: given up: %s", job.batch_id, problem.message)
+            action = partial(give_up, problem=problem)
+        elif isinstance(error, LostResultsError):
+            action = partial(run_again, shards=error.shards)
+        else:
+            action = partial(try_again, words=words_of(error))
         with contextlib.suppress(BatchGatewayError):
-            await self._database.write(partial(note, batch_id=job.batch_id, words=words))
-            await self._database.write(partial(job_records.put_down, job=job))
+            action = partial(action, job=job, now=self._clock.wall_time())
+            moved = await self._database.write(action)
+            if moved is not None:
+                self._observer.moved(moved)
+            if is_hopeless:
+                self._failures.forget(working.course)
 
     async def _do(self, working: _Working) -> bool:
         job = working.job
@@ -326,6 +339,10 @@ class Processor:
 
     async def _run_shard(self, working: _Working, batch: BatchRecord) -> bool:
         job = working.job
+        ending = working.ending or _ENDINGS.get(BatchStatus(batch.status))
+        if ending in _ENDINGS.values():
+            # Nothing is sent, so that nobody needs to be able to read them.
+            batch = msgspec.structs.replace(batch, headers=None)
         run = ShardRun(
             job,
             batch,
@@ -335,38 +352,32 @@ class Processor:
             options=options_of(batch, self._config, self._open_headers),
             clock=self._clock,
         )
-        ending = working.ending or _ENDINGS.get(BatchStatus(batch.status))
         if ending is not None:
             run.end(ending)
         working.run = run
         try:
             done = await self._run_lines(run, batch)
-        except (InputError, NotStoredError, PlanError):
+        except (InputError, JournalError):
             # Requests that are lost cannot be named in results either: those that are there stay.
             if (working.ending or ending) not in _ENDINGS.values():
                 raise
             done = True
         if done:
-            await self._database.write(partial(_shard_done, job=job, now=self._clock.wall_time()))
+            await self._database.write(partial(shard_done, job=job, now=self._clock.wall_time()))
         return done
 
     async def _run_lines(self, run: ShardRun, batch: BatchRecord) -> bool:
         whole = open_input(self._storage, batch.input_file_id)
         try:
-            return await run.run(RangeSource(whole, run.job.start, run.job.end))
-        except JournalError as error:
-            # Another has the shard, or the store failed while we were to stop.
-            raise FencedError(str(error)) from error
+            return await run.run(whole)
         finally:
             whole.close()
 
 
+def _course(free: FreeJob) -> tuple[JobKey, bool]:
+    """What failures are counted of: a batch that is to end does so at once, whatever was before."""
+    return free.job.key, free.due == 0
+
+
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def _shard_done(connection: Connection, job: Job, now: float) -> None:
-    job_records.finish(connection, job)
-    if job_records.shards_left(connection, job.batch_id) == 0:
-        record_event(connection, job.batch_id, BatchEvent.ALL_DONE, now)
-        job_records.add_jobs(connection, [Job(batch_id=job.batch_id, kind=JobKind.FINALIZE)])

@@ -10,6 +10,7 @@ from typing import Final
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.run import RunOptions
 from batch_gateway.engine.sending import HeadersFor
+from batch_gateway.errors import RecordsError
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.gateway_clients import passed_headers
 from batch_gateway.service.processor_config import ProcessorConfig
@@ -25,7 +26,10 @@ _EVERYTHING: Final = FailureLimit(share=1.0)
 def options_of(
     batch: BatchRecord, config: ProcessorConfig, open_headers: OpenHeaders | None
 ) -> RunOptions:
-    """For one shard of the batch, beside those of others."""
+    """For one shard of the batch, beside those of others.
+
+    Raises RecordsError when the headers that it passes on cannot be read.
+    """
     return RunOptions(
         # The client's limit holds for all batches together.
         concurrency=None,
@@ -39,6 +43,10 @@ def options_of(
 
 
 def _headers_for(batch: BatchRecord, open_headers: OpenHeaders | None) -> HeadersFor | None:
-    if batch.headers is None or open_headers is None:
+    if batch.headers is None:
         return None
+    if open_headers is None:
+        raise RecordsError(
+            "the headers of this batch are encrypted: give the service its keys back"
+        )
     return partial(passed_headers, open_headers(batch.headers))

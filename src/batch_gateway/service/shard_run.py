@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from functools import partial
 
@@ -12,21 +13,30 @@ from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.progress import RunStats
 from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.engine.sending import ClientFor
-from batch_gateway.engine.source import Source
+from batch_gateway.engine.source import RangeSource, Source
 from batch_gateway.engine.stored_plan import load_plan
 from batch_gateway.engine.unsent import Unsent, record_unsent
-from batch_gateway.errors import InputError, JournalError
+from batch_gateway.errors import InputError, JournalError, NotStoredError, PlanError
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.database import Database
 from batch_gateway.service.gateway_clients import gateway_of
-from batch_gateway.service.job_records import Job, register_parts, registered_parts, replace_parts
+from batch_gateway.service.job_records import (
+    Job,
+    drop_parts,
+    register_parts,
+    registered_parts,
+    replace_parts,
+)
 from batch_gateway.service.notices import Notices
 from batch_gateway.service.part_journal import PartJournal
 from batch_gateway.service.parts import Part, parts_folder, plan_name
+from batch_gateway.service.validation import plan_again
 from batch_gateway.storage.protocol import Storage
 from batch_gateway.wire.usage import Usage
 
 __all__ = ["Ending", "ShardRun"]
+
+_log = logging.getLogger("batch_gateway.processor")
 
 # A gateway that was given up is tried again so much later.
 _AGAIN_SECONDS = 10.0
@@ -41,6 +51,8 @@ class Ending(Enum):
     """Somebody asked for the end of the batch."""
     EXPIRED = Unsent.EXPIRED
     """The completion window is over."""
+    FAILED = Unsent.FAILED
+    """The batch cannot go on."""
 
 
 class ShardRun:
@@ -82,14 +94,14 @@ class ShardRun:
         waits = bool(self._gateways & frozenset(down))
         self._say_of_gateway("The gateway is failing; waiting for it." if waits else None)
 
-    async def run(self, source: Source) -> bool:
+    async def run(self, whole: Source) -> bool:
         """Whether every line has its result now, which is registered; False after a stop.
 
-        `source` is the shard's. Raises JournalError when the shard is another's, InputError when
-        the input has changed, FencedError, StorageError and RecordsError.
+        `whole` is the input of the batch. Raises InputError when that has changed, FencedError
+        when the shard is another's, JournalError for results of another input, StorageError and
+        RecordsError.
         """
-        stored = await self._storage.read(plan_name(self.batch.id, self.job.number))
-        plan = await asyncio.to_thread(load_plan, stored, source)
+        plan = await self._plan(whole)
         clients = (self._client_for(model) for model in plan.models)
         self._gateways = frozenset(gateway_of(one) for one in clients if one is not None)
         journal = await PartJournal(
@@ -109,10 +121,24 @@ class ShardRun:
             if self._ending is not None and self._ending.value is not None:
                 await record_unsent(plan, journal, self._ending.value)
             await journal.flush()
+        except JournalError as error:
+            raise journal.failure or error from error
         finally:
             await journal.aclose()
             await self._notices.aclose()
         return journal.without_result == 0
+
+    async def _plan(self, whole: Source) -> Plan:
+        """As it was stored, or made again where that is lost."""
+        source = RangeSource(whole, self.job.start, self.job.end)
+        name = plan_name(self.batch.id, self.job.number)
+        try:
+            return await asyncio.to_thread(load_plan, await self._storage.read(name), source)
+        except (NotStoredError, PlanError) as error:
+            _log.warning("%s: %s; the plan is made again", self.batch.id, error)
+        stored = await asyncio.to_thread(plan_again, whole, self.job, self.batch.endpoint)
+        await self._storage.put(name, stored)
+        return await asyncio.to_thread(load_plan, stored, source)
 
     async def _send(self, plan: Plan, journal: PartJournal) -> None:
         self._stats = RunStats()
@@ -158,11 +184,14 @@ class _JobRegistry:
     def __init__(self, database: Database, job: Job) -> None:
         self._database, self._job = database, job
 
-    async def registered(self) -> set[str]:
+    async def registered(self) -> Mapping[str, Part]:
         return await self._database.read(partial(registered_parts, job=self._job))
 
     async def register(self, parts: Sequence[Part]) -> None:
         await self._database.write(partial(register_parts, job=self._job, found=parts))
+
+    async def drop(self, parts: Sequence[Part]) -> None:
+        await self._database.write(partial(drop_parts, job=self._job, lost=parts))
 
     async def replace(self, parts: Sequence[Part], whole: Part) -> None:
         await self._database.write(

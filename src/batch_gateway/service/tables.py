@@ -125,6 +125,15 @@ parts: Final = Table(
     Column("epoch", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("lines", BigInteger, nullable=False),
+    # CRC-32 of its bytes; NULL of parts that an earlier version registered.
+    Column("checksum", BigInteger),
+    # JSON: its lines by model, where the batch has several.
+    Column("models", Text),
+    # What the tokens of its lines added to those of the batch.
+    _count("input_tokens"),
+    _count("cached_tokens"),
+    _count("output_tokens"),
+    _count("reasoning_tokens"),
 )
 
 model_lines: Final = Table(

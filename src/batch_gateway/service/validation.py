@@ -20,9 +20,10 @@ from batch_gateway.service.job_records import Job, JobKind, add_jobs, finish
 from batch_gateway.service.model_lines import note_models
 from batch_gateway.service.statuses import BatchEvent
 
-__all__ = ["MOST_PROBLEMS", "Valid", "look_at", "record_found"]
+__all__ = ["MOST_PROBLEMS", "Valid", "look_at", "plan_again", "record_found"]
 
 MOST_PROBLEMS: Final = 20
+_SHARD: Final = ("number", "start", "end", "first_line", "first_index", "lines")
 
 
 class Valid(msgspec.Struct, frozen=True):
@@ -57,6 +58,16 @@ def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[Ba
         [_job(shard) for shard in shards],
         [dump_plan(plan.part(shard)) for shard in shards],
     )
+
+
+def plan_again(source: Source, job: Job, endpoint: str) -> bytes:
+    """The stored plan of a shard, from the whole input. Raises InputError when that has changed."""
+    found = look_at(source, job.batch_id, endpoint)
+    if isinstance(found, Valid):
+        for shard, plan in zip(found.shards, found.plans, strict=True):
+            if all(getattr(shard, name) == getattr(job, name) for name in _SHARD):
+                return plan
+    raise InputError(f"{source.name} is not what it was when the batch began")
 
 
 def record_found(
