@@ -48,9 +48,11 @@ class _Recorder(Ours):
         self.calls.append(("finished", self._numbers[id(started)], ended, now))
         super().finished(started, ended, now)
 
-    def first_token(self, started: Started, seconds: float, now: float) -> None:
+    def first_token(
+        self, started: Started, seconds: float, now: float, heard_after: float = 0.0
+    ) -> None:
         self.calls.append(("first_token", self._numbers[id(started)], seconds, now))
-        super().first_token(started, seconds, now)
+        super().first_token(started, seconds, now, heard_after)
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ from benchmarks.worlds.world import Busy, World
 
 __all__ = ["Client"]
 
+_LOOKS_EVERY = 0.05
+
 
 class Cpu:
     """One core that answers queue for, in order; now and then others have it."""
@@ -26,15 +28,32 @@ class Cpu:
         self._draws = random.Random(f"{seed}:cpu")
         self._free_at = 0.0
         self._pause_at = self._next_pause(0.0)
+        self._due = self._late = 0.0
+
+    def look(self, now: float) -> float:
+        """A timer is due, which runs when what came before it has been read: when it runs."""
+        self._due = now
+        return self._busy_until(now)
+
+    def looked(self, now: float) -> None:
+        """The timer ran."""
+        self._late, self._due = now - self._due, float("inf")
+
+    def heard_after(self, now: float) -> float:
+        """How many seconds ago what is heard now came, as far as the timer shows it."""
+        return max(self._late, now - self._due)
 
     def heard(self, now: float) -> float:
         """When an answer that arrives now has been read."""
+        self._free_at = self._busy_until(now) + self._busy.per_answer
+        return self._free_at
+
+    def _busy_until(self, now: float) -> float:
         self._free_at = max(self._free_at, now)
         while self._pause_at <= self._free_at:
             ends = self._pause_at + self._draws.random() * self._busy.pause
             self._free_at = max(self._free_at, ends)
             self._pause_at = self._next_pause(ends)
-        self._free_at += self._busy.per_answer
         return self._free_at
 
     def _next_pause(self, now: float) -> float:
@@ -72,6 +91,8 @@ class Client:
     def plan(self) -> None:
         if self._starts:
             self._agenda.at(self._starts, lambda _: None)
+        if self._cpu is not None and self.policy.sees_first_token:
+            self._agenda.at(self._starts, self._look)
 
     # -- sending ---------------------------------------------------------------------------
 
@@ -143,7 +164,17 @@ class Client:
     def _first_token(self, line: Line) -> None:
         assert line.started is not None
         now = self._agenda.now
-        self.policy.first_token(line.started, now - line.sent, now)
+        late = self._cpu.heard_after(now) if self._cpu is not None else 0.0
+        self.policy.first_token(line.started, now - line.sent, now, late)
+
+    def _look(self, _: None) -> None:
+        assert self._cpu is not None
+        self._agenda.at(self._cpu.look(self._agenda.now), self._looked)
+
+    def _looked(self, _: None) -> None:
+        assert self._cpu is not None
+        self._cpu.looked(self._agenda.now)
+        self._agenda.after(_LOOKS_EVERY, self._look)
 
     def _ended(self, line_and_error: tuple[Line, InferenceError | None]) -> None:
         line, error = line_and_error

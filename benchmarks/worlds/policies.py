@@ -47,8 +47,10 @@ class Ours(Policy):
     def finished(self, started: Started, ended: Ended, now: float) -> None:
         self.controller.finished(started, ended, now)
 
-    def first_token(self, started: Started, seconds: float, now: float) -> None:
-        self.controller.first_token(started, seconds, now)
+    def first_token(
+        self, started: Started, seconds: float, now: float, heard_after: float = 0.0
+    ) -> None:
+        self.controller.first_token(started, seconds, now, heard_after)
 
 
 class OursWithMetrics(Ours):

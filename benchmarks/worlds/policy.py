@@ -36,7 +36,9 @@ class Policy:
     def finished(self, started: Started, ended: Ended, now: float) -> None:
         self.in_flight -= 1
 
-    def first_token(self, started: Started, seconds: float, now: float) -> None:
+    def first_token(
+        self, started: Started, seconds: float, now: float, heard_after: float = 0.0
+    ) -> None:
         """Only called where answers are streamed."""
 
     def looked(self, load: Load, now: float) -> None:

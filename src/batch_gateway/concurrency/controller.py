@@ -115,12 +115,15 @@ class AdaptiveController:
             self._guard.ended(started, ended.outcome is _OK, self.in_flight, now)
         self._set_limit(now)
 
-    def first_token(self, started: Started, seconds: float, now: float) -> None:
-        """The first token of a streamed answer came so many seconds after it was sent.
+    def first_token(
+        self, started: Started, seconds: float, now: float, heard_after: float = 0.0
+    ) -> None:
+        """The first token of a streamed answer was heard so many seconds after it was sent, and
+        `heard_after` of them after it had come, because this process was busy.
 
         May be told when it comes or when the answer ends; the sooner, the gentler.
         """
-        if self._guard.first_token(started, seconds, self.in_flight, now):
+        if self._guard.first_token(started, seconds, self.in_flight, now, heard_after):
             self._set_limit(now)
         elif self._guard.watches:
             self._set_allowed_now()
@@ -180,9 +183,10 @@ class AdaptiveController:
         waiting = self._waits.learn(reading, tokens)
         self._guard.learn(reading.rate(tokens))
         unused = reading.in_flight < _USED * min(self.allowed_now, done.turn) - _ROUNDING
-        if unused or self._guard.room < self._finder.level:
+        held = self.allowed_now < self.limit and reading.in_flight < _HELD * self.limit
+        if unused or self._guard.room < self._finder.level or (held and not self._guard.queues):
             self._finder.skip()
-        elif self.allowed_now < self.limit and reading.in_flight < _HELD * self.limit:
+        elif held:
             # More of ours would wait for their first token than may: here is the knee.
             self._finder.hold(reading.in_flight, Reason.QUEUE)
         else:

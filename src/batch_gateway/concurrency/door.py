@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from batch_gateway.concurrency.events import Started
@@ -16,6 +17,9 @@ _TIMES = 2  # so many times as many as usual may wait, or groups would be held u
 # Late is a first token after so many times the usual, and after that share of `_SHORT` more: a
 # little less than behind as many as may wait.
 _SLOW, _SLOWER = 1.5, 0.75
+# Answers of ours that end before a first token comes, over as many as do as a rule, where others
+# have the seats; in the few of one window so many standard errors of a count more.
+_BEHIND, _CHANCE = 2.0, 3.0
 _AS_MANY = 1.25  # first tokens for each end, where requests get in only as others go out
 _TWICE = 2  # windows in a row that must agree
 _DOWN, _UP = 0.05, 0.01  # of the way a window that what is usual follows: a low quantile
@@ -50,21 +54,25 @@ class Door:
     Peterson, 1995). A count of requests stays the same when a server becomes slow or stands
     still, since nothing ends there and nothing is sent; seconds would not.
 
-    The server is full when the door is closed for most of two windows, first tokens come late, and
-    no more come than answers end. Where many come at once, prompts are read: what was sent
-    together waits for each other. While the server is full only as many may wait as are there as
-    a rule, so that ours come down with the room that others leave.
+    The server is full when the door is closed for most of two windows, first tokens come late by
+    the clock and by the answers that end meanwhile, and no more come than answers end. Where all
+    is slow, as few answers end meanwhile as ever. Where many come at once, prompts are read: what
+    was sent together waits for each other. While the server is full only as many may wait as are
+    there as a rule, so that ours come down with the room that others leave.
 
     Attributes:
         watches: whether answers are streamed, and it is known what is usual.
         full: whether the server is just now.
+        queues: whether it was in the last round, on the whole.
         rate: answers a second, as the last round had it; 0 where none is over yet.
     """
 
     def __init__(self) -> None:
-        self.watches = self.full = False
+        self.watches = self.full = self.queues = False
         self.rate = 0.0
-        self._waiting: dict[int, float] = {}
+        self._round_passed = self._round_expected = 0.0
+        self._waiting: dict[int, int] = {}
+        self._answers = 0
         self._streamed = 0.0
         self._in_flight = 0
         self._usual: float | None = None
@@ -86,23 +94,30 @@ class Door:
     def sent(self, started: Started, in_flight: int, now: float) -> None:
         """A request was sent, and so many are in flight with it."""
         self._pass_time(in_flight, now)
-        self._waiting[id(started)] = started.at
+        self._waiting[id(started)] = self._answers
 
     def first_token(
-        self, started: Started, seconds: float, in_flight: int, now: float
+        self,
+        started: Started,
+        seconds: float,
+        in_flight: int,
+        now: float,
+        heard_after: float = 0.0,
     ) -> Window | None:
-        """The first token of an answer came so many seconds after it was sent. A window that is
-        over by that, or None."""
+        """The first token of an answer was heard so many seconds after it was sent, `heard_after`
+        of them after it had come. A window that is over by that, or None."""
         self._pass_time(in_flight, now)
         if now - started.at > 2 * seconds + _LATE:
             # Told when its answer ended, it shows nothing of those under way.
-            self._waiting.setdefault(id(started), started.at)
+            self._waiting.setdefault(id(started), self._answers)
             return None
-        if self._waiting.pop(id(started), None) is None:
+        answers = self._waiting.pop(id(started), None)
+        if answers is None:
             return None
+        self._passed += self._answers - answers
         self._begun += 1
         self._first += 1
-        self._first_seconds += seconds
+        self._first_seconds += max(0.0, seconds - heard_after)
         return self._look(now)
 
     def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> Window | None:
@@ -111,6 +126,7 @@ class Door:
         waited = self._waiting.pop(id(started), None) is not None
         if answered:
             self._ended += 1
+            self._answers += 1
             self._streamed += ((not waited) - self._streamed) / _ANSWERS
             known = self._usual is not None and self.rate > 0
             self.watches = known and self._streamed >= _STREAMED
@@ -118,6 +134,12 @@ class Door:
             self._failed += 1
             self._begun += waited
         return self._look(now)
+
+    def learn(self, rate: float) -> None:
+        """A round of requests brought so many answers a second."""
+        self.rate = rate
+        self.queues = self._round_passed > _BEHIND * self._round_expected
+        self._round_passed = self._round_expected = 0.0
 
     def _pass_time(self, in_flight: int, now: float) -> None:
         passed = now - self._now
@@ -136,7 +158,7 @@ class Door:
         """Nothing was seen before."""
         self._began = self._now = now
         self._waiting_area = self._area = self._closed = self._first_seconds = 0.0
-        self._begun = self._ended = self._failed = self._first = 0
+        self._begun = self._ended = self._failed = self._first = self._passed = 0
 
     def _look(self, now: float) -> Window | None:
         span = now - self._began
@@ -169,7 +191,12 @@ class Door:
             late = False
         closed = self._closed > span / 2
         at_most = _AS_MANY * min(self._ended, self.rate * span) + 1
-        full = late and closed and self._begun <= at_most and self.watches
+        # By Little's law as many begin, and so end, in that time as wait.
+        expected = self._first * (self._usual or 0.0) * self._in_flight
+        behind = self._passed > _BEHIND * expected + _CHANCE * math.sqrt(expected)
+        self._round_passed += self._passed
+        self._round_expected += expected
+        full = late and closed and behind and self._begun <= at_most and self.watches
         self._times = self._times + 1 if full else 0
         waits = late and (self.full or closed)
         self.full = self._times >= _TWICE or (self.full and late)

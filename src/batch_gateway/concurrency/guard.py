@@ -71,6 +71,11 @@ class Guard:
         """Whether answers are streamed, so that it is known who waits."""
         return self._door.watches
 
+    @property
+    def queues(self) -> bool:
+        """Whether ours only got in as others went out, in the last round on the whole."""
+        return self._door.queues
+
     def allowed_now(self, in_flight: int) -> int:
         """While `watches`: how many may be in flight just now, by those that wait."""
         return self._door.allowed_now(in_flight)
@@ -81,13 +86,20 @@ class Guard:
         """A request was sent, and so many are in flight with it."""
         self._door.sent(started, in_flight, now)
 
-    def first_token(self, started: Started, seconds: float, in_flight: int, now: float) -> bool:
-        """The first token of an answer came so many seconds after it was sent. Whether more is
-        known by that."""
+    def first_token(
+        self,
+        started: Started,
+        seconds: float,
+        in_flight: int,
+        now: float,
+        heard_after: float = 0.0,
+    ) -> bool:
+        """The first token of an answer was heard so many seconds after it was sent, `heard_after`
+        of them after it had come. Whether more is known by that."""
         if not self.listens:
             self.listens = True
             self._door.begin(now)
-        window = self._door.first_token(started, seconds, in_flight, now)
+        window = self._door.first_token(started, seconds, in_flight, now, heard_after)
         if window is None:
             return False
         self._look(window, now)
@@ -103,7 +115,7 @@ class Guard:
 
     def learn(self, rate: float) -> None:
         """A round of requests brought so many answers a second."""
-        self._door.rate = rate
+        self._door.learn(rate)
 
     # -- what is known of others -----------------------------------------------------------
 

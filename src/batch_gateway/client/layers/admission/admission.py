@@ -11,6 +11,7 @@ from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.layers.admission.control import AdmissionControl, Permit, Waiter
 from batch_gateway.client.layers.circuit_breaker import BreakerState, CircuitBreakerPolicy
+from batch_gateway.client.layers.concurrency.lateness import Lateness
 from batch_gateway.client.layers.concurrency.limit import ConcurrencyLimit, OnLimit
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency, FixedConcurrency
 from batch_gateway.client.layers.rate_limit import RateLimit
@@ -78,6 +79,7 @@ class Admission:
         self._told = self.breaker_state
         self._waker: asyncio.Task[None] | None = None
         self._wakes_at = _NEVER
+        self._lateness = Lateness(clock)
         self._metrics = metrics
         if metrics is not None and self._control.limit is not None:
             metrics.attach(self._control.limit.standing, self._advise)
@@ -168,7 +170,7 @@ class Admission:
         """The first token of a streamed answer came so many seconds after it was asked for."""
         limit, now = self._control.limit, self._clock.monotonic()
         if limit is not None and permit.started is not None:
-            limit.first_token(permit.started, seconds, now)
+            limit.first_token(permit.started, seconds, now, self._lateness.seconds())
             self._grant(now)
 
     def _advise(self, advice: Advice) -> None:
@@ -230,5 +232,6 @@ class Admission:
                 await self._waker
         while self._control.waiting:
             self._control.waiting.pop().permit.cancel()
+        self._lateness.close()
         if self._metrics is not None:
             await self._metrics.aclose()

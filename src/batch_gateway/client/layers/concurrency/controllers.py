@@ -38,7 +38,9 @@ class Controller(Protocol):
 
     def finished(self, started: Started, ended: Ended, now: float) -> None: ...
 
-    def first_token(self, started: Started, seconds: float, now: float) -> None: ...
+    def first_token(self, started: Started, seconds: float, now: float, heard_after: float) -> None:
+        """It was heard so many seconds after the request was sent, and after it had come."""
+        ...
 
     def look(self, now: float) -> None:
         """A pause is over; the limit may have changed with it."""
@@ -62,7 +64,7 @@ class FixedController:
     def finished(self, started: Started, ended: Ended, now: float) -> None:
         self.in_flight -= 1
 
-    def first_token(self, started: Started, seconds: float, now: float) -> None:
+    def first_token(self, started: Started, seconds: float, now: float, heard_after: float) -> None:
         """Of no use here."""
 
     def look(self, now: float) -> None:

@@ -87,8 +87,8 @@ class ConcurrencyLimit:
         if self.controller.limit != self._told or self.controller.why is not self._seen:
             self._tell(now)
 
-    def first_token(self, started: Started, seconds: float, now: float) -> None:
-        self.controller.first_token(started, seconds, now)
+    def first_token(self, started: Started, seconds: float, now: float, heard_after: float) -> None:
+        self.controller.first_token(started, seconds, now, heard_after)
         self._tell(now)
 
     def look(self, now: float) -> None:
