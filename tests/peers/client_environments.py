@@ -7,7 +7,13 @@ from pathlib import Path
 from tests.peers.foreign_servers import SERVERS, packaged
 from tests.peers.installing import installed_peer, peer_environment, run_installer
 
-__all__ = ["http_python", "litellm_python", "node_with_openai", "old_openai_python"]
+__all__ = [
+    "autobatcher_python",
+    "http_python",
+    "litellm_python",
+    "node_with_openai",
+    "old_openai_python",
+]
 
 _INSTALL_LIMIT_S = 300
 _OPENAI_FOR_NODE = "openai@6.49.0"
@@ -20,6 +26,11 @@ def old_openai_python() -> Path:
 
 def litellm_python() -> Path:
     return peer_environment("litellm", ["litellm==1.110.2"])
+
+
+def autobatcher_python() -> Path:
+    """A Python with a client that makes batches of what is asked of it one by one."""
+    return peer_environment("autobatcher", ["autobatcher==0.3.1", "openai==3.57.0"])
 
 
 def http_python() -> Path:

@@ -21,6 +21,7 @@ from tests.cli.commands import environment
 from tests.engine.batch_files import request, text_of
 from tests.peers.batch_service import BatchService, running_service
 from tests.peers.client_environments import (
+    autobatcher_python,
     http_python,
     litellm_python,
     node_with_openai,
@@ -93,6 +94,15 @@ def test_plain_http_clients_upload_in_all_their_ways_and_get_results(
     assert seen.keys() == {"requests", "aiohttp", "httpx"}
     for batch, output in seen.values():
         check_batch({"batch": batch, "output": output}, "completed", total=4, completed=3, failed=1)
+
+
+def test_a_client_that_makes_batches_of_single_calls_gets_its_answers(
+    service: BatchService, desk: Path
+) -> None:
+    """It holds answers to the types of the openai package, which asks for more than it shows."""
+    seen = json.loads(said_by(autobatcher_python(), "autobatcher_client.py", service, desk))
+    assert [len(answers) for answers in seen.values()] == [5, 3, 3]
+    assert all(answer for answers in seen.values() for answer in answers)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
