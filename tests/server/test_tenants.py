@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch_gateway.server.app import api_routes
+from batch_gateway.server.page_routes import WebPage
 from batch_gateway.service.api_keys import create_api_key, list_api_keys, revoke_api_key
 from batch_gateway.service.batch_records import poll_batch
 from batch_gateway.service.sealed_headers import HeaderSeal
@@ -109,6 +111,27 @@ ROUTES = (
     ("GET", "/v1/batches/{batch}"),
     ("POST", "/v1/batches/{batch}/cancel"),
 )
+# Of the page, whose list is also asked for as events that do not end.
+PAGE = (
+    ("GET", "/"),
+    ("GET", "/batches/{batch}"),
+    ("POST", "/batches/{batch}/cancel"),
+    ("GET", "/files/{file}"),
+)
+ENDLESS = (("GET", "/events"), ("GET", "/batches/{batch}/events"))
+OF_NOBODY = (("GET", "/static/{name}"), ("POST", "/sign-in"), ("POST", "/sign-out"))
+
+
+@pytest.mark.specified("tenants.isolation")
+async def test_no_route_is_left_out_of_what_tenants_are_told_apart_on(api: Api) -> None:
+    found = [*api_routes(api.state), *WebPage(api.state).routes]
+    served = [
+        (method, route.path.replace("_id}", "}"))
+        for route in found
+        for method in (route.methods or set[str]()) - {"HEAD"}
+    ]
+    assert sorted(served) == sorted(ROUTES + PAGE + ENDLESS + OF_NOBODY)
+
 
 names = st.sampled_from(["alice", "bob", "default", "Alice", "a" * 256, "\u00e9"])
 queries = st.sampled_from(["", "?order=asc", "?after={file}", "?after={batch}", "?after=0"])
@@ -118,7 +141,7 @@ queries = st.sampled_from(["", "?order=asc", "?after={file}", "?after={batch}", 
 @settings(max_examples=12, deadline=None)
 @given(
     st.lists(names, min_size=2, max_size=2, unique=True),
-    st.lists(st.tuples(st.sampled_from(ROUTES), queries), min_size=5, max_size=15),
+    st.lists(st.tuples(st.sampled_from(ROUTES + PAGE), queries), min_size=5, max_size=15),
 )
 def test_one_tenant_cannot_see_use_list_count_or_guess_what_another_has(
     tmp_path_factory: pytest.TempPathFactory,
@@ -132,7 +155,7 @@ async def _tell_apart(
     folder: Path, tenants: list[str], asked: list[tuple[tuple[str, str], str]]
 ) -> None:
     owner, stranger = ({b"x-maas-username": name.encode("latin-1")} for name in tenants)
-    async with running_api(folder, max_files=3, max_batches=2) as api:
+    async with running_api(folder, has_page=True, max_files=3, max_batches=2) as api:
         await api.submit_as(owner)
         await api.submit_as(stranger)
         file_id, batch_id = await api.submit_as(owner)
@@ -145,6 +168,9 @@ async def _tell_apart(
             ]
             # What is another's looks to the last letter as what never was.
             assert _shape(answers[0], real) == _shape(answers[1], imagined)
+        for _, path in ENDLESS[1:]:
+            answer = await api.http.get(path.format(**real), headers=stranger)
+            assert answer.status_code == 404
         assert await _all_of(api, owner) == before
         poll_batch(api.state.database, owner[b"x-maas-username"].decode("latin-1"), batch_id)
 
@@ -160,7 +186,8 @@ async def _ask(
             "completion_window": "24h",
         }
     url = path.format(**ids)
-    return await api.http.request(method, url, headers=tenant, json=body)
+    from_the_page = {b"sec-fetch-site": b"same-origin"}
+    return await api.http.request(method, url, headers=tenant | from_the_page, json=body)
 
 
 def _shape(answer: httpx2.Response, ids: dict[str, str]) -> tuple[int, str, dict[str, str]]:

@@ -108,6 +108,9 @@ class Service:
     def look(self, batch_id: str, tenant: str = "t") -> BatchRecord:
         return poll_batch(self.database, tenant, batch_id)
 
+    def notice(self, batch_id: str) -> str:
+        return self.look(batch_id).notice or ""
+
     async def progress(self, batch_id: str) -> None:
         """Return when some of it is done."""
         async with asyncio.timeout(PATIENCE):
@@ -316,6 +319,23 @@ async def test_headers_of_a_batch_go_on_to_the_gateway(tmp_path: Path) -> None:
         assert (sent[b"x-team"], sent[b"authorization"]) == (b"blue", b"Bearer of-the-user")
 
 
+async def test_a_batch_whose_headers_cannot_be_read_waits_for_the_keys(tmp_path: Path) -> None:
+    async with a_service(tmp_path) as service:
+        async with service.processor() as processor:
+            ids = [await service.submit(requests(1), headers=b"sealed") for _ in range(2)]
+            processor.wake()
+            async with asyncio.timeout(PATIENCE):
+                while not all("give the service its keys back" in service.notice(i) for i in ids):
+                    await asyncio.sleep(0.02)
+            await service.tell(ids[0], BatchEvent.CANCEL)
+            assert (await service.until(ids[0])).status == "cancelled"
+        assert list(service.gateway.journal.recent) == []
+        async with service.processor(headers={"X-Team": "blue"}):
+            assert (await service.until(ids[1])).completed == 1
+        [received] = service.gateway.journal.recent
+        assert received.headers[b"x-team"] == b"blue"
+
+
 async def test_the_gateway_s_own_key_wins_over_one_that_is_passed_on(tmp_path: Path) -> None:
     async with a_service(tmp_path, api_key="own") as service:
         passed = {"authorization": "Bearer of-the-user"}
@@ -350,7 +370,7 @@ async def test_a_full_disk_is_waited_for_and_told_of(tmp_path: Path) -> None:
             full.is_full = True
             processor.wake()
             async with asyncio.timeout(PATIENCE):
-                while "no room" not in (service.look(batch_id).notice or ""):
+                while "no room" not in service.notice(batch_id):
                     await asyncio.sleep(0.02)
             full.is_full = False
             batch = await service.until(batch_id)

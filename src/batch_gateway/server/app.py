@@ -19,7 +19,7 @@ from batch_gateway.server.file_routes import FileRoutes
 from batch_gateway.server.frame import ROUTE, Frame
 from batch_gateway.server.web_sites import NoOtherSites
 
-__all__ = ["create_app"]
+__all__ = ["api_routes", "create_app"]
 
 _Handler = Callable[[Request], Awaitable[ASGIApp]]
 
@@ -31,6 +31,13 @@ def create_app(
 
     `registry` takes the figures, and must be a new one for each application.
     """
+    own = api_routes(state)
+    router = Router([*own, *more_routes], redirect_slashes=False, default=_not_found)
+    return Frame(NoOtherSites(_Preflight(router), state.config), ApiMetrics(registry))
+
+
+def api_routes(state: ApiState) -> Sequence[Route]:
+    """The routes of the API, each of which is for one tenant."""
     files, batches = FileRoutes(state), BatchRoutes(state)
     table: Sequence[tuple[str, str, _Handler]] = (
         ("POST", "/v1/files", files.create),
@@ -43,11 +50,9 @@ def create_app(
         ("GET", "/v1/batches/{batch_id}", batches.retrieve),
         ("POST", "/v1/batches/{batch_id}/cancel", batches.cancel),
     )
-    own = [
+    return [
         Route(path, _Endpoint(path, handler), methods=[method]) for method, path, handler in table
     ]
-    router = Router([*own, *more_routes], redirect_slashes=False, default=_not_found)
-    return Frame(NoOtherSites(_Preflight(router), state.config), ApiMetrics(registry))
 
 
 class _Endpoint:

@@ -14,6 +14,7 @@ from batch_gateway.errors import RecordsError
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.gateway_clients import passed_headers
 from batch_gateway.service.processor_config import ProcessorConfig
+from batch_gateway.service.statuses import BatchStatus
 
 __all__ = ["OpenHeaders", "options_of"]
 
@@ -28,7 +29,8 @@ def options_of(
 ) -> RunOptions:
     """For one shard of the batch, beside those of others.
 
-    Raises RecordsError when the headers that it passes on cannot be read.
+    Raises RecordsError when the batch passes headers on that cannot be read: without them its
+    requests would be somebody else's.
     """
     return RunOptions(
         # The client's limit holds for all batches together.
@@ -43,7 +45,8 @@ def options_of(
 
 
 def _headers_for(batch: BatchRecord, open_headers: OpenHeaders | None) -> HeadersFor | None:
-    if batch.headers is None:
+    # One that only ends sends nothing, and ends whatever became of the keys.
+    if batch.headers is None or BatchStatus(batch.status) is not BatchStatus.IN_PROGRESS:
         return None
     if open_headers is None:
         raise RecordsError(
