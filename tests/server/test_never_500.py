@@ -73,7 +73,9 @@ part = st.tuples(
             ),
         ]
     ),
-    st.one_of(st.none(), st.text(st.characters(exclude_characters='"\r\n'), max_size=9)),
+    st.one_of(
+        st.none(), st.text(st.characters(codec="utf-8", exclude_characters='"\r\n'), max_size=9)
+    ),
     st.one_of(st.binary(max_size=40), st.sampled_from([b"batch", b"vision", b"created_at"])),
 )
 form_bodies = st.tuples(st.lists(part, max_size=5), st.booleans()).map(
