@@ -279,12 +279,12 @@ class HTTPInferenceClient:
         # Before any layer: the future that one waits for could not be woken from another loop.
         if self._loop is not asyncio.get_running_loop():
             self._loop = own_loop(self._loop, closed=False)
-        prepared = prepare(request, self._clock)
-        task = self._stack.begin(prepared)
+        prepared, closing = prepare(request, self._clock), self._stack
+        task = closing.begin(prepared)
         try:
-            return await self._stack.pass_on(prepared)
+            return await closing.pass_on(prepared)
         finally:
-            self._stack.end(task, prepared)
+            closing.end(task, prepared)
 
     def stream(self, request: RequestLike) -> InferenceStream:
         """The answer to `request` chunk by chunk: `async for chunk in client.stream(request)`.

@@ -91,7 +91,8 @@ def _prepare(request: InferenceRequest, clock: Clock, streamed: bool) -> Prepare
     params = request.params
     if isinstance(params, bytes):
         model, endpoint, body = _from_bytes(params, request)
-    elif isinstance(params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+    # The usual kind first: asking for an abstract one takes long.
+    elif isinstance(params, dict) or isinstance(params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # noqa: SIM101
         model, endpoint, body = _from_mapping(params, request, streamed)
     else:
         raise InvalidRequestError("params must be a mapping or JSON bytes")

@@ -62,6 +62,7 @@ PROBES = 16
 """Lines from elsewhere in the file that are tried before a model is given up. A file of which
 three lines in four are refused for their content is given up once in a hundred times."""
 
+_LIFE = Sign.LIFE
 _HOLD_LIMIT = 10
 _LEAST_HOLD_LIMIT = 3
 # Limits for a minute pass, and may be told without how long they last: by their retries so many
@@ -196,7 +197,7 @@ class Gate:
         recorded then, and `ended` need not be asked.
         """
         scope = self._models[ended.ticket.model]
-        if not (self.calm and scope.lives and ended.evidence.sign is Sign.LIFE):
+        if not (self.calm and scope.lives and ended.evidence.sign is _LIFE):
             return False
         scope.under_way -= 1
         scope.answered = max(scope.answered, ended.ticket.number)

@@ -139,7 +139,7 @@ class Lane:
         if self.is_closed:
             return None
         # The usual case first: this runs once a request. A gate that is calm allows any number.
-        if self._any_line_goes and not self._again:
+        if self._any_line_goes() and not self._again:
             return self._take_next() if len(self._workers) <= self.limit else None
         if len(self._workers) > self._allowed() or not self._has_line():
             return None
@@ -160,7 +160,6 @@ class Lane:
         self._next = next(self._indexes, None)
         return self._gate.sent(index, self._lines.model_of(index))
 
-    @property
     def _any_line_goes(self) -> bool:
         """Whether the next line in order may be sent, whatever its model."""
         gate = self._gate
@@ -174,7 +173,7 @@ class Lane:
             self._again.popleft()
         if self._again and self._gate.admits(self._again[0][1]):
             return True
-        if self._any_line_goes:
+        if self._any_line_goes():
             return self._next is not None
         while self._next is not None:
             model = self._lines.model_of(self._next)

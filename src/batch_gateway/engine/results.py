@@ -55,7 +55,7 @@ def success_outcome(
     """The line of the output file for an answer."""
     request_id = _request_id_of(response) or result_id
     line = success_line(result_id, custom_id, response.status_code, request_id, response.body)
-    usage, cut_off = response.figures
+    usage, cut_off = response.figures()
     return Outcome(
         index,
         custom_id,

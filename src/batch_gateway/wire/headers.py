@@ -16,13 +16,17 @@ class Headers(Mapping[str, str]):
     Repeated headers are joined with ", " (RFC 9110 §5.2). Built from (name, value) pairs of
     bytes as they came off the wire; nothing is decoded until the first look-up, because on the
     hot path most responses are never asked.
+
+    Attributes:
+        raw: the pairs as received, in order, repeated names included.
     """
 
-    __slots__ = ("_index", "_raw")
+    __slots__ = ("_index", "raw")
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self._raw: Sequence[tuple[bytes, bytes]] = (
-            raw if isinstance(raw, list | tuple) else _listed(raw)
+        # Not `list | tuple`, which would be put together anew for each response.
+        self.raw: Sequence[tuple[bytes, bytes]] = (
+            raw if isinstance(raw, (list, tuple)) else _listed(raw)
         )
         self._index: dict[str, str] | None = None
 
@@ -32,16 +36,11 @@ class Headers(Mapping[str, str]):
         items = pairs.items() if isinstance(pairs, Mapping) else pairs
         return cls([(n.encode("latin-1"), v.encode("latin-1")) for n, v in items])
 
-    @property
-    def raw(self) -> Sequence[tuple[bytes, bytes]]:
-        """The pairs as received, in order, repeated names included. Not a copy."""
-        return self._raw
-
     def _indexed(self) -> dict[str, str]:
         if self._index is None:
             index: dict[str, str] = {}
             try:
-                for name, value in self._raw:
+                for name, value in self.raw:
                     key = name.decode("latin-1").lower()
                     text = value.decode("latin-1").strip()
                     index[key] = f"{index[key]}, {text}" if key in index else text

@@ -125,24 +125,23 @@ class InferenceResponse(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @property
     def usage(self) -> Usage | None:
         """Token counts from the body, whichever names its endpoint uses; None without any."""
-        return self.figures[0]
+        return self.figures()[0]
 
     @property
     def cut_off(self) -> str | None:
         """Why the answer is not whole: "length", "content_filter", or "incomplete" for
         `/v1/responses` that give no reason; None for one that ended by itself.
         """
-        return self.figures[1]
+        return self.figures()[1]
 
-    @property
     def figures(self) -> AnswerFigures:
         """`usage` and `cut_off`, for who wants both."""
         # Kept, since several layers and observers ask; as a cached_property it would take a lock.
         # `usual` is what the judge of answers saw of this one, if it was one of an attempt.
         kept = vars(self)
-        if "figures" not in kept:
-            kept["figures"] = read_figures(self.body, kept.pop("usual", None))
-        return kept["figures"]
+        if "figures_read" not in kept:
+            kept["figures_read"] = read_figures(self.body, kept.pop("usual", None))
+        return kept["figures_read"]
 
 
 @runtime_checkable

@@ -93,6 +93,9 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
+_CLOSED = BreakerState.CLOSED
+
+
 class CircuitBreaker:
     """The decisions: no waiting, no clock of its own. Times are monotonic seconds.
 
@@ -148,7 +151,7 @@ class CircuitBreaker:
         self._connect_failures = 0
         if self._row.length:
             self._row.end(sent)
-        if self.state is BreakerState.CLOSED:
+        if self.state is _CLOSED:
             self._window.add(now, failed=False)
             return
         self.state = BreakerState.CLOSED

@@ -64,22 +64,25 @@ class FailureWindow:
         self._failures = [0] * _BUCKETS
         self._totals = [0] * _BUCKETS
         self._newest: int | None = None
+        self._place, self._ends = 0, float("-inf")
 
     def add(self, now: float, *, failed: bool) -> None:
-        number = int(now / self._bucket_length)
         # Hardly ever another bucket than the one before: this runs once a request.
-        place = number % _BUCKETS if number == self._newest else self._move_to(number)
-        self._totals[place] += 1
+        if now >= self._ends:
+            self._move_to(now)
+        self._totals[self._place] += 1
         if failed:
-            self._failures[place] += 1
+            self._failures[self._place] += 1
 
     def counts(self, now: float) -> tuple[int, int]:
-        self._move_to(int(now / self._bucket_length))
+        self._move_to(now)
         return sum(self._failures), sum(self._totals)
 
-    def _move_to(self, number: int) -> int:
+    def _move_to(self, now: float) -> None:
+        number = int(now / self._bucket_length)
         newest = number if self._newest is None else self._newest
         for passed in range(newest + 1, min(number, newest + _BUCKETS) + 1):
             self._totals[passed % _BUCKETS] = self._failures[passed % _BUCKETS] = 0
         self._newest = max(number, newest)
-        return self._newest % _BUCKETS
+        self._place = self._newest % _BUCKETS
+        self._ends = (self._newest + 1) * self._bucket_length
