@@ -170,8 +170,9 @@ class PartJournal(Ledger):
         self.take(index, ok)
         if self._has_models:
             self._models[role][self._plan.model_of(index)] += 1
+        if not self._size:
+            self._something.set()
         self._size += len(line)
-        self._something.set()
         if self._writer is None:
             self._writer = asyncio.create_task(self._keep_writing())
         if self._size >= _PART_BYTES:
