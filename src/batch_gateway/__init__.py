@@ -17,7 +17,8 @@ del _loading
 def __getattr__(name: str) -> Any:
     """Load the library when somebody asks for the first of its names, or for `__all__`."""
     public = importlib.import_module("batch_gateway.public")
-    globals().update({each: getattr(public, each) for each in ("__all__", *public.__all__)})
+    if name == "__all__" or name in public.__all__:
+        globals()[name] = getattr(public, name)
     if name not in globals():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
     return globals()[name]

@@ -1,8 +1,11 @@
 """The public names of the library: what `from batch_gateway import …` gives.
 
 `batch_gateway` passes them on when the first of them is asked for, so that the command loads
-only what it uses.
+only what it uses. Those of batches are in `runs/public.py`.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from batch_gateway.client.blocking import BlockingInferenceClient
 from batch_gateway.client.client import HTTPInferenceClient
@@ -36,9 +39,6 @@ from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics, HeldReason
-from batch_gateway.engine.figures import Cause, Figures
-from batch_gateway.engine.line_stream import BatchResult
-from batch_gateway.engine.progress import RunOutcome, RunSummary
 from batch_gateway.errors import (
     AuthenticationError,
     BadResponseError,
@@ -64,14 +64,23 @@ from batch_gateway.errors import (
 )
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
-from batch_gateway.runs.batch_run import BatchRun
-from batch_gateway.runs.blocking_lines import run_batch_blocking
-from batch_gateway.runs.line_batch import run_batch
-from batch_gateway.runs.run_progress import RunProgress
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
 from batch_gateway.wire.endpoint import determine_endpoint
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.usage import Usage
+
+if TYPE_CHECKING:
+    from batch_gateway.runs.public import (
+        BatchResult,
+        BatchRun,
+        Cause,
+        Figures,
+        RunOutcome,
+        RunProgress,
+        RunSummary,
+        run_batch,
+        run_batch_blocking,
+    )
 
 __all__ = [
     "AdaptiveConcurrency",
@@ -145,3 +154,8 @@ __all__ = [
     "run_batch",
     "run_batch_blocking",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the engine when somebody asks for the first of the names of batches."""
+    return getattr(importlib.import_module("batch_gateway.runs.public"), name)

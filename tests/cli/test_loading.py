@@ -87,6 +87,16 @@ def test_the_library_is_loaded_when_the_first_of_its_names_is_asked_for(
     assert told.split() == ["False", "False" if name == "testing" else "True"]
 
 
+def test_the_client_alone_does_not_load_the_engine(tmp_path: Path) -> None:
+    program = """import sys, batch_gateway
+client = batch_gateway.HTTPInferenceClient("http://127.0.0.1:9")
+print('batch_gateway.engine' in sys.modules, end=' ')
+from batch_gateway import run_batch
+print('batch_gateway.engine' in sys.modules)"""
+    told = subprocess.check_output([sys.executable, "-c", program], cwd=tmp_path, text=True)
+    assert told.split() == ["False", "True"]
+
+
 def test_the_names_that_are_shown_are_those_that_are_public() -> None:
 
     assert dir(batch_gateway) == sorted(["__version__", *batch_gateway.__all__])
