@@ -378,7 +378,9 @@ def test_a_server_with_keys_wants_one_and_takes_it_from_a_file_or_a_variable(
         by_variable = batches("list", server=url, cwd=tmp_path, variables=variables)
         assert by_variable.returncode == 0
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        _, told = process.communicate(timeout=30)
+    make_one = "keys create --tenant NAME --data batch-gateway-data"
+    assert f"needs an API key, which this prints: batch-gateway {make_one}\n" in told
 
 
 def test_the_key_of_a_gateway_is_never_sent_to_a_batch_server(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,8 @@ async def _serve(
             data, routing, server, processor, concurrency=settings.concurrency
         ) as running:
             write_stdout(running.url)
-            click.echo(_told(settings, data, running.url), err=True)
+            told = _told(settings, data, running.url, asks_for_keys=server.api_keys)
+            click.echo(told, err=True)
             await stop.wait()
             left = format_duration(seconds(processor.shutdown_timeout))
             click.echo(f"Stopping: requests in flight have {left} to end.", err=True)
@@ -105,13 +107,15 @@ async def _serve(
         raise CommandFailure(str(error)) from error
 
 
-def _told(settings: RunSettings, data: Path, url: str) -> str:
+def _told(settings: RunSettings, data: Path, url: str, *, asks_for_keys: bool) -> str:
     """What somebody who starts it for the first time wants to know."""
     where = "a simulated gateway in this process, which is no model"
     if not settings.uses_simulator:
         where = settings.gateway.base_url if settings.gateway else "the gateways of their models"
+    made = f"batch-gateway keys create --tenant NAME --data {shlex.quote(str(data))}"
     return (
         f"Serving {url}/v1/files and {url}/v1/batches, and a page at {url}/.\n"
         f"Files and records are in {data}. "
         f"Requests go to {where}. Ctrl-C stops it; the same command goes on."
+        + (f"\nWho asks needs an API key, which this prints: {made}" if asks_for_keys else "")
     )
