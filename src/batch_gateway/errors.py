@@ -8,6 +8,7 @@ BatchGatewayError
 ├── JournalError                           the output cannot be read, trusted or written
 ├── FencedError                            somebody else has taken over the work
 ├── RecordsError                           the service's database cannot be read or written
+│   └── RecordsFullError                   there is no room for more
 ├── StorageError                           a store of files cannot be read or written
 │   ├── StorageFullError                   there is no room for more
 │   └── NotStoredError                     nothing has that name
@@ -53,6 +54,7 @@ __all__ = [
     "PlanError",
     "RateLimitError",
     "RecordsError",
+    "RecordsFullError",
     "RequestTimeoutError",
     "ServerError",
     "StaleConnectionError",
@@ -109,6 +111,10 @@ class JournalError(BatchGatewayError):
 
 class RecordsError(BatchGatewayError):
     """The service's database cannot be read or written; what was to be written is not there."""
+
+
+class RecordsFullError(RecordsError):
+    """The service's database has no room for more."""
 
 
 class FencedError(BatchGatewayError):

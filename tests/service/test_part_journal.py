@@ -270,12 +270,16 @@ async def test_a_full_store_is_told_of_and_waited_for_and_nothing_is_lost(world:
     await journal.open()
     await world.append(journal, 1)
     flushing = asyncio.ensure_future(journal.flush())
-    while "no room" not in world.troubles:
+    while "Results cannot be stored: no room" not in world.troubles:
         await asyncio.sleep(0)
-    await world.append(journal, 2, ok=False)
+    appending = asyncio.ensure_future(world.append(journal, 2, ok=False))
+    for _ in range(10):
+        await asyncio.sleep(0)
     assert not flushing.done()
+    # Nor is more to be taken that a crash would lose.
+    assert not appending.done()
     full.room.set()
-    await flushing
+    await asyncio.gather(flushing, appending)
     await journal.flush()
     assert world.troubles[-1] is None
     assert await world.lines() == ["c1", "c2"]

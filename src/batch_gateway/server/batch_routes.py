@@ -23,8 +23,8 @@ from batch_gateway.service.batch_records import (
     add_batch,
     batches_under_way,
     find_batch,
-    list_batches,
     poll_batch,
+    read_batches,
     record_event,
 )
 from batch_gateway.service.file_records import find_file
@@ -84,7 +84,7 @@ class BatchRoutes:
     async def list(self, request: Request) -> Response:
         tenant = self._state.tenant(request)
         paging = parse_paging(request.query_params, _MOST_LISTED)
-        page = await self._state.database.read(partial(list_batches, tenant=tenant, paging=paging))
+        page = await read_batches(self._state.database, tenant, paging)
         return json_response(list_object(page, batch_object, no_id=None))
 
     async def retrieve(self, request: Request) -> Response:

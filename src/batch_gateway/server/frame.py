@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batch_gateway.errors import RecordsError, StorageError, StorageFullError
+from batch_gateway.errors import RecordsError, RecordsFullError, StorageError, StorageFullError
 from batch_gateway.server.api_errors import ApiError, error_response
 from batch_gateway.server.api_metrics import ApiMetrics
 from batch_gateway.server.body_reader import ClientGoneError
@@ -80,8 +80,8 @@ class _Exchange:
         where = f"{self._scope['method']} {self.route} ({self._id.decode()})"
         if isinstance(error, RecordsError | StorageError):
             _log.error("%s: %s", where, error)
-            if isinstance(error, StorageFullError):
-                return ApiError(507, "the server has no room for more files")
+            if isinstance(error, RecordsFullError | StorageFullError):
+                return ApiError(507, "the server has no room for more files and records")
             return ApiError(503, "the server cannot reach its records or files just now")
         if isinstance(error, TimeoutError):
             return ApiError(408, "the connection stood still for too long")

@@ -32,7 +32,7 @@ from batch_gateway.server.page_views import (
 )
 from batch_gateway.server.web_sites import require_own_page
 from batch_gateway.service.api_keys import tenant_of_key
-from batch_gateway.service.batch_records import BatchRecord, list_batches
+from batch_gateway.service.batch_records import BatchRecord, read_batches
 from batch_gateway.service.file_records import FileRecord, find_file
 
 __all__ = ["WebPage"]
@@ -108,7 +108,7 @@ class WebPage:
 
     async def _views(self, request: Request, tenant: str) -> tuple[Sequence[BatchView], bool]:
         paging = parse_paging(request.query_params, _MOST_LISTED)
-        page = await self._state.database.read(partial(list_batches, tenant=tenant, paging=paging))
+        page = await read_batches(self._state.database, tenant, paging)
         now = self._state.now()
         return [view_of(batch, now) for batch in page.items], page.has_more
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +30,7 @@ __all__ = [
     "list_batches",
     "note",
     "poll_batch",
+    "read_batches",
     "record_event",
     "remove_ended_before",
     "statuses_of",
@@ -128,7 +129,15 @@ def poll_batch(database: Database, tenant: str, batch_id: str) -> BatchRecord:
     row = database.poll(_poll_statement(), batch_id, tenant)
     if row is None:
         raise NoSuchBatchError(f"Batch with ID {batch_id} not found")
-    return BatchRecord(**dict(zip(BatchRecord.__struct_fields__, row, strict=True)))
+    found = BatchRecord(**dict(zip(BatchRecord.__struct_fields__, row, strict=True)))
+    return _with_trouble(found, database.trouble)
+
+
+def _with_trouble(batch: BatchRecord, trouble: str | None) -> BatchRecord:
+    """With the notice that could not be recorded, since what is in trouble is the database."""
+    if trouble is None or batch.status in ENDED or batch.notice is not None:
+        return batch
+    return msgspec.structs.replace(batch, notice=trouble)
 
 
 @cache
@@ -142,6 +151,12 @@ def _poll_statement() -> str:
 def list_batches(connection: Connection, tenant: str, paging: Paging) -> Page[BatchRecord]:
     rows = page_of(connection, batches, _COLUMNS, batches.c.tenant == tenant, paging)
     return Page([BatchRecord(**row) for row in rows.items], rows.has_more)
+
+
+async def read_batches(database: Database, tenant: str, paging: Paging) -> Page[BatchRecord]:
+    """As `list_batches`, with notices that could not be recorded."""
+    page = await database.read(partial(list_batches, tenant=tenant, paging=paging))
+    return Page([_with_trouble(batch, database.trouble) for batch in page.items], page.has_more)
 
 
 def batches_under_way(connection: Connection, tenant: str) -> int:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Float, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from batch_gateway.errors import RecordsError
+from batch_gateway.errors import RecordsError, RecordsFullError
 from batch_gateway.service.migrate import bring_up_to_date
 
 __all__ = ["Database", "database_now"]
@@ -53,9 +53,14 @@ def _now_of_postgresql(element: database_now, compiler: SQLCompiler, **options: 
 
 
 class Database:
-    """An SQLite file, made or brought up to date when it is opened. Close it with `aclose`."""
+    """An SQLite file, made or brought up to date when it is opened. Close it with `aclose`.
+
+    Attributes:
+        trouble: why it takes no writes just now, such as for want of room; else None.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.trouble: str | None = None
         self._engine = _engine(path)
         self._polls = _bare_connection(path)
         # SQLite has one writer at a time anyway; here nobody waits by trying again and again.
@@ -85,7 +90,14 @@ class Database:
     async def write(self, action: Callable[[Connection], _Result]) -> _Result:
         """`action` in a transaction that nobody else writes beside. Raises RecordsError, and what
         the action raises; in both cases nothing has changed."""
-        return await self._run(self._writer, partial(self._transact, self._engine, action))
+        try:
+            result = await self._run(self._writer, partial(self._transact, self._engine, action))
+        except RecordsError as error:
+            if isinstance(error.__cause__, OperationalError):
+                self.trouble = str(error)
+            raise
+        self.trouble = None
+        return result
 
     async def read(self, action: Callable[[Connection], _Result]) -> _Result:
         """`action`, which sees one state of all tables and changes none. Raises RecordsError."""
@@ -159,4 +171,7 @@ def _bare_connection(path: Path) -> sqlite3.Connection:
 def _records_error(error: Exception, path: Path | None = None) -> RecordsError:
     # Not SQLAlchemy's text, which has the statement and its values in it.
     cause = error.orig if isinstance(error, DBAPIError) else error
-    return RecordsError(f"{path or 'the database'}: {cause}")
+    name = path or "the database"
+    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return RecordsFullError(f"{name}: no room left on the disk")
+    return RecordsError(f"{name}: {cause}")

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 
+from batch_gateway.clock import Clock
 from batch_gateway.errors import BatchGatewayError
 from batch_gateway.service.batch_records import note
 from batch_gateway.service.database import Database
@@ -14,14 +15,21 @@ from batch_gateway.service.database import Database
 __all__ = ["Notices"]
 
 
-class Notices:
-    """The notice of one batch, from whatever it waits for at the moment."""
+_AGAIN_SECONDS = 1.0
 
-    def __init__(self, database: Database, batch_id: str) -> None:
-        self._database, self._batch_id = database, batch_id
+
+class Notices:
+    """The notice of one batch, from whatever it waits for at the moment.
+
+    `shown` is what its record says, which may be of an earlier run.
+    """
+
+    def __init__(self, database: Database, batch_id: str, shown: str | None, clock: Clock) -> None:
+        self._database, self._batch_id, self._clock = database, batch_id, clock
         self._words: dict[str, str] = {}
-        self._shown: str | None = None
+        self._shown = shown
         self._writing: asyncio.Task[None] | None = None
+        self._show()
 
     def about(self, what: str) -> Callable[[str | None], None]:
         """Takes what is to be said of `what`, and None when there is nothing more to say."""
@@ -35,19 +43,34 @@ class Notices:
             del self._words[what]
         else:
             self._words[what] = words
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
+        self._show()
+
+    def _show(self) -> None:
+        if self._said() != self._shown and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.create_task(self._keep_writing())
+
+    def _said(self) -> str | None:
+        return next(iter(self._words.values()), None)
+
+    async def _keep_writing(self) -> None:
+        """Until what is shown is what is to be said."""
+        while self._said() != self._shown:
+            try:
+                await self._write()
+            except BatchGatewayError:
+                await self._clock.sleep(_AGAIN_SECONDS)
 
     async def _write(self) -> None:
-        """Until what is shown is what is to be said."""
-        while (said := next(iter(self._words.values()), None)) != self._shown:
-            with contextlib.suppress(BatchGatewayError):
-                await self._database.write(partial(note, batch_id=self._batch_id, words=said))
-            self._shown = said
+        said = self._said()
+        await self._database.write(partial(note, batch_id=self._batch_id, words=said))
+        self._shown = said
 
     async def aclose(self) -> None:
         """Nothing is waited for any more."""
         self._words.clear()
         if self._writing is not None:
-            await self._writing
-        await self._write()
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+        if self._shown is not None:
+            with contextlib.suppress(BatchGatewayError):
+                await self._write()

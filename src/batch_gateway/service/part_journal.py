@@ -108,7 +108,9 @@ class PartJournal(Ledger):
         self._unregistered: list[Part] = []
         self._small: dict[Role, list[Part]] = {role: [] for role in Role}
         self.failure: BatchGatewayError | None = None
-        self._closing = False
+        # What cannot be stored is not to become more and more, which a crash would lose.
+        self._in_trouble = False
+        self._closing = asyncio.Event()
         self._something, self._plenty, self._room = (asyncio.Event() for _ in range(3))
         self._writing = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
@@ -162,7 +164,8 @@ class PartJournal(Ledger):
     async def append(self, index: int, line: bytes, ok: bool) -> None:
         """Take the result line of request `index`, which is written within a quarter of a second.
 
-        Waits while 8 MiB are unwritten. Raises JournalError when the shard is another's.
+        Waits while 8 MiB are unwritten, or none can be. Raises JournalError when the shard is
+        another's.
         """
         self._raise_failure()
         role = Role.SUCCESS if ok else Role.FAILURE
@@ -177,7 +180,7 @@ class PartJournal(Ledger):
             self._writer = asyncio.create_task(self._keep_writing())
         if self._size >= _PART_BYTES:
             self._plenty.set()
-        while self._size > _MOST_UNWRITTEN and self.failure is None:
+        while (self._size > _MOST_UNWRITTEN or self._in_trouble) and self.failure is None:
             self._room.clear()
             await self._room.wait()
         self._raise_failure()
@@ -196,7 +199,7 @@ class PartJournal(Ledger):
 
     async def aclose(self) -> None:
         """Write what is left if the store takes it at the first try, and stop."""
-        self._closing = True
+        self._closing.set()
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
@@ -227,12 +230,27 @@ class PartJournal(Ledger):
                 except FencedError as error:
                     self._fail(error)
                 except (StorageError, RecordsError) as error:
-                    if self._closing:
+                    self._in_trouble = True
+                    self._on_trouble(f"Results cannot be stored: {error}")
+                    if self._closing.is_set():
                         self._fail(error)
-                    self._on_trouble(str(error))
-                    await self._clock.sleep(_RETRY_SECONDS)
+                    else:
+                        await self._wait_to_try_again()
                     continue
+                self._in_trouble = False
+                self._room.set()
                 self._on_trouble(None)
+
+    async def _wait_to_try_again(self) -> None:
+        waits = [
+            asyncio.ensure_future(self._clock.sleep(_RETRY_SECONDS)),
+            asyncio.ensure_future(self._closing.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _write_once(self) -> None:
         """A part of each role. What was taken out of memory is put back if it is not stored."""
@@ -256,9 +274,10 @@ class PartJournal(Ledger):
         await self._registry.register(self._unregistered)
         registered, self._unregistered = self._unregistered, []
         self.tally = sum((part.tally for part in registered), self.tally)
-        self._room.set()
         for part in registered:
-            await self._note_small(part)
+            # They are as good as they are.
+            with contextlib.suppress(StorageError, RecordsError):
+                await self._note_small(part)
 
     async def _note_small(self, part: Part) -> None:
         """Make one part of many small ones."""

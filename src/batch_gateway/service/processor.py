@@ -193,14 +193,18 @@ class Processor:
     async def _keep(
         self, action: Callable[[], Awaitable[None]], every: float, wake: asyncio.Event | None = None
     ) -> None:
-        """Do `action` every so many seconds, and when `wake` is set; a failure is told."""
+        """Do `action` every so many seconds, and when `wake` is set; a failure is told once."""
+        told = ""
         while True:
             if wake is not None:
                 wake.clear()
             try:
                 await action()
+                told = ""
             except BatchGatewayError as error:
-                _log.warning("%s", error)
+                if str(error) != told:
+                    _log.warning("%s", error)
+                told = str(error)
             waits = [asyncio.ensure_future(self._clock.sleep(every))]
             if wake is not None:
                 waits.append(asyncio.ensure_future(_set(wake)))

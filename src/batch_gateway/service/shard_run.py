@@ -73,7 +73,7 @@ class ShardRun:
         self._database, self._storage = database, storage
         self._client_for, self._options = client_for, options
         self._clock = clock
-        self._notices = Notices(database, batch.id)
+        self._notices = Notices(database, batch.id, batch.notice, clock)
         self._say_of_gateway = self._notices.about("gateway")
         self._gateways: frozenset[str] = frozenset()
         self._stats, self._used_before = RunStats(), Usage()
