@@ -31,6 +31,7 @@ class Behaviour(NamedTuple):
 _OPENAI, _ORIGINAL, _OURS = Source
 
 BEHAVIOURS: dict[str, Behaviour] = {
+    "batches.all_failed": Behaviour("A batch whose lines all failed is completed.", _ORIGINAL),
     "batches.cancel": Behaviour(
         "A batch that waits is cancelled at once, one in progress by way of cancelling, a second "
         "time changes nothing, and one that is finalizing or over is 400 with its status; "
@@ -67,7 +68,16 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "batches.create.window_range": Behaviour(
         "completion_window is more than zero, and at most what is configured.", _OURS
     ),
+    "batches.failed": Behaviour(
+        "A bad input ends its batch as failed, with the first twenty problems, their lines and "
+        "OpenAI's codes, and nothing is sent.",
+        _OURS,
+    ),
     "batches.not_found": Behaviour("Others' and no batches are 404.", _ORIGINAL),
+    "batches.notice": Behaviour(
+        "A batch that cannot go on waits and says why: its gateway, a full disk.",
+        _OURS,
+    ),
     "batches.object": Behaviour("All keys of a batch are there, but for model.", _ORIGINAL),
     "batches.retention": Behaviour("A batch is shown for batch_lifetime after its end.", _OURS),
     "errors.envelope": Behaviour(
@@ -117,8 +127,22 @@ BEHAVIOURS: dict[str, Behaviour] = {
     ),
     "files.stalled_upload": Behaviour("An upload that stands still is ended with 408.", _OURS),
     "head": Behaviour("HEAD works where GET does.", _ORIGINAL),
+    "headers.keys": Behaviour(
+        "A batch whose headers cannot be read waits for the keys and sends nothing without "
+        "them.",
+        _OURS,
+    ),
+    "headers.own_key": Behaviour(
+        "A key that the gateway is configured with wins over one that is passed on.",
+        _ORIGINAL,
+    ),
     "headers.pass_through": Behaviour(
         "Headers that are named are kept for the gateway, encrypted, and shown nowhere.", _OURS
+    ),
+    "killed": Behaviour(
+        "Whatever is killed goes on, with each line once and nothing sent again whose result "
+        "was stored.",
+        _OURS,
     ),
     "limits.connections": Behaviour("Connections have a greatest number: 503 beyond it.", _OURS),
     "limits.head": Behaviour("A head that is too large is 431.", _OURS),
@@ -150,6 +174,33 @@ BEHAVIOURS: dict[str, Behaviour] = {
     ),
     "options": Behaviour("OPTIONS is 204.", _ORIGINAL),
     "request_id": Behaviour("Every answer has x-request-id, echoed or made.", _ORIGINAL),
+    "requests.unchanged": Behaviour(
+        "What a line asks for reaches the gateway unchanged: long numbers, the order of keys, "
+        "any content.",
+        _OURS,
+    ),
+    "results.cancelled": Behaviour(
+        "What a cancelled batch has done it keeps; the rest is batch_cancelled.",
+        _OPENAI,
+    ),
+    "results.counts": Behaviour(
+        "request_counts are what is in the files, however a batch ends.",
+        _OURS,
+    ),
+    "results.expired": Behaviour(
+        "What an expired batch has done it keeps; the rest is batch_expired.",
+        _OPENAI,
+    ),
+    "results.failures": Behaviour(
+        "Lines that failed are in the error file, those of HTTP too.",
+        _OPENAI,
+    ),
+    "results.files": Behaviour(
+        "Result files are batch_output_ID.jsonl and batch_error_ID.jsonl, of purpose "
+        "batch_output; an empty one is null.",
+        _ORIGINAL,
+    ),
+    "results.usage": Behaviour("The usage of a batch is the sum of its lines.", _OPENAI),
     "routes.unknown": Behaviour(
         "An unknown path or a wrong method is 404 `Unknown request URL: METHOD PATH`.", _ORIGINAL
     ),
@@ -157,6 +208,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "sdk.files": Behaviour("The openai SDK works on files as it is.", _OPENAI),
     "security_headers": Behaviour("Every answer has the security headers.", _ORIGINAL),
     "start.port": Behaviour("A port that is taken is a clear error.", _OURS),
+    "stop.batches": Behaviour("A batch goes on after a stop as if nothing had been.", _OURS),
     "stop.graceful": Behaviour(
         "When the server stops, uploads under way end, or are told and leave nothing.", _OURS
     ),
@@ -172,6 +224,11 @@ BEHAVIOURS: dict[str, Behaviour] = {
         "With API keys on, no valid key is 401; keys are stored as digests.", _OURS
     ),
     "tls": Behaviour("The API is https with a certificate and its key.", _ORIGINAL),
+    "turns.tenants": Behaviour(
+        "Tenants share a gateway evenly, however many batches each has.",
+        _OURS,
+    ),
+    "turns.urgency": Behaviour("An urgent batch behind a large one begins at once.", _OURS),
     "upgrade": Behaviour(
         "An offer of another protocol, HTTP/2 or WebSocket, is not taken up (RFC 9110).", _OURS
     ),

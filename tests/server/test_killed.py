@@ -64,6 +64,7 @@ class Service:
         return time.monotonic() - began
 
 
+@pytest.mark.specified("killed")
 @pytest.mark.timeout(600)
 def test_a_service_killed_fifty_times_gives_each_line_one_result_and_repeats_none_on_disk(
     tmp_path: Path,

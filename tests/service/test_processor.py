@@ -152,6 +152,7 @@ def requests(count: int, **changes: Any) -> list[dict[str, Any]]:
     return [request(f"c{number}", **changes) for number in range(count)]
 
 
+@pytest.mark.specified("results.counts", "results.usage")
 async def test_a_batch_ends_with_a_result_for_each_line(tmp_path: Path) -> None:
     async with a_service(tmp_path) as service:
         batch = await _of_twenty_lines(service)
@@ -176,6 +177,7 @@ async def _of_twenty_lines(service: Service) -> BatchRecord:
         return batch
 
 
+@pytest.mark.specified("batches.failed")
 @pytest.mark.parametrize(
     ("lines", "code", "line"),
     [
@@ -201,6 +203,7 @@ async def test_a_bad_input_fails_the_batch_and_says_where(
         assert service.gateway.journal.received == 0
 
 
+@pytest.mark.specified("batches.failed")
 async def test_the_first_twenty_problems_are_told(tmp_path: Path) -> None:
     async with a_service(tmp_path) as service, service.processor() as processor:
         batch_id = await service.submit([request(f"c{n}", url="/v1/embeddings") for n in range(30)])
@@ -209,6 +212,7 @@ async def test_the_first_twenty_problems_are_told(tmp_path: Path) -> None:
         assert [problem["line"] for problem in json.loads(batch.errors or "")] == [*range(1, 21)]
 
 
+@pytest.mark.specified("results.failures")
 async def test_failures_are_in_the_error_file(tmp_path: Path) -> None:
     async with a_service(tmp_path) as service, service.processor() as processor:
         body = {"model": "fault-status-400", "messages": [{"role": "user", "content": "x"}]}
@@ -221,6 +225,7 @@ async def test_failures_are_in_the_error_file(tmp_path: Path) -> None:
         assert (line["custom_id"], line["response"]["status_code"]) == ("bad", 400)
 
 
+@pytest.mark.specified("results.cancelled", "results.counts")
 async def test_cancelling_keeps_what_is_done_and_says_of_the_rest_that_it_was_not(
     tmp_path: Path,
 ) -> None:
@@ -242,6 +247,7 @@ async def test_cancelling_keeps_what_is_done_and_says_of_the_rest_that_it_was_no
         assert len(errors) == batch.failed
 
 
+@pytest.mark.specified("stop.batches")
 async def test_what_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     async with a_service(tmp_path, latency_scale=0.2) as service:
         async with service.processor() as processor:
@@ -260,6 +266,7 @@ async def test_what_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -
         assert all(entry.completed == 1 for entry in sent.values())
 
 
+@pytest.mark.specified("results.expired", "results.counts")
 async def test_a_batch_whose_window_is_over_keeps_what_is_done_and_expires(tmp_path: Path) -> None:
     async with a_service(tmp_path, latency_scale=0.2) as service, service.processor() as processor:
         batch_id = await service.submit(requests(400), due_at=time.time() + 1.0)
@@ -273,6 +280,7 @@ async def test_a_batch_whose_window_is_over_keeps_what_is_done_and_expires(tmp_p
         assert len(errors) == batch.failed
 
 
+@pytest.mark.specified("turns.urgency")
 async def test_an_urgent_batch_behind_a_large_one_begins_at_once(tmp_path: Path) -> None:
     async with a_service(tmp_path, latency_scale=0.2) as service, service.processor() as processor:
         now = time.time()
@@ -287,6 +295,7 @@ async def test_an_urgent_batch_behind_a_large_one_begins_at_once(tmp_path: Path)
         await service.until(large)
 
 
+@pytest.mark.specified("turns.tenants")
 async def test_tenants_share_a_gateway_evenly(tmp_path: Path) -> None:
     async with a_service(tmp_path, latency_scale=0.2) as service, service.processor() as processor:
         due = time.time() + 86_400
@@ -307,45 +316,7 @@ async def test_tenants_share_a_gateway_evenly(tmp_path: Path) -> None:
             await service.until(batch)
 
 
-async def test_headers_of_a_batch_go_on_to_the_gateway(tmp_path: Path) -> None:
-    async with a_service(tmp_path) as service:
-        passed = {"X-Team": "blue", "Authorization": "Bearer of-the-user"}
-        async with service.processor(headers=passed) as processor:
-            batch_id = await service.submit(requests(1), headers=b"sealed")
-            processor.wake()
-            await service.until(batch_id, "completed")
-        [received] = service.gateway.journal.recent
-        sent = received.headers
-        assert (sent[b"x-team"], sent[b"authorization"]) == (b"blue", b"Bearer of-the-user")
-
-
-async def test_a_batch_whose_headers_cannot_be_read_waits_for_the_keys(tmp_path: Path) -> None:
-    async with a_service(tmp_path) as service:
-        async with service.processor() as processor:
-            ids = [await service.submit(requests(1), headers=b"sealed") for _ in range(2)]
-            processor.wake()
-            async with asyncio.timeout(PATIENCE):
-                while not all("give the service its keys back" in service.notice(i) for i in ids):
-                    await asyncio.sleep(0.02)
-            await service.tell(ids[0], BatchEvent.CANCEL)
-            assert (await service.until(ids[0])).status == "cancelled"
-        assert list(service.gateway.journal.recent) == []
-        async with service.processor(headers={"X-Team": "blue"}):
-            assert (await service.until(ids[1])).completed == 1
-        [received] = service.gateway.journal.recent
-        assert received.headers[b"x-team"] == b"blue"
-
-
-async def test_the_gateway_s_own_key_wins_over_one_that_is_passed_on(tmp_path: Path) -> None:
-    async with a_service(tmp_path, api_key="own") as service:
-        passed = {"authorization": "Bearer of-the-user"}
-        async with service.processor(headers=passed) as processor:
-            batch_id = await service.submit(requests(1), headers=b"sealed")
-            processor.wake()
-            batch = await service.until(batch_id)
-        assert (batch.status, batch.completed) == ("completed", 1)
-
-
+@pytest.mark.specified("batches.notice")
 async def test_a_gateway_that_is_away_is_waited_for_and_told_of(tmp_path: Path) -> None:
     async with a_service(tmp_path, latency_scale=0.2) as service, service.processor() as processor:
         batch_id = await service.submit(requests(60))
@@ -362,6 +333,7 @@ async def test_a_gateway_that_is_away_is_waited_for_and_told_of(tmp_path: Path) 
         assert batch.notice is None
 
 
+@pytest.mark.specified("batches.notice")
 async def test_a_full_disk_is_waited_for_and_told_of(tmp_path: Path) -> None:
     async with a_service(tmp_path) as service:
         full = FullStore(service.storage)
