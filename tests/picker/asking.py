@@ -14,7 +14,7 @@ from batch_gateway import (
 
 __all__ = ["LIMIT_S", "client", "request"]
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 def request(**more: Any) -> InferenceRequest:

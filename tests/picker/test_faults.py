@@ -21,7 +21,7 @@ from batch_gateway.testing import PoolHandle, simulated_pool
 
 pytestmark = pytest.mark.anyio
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 # Those that an answer is to be had under, without asking again.
 HARMLESS = {
     "dead-first", "only-metadata", "only-header", "old-headers", "set-header", "remove-header",

@@ -20,7 +20,7 @@ from tests.picker.pod import Received, running_pod, whole
 from tests.picker.scripted_picker import Talk, scripted_picker
 
 ANSWER = b'{"choices":[{"text":"Hi"}]}'
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 def request() -> InferenceRequest:

@@ -22,7 +22,7 @@ from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 def client(url: str, **settings: Any) -> HTTPInferenceClient:

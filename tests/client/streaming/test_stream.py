@@ -36,7 +36,7 @@ from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
