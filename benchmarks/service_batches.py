@@ -164,6 +164,7 @@ def _cancelling(folder: Path, gateway: GatewayHandle) -> float:
 def _serving(data: Path, gateway: GatewayHandle) -> Iterator[Service]:
     command: list[object] = ["serve", "--gateway", gateway.url, "--data", data, "--port", 0]
     command += ["--observability-port", 0, "--concurrency", _CONCURRENCY]
+    command += ["--max-file-bytes", "4GiB", "--max-file-lines", 10_000_000]
     began = time.monotonic()
     with subprocess.Popen(
         _pinned(command),

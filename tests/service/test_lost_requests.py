@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,22 +18,10 @@ from batch_gateway.service.file_records import object_name
 from batch_gateway.service.parts import plan_name
 from batch_gateway.service.statuses import BatchEvent
 from batch_gateway.storage.folder import LocalFolder
+from tests.service.quick_clock import QuickClock
 from tests.service.test_processor import PATIENCE, Service, a_service, requests
 
 pytestmark = pytest.mark.anyio
-
-
-class QuickClock:
-    """A clock that goes a hundred times as fast, but for the time of day."""
-
-    def monotonic(self) -> float:
-        return time.monotonic() * 100
-
-    def wall_time(self) -> float:
-        return time.time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / 100)
 
 
 class FaultyStore:

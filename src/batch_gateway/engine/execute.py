@@ -70,9 +70,8 @@ class Executor(Sender):
 
     def _lane(self, client: InferenceClient, models: Sequence[str], max_bytes: int) -> Lane:
         limit = lines_for(client) if self.concurrency is None else self.concurrency
-        gate = Gate.for_concurrency(
-            limit, resumed=self.journal.results_before > 0, records_all=self.records_all
-        )
+        has_results = self.journal.succeeded + self.journal.failed > 0
+        gate = Gate.for_concurrency(limit, resumed=has_results, records_all=self.records_all)
         room = ByteBudget(max_bytes, self.clock.monotonic)
         if self.headers_for is not None:
             self.headers |= dict.fromkeys(models, self.headers_for(client))

@@ -35,18 +35,13 @@ class Journal(Protocol):
         ...
 
     @property
-    def results_before(self) -> int:
-        """Requests that had a result when the run began."""
-        ...
-
-    @property
     def still_to_retry(self) -> int:
         """Of the failed requests that are to be sent again, those without a new result."""
         ...
 
     @property
     def was_untouched(self) -> bool:
-        """Whether no request was done when the run began."""
+        """Whether no request is done, as `is_done` has it. Asked when a run begins."""
         ...
 
     def is_done(self, index: int) -> bool:
@@ -86,7 +81,6 @@ class Ledger:
     def __init__(self, succeeded: Bitmap, failed: Bitmap, *, retry_failed: bool = False) -> None:
         self._succeeded, self._failed = succeeded, failed
         self._retry = failed.copy() if retry_failed else None
-        self._results_before = len(succeeded) + len(failed)
 
     @property
     def succeeded(self) -> int:
@@ -101,16 +95,12 @@ class Ledger:
         return len(self._succeeded.range) - len(self._succeeded) - len(self._failed)
 
     @property
-    def results_before(self) -> int:
-        return self._results_before
-
-    @property
     def still_to_retry(self) -> int:
         return 0 if self._retry is None else len(self._retry)
 
     @property
     def was_untouched(self) -> bool:
-        return self._retry is None and not self._results_before
+        return self._retry is None and not self._succeeded and not self._failed
 
     def is_done(self, index: int) -> bool:
         return self.has_result(index) if self._retry is None else index not in self._retry

@@ -140,7 +140,6 @@ class PartJournal(Ledger):
         if adopted:
             await self._registry.register(adopted)
             self.tally = sum((part.tally for part in adopted), self.tally)
-        self._results_before = len(self._succeeded) + len(self._failed)
         return self
 
     def _is_older(self, name: str) -> bool:
