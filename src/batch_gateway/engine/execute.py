@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from batch_gateway.client.interfaces.request import InferenceClient, InferenceRequest
 from batch_gateway.engine.byte_budget import DEFAULT_BUDGET, ByteBudget
@@ -111,10 +112,11 @@ class Executor(Sender):
         # The line itself holds all of its text, which would be in memory twice.
         return request, line.custom_id
 
-    async def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> Coroutine[Any, Any, None]:
         ok = outcome.category is None
         self.stats.count(outcome, 0 if ok else self.plan.line_number(outcome.index))
-        await self.journal.append(outcome.index, outcome.line, ok)
+        # The journal's own coroutine: one that only waits for it is made for each line, too.
+        return self.journal.append(outcome.index, outcome.line, ok)
 
 
 class _LinesToDo:

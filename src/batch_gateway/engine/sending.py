@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from batch_gateway.client.interfaces.request import (
     InferenceClient,
@@ -75,7 +76,7 @@ class Sender(ABC):
         """What to send for a line, and its custom_id. Raises InputError."""
 
     @abstractmethod
-    async def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> Coroutine[Any, Any, None]:
         """A line has its result; waits while it must."""
 
     def keep(  # noqa: B027 - who writes lines has no use for it
