@@ -15,7 +15,9 @@ from batch_gateway import (
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
     InferenceRequest,
+    Observer,
     RateLimit,
+    RequestFinished,
 )
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
 
@@ -149,3 +151,20 @@ async def test_a_request_may_close_its_own_client(gateway: GatewayHandle) -> Non
     with pytest.raises(GatewayConnectionError, match="the client was closed"):
         async for _ in stream:
             pass
+
+
+async def test_observers_hear_of_a_request_that_was_closed_under_as_cancelled(
+    gateway: GatewayHandle,
+) -> None:
+    heard = list[RequestFinished]()
+
+    class Listener(Observer):
+        def request_finished(self, event: RequestFinished) -> None:
+            heard.append(event)
+
+    client = HTTPInferenceClient(gateway.url, observers=[Listener()])
+    [error] = await closed_under(client, client.generate(endless()))
+    assert isinstance(error, GatewayConnectionError)
+    assert [(event.outcome, event.response, event.error) for event in heard] == [
+        ("cancelled", None, None)
+    ]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from batch_gateway.errors import ConfigError
 from batch_gateway.settings.kinds import DURATION, PATH, pairs
 from batch_gateway.settings.setting import Setting
 
 __all__ = ["GroupedCommand", "duration_option", "option", "pairs_option", "setting_options"]
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,6 +71,9 @@ class _Value(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
+        # Loaded only where it is used.
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
         is_path = self._setting.kind is PATH
         return [CompletionItem(incomplete, type="file")] if is_path else []
 

@@ -77,8 +77,9 @@ class RequestFinished(msgspec.Struct, frozen=True):
         outcome: "ok", "cancelled", or the category of the error, such as "RATE_LIMIT".
         duration: seconds from the call of `generate`, all waits included.
         attempts: how many times it was sent; 0 when the cache, or an identical request that was
-            under way, gave the answer, and when the caller cancelled it.
-        response, error: at most one of them; both None when the caller cancelled it.
+            under way, gave the answer, and when it was cancelled.
+        response, error: at most one of them; both None when the caller cancelled it, or closed the
+            client meanwhile.
     """
 
     started: RequestStarted
