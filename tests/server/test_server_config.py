@@ -23,6 +23,13 @@ KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
         ({"pass_through_headers": ["X-A"]}, "header_keys: is needed .*openssl rand"),
         ({"pass_through_headers": "X-A"}, "pass_through_headers: must be a list"),
         ({"pass_through_headers": ["Connection"], "header_keys": [KEY]}, "set by the transport"),
+        *(
+            (
+                {"pass_through_headers": ["X-A", name], "header_keys": [KEY]},
+                f"{name.lower()}.*is about the connection or the body",
+            )
+            for name in ("Keep-Alive", "Proxy-Authorization", "Accept-Encoding", "content-type")
+        ),
         (
             {"pass_through_headers": ["x-gateway-destination-endpoint"], "header_keys": [KEY]},
             "for routers alone",

@@ -26,6 +26,13 @@ _HEADER_KEY_HINT = (
     "is needed to keep the headers that are passed on encrypted: make one with "
     "`openssl rand -base64 32 | tr +/ -_`, and name its file or put it into the environment"
 )
+# Beside those of framing, which no configuration may set (RFC 9110 §7.6.1 and §8).
+_OF_ONE_REQUEST = frozenset(
+    {
+        *("keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"),
+        *("accept", "accept-encoding", "content-encoding", "content-type", "content-range"),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +142,11 @@ class ServerConfig:
         if not self.header_keys:
             raise ConfigError("header_keys", _HEADER_KEY_HINT)
         names = {name.lower() for name in self.pass_through_headers}
+        if others := sorted(names & _OF_ONE_REQUEST):
+            raise ConfigError(
+                f"pass_through_headers[{others[0]!r}]",
+                "is about the connection or the body that it comes with, not about who asks",
+            )
         if self.api_keys and "authorization" in names:
             raise ConfigError(
                 "pass_through_headers",
