@@ -16,7 +16,7 @@ DURATIONS: Sequence[float] = tuple(2.0 ** (step / 8) for step in range(-80, 17 *
 """Bounds in seconds from a millisecond to 36 hours, each 9 % above the one before."""
 
 
-class Histogram(msgspec.Struct):
+class Histogram(msgspec.Struct, omit_defaults=True):
     """Counts of values up to and including each bound, and of those above the last.
 
     Attributes:
@@ -26,7 +26,7 @@ class Histogram(msgspec.Struct):
         lowest, highest: values, exactly; infinity and 0 while there are none.
     """
 
-    bounds: Sequence[float]
+    bounds: Sequence[float] = DURATIONS
     counts: list[int] = []
     sum: float = 0.0
     lowest: float = math.inf

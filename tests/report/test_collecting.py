@@ -19,7 +19,8 @@ from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.errors import RateLimitError
-from batch_gateway.report.collector import OTHERS, RunCollector
+from batch_gateway.report.collected import OTHERS
+from batch_gateway.report.collector import RunCollector
 from batch_gateway.report.timeline import MAX_SLICES, HeldBy, Timeline
 from batch_gateway.wire.headers import Headers
 

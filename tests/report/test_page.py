@@ -37,7 +37,7 @@ def page_of(figures: Figures, **ended: Any) -> str:
         next_steps=(),
         find_line=lambda _request_id: None,
     )
-    page = render_page(facts, RunCollector())
+    page = render_page(facts, RunCollector()).html
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.partition("<body>")[2]))
 
 

@@ -14,8 +14,9 @@ from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.engine.plan import Plan
 from batch_gateway.errors import InputError
+from batch_gateway.report.collected import Line
 from batch_gateway.report.collector import RunCollector
-from batch_gateway.report.page import Line, RunFacts, render_page
+from batch_gateway.report.page import RunFacts, render_page
 from batch_gateway.report.replace_file import replace_file, why_not_ours
 from batch_gateway.settings.run_settings import RunSettings
 from batch_gateway.wire.lines import decode_batch_line, parse_line_id
@@ -67,7 +68,7 @@ class ReportPage:
             find_line=lambda request_id: _line(plan, request_id),
         )
         try:
-            replace_file(self.path, render_page(facts, self.collector))
+            replace_file(self.path, render_page(facts, self.collector).html)
         except OSError as error:
             return f"{self.path}: {error.strerror or error}"
         return None

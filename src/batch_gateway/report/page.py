@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.engine.outcome_words import cut_off_in_words
@@ -14,28 +14,21 @@ from batch_gateway.engine.progress import RunOutcome, RunSummary
 from batch_gateway.histogram import Histogram
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
-from batch_gateway.report.collector import RunCollector, SlowRequest
+from batch_gateway.report.collected import Collected, Line, SlowRequest
+from batch_gateway.report.places import Places, policy_of
 from batch_gateway.report.reason_course import reason_rows, reason_strips
 from batch_gateway.report.replace_file import GENERATOR
 from batch_gateway.report.scales import duration_text, number_text
-from batch_gateway.report.shown_text import short_text, shown_text
+from batch_gateway.report.templates import templates_of
 from batch_gateway.report.timeline import Slice, Totals
 from batch_gateway.version import __version__
 
-__all__ = ["Line", "RunFacts", "headline", "render_page"]
+__all__ = ["Page", "RunFacts", "headline", "render_page"]
 
 _FOLDER = Path(__file__).parent
 # More would be narrower than a finger and mostly noise.
 _COLUMNS = 60
 _IN_FLIGHT = "In flight at the gateway"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Where a request came from: its number in the input, from 1, and its `custom_id`."""
-
-    number: int
-    custom_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +44,10 @@ class RunFacts:
         hints: what may be the cure, a sentence each.
         next_steps: (what for, command) pairs.
         find_line: from a request id to its line, None when it cannot be told.
+        headline: how it ended, where the summary does not know.
+        left: what became of lines without a result.
+        note: what else a reader has to know of the figures.
+        back: (address, text) of the page that it is about.
     """
 
     input: str
@@ -63,49 +60,53 @@ class RunFacts:
     hints: Sequence[str]
     next_steps: Sequence[tuple[str, str]]
     find_line: Callable[[str], Line | None]
+    headline: str = ""
+    left: str = "left to send"
+    note: str = ""
+    back: tuple[str, str] | None = None
 
 
-def render_page(facts: RunFacts, collected: RunCollector) -> str:
-    """One HTML document that needs nothing else.
+class Page(NamedTuple):
+    """A document, and the content security policy that lets it be seen as it is meant."""
+
+    html: str
+    policy: str
+
+
+def render_page(facts: RunFacts, collected: Collected) -> Page:
+    """One HTML document that needs nothing else, with no script and no style but its own.
 
     Raises ModuleNotFoundError without jinja2, which the extra `report` installs.
     """
-    # Only who wants a report has it, and pays for importing it.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
-
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Callable[..., str]] = {
-        "number": number_text,
-        "duration": duration_text,
-        "whole": _whole,
-        "short": short_text,
-        "shown": shown_text,
-    }
-    environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]
-    return environment.get_template("page.html.jinja").render(
-        generator=GENERATOR,
-        style=(_FOLDER / "page.css").read_text("utf-8"),
+    templates = templates_of(_FOLDER, number=number_text, duration=duration_text)
+    places = Places()
+    body = templates.get_template("body.html.jinja").render(
         version=__version__,
+        at=places,
         facts=facts,
         summary=facts.summary,
         figures=facts.summary.figures,
         collected=collected,
         **_figures(facts, collected),
     )
+    style = (_FOLDER / "page.css").read_text("utf-8") + places.rules()
+    policy = policy_of(style)
+    html = templates.get_template("page.html.jinja").render(
+        generator=GENERATOR,
+        policy=policy,
+        title=f"{_headline(facts)}: {facts.input}",
+        style=style,
+        body=body,
+    )
+    return Page(html, policy)
 
 
-def _figures(facts: RunFacts, collected: RunCollector) -> dict[str, Any]:
+def _figures(facts: RunFacts, collected: Collected) -> dict[str, Any]:
     total, figures = collected.total(), facts.summary.figures
     groups = group_causes(figures.causes.values())
     gateways = _rows(collected.by_gateway())
     return {
-        "headline": headline(facts.summary),
+        "headline": _headline(facts),
         "tone": _tone(facts.summary),
         "total": total,
         "courses": _courses(facts, collected),
@@ -117,9 +118,13 @@ def _figures(facts: RunFacts, collected: RunCollector) -> dict[str, Any]:
         "slowest": [_slow(request, facts.find_line) for request in collected.slowest()],
         "median": total.latencies.quantile(0.5),
         "cut_off": cut_off_in_words(figures.cut_off) if figures.cut_off else "",
-        "shares": _shares(facts.summary),
+        "shares": _shares(facts),
         "reasons": reason_rows(facts.paces, facts.summary.seconds),
     }
+
+
+def _headline(facts: RunFacts) -> str:
+    return facts.headline or headline(facts.summary)
 
 
 def headline(summary: RunSummary) -> str:
@@ -147,17 +152,18 @@ def _tone(summary: RunSummary) -> str:
     return "good" if all_good else "mixed"
 
 
-def _shares(summary: RunSummary) -> list[tuple[str, str, float]]:
+def _shares(facts: RunFacts) -> list[tuple[str, str, float]]:
     """(name, style, percent) of the lines of the input."""
+    summary = facts.summary
     lines = max(summary.total, 1)
     return [
         ("succeeded", "good", summary.succeeded / lines * 100),
         ("failed", "bad", summary.failed / lines * 100),
-        ("left to send", "left", summary.left_to_send / lines * 100),
+        (facts.left, "left", summary.left_to_send / lines * 100),
     ]
 
 
-def _courses(facts: RunFacts, collected: RunCollector) -> list[Chart]:
+def _courses(facts: RunFacts, collected: Collected) -> list[Chart]:
     timeline = collected.timeline.at_most(_COLUMNS)
     slices = timeline.slices
     # A single stretch has no course.
@@ -251,8 +257,4 @@ def _rows(totals: dict[str, Totals]) -> list[tuple[str, Totals]]:
 def _slow(
     request: SlowRequest, find_line: Callable[[str], Line | None]
 ) -> tuple[SlowRequest, Line | None]:
-    return request, find_line(request.request_id)
-
-
-def _whole(number: int) -> str:
-    return f"{number:,}"
+    return request, request.line or find_line(request.request_id)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Self
 
 import msgspec
 
-from batch_gateway.client.interfaces.instrumentation import RequestFinished
+from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.engine.figures import Additive
+from batch_gateway.errors import InferenceError
 from batch_gateway.histogram import DURATIONS, Histogram
 from batch_gateway.wire.usage import Usage
 
-__all__ = ["MAX_SLICES", "HeldBy", "Slice", "Timeline", "Totals"]
+__all__ = ["MAX_SLICES", "HeldBy", "Slice", "Timeline", "Totals", "coarser"]
 
 MAX_SLICES = 120
 _FIRST_WIDTH = 0.1
@@ -39,14 +41,15 @@ class Totals(Additive):
     usage: Usage = Usage()
     latencies: Histogram = msgspec.field(default_factory=lambda: Histogram(DURATIONS))
 
-    def count(self, event: RequestFinished) -> None:
-        """One more, which was not given up under way."""
-        if event.response is None:
+    def count(self, answer: InferenceResponse | InferenceError, seconds: float) -> None:
+        """One more, which took so many seconds and was not given up under way."""
+        if not isinstance(answer, InferenceResponse):
             self.failed += 1
             return
         self.succeeded += 1
-        self.latencies.add(event.duration)
-        if (usage := event.usage) is not None:
+        self.latencies.add(seconds)
+        # What was not sent for cost nothing.
+        if answer.attempts and (usage := answer.usage) is not None:
             self.usage += usage
 
 
@@ -145,14 +148,19 @@ class Timeline:
 
     def at_most(self, slices: int) -> Timeline:
         """The same course in no more than so many slices."""
-        coarser = Timeline(self.start)
-        coarser.width, coarser.slices = self.width, self.slices
-        while len(coarser.slices) > slices:
-            coarser._coarsen()
-        return coarser
+        few = Timeline(self.start)
+        few.width, few.slices = self.width, self.slices
+        while len(few.slices) > slices:
+            few._coarsen()
+        return few
 
     def _coarsen(self) -> None:
         self._from = self._to = math.inf
         self.width *= 2
-        pairs = zip_longest(self.slices[::2], self.slices[1::2], fillvalue=Slice())
-        self.slices = [first + second for first, second in pairs]
+        self.slices = coarser(self.slices)
+
+
+def coarser(slices: Sequence[Slice]) -> list[Slice]:
+    """Each two neighbours as one."""
+    pairs = zip_longest(slices[::2], slices[1::2], fillvalue=Slice())
+    return [first + second for first, second in pairs]

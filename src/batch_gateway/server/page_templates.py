@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
-from batch_gateway.report.shown_text import short_text, shown_text
+from batch_gateway.report.templates import templates_of
 
 __all__ = ["CONTENT_SECURITY_POLICY", "StaticFile", "render", "static_file"]
 
@@ -33,7 +32,7 @@ class StaticFile(NamedTuple):
 
 def render(template: str, **values: object) -> str:
     """HTML in which everything that is not of the template itself is escaped."""
-    return _environment().get_template(f"{template}.html.jinja").render(**values)
+    return _templates().get_template(f"{template}.html.jinja").render(**values)
 
 
 def static_file(name: str) -> StaticFile | None:
@@ -55,23 +54,8 @@ def _loaded(path: Path) -> StaticFile:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    filters: dict[str, Callable[..., str]] = {
-        "short": short_text,
-        "shown": shown_text,
-        "whole": "{:,}".format,
-        "size": _size,
-    }
-    environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType]
-    return environment
+def _templates() -> Environment:
+    return templates_of(_FOLDER, size=_size)
 
 
 def _size(count: int) -> str:
