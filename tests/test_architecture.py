@@ -70,7 +70,7 @@ LAYERS: dict[str, set[str]] = {
     "storage": set(GROUND),
     "service.migrations.versions": set(),
     "service.migrations": set(),
-    "service": {"storage", "engine", "client.interfaces", "wire"} | GROUND,
+    "service": {"storage", "report", "engine", "client.interfaces", "wire"} | GROUND,
     "settings": {"engine", "picker", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "remote": {"engine", "http", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},

@@ -15,9 +15,11 @@ from batch_gateway.service.api_keys import create_api_key
 from batch_gateway.service.batch_records import note
 from batch_gateway.service.file_records import FileState, add_file, object_name
 from batch_gateway.service.statuses import BatchEvent
+from batch_gateway.testing import SimulatedGateway, SimulatorConfig
 from batch_gateway.wire.lines import error_line, line_id
 from tests.peers.browser import accessibility_problems, running_browser
 from tests.server.running import Api, running_api
+from tests.server.test_report import lines_of, serving
 from tests.service.records import NOW, a_file
 
 pytestmark = [pytest.mark.anyio, pytest.mark.peer("browser")]
@@ -212,3 +214,61 @@ async def test_somebody_signs_in_with_their_key_which_no_script_can_read(tmp_pat
         assert secret not in await page.content()
         await page.get_by_role("button", name="Sign out").click()
         await page.get_by_label("API key").wait_for()
+
+
+@contextlib.asynccontextmanager
+async def a_reported_batch(folder: Path) -> AsyncIterator[str]:
+    """The address of a batch with a report in which there is much to see."""
+    models = [*["m"] * 60, *[LONG] * 10, f"fault-status-400;{NASTY}", "fault-delay-0.5"]
+    async with (
+        SimulatedGateway(SimulatorConfig.instant()) as gateway,
+        serving(folder, gateway) as service,
+    ):
+        batch_id = await service.submit(lines_of(*models))
+        await service.wait(batch_id)
+        yield f"{service.http.base_url}/batches/{batch_id}"
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_axe_finds_nothing_in_a_report_and_nothing_sticks_out(
+    tmp_path: Path, view: str
+) -> None:
+    async with (
+        a_reported_batch(tmp_path) as url,
+        running_browser() as browser,
+        a_tab(browser, bypass_csp=True, **VIEWS[view]) as page,
+    ):
+        await page.goto(f"{url}/report")
+        opening = "for (const one of document.querySelectorAll('details')) one.open = true"
+        await page.evaluate(opening)
+        assert await accessibility_problems(page) == []
+        width = await page.evaluate("document.documentElement.scrollWidth")
+        assert width <= VIEWS[view]["viewport"]["width"]
+        assert await page.title() != "owned"
+        dark = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (dark == "rgb(16, 20, 27)") is (view == "dark")
+
+
+async def test_a_report_is_opened_and_looks_as_it_is_meant_under_its_own_policy(
+    tmp_path: Path,
+) -> None:
+    async with (
+        a_reported_batch(tmp_path) as url,
+        running_browser() as browser,
+        a_tab(browser) as page,
+    ):
+        await page.goto(url)
+        await page.locator("#report").click()
+        await page.wait_for_url("**/report")
+        assert await page.locator("h1").inner_text() == "Done, 1 of 72 requests failed"
+        assert await page.locator("svg").count() >= 3
+        share = "getComputedStyle(document.querySelector('.share > span')).width"
+        whole = "getComputedStyle(document.querySelector('.share')).width"
+        ratio = f"parseFloat({share}) / parseFloat({whole})"
+        assert await page.evaluate(ratio) == pytest.approx(71 / 72, abs=0.01)
+        ticks = "[...document.querySelectorAll('.x > span')].map(e => e.style.cssText).join('')"
+        assert await page.evaluate(ticks) == ""
+        places = "new Set([...document.querySelectorAll('.x > span')].map(e => e.offsetLeft)).size"
+        assert await page.evaluate(places) > 3
+        await page.get_by_text("Back to the batch").click()
+        await page.wait_for_url(url)

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import httpx2
 import openai
 import pytest
 
@@ -95,7 +96,9 @@ def test_a_service_killed_fifty_times_gives_each_line_one_result_and_repeats_non
                 received_when_safe[request_id] = received[request_id]
             process = service.start()
         starts = len(re.findall(r"^http://\S+", service.log.read_text(), re.MULTILINE))
-        results = _results(service.url(starts + 1), batch_id)
+        url = service.url(starts + 1)
+        results = _results(url, batch_id)
+        report = httpx2.get(f"{url}/batches/{batch_id}/report").text
         received = times_received(gateway)
         os.kill(process, signal.SIGTERM)
         last = run.exit_code()
@@ -107,6 +110,10 @@ def test_a_service_killed_fifty_times_gives_each_line_one_result_and_repeats_non
     assert len(set(progress)) > KILLS / 3
     assert progress[-1] < LINES
     assert sorted(results) == sorted(f"id-{n}" for n in range(LINES))
+    assert "Done, 1,000 of 4,000 requests failed" in report
+    # What was stored and not yet registered when its process was killed nobody has seen.
+    unseen = re.search(r"What it saw of ([\d,]+) of the lines", report)
+    assert unseen is None or int(unseen[1].replace(",", "")) < LINES / 10
     repeated = {i for i, times in received_when_safe.items() if received[i] != times}
     assert not repeated
 

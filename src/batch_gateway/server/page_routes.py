@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batch_gateway.server.api_errors import ApiError
 from batch_gateway.server.api_state import ApiState
+from batch_gateway.server.batch_report import has_report, report_of
 from batch_gateway.server.batch_routes import BatchRoutes, find_own_batch
 from batch_gateway.server.body_reader import read_body
 from batch_gateway.server.download import is_known
@@ -32,6 +34,7 @@ from batch_gateway.server.page_views import (
 )
 from batch_gateway.server.web_sites import require_own_page
 from batch_gateway.service.api_keys import tenant_of_key
+from batch_gateway.service.batch_courses import find_course
 from batch_gateway.service.batch_records import BatchRecord, read_batches
 from batch_gateway.service.file_records import FileRecord, find_file
 
@@ -65,6 +68,7 @@ class WebPage:
             ("GET", "/events", self._list_events),
             ("GET", "/batches/{batch_id}", self._batch),
             ("GET", "/batches/{batch_id}/events", self._batch_events),
+            ("GET", "/batches/{batch_id}/report", self._report),
             ("POST", "/batches/{batch_id}/cancel", self._cancel),
             ("GET", "/files/{file_id}", FileRoutes(state).content),
             ("GET", "/static/{name}", self._static),
@@ -143,7 +147,8 @@ class WebPage:
                 ("Input", view.input_file_id),
             )
             found = [(kind, await self._file(batch, id_)) for kind, id_ in kinds if id_]
-            return render("batch_files", batch=view, files=found, root=root)
+            has = has_report(batch)
+            return render("batch_files", batch=view, files=found, has_report=has, root=root)
 
         # Looked at again each time that twice as many have failed: what they are called stays.
         troubles = (view.state, view.notice, view.failed.bit_length(), view.error_file_id)
@@ -161,6 +166,20 @@ class WebPage:
     async def _file(self, batch: BatchRecord, file_id: str) -> FileRecord | None:
         look = partial(find_file, tenant=batch.tenant, file_id=file_id, now=self._state.now())
         return await self._state.database.read(look)
+
+    async def _report(self, request: Request) -> Response:
+        state, batch = self._state, find_own_batch(self._state, request)
+        if not has_report(batch):
+            raise ApiError(404, "A batch has a report once it has ended, if it had requests.")
+        course = await state.database.read(partial(find_course, batch_id=batch.id))
+        names = [
+            (id_ and (file := await self._file(batch, id_)) and file.filename) or id_ or ""
+            for id_ in (batch.input_file_id, batch.error_file_id)
+        ]
+        page = await asyncio.to_thread(report_of, batch, course, *names)
+        policy = f"{page.policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        headers = {"content-security-policy": policy, "cache-control": "no-store"}
+        return HTMLResponse(page.html.encode("utf-8", "replace"), headers=headers)
 
     async def _cancel(self, request: Request) -> Response:
         await BatchRoutes(self._state).cancel(request)
@@ -204,7 +223,9 @@ class _PageEndpoint:
 
         async def send_framed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *_HEADERS]}
+                own = {name for name, _ in message["headers"]}
+                more = [header for header in _HEADERS if header[0] not in own]
+                message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
         await answer(scope, receive, send_framed)

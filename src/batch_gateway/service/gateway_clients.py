@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.client.interfaces.request import InferenceClient
 
-__all__ = ["gateway_of", "passed_headers"]
+__all__ = ["events_of", "gateway_of", "passed_headers"]
 
 
 def gateway_of(client: InferenceClient) -> str:
     """What observers call the gateway of `client`."""
-    events: Any = getattr(client, "events", None)
-    return "" if events is None else events.gateway
+    return next((events.gateway for events in events_of([client])), "")
+
+
+def events_of(clients: Iterable[InferenceClient | None]) -> Sequence[GatewayEvents]:
+    """What is known of the gateways of these clients, of each once."""
+    found = (getattr(client, "events", None) for client in clients)
+    return list(dict.fromkeys(events for events in found if events is not None))
 
 
 def passed_headers(headers: Mapping[str, str], client: InferenceClient) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from batch_gateway.errors import RecordsError
 
 __all__ = ["NEWEST", "bring_up_to_date"]
 
-NEWEST: Final = "0003"
+NEWEST: Final = "0004"
 """The form of the tables that this version of the package works with."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

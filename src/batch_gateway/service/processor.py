@@ -26,6 +26,7 @@ from batch_gateway.errors import (
     JournalError,
 )
 from batch_gateway.service import job_records
+from batch_gateway.service.batch_courses import BatchCourses
 from batch_gateway.service.batch_observer import BatchObserver
 from batch_gateway.service.batch_records import (
     BatchRecord,
@@ -48,7 +49,6 @@ from batch_gateway.service.scheduling import Candidate, choose
 from batch_gateway.service.shard_run import Ending, ShardRun
 from batch_gateway.service.statuses import BatchEvent, BatchStatus
 from batch_gateway.service.validation import Valid, look_at, record_found
-from batch_gateway.service.watched_client import watched
 from batch_gateway.storage.protocol import Storage
 
 __all__ = ["Processor"]
@@ -114,6 +114,7 @@ class Processor:
         self._owner, self._alone = owner, alone
         self._observer = observer or BatchObserver()
         self._finalizing = Finalizing(database, storage, int(seconds(self._config.output_lifetime)))
+        self._courses = BatchCourses(database, owner, clock)
         self._working: dict[JobKey, _Working] = {}
         self._down: set[str] = set()
         self._failures = JobFailures()
@@ -243,7 +244,8 @@ class Processor:
         working.task = asyncio.create_task(self._work(working))
 
     async def _watch(self) -> None:
-        """See which batches are over or cancelled."""
+        """See which batches are over or cancelled, and how the others go on."""
+        self._courses.sample()
         now = self._clock.wall_time()
         for batch_id in await self._database.read(partial(expired_batches, now=now)):
             with contextlib.suppress(RefusedEventError):
@@ -352,8 +354,10 @@ class Processor:
             batch,
             database=self._database,
             storage=self._storage,
-            client_for=watched(self._client_for, self._observer.answered),
+            client_for=self._client_for,
             options=options_of(batch, self._config, self._open_headers),
+            courses=self._courses,
+            tell=self._observer.answered,
             clock=self._clock,
         )
         if ending is not None:

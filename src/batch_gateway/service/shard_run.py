@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from functools import partial
 
+from sqlalchemy import Connection
+
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents
+from batch_gateway.client.interfaces.request import InferenceRequest
 from batch_gateway.clock import Clock
+from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.progress import RunStats
 from batch_gateway.engine.run import RunOptions, run_plan
@@ -17,9 +23,16 @@ from batch_gateway.engine.source import RangeSource, Source
 from batch_gateway.engine.stored_plan import load_plan
 from batch_gateway.engine.unsent import Unsent, record_unsent
 from batch_gateway.errors import InputError, JournalError, NotStoredError, PlanError
+from batch_gateway.report.collected import Line
+from batch_gateway.service.batch_courses import (
+    LONGEST_NAME,
+    BatchCourse,
+    BatchCourses,
+    Snapshot,
+)
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.database import Database
-from batch_gateway.service.gateway_clients import gateway_of
+from batch_gateway.service.gateway_clients import events_of
 from batch_gateway.service.job_records import (
     Job,
     drop_parts,
@@ -31,7 +44,9 @@ from batch_gateway.service.notices import Notices
 from batch_gateway.service.part_journal import PartJournal
 from batch_gateway.service.parts import Part, parts_folder, plan_name
 from batch_gateway.service.validation import plan_again
+from batch_gateway.service.watched_client import Answer, watched
 from batch_gateway.storage.protocol import Storage
+from batch_gateway.wire.lines import parse_line_id
 from batch_gateway.wire.usage import Usage
 
 __all__ = ["Ending", "ShardRun"]
@@ -67,18 +82,33 @@ class ShardRun:
         storage: Storage,
         client_for: ClientFor,
         options: RunOptions,
+        courses: BatchCourses,
+        tell: Callable[[str, Answer], None],
         clock: Clock,
     ) -> None:
         self.job, self.batch = job, batch
         self._database, self._storage = database, storage
-        self._client_for, self._options = client_for, options
-        self._clock = clock
+        self._client_for, self._options = watched(client_for, self._answered), options
+        self._courses, self._tell, self._clock = courses, tell, clock
         self._notices = Notices(database, batch.id, batch.notice, clock)
         self._say_of_gateway = self._notices.about("gateway")
-        self._gateways: frozenset[str] = frozenset()
-        self._stats, self._used_before = RunStats(), Usage()
+        self._plan: Plan | None = None
+        self._course: BatchCourse | None = None
+        self._snapshot: Snapshot | None = None
+        self.gateways: Sequence[GatewayEvents] = ()
+        self._stats, self._before = RunStats(), Figures()
         self._stop, self._at_once = asyncio.Event(), asyncio.Event()
         self._ending: Ending | None = None
+
+    @property
+    def figures(self) -> Figures:
+        """Of the lines that were recorded."""
+        return self._before + self._stats.figures
+
+    @property
+    def in_flight(self) -> int:
+        """How many lines were handed to the gateways."""
+        return self._stats.in_flight
 
     def end(self, ending: Ending) -> None:
         """Send nothing more. Cancelling and expiry abort what is under way and win over a stop."""
@@ -91,7 +121,7 @@ class ShardRun:
 
     def hear(self, down: Collection[str]) -> None:
         """These gateways are down, and no other."""
-        waits = bool(self._gateways & frozenset(down))
+        waits = any(one.gateway in down for one in self.gateways)
         self._say_of_gateway("The gateway is failing; waiting for it." if waits else None)
 
     async def run(self, whole: Source) -> bool:
@@ -101,16 +131,19 @@ class ShardRun:
         when the shard is another's, JournalError for results of another input, StorageError and
         RecordsError.
         """
-        plan = await self._plan(whole)
-        clients = (self._client_for(model) for model in plan.models)
-        self._gateways = frozenset(gateway_of(one) for one in clients if one is not None)
+        async with self._courses.of(self.batch.id, self) as self._course:
+            return await self._run(whole)
+
+    async def _run(self, whole: Source) -> bool:
+        self._plan = plan = await self._plan_of(whole)
+        self.gateways = events_of(self._client_for(model) for model in plan.models)
         journal = await PartJournal(
             plan,
             self._storage,
             parts_folder(self.batch.id, self.job.number),
             self.job.epoch,
-            _JobRegistry(self._database, self.job),
-            usage=lambda: self._used_before + self._stats.figures.usage,
+            _JobRegistry(self._database, self.job, lambda: self._snapshot),
+            usage=self._used,
             has_models=self.batch.model is None,
             on_trouble=self._notices.about("store"),
             clock=self._clock,
@@ -128,7 +161,7 @@ class ShardRun:
             await self._notices.aclose()
         return journal.without_result == 0
 
-    async def _plan(self, whole: Source) -> Plan:
+    async def _plan_of(self, whole: Source) -> Plan:
         """As it was stored, or made again where that is lost."""
         source = RangeSource(whole, self.job.start, self.job.end)
         name = plan_name(self.batch.id, self.job.number)
@@ -152,7 +185,7 @@ class ShardRun:
             at_once=self._at_once,
             clock=self._clock,
         )
-        self._used_before, self._stats = self._used_before + summary.figures.usage, RunStats()
+        self._before, self._stats = self._before + summary.figures, RunStats()
         if summary.journal_problem is not None:
             kind = JournalError if summary.disk_problem else InputError
             raise kind(summary.journal_problem)
@@ -160,6 +193,27 @@ class ShardRun:
             self._say_of_gateway(summary.reason or "the gateway does not take requests")
             await self._wait(_AGAIN_SECONDS)
             self._say_of_gateway(None)
+
+    def _used(self) -> Usage:
+        # It is asked at the one moment when what was counted is what is about to be written.
+        self._snapshot = None if self._course is None else self._course.next_snapshot()
+        return self._before.usage + self._stats.figures.usage
+
+    def _answered(
+        self, gateway: str, request: InferenceRequest, answer: Answer, seconds: float
+    ) -> None:
+        self._tell(request.model, answer)
+        if self._course is not None:
+            self._course.answered(gateway, request, answer, seconds, line_of=self._line_of)
+
+    def _line_of(self, request_id: str) -> Line | None:
+        parsed, plan = parse_line_id(request_id), self._plan
+        if plan is None or parsed is None:
+            return None
+        index = parsed[1]
+        with contextlib.suppress(InputError):
+            return Line(plan.line_number(index), plan.request(index)[1].custom_id[:LONGEST_NAME])
+        return None
 
     async def _wait(self, seconds: float) -> None:
         """That long, or until something ends the run."""
@@ -179,16 +233,25 @@ async def _set(event: asyncio.Event) -> None:
 
 
 class _JobRegistry:
-    """The parts of a shard, in the database."""
+    """The parts of a shard, in the database, and with them what is seen of the batch."""
 
-    def __init__(self, database: Database, job: Job) -> None:
-        self._database, self._job = database, job
+    def __init__(
+        self, database: Database, job: Job, snapshot: Callable[[], Snapshot | None]
+    ) -> None:
+        self._database, self._job, self._snapshot = database, job, snapshot
 
     async def registered(self) -> Mapping[str, Part]:
         return await self._database.read(partial(registered_parts, job=self._job))
 
     async def register(self, parts: Sequence[Part]) -> None:
-        await self._database.write(partial(register_parts, job=self._job, found=parts))
+        snapshot = self._snapshot()
+
+        def register(connection: Connection) -> None:
+            register_parts(connection, self._job, parts)
+            if snapshot is not None:
+                snapshot(connection)
+
+        await self._database.write(register)
 
     async def drop(self, parts: Sequence[Part]) -> None:
         await self._database.write(partial(drop_parts, job=self._job, lost=parts))

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["api_keys", "batches", "files", "jobs", "metadata", "model_lines", "parts"]
+__all__ = ["api_keys", "batches", "courses", "files", "jobs", "metadata", "model_lines", "parts"]
 
 metadata: Final = MetaData()
 
@@ -144,6 +144,15 @@ model_lines: Final = Table(
     Column("model", Text, primary_key=True),
     Column("total", BigInteger, nullable=False),
     _count("finished"),
+)
+
+courses: Final = Table(
+    "courses",
+    metadata,
+    Column("batch_id", Text, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    # The process that saw it.
+    Column("owner", Text, primary_key=True),
+    Column("course", LargeBinary, nullable=False),
 )
 
 api_keys: Final = Table(

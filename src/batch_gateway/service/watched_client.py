@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +13,15 @@ from batch_gateway.client.interfaces.request import (
 )
 from batch_gateway.engine.sending import ClientFor
 from batch_gateway.errors import InferenceError
+from batch_gateway.service.gateway_clients import gateway_of
 
 __all__ = ["Answer", "TellOfAnswer", "WatchedClient", "watched"]
 
 Answer = InferenceResponse | InferenceError
 
-TellOfAnswer = Callable[[str, Answer], None]
-"""Called with the model of a request and what came of it, once for each that was not aborted."""
+TellOfAnswer = Callable[[str, InferenceRequest, Answer, float], None]
+"""Called with the name of a gateway, a request, what came of it and the seconds that it took, once
+for each that was not aborted."""
 
 
 class WatchedClient:
@@ -26,15 +29,17 @@ class WatchedClient:
 
     def __init__(self, client: InferenceClient, tell: TellOfAnswer) -> None:
         self._client, self._tell = client, tell
+        self._gateway = gateway_of(client)
 
     async def generate(self, request: InferenceRequest) -> InferenceResponse:
         """As that of the client."""
+        began = time.monotonic()
         try:
             response = await self._client.generate(request)
         except InferenceError as error:
-            self._tell(request.model, error)
+            self._tell(self._gateway, request, error, time.monotonic() - began)
             raise
-        self._tell(request.model, response)
+        self._tell(self._gateway, request, response, response.duration)
         return response
 
     def __getattr__(self, name: str) -> Any:
