@@ -64,11 +64,12 @@ class Door:
         watches: whether answers are streamed, and it is known what is usual.
         full: whether the server is just now.
         queues: whether it was in the last round, on the whole.
+        shared: whether others are known, who need not be proved again; set by whoever knows.
         rate: answers a second, as the last round had it; 0 where none is over yet.
     """
 
     def __init__(self) -> None:
-        self.watches = self.full = self.queues = False
+        self.watches = self.full = self.queues = self.shared = False
         self.rate = 0.0
         self._round_passed = self._round_expected = 0.0
         self._waiting: dict[int, int] = {}
@@ -193,7 +194,7 @@ class Door:
         at_most = _AS_MANY * min(self._ended, self.rate * span) + 1
         # By Little's law as many begin, and so end, in that time as wait.
         expected = self._first * (self._usual or 0.0) * self._in_flight
-        behind = self._passed > _BEHIND * expected + _CHANCE * math.sqrt(expected)
+        behind = self.shared or self._passed > _BEHIND * expected + _CHANCE * math.sqrt(expected)
         self._round_passed += self._passed
         self._round_expected += expected
         full = late and closed and behind and self._begun <= at_most and self.watches

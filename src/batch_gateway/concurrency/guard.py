@@ -120,6 +120,7 @@ class Guard:
     # -- what is known of others -----------------------------------------------------------
 
     def _look(self, window: Window, now: float) -> None:
+        self._door.shared = self.state is not State.FREE
         if self.state is State.FREE:
             self._look_for_others(window, now)
         elif window.full:
