@@ -172,14 +172,16 @@ class WebPage:
         if not has_report(batch):
             raise ApiError(404, "A batch has a report once it has ended, if it had requests.")
         course = await state.database.read(partial(find_course, batch_id=batch.id))
-        names = [
-            (id_ and (file := await self._file(batch, id_)) and file.filename) or id_ or ""
-            for id_ in (batch.input_file_id, batch.error_file_id)
-        ]
+        names = [await self._name(batch, id_) for id_ in (batch.input_file_id, batch.error_file_id)]
         page = await asyncio.to_thread(report_of, batch, course, *names)
         policy = f"{page.policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         headers = {"content-security-policy": policy, "cache-control": "no-store"}
         return HTMLResponse(page.html.encode("utf-8", "replace"), headers=headers)
+
+    async def _name(self, batch: BatchRecord, file_id: str | None) -> str:
+        """What the file is called, or its id where that is all that is left of it."""
+        file = None if file_id is None else await self._file(batch, file_id)
+        return file_id or "" if file is None else file.filename or file.id
 
     async def _cancel(self, request: Request) -> Response:
         await BatchRoutes(self._state).cancel(request)

@@ -88,7 +88,8 @@ class ShardRun:
     ) -> None:
         self.job, self.batch = job, batch
         self._database, self._storage = database, storage
-        self._client_for, self._options = watched(client_for, self._answered), options
+        self._client_for = watched(client_for, self._answered, clock)
+        self._options = options
         self._courses, self._tell, self._clock = courses, tell, clock
         self._notices = Notices(database, batch.id, batch.notice, clock)
         self._say_of_gateway = self._notices.about("gateway")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from batch_gateway.client.interfaces.request import (
     InferenceRequest,
     InferenceResponse,
 )
+from batch_gateway.clock import Clock
 from batch_gateway.engine.sending import ClientFor
 from batch_gateway.errors import InferenceError
 from batch_gateway.service.gateway_clients import gateway_of
@@ -27,17 +27,17 @@ for each that was not aborted."""
 class WatchedClient:
     """Tells of answers; in all else it is the client that it was made from."""
 
-    def __init__(self, client: InferenceClient, tell: TellOfAnswer) -> None:
-        self._client, self._tell = client, tell
+    def __init__(self, client: InferenceClient, tell: TellOfAnswer, clock: Clock) -> None:
+        self._client, self._tell, self._clock = client, tell, clock
         self._gateway = gateway_of(client)
 
     async def generate(self, request: InferenceRequest) -> InferenceResponse:
         """As that of the client."""
-        began = time.monotonic()
+        began = self._clock.monotonic()
         try:
             response = await self._client.generate(request)
         except InferenceError as error:
-            self._tell(self._gateway, request, error, time.monotonic() - began)
+            self._tell(self._gateway, request, error, self._clock.monotonic() - began)
             raise
         self._tell(self._gateway, request, response, response.duration)
         return response
@@ -46,7 +46,7 @@ class WatchedClient:
         return getattr(self._client, name)
 
 
-def watched(client_for: ClientFor, tell: TellOfAnswer) -> ClientFor:
+def watched(client_for: ClientFor, tell: TellOfAnswer, clock: Clock) -> ClientFor:
     """As `client_for`, with one watched client for each of its."""
     made: dict[int, WatchedClient] = {}
 
@@ -54,6 +54,6 @@ def watched(client_for: ClientFor, tell: TellOfAnswer) -> ClientFor:
         client = client_for(model)
         if client is None:
             return None
-        return made.setdefault(id(client), WatchedClient(client, tell))
+        return made.setdefault(id(client), WatchedClient(client, tell, clock))
 
     return watched_for
