@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.for_batches import patient_breaker
 from batch_gateway.errors import ConfigError
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.server.process import serve_from_folder
@@ -33,7 +34,7 @@ def _service(
 ) -> contextlib.AbstractAsyncContextManager[RunningApi]:
     return serve_from_folder(
         folder,
-        Routing(default=HTTPInferenceClientConfig(gateway.url)),
+        Routing(default=HTTPInferenceClientConfig(gateway.url, circuit_breaker=patient_breaker())),
         ServerConfig(port=port, observability_port=0, shutdown_timeout=PATIENCE),
         ProcessorConfig(shutdown_timeout=patience),
         concurrency=4,
@@ -46,15 +47,21 @@ async def _never_answered(
 ) -> AsyncIterator[str]:
     """A batch whose requests are at the gateway; its id."""
     body = {"model": "fault-stall", "messages": [{"role": "user", "content": "x"}]}
-    data = text_of([request(f"c{number}", body=body) for number in range(3)])
+    batch_id = await _submit(http, body, 3)
+    async with asyncio.timeout(PATIENCE):
+        while gateway.journal.in_flight < 1:
+            await asyncio.sleep(0.01)
+    yield batch_id
+
+
+async def _submit(http: httpx2.AsyncClient, body: dict[str, object], lines: int) -> str:
+    """The id of a new batch of so many such requests."""
+    data = text_of([request(f"c{number}", body=body) for number in range(lines)])
     form = {"data": {"purpose": "batch"}, "files": {"file": ("in.jsonl", data)}}
     file = (await http.post("/v1/files", **form)).json()
     wanted = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
     batch = await http.post("/v1/batches", json=wanted | {"input_file_id": file["id"]})
-    async with asyncio.timeout(PATIENCE):
-        while gateway.journal.in_flight < 1:
-            await asyncio.sleep(0.01)
-    yield batch.json()["id"]
+    return batch.json()["id"]
 
 
 async def test_requests_at_the_gateway_end_while_a_slow_download_still_goes_on(
@@ -96,6 +103,30 @@ async def test_nothing_is_sent_by_a_service_whose_port_is_taken(tmp_path: Path) 
                 async with _service(tmp_path, gateway, port=port):
                     pass
         assert gateway.journal.received == received
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_a_gateway_that_fails_from_the_first_request_on_is_waited_for_with_its_words(
+    tmp_path: Path, status: int
+) -> None:
+    async with (
+        SimulatedGateway(SimulatorConfig.instant()) as gateway,
+        _service(tmp_path, gateway) as running,
+        httpx2.AsyncClient(base_url=running.url) as http,
+    ):
+        body = {
+            "model": f"fault-status-{status}",
+            "messages": [{"role": "user", "content": "x"}],
+        }
+        path = f"/v1/batches/{await _submit(http, body, 200)}"
+        async with asyncio.timeout(PATIENCE):
+            while "is failing" not in ((await http.get(path)).json().get("notice") or ""):
+                await asyncio.sleep(0.05)
+        batch = (await http.get(path)).json()
+        assert f"HTTP {status}" in batch["notice"]
+        assert batch["status"] == "in_progress"
+        assert batch["request_counts"]["failed"] < 100
+        await http.post(f"{path}/cancel")
 
 
 @pytest.mark.parametrize("host", ["", " ", "[::1]", "a" * 70, "a..b"])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
 from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.waits import TellOfOutage, Waits
@@ -61,7 +62,7 @@ async def serve_from_folder(
         outages = _Outages()
         waits = Waits(Figures(), outages.tell)
         stack.callback(waits.close)
-        limited = _limited(routing, concurrency)
+        limited = _for_service(routing, concurrency)
         clients = await stack.enter_async_context(limited.opened(observers=[waits, metrics]))
         metrics.clients = [client.events for client in clients.all]
         seal = HeaderSeal(config.header_keys) if config.header_keys else None
@@ -111,17 +112,26 @@ class _Outages:
             self.tell_to(gateway, lasted)
 
 
-def _limited(routing: Routing, concurrency: int | None) -> Routing:
-    """Batches share the limit of a gateway, so that it is the client's."""
-    if concurrency is None:
-        return routing
-    limit = FixedConcurrency(concurrency)
+def _for_service(routing: Routing, concurrency: int | None) -> Routing:
+    """Batches share the limit of a gateway and what is known of it: both are the client's."""
+    adapted = partial(_adapted, concurrency=concurrency)
     default = routing.default
     return replace(
         routing,
-        default=None if default is None else replace(default, concurrency=limit),
-        by_model={m: replace(one, concurrency=limit) for m, one in routing.by_model.items()},
+        default=None if default is None else adapted(default),
+        by_model={model: adapted(one) for model, one in routing.by_model.items()},
     )
+
+
+def _adapted(
+    config: HTTPInferenceClientConfig, concurrency: int | None
+) -> HTTPInferenceClientConfig:
+    limit = config.concurrency if concurrency is None else FixedConcurrency(concurrency)
+    breaker = config.circuit_breaker
+    if breaker is not None:
+        # Batches outlast whoever mends the gateway, be it one that never answered yet.
+        breaker = replace(breaker, after_success=False)
+    return replace(config, concurrency=limit, circuit_breaker=breaker)
 
 
 @contextlib.contextmanager

@@ -93,6 +93,8 @@ class ShardRun:
         self._courses, self._tell, self._clock = courses, tell, clock
         self._notices = Notices(database, batch.id, batch.notice, clock)
         self._say_of_gateway = self._notices.about("gateway")
+        self._say_of_refusal = self._notices.about("refusal")
+        self._say_of_store = self._notices.about("store")
         self._plan: Plan | None = None
         self._course: BatchCourse | None = None
         self._snapshot: Snapshot | None = None
@@ -122,8 +124,15 @@ class ShardRun:
 
     def hear(self, down: Collection[str]) -> None:
         """These gateways are down, and no other."""
-        waits = any(one.gateway in down for one in self.gateways)
-        self._say_of_gateway("The gateway is failing; waiting for it." if waits else None)
+        words = [one.last_failure for one in self.gateways if one.gateway in down]
+        why = f" ({words[0]})" if any(words) else ""
+        self._say_of_gateway(f"The gateway is failing{why}; waiting for it." if words else None)
+
+    def _hear_of_store(self, trouble: str | None) -> None:
+        self._say_of_store(trouble)
+        if trouble is None:
+            # There are new results: it goes on.
+            self._say_of_refusal(None)
 
     async def run(self, whole: Source) -> bool:
         """Whether every line has its result now, which is registered; False after a stop.
@@ -146,7 +155,7 @@ class ShardRun:
             _JobRegistry(self._database, self.job, lambda: self._snapshot),
             usage=self._used,
             has_models=self.batch.model is None,
-            on_trouble=self._notices.about("store"),
+            on_trouble=self._hear_of_store,
             clock=self._clock,
         ).open()
         try:
@@ -191,9 +200,8 @@ class ShardRun:
             kind = JournalError if summary.disk_problem else InputError
             raise kind(summary.journal_problem)
         if summary.left_to_send and self._ending is None:
-            self._say_of_gateway(summary.reason or "the gateway does not take requests")
+            self._say_of_refusal(summary.reason or "the gateway does not take requests")
             await self._wait(_AGAIN_SECONDS)
-            self._say_of_gateway(None)
 
     def _used(self) -> Usage:
         # It is asked at the one moment when what was counted is what is about to be written.
