@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from batch_gateway.client.blocking import BlockingInferenceClient
@@ -13,6 +14,7 @@ from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.for_batches import MOST_CONCURRENCY, paced, patient_breaker
 from batch_gateway.client.interfaces.instrumentation import Observer
 from batch_gateway.client.interfaces.request import InferenceClient
+from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
 from batch_gateway.client.layers.retry import RetryPolicy
 from batch_gateway.client.layers.scheduling_hints import SchedulingHints
 from batch_gateway.client.routing import RoutedInferenceClient
@@ -71,6 +73,16 @@ class Routing:
     is_simulated: bool = False
     isolate_models: bool = False
 
+    def of_service(self, concurrency: int | None) -> Routing:
+        """For clients that many batches share, with at most so many requests at each gateway."""
+        adapted = partial(_of_service, concurrency=concurrency)
+        default = self.default
+        return replace(
+            self,
+            default=None if default is None else adapted(default),
+            by_model={model: adapted(one) for model, one in self.by_model.items()},
+        )
+
     @asynccontextmanager
     async def opened(
         self, models: Sequence[str] = (), observers: Sequence[Observer] = ()
@@ -94,6 +106,17 @@ class Routing:
             )
             await stack.enter_async_context(client)
             yield Clients(client.client_for, client.clients)
+
+
+def _of_service(
+    config: HTTPInferenceClientConfig, concurrency: int | None
+) -> HTTPInferenceClientConfig:
+    limit = config.concurrency if concurrency is None else FixedConcurrency(concurrency)
+    breaker = config.circuit_breaker
+    if breaker is not None:
+        # Batches outlast whoever mends the gateway, be it one that never answered yet.
+        breaker = replace(breaker, after_success=False)
+    return replace(config, concurrency=limit, circuit_breaker=breaker)
 
 
 def _given(client: InferenceClient) -> Clients:

@@ -6,14 +6,11 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncGenerator, Generator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
 from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.waits import TellOfOutage, Waits
 from batch_gateway.errors import ConfigError
@@ -62,7 +59,7 @@ async def serve_from_folder(
         outages = _Outages()
         waits = Waits(Figures(), outages.tell)
         stack.callback(waits.close)
-        limited = _for_service(routing, concurrency)
+        limited = routing.of_service(concurrency)
         clients = await stack.enter_async_context(limited.opened(observers=[waits, metrics]))
         metrics.clients = [client.events for client in clients.all]
         seal = HeaderSeal(config.header_keys) if config.header_keys else None
@@ -110,28 +107,6 @@ class _Outages:
     def tell(self, gateway: str, lasted: float | None) -> None:
         if self.tell_to is not None:
             self.tell_to(gateway, lasted)
-
-
-def _for_service(routing: Routing, concurrency: int | None) -> Routing:
-    """Batches share the limit of a gateway and what is known of it: both are the client's."""
-    adapted = partial(_adapted, concurrency=concurrency)
-    default = routing.default
-    return replace(
-        routing,
-        default=None if default is None else adapted(default),
-        by_model={model: adapted(one) for model, one in routing.by_model.items()},
-    )
-
-
-def _adapted(
-    config: HTTPInferenceClientConfig, concurrency: int | None
-) -> HTTPInferenceClientConfig:
-    limit = config.concurrency if concurrency is None else FixedConcurrency(concurrency)
-    breaker = config.circuit_breaker
-    if breaker is not None:
-        # Batches outlast whoever mends the gateway, be it one that never answered yet.
-        breaker = replace(breaker, after_success=False)
-    return replace(config, concurrency=limit, circuit_breaker=breaker)
 
 
 @contextlib.contextmanager

@@ -37,8 +37,12 @@ async def remove_working_objects(storage: Storage, batch_id: str) -> None:
         await storage.delete(stored.name)
 
 
-async def remove_all_working_objects(database: Database, storage: Storage) -> int:
+async def remove_all_working_objects(
+    database: Database, storage: Storage, *, only: str | None = None
+) -> int:
     """Remove the parts and plans of batches that have ended or are forgotten; of how many.
+
+    With `only` those of this batch, if it has.
 
     Who ends a batch removes them; there are more only when that was killed, or when somebody wrote
     who had not heard of the end. A batch whose objects resist keeps none of the others. Raises
@@ -46,7 +50,8 @@ async def remove_all_working_objects(database: Database, storage: Storage) -> in
     """
     resisted: StorageError | None = None
     # A batch has its record before its first object, so that one without is not a new one.
-    found, removed = await storage.folders(f"{BATCHES}/"), 0
+    found = await storage.folders(f"{BATCHES}/") if only is None else [only]
+    removed = 0
     for start in range(0, len(found), _ASKED_FOR_AT_ONCE):
         ids = found[start : start + _ASKED_FOR_AT_ONCE]
         statuses = await database.read(partial(statuses_of, ids=ids))

@@ -29,6 +29,9 @@ class Notices:
         self._words: dict[str, str] = {}
         self._shown = shown
         self._writing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """What an earlier run waited for is not waited for any more."""
         self._show()
 
     def about(self, what: str) -> Callable[[str | None], None]:

@@ -42,6 +42,7 @@ from batch_gateway.service.input_source import open_input
 from batch_gateway.service.job_ends import give_up, run_again, shard_done, try_again
 from batch_gateway.service.job_failures import JobFailures, problem_of, words_of
 from batch_gateway.service.job_records import FreeJob, Job, JobKey, JobKind
+from batch_gateway.service.leftover_batches import remove_all_working_objects
 from batch_gateway.service.parts import plan_name
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.run_options import OpenHeaders, options_of
@@ -282,6 +283,7 @@ class Processor:
         except FencedError as error:
             # Its batch is over, or another has it.
             _log.info("%s", error)
+            await self._remove_if_over(job.batch_id)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this job's alone
             await self._fail(working, error)
         finally:
@@ -309,8 +311,14 @@ class Processor:
             moved = await self._database.write(action)
             if moved is not None:
                 self._observer.moved(moved)
+                await self._remove_if_over(job.batch_id)
             if is_hopeless:
                 self._failures.forget(working.course)
+
+    async def _remove_if_over(self, batch_id: str) -> None:
+        """Remove what was written for a batch that others ended; what stays is removed later."""
+        with contextlib.suppress(BatchGatewayError):
+            await remove_all_working_objects(self._database, self._storage, only=batch_id)
 
     async def _do(self, working: _Working) -> bool:
         job = working.job

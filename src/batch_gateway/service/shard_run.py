@@ -158,6 +158,7 @@ class ShardRun:
             on_trouble=self._hear_of_store,
             clock=self._clock,
         ).open()
+        self._notices.start()
         try:
             while journal.without_result and self._ending is None:
                 await self._send(plan, journal)
