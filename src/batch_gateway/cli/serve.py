@@ -102,7 +102,10 @@ async def _serve(
             click.echo(told, err=True)
             await stop.wait()
             left = format_duration(seconds(processor.shutdown_timeout))
-            click.echo(f"Stopping: requests in flight have {left} to end.", err=True)
+            click.echo(
+                f"Stopping: whatever is in flight has {left} to end; Ctrl-C again ends it now.",
+                err=True,
+            )
     except (StorageError, RecordsError) as error:
         raise CommandFailure(str(error)) from error
 
