@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,67 @@ async def test_a_full_store_is_told_of_and_waited_for_and_nothing_is_lost(world:
     await journal.flush()
     assert world.troubles[-1] is None
     assert await world.lines() == ["c1", "c2"]
+    await journal.aclose()
+
+
+class _Beats:
+    """A clock on which a wait is over when the test says so."""
+
+    def __init__(self) -> None:
+        self.waits: list[asyncio.Event] = []
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def wall_time(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(asyncio.Event())
+        await self.waits[-1].wait()
+
+
+class _Slow:
+    """A store during each of whose writes `meanwhile` happens."""
+
+    def __init__(self, inner: LocalFolder, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._inner, self._meanwhile = inner, meanwhile
+
+    async def put(self, name: str, data: bytes) -> None:
+        await self._meanwhile()
+        await self._inner.put(name, data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+async def test_what_comes_while_a_part_is_written_waits_for_the_next_beat(world: World) -> None:
+    beats, numbers = _Beats(), iter(range(4))
+
+    async def another_line() -> None:
+        for number in islice(numbers, 1):
+            await world.append(journal, number)
+
+    journal = PartJournal(
+        world.plan,
+        _Slow(world.storage, another_line),  # pyright: ignore[reportArgumentType] - as below
+        PLACE,
+        1,
+        world.registry.of(1),
+        usage=lambda: world.usage,
+        on_trouble=world.troubles.append,
+        clock=beats,
+    )
+    await journal.open()
+    await another_line()
+    for beat in range(3):
+        while len(beats.waits) == beat:
+            await asyncio.sleep(0)
+        assert len(world.registry.parts) == beat
+        beats.waits[beat].set()
+    while len(beats.waits) == 3:
+        await asyncio.sleep(0)
+    assert await world.lines() == ["c0", "c1", "c2"]
     await journal.aclose()
 
 

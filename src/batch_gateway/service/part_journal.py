@@ -185,7 +185,7 @@ class PartJournal(Ledger):
         self._raise_failure()
 
     async def flush(self) -> None:
-        await self._write()
+        await self._write_all()
         self._raise_failure()
 
     def _raise_failure(self) -> None:
@@ -202,8 +202,7 @@ class PartJournal(Ledger):
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
-        with contextlib.suppress(JournalError):
-            await self._write()
+        await self._write_all()
 
     async def _keep_writing(self) -> None:
         while True:
@@ -220,8 +219,15 @@ class PartJournal(Ledger):
             # Being closed in the middle of a write leaves it for `aclose` to end.
             await asyncio.shield(self._write())
 
+    async def _write_all(self) -> None:
+        while self.failure is None and (self._size or self._unregistered):
+            await self._write()
+
     async def _write(self) -> None:
-        """Store and register what is in memory; sets `failure` when that cannot be."""
+        """Store and register what is in memory now; sets `failure` when that cannot be.
+
+        What comes meanwhile waits for the next time: lines may come as fast as parts are written.
+        """
         async with self._writing:
             while self.failure is None and (self._size or self._unregistered):
                 try:
@@ -239,6 +245,7 @@ class PartJournal(Ledger):
                 self._in_trouble = False
                 self._room.set()
                 self._on_trouble(None)
+                return
 
     async def _wait_to_try_again(self) -> None:
         waits = [
