@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HTTPInferenceClient", "build_stack", "gateway_name"]
 
-# Whoever has many requests puts the next one here before a place becomes free.
+# A limit that is being found may rise at any time, and what waits is sent then. A number that
+# stands is used up without: whose request has ended sends the next one, and waiting costs CPU.
 _FEW_READY = 8
 # Each request that waits for others to be sent with is in memory.
 _MOST_TO_JOIN = 8192
@@ -250,14 +251,17 @@ class HTTPInferenceClient:
     def requests_wanted(self) -> int | None:
         """How many requests to have under way at once, so that nothing of the limit lies idle.
 
-        As many as may be sent, a few that wait for their turn, and as many as wait out a backoff,
-        unless those are more than may be sent: a gateway that refuses all is not to be asked with
-        ever more. So many times more where several are sent as one. None when nothing limits them.
+        As many as may be sent, a few that wait for their turn where the limit is being found, and
+        as many as wait out a backoff, unless those are more than may be sent: a gateway that
+        refuses all is not to be asked with ever more. So many times more where several are sent as
+        one. None when nothing limits them.
         """
         limit = self._events.limit
         if limit is None:
             return None
-        attempts = limit + _FEW_READY + min(self._events.backing_off, limit)
+        is_found = isinstance(self._config.concurrency, AdaptiveConcurrency)
+        ready = _FEW_READY if is_found else 0
+        attempts = limit + ready + min(self._events.backing_off, limit)
         coalesce = self._config.coalesce
         joined = 1 if coalesce is None else coalesce.max_requests
         return max(attempts, min(attempts * joined, _MOST_TO_JOIN))
