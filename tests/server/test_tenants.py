@@ -115,6 +115,7 @@ ROUTES = (
 PAGE = (
     ("GET", "/"),
     ("GET", "/batches/{batch}"),
+    ("GET", "/batches/{batch}/report"),
     ("POST", "/batches/{batch}/cancel"),
     ("GET", "/files/{file}"),
 )
