@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -53,6 +53,22 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             yield
         finally:
             self._jumping.stands_still -= 1
+
+    def run_in_executor(
+        self, executor: Any, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """What a thread does takes no time either."""
+        job = super().run_in_executor(executor, func, *args)
+        self._jumping.stands_still += 1
+        job.add_done_callback(self._has_ended)
+        return job
+
+    def _has_ended(self, job: asyncio.Future[Any]) -> None:
+        self._jumping.stands_still -= 1
+
+    async def shutdown_default_executor(self, *timeout: Any, **named: Any) -> None:
+        with self.standing_still():
+            await super().shutdown_default_executor(*timeout, **named)
 
     def jump(self, seconds: float) -> None:
         """The machine was asleep."""

@@ -224,6 +224,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
         "With API keys on, no valid key is 401; keys are stored as digests.", _OURS
     ),
     "tls": Behaviour("The API is https with a certificate and its key.", _ORIGINAL),
+    "turns.models": Behaviour(
+        "Models of one batch run side by side: none waits for the end of another.", _OURS
+    ),
     "turns.tenants": Behaviour(
         "Tenants share a gateway evenly, however many batches each has.",
         _OURS,

@@ -20,6 +20,8 @@ from batch_gateway.engine.tickets import Ticket
 __all__ = ["Executor"]
 
 _LINES_BETWEEN_BREATHS = 256
+# Each keeps a share of the room for bytes, whatever it has to send.
+_MOST_SIDE_BY_SIDE = 16
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class Executor(Sender):
         plan, journal, client_for: what it works with.
         concurrency: lines under way for each distinct client; None asks the client.
         order: see `Plan.order`.
+        side_by_side: each model of a client has a lane.
         due: monotonic seconds by which results are wanted; infinity when nobody says.
         tenant: on whose behalf lines are sent.
         headers_for: what is sent with every line through a client.
@@ -44,6 +47,7 @@ class Executor(Sender):
     client_for: ClientFor
     concurrency: int | None
     order: Order
+    side_by_side: bool = False
     due: float = NEVER
     tenant: str = ""
     headers_for: HeadersFor | None = None
@@ -52,7 +56,7 @@ class Executor(Sender):
     headers: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
 
     def lanes(self) -> tuple[list[Lane], list[str]]:
-        """One lane a distinct client, and the models that have none."""
+        """Those of each distinct client, and the models that have none."""
         models_of: dict[int, list[str]] = {}
         clients: dict[int, InferenceClient] = {}
         orphans: list[str] = []
@@ -65,9 +69,21 @@ class Executor(Sender):
                 models_of.setdefault(id(client), []).append(model)
         # A gateway that is slow must not have the room of another.
         share = self.max_bytes // max(1, len(models_of))
-        lanes = [self._lane(clients[key], models, share) for key, models in models_of.items()]
+        lanes = [
+            lane
+            for key, models in models_of.items()
+            for lane in self._of(clients[key], models, share)
+        ]
         self.stats.rooms = tuple(lane.room for lane in lanes)
         return lanes, orphans
+
+    def _of(self, client: InferenceClient, models: Sequence[str], max_bytes: int) -> Sequence[Lane]:
+        count = min(len(models), _MOST_SIDE_BY_SIDE) if self.side_by_side else 1
+        share = max_bytes // count
+        lanes = [self._lane(client, models[first::count], share) for first in range(count)]
+        for lane in lanes:
+            lane.share_with([other for other in lanes if other is not lane])
+        return lanes
 
     def _lane(self, client: InferenceClient, models: Sequence[str], max_bytes: int) -> Lane:
         limit = lines_for(client) if self.concurrency is None else self.concurrency

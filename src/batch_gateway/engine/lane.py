@@ -58,7 +58,8 @@ class Lane:
     """Sends the lines of some models through one client, a limited number at a time.
 
     A worker is a task that takes line after line; there are never more of them than `limit`,
-    nor more than there are lines. Lanes share nothing, so that a slow gateway holds up no other.
+    nor more than there are lines. Lanes of different clients share nothing, so that a slow gateway
+    holds up no other; those of one share its places, see `share_with`.
 
     Attributes:
         client: where its lines go.
@@ -82,8 +83,9 @@ class Lane:
     ) -> None:
         self.client = client
         self.models = tuple(models)
-        self.limit = limit
+        self.limit = self._wanted = limit
         self.room = room
+        self._beside: Sequence[Lane] = ()
         self._halted: str | None = None
         self._gate = gate
         self._lines = lines
@@ -113,10 +115,33 @@ class Lane:
         client = cast("PacedClient", self.client)
 
         def look() -> None:
-            self.limit = lines_for(self.client)
-            self._fill()
+            self._wanted = lines_for(self.client)
+            self._fit()
 
         return client.when_wanted(look) if hasattr(client, "when_wanted") else lambda: None
+
+    def share_with(self, others: Sequence[Lane]) -> None:
+        """The limit is this lane's and theirs together.
+
+        Lanes that have lines have even shares of what the last lines of the others leave. So a
+        model whose answers never come has its share of the places, and no more.
+        """
+        self._beside = others
+        self.limit = self._share()
+
+    def _share(self) -> int:
+        ebbing = [lane for lane in self._beside if lane._ebbs]
+        left = self._wanted - sum(len(lane._workers) for lane in ebbing)
+        return max(1, -(-left // (1 + len(self._beside) - len(ebbing))))
+
+    @property
+    def _ebbs(self) -> bool:
+        """Whether nothing more will be sent than what is under way."""
+        return self.is_closed or (not self._has_line() and self._is_dry)
+
+    def _fit(self) -> None:
+        self.limit = self._share()
+        self._fill()
 
     def widen(self) -> None:
         """The gateway takes its time with the first answers: do not wait for them."""
@@ -349,3 +374,6 @@ class Lane:
             self._error = error
             self.cancel()
         self._fill()
+        if self._beside and self._ebbs:
+            for lane in self._beside:
+                lane._fit()

@@ -36,6 +36,8 @@ class RunOptions:
         concurrency: lines under way for each distinct client. None has as many as a client
             that limits itself has use for (`requests_wanted`).
         order: "prefix" groups lines by model and prompt beginning, "file" does not.
+        side_by_side: lines of all models of a client go out at the same time, with even shares of
+            its places, instead of model by model.
         ordered: put the results into input order at the end.
         max_bytes_in_flight: how many bytes of requests and answers may be in memory at a time;
             distinct clients share them evenly. A line that is larger goes alone.
@@ -52,6 +54,7 @@ class RunOptions:
 
     concurrency: int | None = 64
     order: Order = "prefix"
+    side_by_side: bool = False
     ordered: bool = False
     max_bytes_in_flight: int = DEFAULT_BUDGET
     deadline: Duration | None = None
@@ -145,6 +148,7 @@ class _Run:
             clock=clock,
             concurrency=options.concurrency,
             order=options.order,
+            side_by_side=options.side_by_side,
             deadline=self.deadline,
             due=float("inf") if due is None else now + parse_duration(due),
             tenant=options.tenant,

@@ -35,6 +35,7 @@ def options_of(
     return RunOptions(
         # The client's limit holds for all batches together.
         concurrency=None,
+        side_by_side=True,
         due=datetime.fromtimestamp(batch.due_at, UTC),
         tenant=batch.tenant,
         headers_for=_headers_for(batch, open_headers),
