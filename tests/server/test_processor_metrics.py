@@ -56,6 +56,7 @@ def shown() -> Shown:
     [
         ("completed", True, "success", "none"),
         ("failed", False, "failed", "invalid_input"),
+        ("failed", True, "failed", "system_error"),
         ("cancelled", True, "success", "none"),
         ("cancelled", False, "success", "none"),
         ("expired", True, "expired", "expired_execution"),

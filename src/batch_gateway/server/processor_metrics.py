@@ -92,12 +92,15 @@ class ProcessorMetrics(GatewayMetrics, BatchObserver):
         ended, began = getattr(batch, f"{status}_at"), batch.in_progress_at
         if status is BatchStatus.EXPIRED and began is None:
             reason = "expired_dequeue"
+        if status is BatchStatus.FAILED and began is not None:
+            reason = "system_error"
         if status is BatchStatus.CANCELLED:
             self._cancelled.labels("queued" if began is None else "in_progress").inc()
         self._jobs.labels(result, reason).inc()
-        self._latency.labels(status.value).observe(ended - batch.created_at)
+        # The clock of the day may have been set back meanwhile.
+        self._latency.labels(status.value).observe(max(0, ended - batch.created_at))
         if began is not None:
-            self._processing.labels(_size(batch.total)).observe(ended - began)
+            self._processing.labels(_size(batch.total)).observe(max(0, ended - began))
 
     def answered(self, model: str, answer: Answer) -> None:
         figures = self._models.of(model)
