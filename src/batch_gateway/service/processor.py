@@ -61,7 +61,7 @@ _WATCH_SECONDS = 0.1
 _BEATS_A_LEASE = 6
 # Requests that were cut off at a stop get so long to be put down.
 _STOP_SECONDS = 2.0
-# Looking at inputs keeps a core busy, putting files together a disk.
+# Looking at inputs keeps a core busy, and files a disk. More urgent ones begin beside these.
 _SHORT_JOBS = 4
 _ENDINGS = {
     BatchStatus.CANCELLING: Ending.CANCELLED,
@@ -232,7 +232,8 @@ class Processor:
             choice = choose(running, waiting, places, self._clock.wall_time())
             for one in () if is_short else choice.put_down:
                 self._working[one.key].end(Ending.STOPPED)
-            for one in choice.begin[: max(0, places - len(running))]:
+            room = len(choice.begin) if is_short else max(0, places - len(running))
+            for one in choice.begin[:room]:
                 await self._begin(ready[one.key][0], one)
 
     async def _begin(self, free: FreeJob, candidate: Candidate) -> None:
