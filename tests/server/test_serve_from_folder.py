@@ -129,6 +129,27 @@ async def test_a_gateway_that_fails_from_the_first_request_on_is_waited_for_with
         await http.post(f"{path}/cancel")
 
 
+async def test_requests_that_make_the_gateway_fail_hold_up_no_later_batch_of_the_same_user(
+    tmp_path: Path,
+) -> None:
+    async with (
+        SimulatedGateway(SimulatorConfig.instant()) as gateway,
+        _service(tmp_path, gateway) as running,
+        httpx2.AsyncClient(base_url=running.url) as http,
+    ):
+        messages = [{"role": "user", "content": "x"}]
+        poison: dict[str, object] = {"model": "fault-status-500", "messages": messages}
+        path = f"/v1/batches/{await _submit(http, poison, 12)}"
+        async with asyncio.timeout(PATIENCE):
+            while "is failing" not in ((await http.get(path)).json().get("notice") or ""):
+                await asyncio.sleep(0.05)
+            good = f"/v1/batches/{await _submit(http, poison | {'model': 'm'}, 40)}"
+            while (batch := (await http.get(good)).json())["status"] != "completed":
+                await asyncio.sleep(0.05)
+        assert batch["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
+        await http.post(f"{path}/cancel")
+
+
 @pytest.mark.parametrize("host", ["", " ", "[::1]", "a" * 70, "a..b"])
 async def test_a_host_that_is_none_is_told_as_such(tmp_path: Path, host: str) -> None:
     with pytest.raises(ConfigError) as raised:

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from batch_gateway import (
     AdaptiveConcurrency,
@@ -101,6 +102,41 @@ def test_held_requests_are_all_sent_once_when_the_gateway_is_back() -> None:
         assert gateway.sent == 55
         assert admission.limit is not None
         assert admission.limit.statistics(LoopClock().monotonic()).in_flight == 0
+
+    run_in_virtual_time(main())
+
+
+class FailsForItself:
+    """A gateway that one request and its retries make fail, and that answers all others."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def send(self, request: PreparedRequest) -> InferenceResponse:
+        self.asked.append(request.request_id)
+        if request.request_id == "r-0":
+            raise ServerError("HTTP 500: crashed", status_code=500)
+        return await Restarted(failures=0).send(request)
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_whoever_failed_is_no_probe_before_others_however_soon_it_is_due() -> None:
+    async def main() -> None:
+        gateway = FailsForItself()
+        policy = CircuitBreakerPolicy(minimum_requests=1, when_open="wait")
+        transport = AdmissionTransport(gateway, Admission(LoopClock(), breaker=policy))
+        soon, later = replace(prepared(0), due=1e3), replace(prepared(1), due=2e3)
+        failed = asyncio.create_task(transport.send(soon))
+        await asyncio.sleep(0.1)
+        retry = asyncio.create_task(transport.send(replace(soon, attempt=2)))
+        await asyncio.sleep(0.1)
+        await transport.send(later)
+        assert gateway.asked[:2] == ["r-0", "r-1"]
+        failed.cancel()
+        retry.cancel()
+        await asyncio.wait([failed, retry])
 
     run_in_virtual_time(main())
 

@@ -138,7 +138,10 @@ class AdmissionControl(Generic[W]):
         self._refuse_at_once(request, now)
         if self.rates is not None:
             waiter.rated = self._rated_until(now)
-        waiter.turn = self.waiting.push(waiter, now, request.due, request.tenant)
+        # In an outage whoever failed before is behind those that may show that it is over.
+        is_tried = request.attempt > 1 and self.breaker and self.breaker.state is not _CLOSED
+        due = _NEVER if is_tried else request.due
+        waiter.turn = self.waiting.push(waiter, now, due, request.tenant)
 
     def leave(self, waiter: W) -> None:
         """It waits no longer, and has no permit."""

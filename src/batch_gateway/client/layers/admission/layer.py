@@ -12,6 +12,8 @@ from batch_gateway.errors import InferenceError
 
 __all__ = ["AdmissionTransport"]
 
+_NEVER = float("inf")
+
 
 class AdmissionTransport:
     """Holds attempts back until `admission` lets them go.
@@ -41,6 +43,8 @@ class AdmissionTransport:
                 # Somebody may have read the beginning of the answer.
                 if not held or (request.sink is not None and request.sink.begun):
                     raise
+                # It may be to blame itself: those that were not tried go first.
+                request = msgspec.structs.replace(request, due=_NEVER)
             except BaseException:
                 admission.abandoned(permit)
                 raise
