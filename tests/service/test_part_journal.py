@@ -348,6 +348,40 @@ async def test_what_comes_while_a_part_is_written_waits_for_the_next_beat(world:
     await journal.aclose()
 
 
+@pytest.mark.parametrize("end", ["flush", "finish", "aclose"])
+async def test_whoever_ends_waits_for_a_part_that_is_being_written(world: World, end: str) -> None:
+    beats, begun, may_end = _Beats(), asyncio.Event(), asyncio.Event()
+
+    async def until_it_may_end() -> None:
+        begun.set()
+        await may_end.wait()
+
+    journal = PartJournal(
+        world.plan,
+        _Slow(world.storage, until_it_may_end),  # pyright: ignore[reportArgumentType] - as below
+        PLACE,
+        1,
+        world.registry.of(1),
+        usage=lambda: world.usage,
+        on_trouble=world.troubles.append,
+        clock=beats,
+    )
+    await journal.open()
+    await world.append(journal, 0)
+    while not beats.waits:
+        await asyncio.sleep(0)
+    beats.waits[0].set()
+    await begun.wait()
+    ending = asyncio.ensure_future(getattr(journal, end)())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not ending.done()
+    may_end.set()
+    await ending
+    assert await world.lines() == ["c0"]
+    await journal.aclose()
+
+
 async def test_closing_does_not_wait_for_a_store_that_is_full(world: World) -> None:
     full = _Full(world.storage)
     world.storage = full  # pyright: ignore[reportAttributeAccessIssue] - as above

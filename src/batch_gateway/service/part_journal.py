@@ -220,8 +220,11 @@ class PartJournal(Ledger):
             await asyncio.shield(self._write())
 
     async def _write_all(self) -> None:
-        while self.failure is None and (self._size or self._unregistered):
+        """As `_write` does, with what comes meanwhile and what is being written already."""
+        while True:
             await self._write()
+            if self.failure is not None or not (self._size or self._unregistered):
+                return
 
     async def _write(self) -> None:
         """Store and register what is in memory now; sets `failure` when that cannot be.
