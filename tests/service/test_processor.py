@@ -177,6 +177,15 @@ async def _of_twenty_lines(service: Service) -> BatchRecord:
         return batch
 
 
+async def test_no_two_batches_use_the_same_ids_at_the_gateway(tmp_path: Path) -> None:
+    async with a_service(tmp_path) as service, service.processor() as processor:
+        ids = [await service.submit(requests(3)) for _ in range(2)]
+        processor.wake()
+        files = [(await service.until(one)).output_file_id for one in ids]
+        lines = [line for file in files for line in await service.lines(file)]
+        assert len({line["id"] for line in lines}) == 6
+
+
 @pytest.mark.specified("batches.failed")
 @pytest.mark.parametrize(
     ("lines", "code", "line"),
