@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, Self
 
-from batch_gateway.clock import SYSTEM_CLOCK, Clock
+from batch_gateway.clock import SYSTEM_CLOCK, Clock, wait_at_most
 from batch_gateway.engine.bitmap import Bitmap
 from batch_gateway.engine.journal import Ledger
 from batch_gateway.engine.plan import Plan
@@ -207,15 +207,7 @@ class PartJournal(Ledger):
     async def _keep_writing(self) -> None:
         while True:
             await self._something.wait()
-            waits = [
-                asyncio.ensure_future(self._clock.sleep(WRITE_SECONDS)),
-                asyncio.ensure_future(self._plenty.wait()),
-            ]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+            await wait_at_most(self._clock, WRITE_SECONDS, self._plenty)
             # Being closed in the middle of a write leaves it for `aclose` to end.
             await asyncio.shield(self._write())
 
@@ -243,23 +235,12 @@ class PartJournal(Ledger):
                     if self._closing.is_set():
                         self._fail(error)
                     else:
-                        await self._wait_to_try_again()
+                        await wait_at_most(self._clock, _RETRY_SECONDS, self._closing)
                     continue
                 self._in_trouble = False
                 self._room.set()
                 self._on_trouble(None)
                 return
-
-    async def _wait_to_try_again(self) -> None:
-        waits = [
-            asyncio.ensure_future(self._clock.sleep(_RETRY_SECONDS)),
-            asyncio.ensure_future(self._closing.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     async def _write_once(self) -> None:
         """A part of each role. What was taken out of memory is put back if it is not stored."""

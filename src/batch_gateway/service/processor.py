@@ -16,7 +16,7 @@ from functools import partial
 
 import msgspec
 
-from batch_gateway.clock import SYSTEM_CLOCK, Clock
+from batch_gateway.clock import SYSTEM_CLOCK, Clock, wait_at_most
 from batch_gateway.durations import seconds
 from batch_gateway.engine.sending import ClientFor
 from batch_gateway.errors import (
@@ -196,10 +196,9 @@ class Processor:
         self, action: Callable[[], Awaitable[None]], every: float, wake: asyncio.Event | None = None
     ) -> None:
         """Do `action` every so many seconds, and when `wake` is set; a failure is told once."""
-        told = ""
+        told, wake = "", wake or asyncio.Event()
         while True:
-            if wake is not None:
-                wake.clear()
+            wake.clear()
             try:
                 await action()
                 told = ""
@@ -207,14 +206,7 @@ class Processor:
                 if str(error) != told:
                     _log.warning("%s", error)
                 told = str(error)
-            waits = [asyncio.ensure_future(self._clock.sleep(every))]
-            if wake is not None:
-                waits.append(asyncio.ensure_future(_set(wake)))
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
+            await wait_at_most(self._clock, every, wake)
 
     async def _take_jobs(self) -> None:
         """Begin what is more urgent than what runs, as far as there is room."""
@@ -394,7 +386,3 @@ class Processor:
 def _course(free: FreeJob) -> tuple[JobKey, bool]:
     """What failures are counted of: a batch that is to end does so at once, whatever was before."""
     return free.job.key, free.due == 0
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.client.interfaces.request import InferenceRequest
-from batch_gateway.clock import Clock
+from batch_gateway.clock import Clock, wait_at_most
 from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.progress import RunStats
@@ -202,7 +202,7 @@ class ShardRun:
             raise kind(summary.journal_problem)
         if summary.left_to_send and self._ending is None:
             self._say_of_refusal(summary.reason or "the gateway does not take requests")
-            await self._wait(_AGAIN_SECONDS)
+            await wait_at_most(self._clock, _AGAIN_SECONDS, self._stop)
 
     def _used(self) -> Usage:
         # It is asked at the one moment when what was counted is what is about to be written.
@@ -224,22 +224,6 @@ class ShardRun:
         with contextlib.suppress(InputError):
             return Line(plan.line_number(index), plan.request(index)[1].custom_id[:LONGEST_NAME])
         return None
-
-    async def _wait(self, seconds: float) -> None:
-        """That long, or until something ends the run."""
-        waits = [
-            asyncio.create_task(self._clock.sleep(seconds)),
-            asyncio.create_task(_set(self._stop)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-
-async def _set(event: asyncio.Event) -> None:
-    await event.wait()
 
 
 class _JobRegistry:
