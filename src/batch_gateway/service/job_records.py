@@ -210,7 +210,8 @@ def register_parts(connection: Connection, job: Job, found: Sequence[Part]) -> N
     """
     _change(connection, job, beat=database_now())
     # Whoever tries again may have been told of a failure that was none.
-    known = registered_parts(connection, job)
+    there = and_(_of_shard(job), parts.c.name.in_([part.name for part in found]))
+    known = set(connection.execute(select(parts.c.name).where(there)).scalars())
     new = [part for part in found if part.name not in known]
     if not new:
         return
