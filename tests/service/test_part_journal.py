@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.engine.plan import Plan, make_plan
 from batch_gateway.engine.source import BytesSource
 from batch_gateway.errors import FencedError, JournalError, StorageFullError
@@ -79,17 +80,25 @@ class World:
         body = json.dumps({"usage": {"prompt_tokens": 1, "completion_tokens": 2}}).encode()
         return success_line(result_id, f"c{index}", 200, "r", body)
 
-    async def journal(self, epoch: int = 1, *, has_models: bool = False) -> PartJournal:
+    async def journal(
+        self,
+        epoch: int = 1,
+        *,
+        has_models: bool = False,
+        storage: Any = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> PartJournal:
         self.registry.epoch = epoch
         opened = PartJournal(
             self.plan,
-            self.storage,
+            storage or self.storage,
             PLACE,
             epoch,
             self.registry.of(epoch),
             usage=lambda: self.usage,
             has_models=has_models,
             on_trouble=self.troubles.append,
+            clock=clock,
         )
         return await opened.open()
 
@@ -258,17 +267,7 @@ class _NoWait:
 
 async def test_a_full_store_is_told_of_and_waited_for_and_nothing_is_lost(world: World) -> None:
     full = _Full(world.storage)
-    journal = PartJournal(
-        world.plan,
-        full,  # pyright: ignore[reportArgumentType] - it has all that is asked of it
-        PLACE,
-        1,
-        world.registry.of(1),
-        usage=lambda: world.usage,
-        on_trouble=world.troubles.append,
-        clock=_NoWait(),
-    )
-    await journal.open()
+    journal = await world.journal(storage=full, clock=_NoWait())
     await world.append(journal, 1)
     flushing = asyncio.ensure_future(journal.flush())
     while "Results cannot be stored: no room" not in world.troubles:
@@ -325,17 +324,7 @@ async def test_what_comes_while_a_part_is_written_waits_for_the_next_beat(world:
         for number in islice(numbers, 1):
             await world.append(journal, number)
 
-    journal = PartJournal(
-        world.plan,
-        _Slow(world.storage, another_line),  # pyright: ignore[reportArgumentType] - as below
-        PLACE,
-        1,
-        world.registry.of(1),
-        usage=lambda: world.usage,
-        on_trouble=world.troubles.append,
-        clock=beats,
-    )
-    await journal.open()
+    journal = await world.journal(storage=_Slow(world.storage, another_line), clock=beats)
     await another_line()
     for beat in range(3):
         while len(beats.waits) == beat:
@@ -356,17 +345,7 @@ async def test_whoever_ends_waits_for_a_part_that_is_being_written(world: World,
         begun.set()
         await may_end.wait()
 
-    journal = PartJournal(
-        world.plan,
-        _Slow(world.storage, until_it_may_end),  # pyright: ignore[reportArgumentType] - as below
-        PLACE,
-        1,
-        world.registry.of(1),
-        usage=lambda: world.usage,
-        on_trouble=world.troubles.append,
-        clock=beats,
-    )
-    await journal.open()
+    journal = await world.journal(storage=_Slow(world.storage, until_it_may_end), clock=beats)
     await world.append(journal, 0)
     while not beats.waits:
         await asyncio.sleep(0)
@@ -384,8 +363,7 @@ async def test_whoever_ends_waits_for_a_part_that_is_being_written(world: World,
 
 async def test_closing_does_not_wait_for_a_store_that_is_full(world: World) -> None:
     full = _Full(world.storage)
-    world.storage = full  # pyright: ignore[reportAttributeAccessIssue] - as above
-    journal = await world.journal()
+    journal = await world.journal(storage=full)
     await world.append(journal, 1)
     await journal.aclose()
     assert world.registry.parts == {}

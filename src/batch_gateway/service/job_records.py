@@ -17,7 +17,6 @@ import msgspec
 from sqlalchemy import Connection, and_, case, delete, func, select, update
 from sqlalchemy.sql import ColumnElement
 
-from batch_gateway.engine.result_line import Role
 from batch_gateway.errors import FencedError
 from batch_gateway.service.database import database_now
 from batch_gateway.service.model_lines import count_finished, forget_models
@@ -291,18 +290,16 @@ def _row(job: Job, part: Part) -> dict[str, Any]:
         "name": part.name,
         "epoch": job.epoch,
         "bytes": part.bytes,
-        "lines": part.tally.completed + part.tally.failed,
+        "lines": part.tally.lines,
         "checksum": part.checksum,
         "models": msgspec.json.encode(part.tally.by_model).decode(),
     } | msgspec.structs.asdict(part.tally.usage)
 
 
 def _part(row: Any) -> Part:
-    good = role_of_part(row["name"]) is Role.SUCCESS
-    lines = row["lines"]
     usage = Usage(**{name: row[name] for name in Usage.__struct_fields__})
     by_model = _decode_models(row["models"] or "{}")
-    tally = Tally(lines if good else 0, 0 if good else lines, usage, by_model)
+    tally = Tally.of(role_of_part(row["name"]), row["lines"], usage, by_model)
     return Part(row["name"], row["bytes"], tally, row["checksum"])
 
 

@@ -303,13 +303,8 @@ class PartJournal(Ledger):
             name = self._next_name(role)
             data = b"".join(taken)
             await self._storage.put(name, data)
-            good = role is Role.SUCCESS
-            tally = Tally(
-                len(taken) if good else 0,
-                0 if good else len(taken),
-                used - self._usage_written if good else Usage(),
-                dict(models[role]),
-            )
+            usage = used - self._usage_written if role is Role.SUCCESS else Usage()
+            tally = Tally.of(role, len(taken), usage, dict(models[role]))
             parts.append(Part.of(name, data, tally))
         return parts
 
@@ -328,5 +323,5 @@ def _tell_of_lost(lost: Sequence[Part]) -> None:
         _log.warning(
             "%s is damaged or gone: its %d results are lost, and their requests are sent again",
             part.name,
-            part.tally.completed + part.tally.failed,
+            part.tally.lines,
         )

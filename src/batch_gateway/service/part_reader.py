@@ -47,8 +47,7 @@ class PartReader:
         lines = self._parsed(part.name, data)
         if lines is None and part.checksum is not None:
             raise JournalError(f"{part.name} holds what are no results of this input")
-        counted = part.tally.completed + part.tally.failed
-        return lines if lines is not None and len(lines) == counted else None
+        return lines if lines is not None and len(lines) == part.tally.lines else None
 
     async def lines_of_unregistered(self, name: str) -> Sequence[StoredLine] | None:
         """The lines of a part that nobody counted; None when it is lost or damaged."""
@@ -99,10 +98,9 @@ class PartReader:
 
 def part_of(name: str, lines: Sequence[StoredLine], by_model: dict[str, int]) -> Part:
     """The part that these are all lines of, with what is counted of them."""
-    good = sum(line.ok for line in lines)
     usage = sum((_usage_of_line(line.line) for line in lines if line.ok), Usage())
     data = b"".join(line.line for line in lines)
-    return Part.of(name, data, Tally(good, len(lines) - good, usage, by_model))
+    return Part.of(name, data, Tally.of(role_of_part(name), len(lines), usage, by_model))
 
 
 class _Response(msgspec.Struct):

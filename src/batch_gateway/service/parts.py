@@ -42,6 +42,16 @@ class Tally(Additive):
     usage: Usage = Usage()
     by_model: dict[str, int] = msgspec.field(default_factory=dict[str, int])
 
+    @classmethod
+    def of(cls, role: Role, lines: int, usage: Usage, by_model: dict[str, int]) -> Tally:
+        """Of so many lines of one role."""
+        good = role is Role.SUCCESS
+        return cls(lines if good else 0, 0 if good else lines, usage, by_model)
+
+    @property
+    def lines(self) -> int:
+        return self.completed + self.failed
+
 
 class Part(msgspec.Struct, frozen=True):
     """An object with result lines of one role: its name in the store, and what is in it.

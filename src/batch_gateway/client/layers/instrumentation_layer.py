@@ -31,9 +31,7 @@ class InstrumentationTransport:
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         events = self._events
-        started = RequestStarted(
-            events.gateway, request.request_id, request.model, request.endpoint
-        )
+        started = _started(events, request)
         events.requests_in_flight += 1
         events.request_started(started)
         try:
@@ -81,9 +79,7 @@ class AttemptsTransport:
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         events = self._events
         began = self._clock.monotonic()
-        started = RequestStarted(
-            events.gateway, request.request_id, request.model, request.endpoint
-        )
+        started = _started(events, request)
         events.attempt_started(started)
         try:
             return await self._inner.send(request)
@@ -92,6 +88,10 @@ class AttemptsTransport:
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def _started(events: GatewayEvents, request: PreparedRequest) -> RequestStarted:
+    return RequestStarted(events.gateway, request.request_id, request.model, request.endpoint)
 
 
 def _with_headers(request: PreparedRequest, headers: list[tuple[str, str]]) -> PreparedRequest:
