@@ -3,8 +3,9 @@
 The same file through `serve` and through `run`, in turns, to one simulated gateway that answers at
 once: seconds and CPU of each. Then, of the service alone: start to ready, the time from the request
 for a batch to its first request at the gateway, from a cancellation and from the end of a window to
-the last abort, a hundred batches of a hundred lines at once, and one large batch with the peak of
-memory. Client and service have one core, and the gateway the other.
+the last abort, status polls while a batch is under way, a hundred batches of a hundred lines at
+once, and one large batch with the peak of memory. The service has one core, and the gateway the
+other.
 """
 
 from __future__ import annotations
