@@ -59,6 +59,7 @@ LAYERS: dict[str, set[str]] = {
     | LAYER_FOLDERS
     | GROUND,
     "engine": {"client.interfaces", "concurrency", "wire"} | GROUND,
+    "inputs": {"engine", "wire"} | GROUND,
     "simulator.answers": {"wire"} | GROUND,
     "simulator": {"simulator.answers", "wire"} | GROUND,
     "simulator.picker.rpc": {"simulator", "wire.http2"} | GROUND,
@@ -74,12 +75,22 @@ LAYERS: dict[str, set[str]] = {
     "settings": {"engine", "picker", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "remote": {"engine", "http", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
-    "runs": {"engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
+    "runs": {"inputs", "engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "server": {"runs", "service", "storage", "metrics", "report", "engine"}
     | {"client.interfaces", "client.layers.concurrency"}
     | {"http", "wire"}
     | GROUND,
-    "cli": {"runs", "settings", "metrics", "report", "engine", "picker", "http", "concurrency"}
+    "cli": {
+        "inputs",
+        "runs",
+        "settings",
+        "metrics",
+        "report",
+        "engine",
+        "picker",
+        "http",
+        "concurrency",
+    }
     | {"remote", "server", "service", "wire", "loading"}
     | {"simulator", "simulator.picker"}
     | CLIENT

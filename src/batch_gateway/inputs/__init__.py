@@ -1,0 +1,1 @@
+"""People's data as rows, whatever the file, and rows as requests."""
