@@ -18,10 +18,10 @@ import orjson
 from benchmarks.contenders.contract import Send, Target
 from benchmarks.payload import PATH, REQUEST
 
-__all__ = ["open_client"]
+__all__ = ["Exchange", "Worker", "open_client"]
 
 
-class _Exchange(asyncio.Protocol):
+class Exchange(asyncio.Protocol):
     def __init__(self) -> None:
         self.answer: asyncio.Future[bytes] | None = None
         self._transport: asyncio.Transport | None = None
@@ -49,8 +49,10 @@ class _Exchange(asyncio.Protocol):
         self._transport.write(data)
 
 
-class _Worker:
+class Worker:
     """Sends one request after another over its own connection."""
+
+    exchange = Exchange
 
     def __init__(self, target: Target) -> None:
         parts = urlsplit(target.url)
@@ -60,21 +62,24 @@ class _Worker:
             f"POST {parts.path}{PATH} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
             "Content-Type: application/json\r\nContent-Length: "
         ).encode()
-        self._exchange: _Exchange | None = None
+        self._exchange: Exchange | None = None
 
     async def send(self) -> str:
+        answer = orjson.loads(await self.post())
+        return answer["choices"][0]["message"]["content"]
+
+    async def post(self) -> bytes:
         loop = asyncio.get_running_loop()
         if self._exchange is None:
             _, self._exchange = await loop.create_connection(
-                _Exchange, self._host, self._port, ssl=self._ssl
+                self.exchange, self._host, self._port, ssl=self._ssl
             )
         data = orjson.dumps(REQUEST)
         self._exchange.answer = loop.create_future()
         self._exchange.write(self._head + b"%d\r\n\r\n" % len(data) + data)
-        answer = orjson.loads(await self._exchange.answer)
-        return answer["choices"][0]["message"]["content"]
+        return await self._exchange.answer
 
 
 @asynccontextmanager
 async def open_client(target: Target) -> AsyncIterator[Callable[[], Send]]:
-    yield lambda: _Worker(target).send
+    yield lambda: Worker(target).send

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.machine import SERVER_CORE, pin
 from benchmarks.payload import ANSWER, EVENTS
 
-__all__ = ["Server", "running_nginx"]
+__all__ = ["Server", "running_nginx", "write_certificates"]
 
 _START_LIMIT_S = 10.0
 
@@ -74,7 +74,7 @@ def running_nginx(python: Path, delay: float = 0.2) -> Iterator[Server]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with TemporaryDirectory(prefix="benchmark-nginx-") as name:
         folder = Path(name)
-        _write_certificates(python, folder)
+        write_certificates(python, folder)
         plain_port, tls_port = _free_port(), _free_port()
         configuration = _CONFIGURATION.format(
             folder=folder,
@@ -116,7 +116,7 @@ def _binary(python: Path) -> str:
     ).stdout.strip()
 
 
-def _write_certificates(python: Path, folder: Path) -> None:
+def write_certificates(python: Path, folder: Path) -> None:
     code = (
         "import sys, trustme; folder = sys.argv[1]; ca = trustme.CA(); "
         "ca.cert_pem.write_to_path(folder + '/ca.pem'); "
