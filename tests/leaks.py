@@ -38,6 +38,7 @@ _HAS_PROC = (_PROCESS / "fd").is_dir()
 KEPT: Mapping[str, str] = {
     "TestRunner._run_tests_and_fixtures": "anyio's task in which a test runs ends with its loop",
     "multiprocessing.resource_tracker": "one for the process, which multiprocessing never ends",
+    "postgres-of-all-tests": "the first test that asks for a database starts it for all others",
     "multiprocessing.forkserver": "one for the process, which multiprocessing never ends",
 }
 _tasks_left: list[str] = []

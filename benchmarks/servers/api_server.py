@@ -13,13 +13,13 @@ from pathlib import Path
 from batch_gateway.server.api_state import ApiState
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.server.serving import serve
-from batch_gateway.service.database import Database
+from batch_gateway.service.open_database import open_database
 from batch_gateway.storage.folder import LocalFolder
 
 
 async def _run(folder: Path) -> None:
     config = ServerConfig(port=0, observability_port=0, max_file_bytes="4GiB", max_file_lines=None)
-    database = await Database.open(folder / "records.sqlite3")
+    database = await open_database(folder / "records.sqlite3")
     storage = LocalFolder(folder / "files")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(storage.aclose)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batch_gateway.service.api_keys import tenant_of_key
-from batch_gateway.service.database import Database
+from batch_gateway.service.open_database import open_database
 from tests.cli.commands import Finished, batch_gateway
 
 
@@ -23,9 +23,9 @@ def listed(cwd: Path) -> list[dict[str, Any]]:
 
 
 async def owner(folder: Path, secret: str) -> str | None:
-    database = await Database.open(folder / "records.sqlite3")
+    database = await open_database(folder / "records.sqlite3")
     try:
-        return tenant_of_key(database, secret)
+        return await tenant_of_key(database, secret)
     finally:
         await database.aclose()
 

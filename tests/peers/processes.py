@@ -40,6 +40,7 @@ def running_process(
     limit: float = 30.0,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    user: str | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process, once `is_ready` says so; afterwards it and its children are gone.
 
@@ -54,6 +55,7 @@ def running_process(
             cwd=cwd,
             env=None if env is None else {**os.environ, **env},
             start_new_session=True,
+            user=user,
         )
         try:
             _wait_until_ready(process, is_ready, log, limit)

@@ -21,8 +21,8 @@ from batch_gateway.server.page_routes import WebPage
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.server.serving import serve
 from batch_gateway.service.batch_records import BatchRecord, record_event
-from batch_gateway.service.database import Database
 from batch_gateway.service.leftover_files import remove_leftovers
+from batch_gateway.service.open_database import open_database
 from batch_gateway.service.sealed_headers import HeaderSeal
 from batch_gateway.service.statuses import BatchEvent
 from batch_gateway.storage.folder import LocalFolder
@@ -158,7 +158,7 @@ async def running_api(
     config = ServerConfig(**(anywhere | settings))
     seal = HeaderSeal(config.header_keys) if config.header_keys else None
     time = ManualTime()
-    database = await Database.open(folder / "records.sqlite3")
+    database = await open_database(folder / "records.sqlite3")
     storage = LocalFolder(folder / "files")
     added: list[str] = []
     cancelled: list[str] = []

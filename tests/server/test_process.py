@@ -40,14 +40,14 @@ from pathlib import Path
 from batch_gateway.server.api_state import ApiState
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.server.serving import serve
-from batch_gateway.service.database import Database
+from batch_gateway.service.open_database import open_database
 from batch_gateway.storage.folder import LocalFolder
 
 async def main(folder):
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     config = ServerConfig(port=0, observability_port=0, shutdown_timeout=30)
-    database = await Database.open(folder / "records.sqlite3")
+    database = await open_database(folder / "records.sqlite3")
     storage = LocalFolder(folder / "files")
     async with serve(ApiState(config, database, storage, None)) as api:
         print(api.url, flush=True)

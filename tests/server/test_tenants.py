@@ -173,7 +173,7 @@ async def _tell_apart(
             answer = await api.http.get(path.format(**real), headers=stranger)
             assert answer.status_code == 404
         assert await _all_of(api, owner) == before
-        poll_batch(api.state.database, owner[b"x-maas-username"].decode("latin-1"), batch_id)
+        await poll_batch(api.state.database, owner[b"x-maas-username"].decode("latin-1"), batch_id)
 
 
 async def _ask(
@@ -215,7 +215,7 @@ async def test_named_headers_are_kept_for_the_gateway_encrypted_and_shown_nowher
         headers = {"Authorization": "Bearer secret-1", "X-Team": "magenta", "X-Other": "no"}
         answer = await api.submit(headers=headers)
         batch_id = answer.json()["id"]
-        record = poll_batch(api.state.database, "default", batch_id)
+        record = await poll_batch(api.state.database, "default", batch_id)
         assert record.headers is not None
         assert HeaderSeal([KEY]).open(record.headers) == {
             "Authorization": "Bearer secret-1",
@@ -234,4 +234,4 @@ async def test_named_headers_are_kept_for_the_gateway_encrypted_and_shown_nowher
 async def test_headers_that_are_not_named_are_not_kept(start: Start) -> None:
     async with start(pass_through_headers=["X-Team"], header_keys=[KEY]) as api:
         batch = (await api.submit(headers={"Authorization": "Bearer x"})).json()
-        assert poll_batch(api.state.database, "default", batch["id"]).headers is None
+        assert (await poll_batch(api.state.database, "default", batch["id"])).headers is None

@@ -118,6 +118,7 @@ async def test_of_a_strangers_ten_thousand_models_all_lines_are_there_under_a_hu
     assert (left["big"], left["made-up-0"]) == (400, 1)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 async def test_batches_that_have_ended_are_not_looked_at(database: Database) -> None:
     asked: list[tuple[str, Any]] = []
 

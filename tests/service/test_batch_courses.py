@@ -15,6 +15,7 @@ from batch_gateway.errors import ServerError
 from batch_gateway.service.batch_courses import LONGEST_NAME, BatchCourses, find_course
 from batch_gateway.service.batch_records import add_batch, remove_ended_before
 from batch_gateway.service.database import Database
+from batch_gateway.service.open_database import open_database
 from batch_gateway.service.tables import courses
 from tests.report.test_collecting import BODY, Clock
 from tests.service.records import NOW, a_batch
@@ -126,7 +127,7 @@ async def test_a_course_goes_with_its_batch(records: Database) -> None:
 async def test_a_course_that_cannot_be_stored_costs_no_batch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database = await Database.open(tmp_path / "other.sqlite3")
+    database = await open_database(tmp_path / "other.sqlite3")
     kept = BatchCourses(database, "one", Clock())
     # There is no such batch.
     async with kept.of("batch_none", Running()):

@@ -59,7 +59,7 @@ async def test_a_window_is_over_when_the_clock_says_so_and_not_before(tmp_path: 
         async with asyncio.timeout(PATIENCE):
             while service.gateway.journal.in_flight < 3:
                 await asyncio.sleep(0.02)
-        assert service.look(batch_id).status == "in_progress"
+        assert (await service.look(batch_id)).status == "in_progress"
         clock.ahead = HOUR
         batch = await service.until(batch_id)
         assert (batch.status, batch.failed) == ("expired", 3)

@@ -7,19 +7,24 @@ import os
 import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, func, select, text
+from sqlalchemy import Connection, bindparam, func, select, text
 
 from batch_gateway.errors import RecordsError
 from batch_gateway.service import migrate
 from batch_gateway.service.database import Database, database_now
+from batch_gateway.service.open_database import open_database
 from batch_gateway.service.tables import api_keys, metadata
 
 pytestmark = pytest.mark.anyio
+
+
+NewPlaces = Callable[[], Path | str]
 
 
 def add_key(connection: Connection, name: str = "k") -> None:
@@ -32,22 +37,24 @@ def count_keys(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(api_keys)).scalar_one()
 
 
-async def test_what_was_written_is_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
+async def test_what_was_written_is_there_when_it_is_opened_again(new_places: NewPlaces) -> None:
+    place = new_places()
     for _ in range(2):
-        database = await Database.open(tmp_path / "new" / "records.sqlite3")
+        database = await open_database(place)
         await database.aclose()
-    database = await Database.open(tmp_path / "new" / "records.sqlite3")
+    database = await open_database(place)
     await database.write(add_key)
     await database.aclose()
-    database = await Database.open(tmp_path / "new" / "records.sqlite3")
+    database = await open_database(place)
     assert await database.read(count_keys) == 1
-    assert database.poll("SELECT tenant FROM api_keys WHERE id = ?", "k") == ("t",)
-    assert database.poll("SELECT tenant FROM api_keys WHERE id = ?", "other") is None
+    tenant_of = select(api_keys.c.tenant).where(api_keys.c.id == bindparam("id"))
+    assert await database.poll(tenant_of, "k") == ("t",)
+    assert await database.poll(tenant_of, "other") is None
     await database.aclose()
 
 
 async def test_nobody_else_of_the_machine_reads_it(tmp_path: Path) -> None:
-    database = await Database.open(tmp_path / "records.sqlite3")
+    database = await open_database(tmp_path / "records.sqlite3")
     await database.write(add_key)
     made = [entry for entry in os.scandir(tmp_path) if entry.name.startswith("records")]
     assert len(made) >= 3  # its log and index too
@@ -82,26 +89,25 @@ async def test_the_database_tells_the_time_in_fractions_of_a_second(database: Da
     assert len(set(found)) > 1
 
 
-async def test_the_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) -> None:
-    path = tmp_path / "records.sqlite3"
-    await (await Database.open(path)).aclose()
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
+async def test_the_migrations_lead_to_the_tables_that_the_code_uses(new_places: NewPlaces) -> None:
+    def compare(connection: Connection) -> None:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, metadata) == []
         assert context.get_current_revision() == migrate.NEWEST
-    engine.dispose()
+
+    database = await open_database(new_places())
+    await database.read(compare)
+    await database.aclose()
 
 
-async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "records.sqlite3"
-    database = await Database.open(path)
+async def test_a_database_of_a_newer_version_is_left_alone(place: Path | str) -> None:
+    database = await open_database(place)
     await database.write(
         lambda connection: connection.execute(text("UPDATE alembic_version SET version_num='9999'"))
     )
     await database.aclose()
     with pytest.raises(RecordsError, match=r"newer version of batch-gateway .*'9999'.* upgrade"):
-        await Database.open(path)
+        await open_database(place)
 
 
 async def test_a_file_that_is_no_database_of_ours_is_left_alone(tmp_path: Path) -> None:
@@ -110,28 +116,31 @@ async def test_a_file_that_is_no_database_of_ours_is_left_alone(tmp_path: Path) 
         connection.execute("CREATE TABLE things (x)")
     connection.close()
     with pytest.raises(RecordsError, match=r"other\.sqlite3 is a database of something else"):
-        await Database.open(other)
+        await open_database(other)
     text_file = tmp_path / "notes.txt"
     text_file.write_text("hello, this is no database\n" * 100)
     assert other.read_bytes()[18:20] == b"\1\1", "its way of writing was changed"
     with pytest.raises(RecordsError, match=r"notes\.txt: file is not a database"):
-        await Database.open(text_file)
+        await open_database(text_file)
     with pytest.raises(RecordsError, match=r"notes\.txt/records\.sqlite3: "):
-        await Database.open(text_file / "records.sqlite3")
+        await open_database(text_file / "records.sqlite3")
 
 
 OPENER = """
 import asyncio, sys
 from sqlalchemy import text
-from batch_gateway.service.database import Database
+from batch_gateway.service.database import in_turn
+from batch_gateway.service.open_database import open_database
 
 async def main():
-    database = await Database.open(sys.argv[1])
+    database = await open_database(sys.argv[1])
     def count(connection):
+        in_turn(connection, "keys")
         seen = connection.execute(text("SELECT count(*) FROM api_keys")).scalar_one()
         connection.execute(text(
             "INSERT INTO api_keys (id, tenant, label, digest, created_at)"
-            " VALUES (:name, 't', '', :name, 0)"), {"name": f"{sys.argv[2]}-{seen}"})
+            " VALUES (:name, 't', '', :digest, 0)"),
+            {"name": f"{sys.argv[2]}-{seen}", "digest": f"{sys.argv[2]}-{seen}".encode()})
     for _ in range(50):
         await database.write(count)
     await database.aclose()
@@ -141,20 +150,20 @@ asyncio.run(main())
 
 
 async def test_several_processes_open_an_empty_database_at_once_and_write_to_it(
-    tmp_path: Path,
+    new_places: NewPlaces,
 ) -> None:
-    path = tmp_path / "records.sqlite3"
+    path = new_places()
     openers = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", OPENER, path, str(number))
         for number in range(4)
     ]
     assert [await opener.wait() for opener in openers] == [0, 0, 0, 0]
-    database = await Database.open(path)
+    database = await open_database(path)
     assert await database.read(count_keys) == 200
     numbers = await database.read(
         lambda connection: connection.execute(select(api_keys.c.id)).scalars().all()
     )
-    # Each saw all that others had written before it.
+    # Each saw all that others had written before it, in its turn.
     assert sorted(int(name.partition("-")[2]) for name in numbers) == list(range(200))
     await database.aclose()
 
@@ -170,6 +179,6 @@ async def test_a_process_killed_while_it_makes_the_tables_leaves_them_to_the_nex
             await asyncio.sleep(0.001)
         opener.kill()
         await opener.wait()
-        database = await Database.open(path)
+        database = await open_database(path)
         await database.write(lambda connection: add_key(connection, "mine"))
         await database.aclose()

@@ -136,7 +136,7 @@ async def test_who_was_taken_over_can_write_nothing_more(database: Database, wri
             await write(*action)
     assert await write(job_records.beat, [old]) == {old.key}
     assert set(await database.read(lambda c: job_records.registered_parts(c, new))) == {"p/1"}
-    assert poll_batch(database, "t", BATCH).completed == 2
+    assert (await poll_batch(database, "t", BATCH)).completed == 2
 
 
 async def test_a_part_counts_once_however_often_it_is_registered(
@@ -147,7 +147,7 @@ async def test_a_part_counts_once_however_often_it_is_registered(
     for _ in range(2):
         both = [a_part("p/1"), a_part("p/2", completed=1, failed=3)]
         await write(job_records.register_parts, job, both)
-    batch = poll_batch(database, "t", BATCH)
+    batch = await poll_batch(database, "t", BATCH)
     assert (batch.completed, batch.failed, batch.output_tokens) == (3, 3, 3)
     assert await _parts(database) == ["p/1", "p/2"]
 
@@ -160,7 +160,7 @@ async def test_one_part_takes_the_place_of_several_that_are_all_there(
     await write(job_records.register_parts, job, small)
     await write(job_records.replace_parts, job, small, whole)
     assert await _parts(database) == ["p/3"]
-    assert poll_batch(database, "t", BATCH).completed == 4
+    assert (await poll_batch(database, "t", BATCH)).completed == 4
     with pytest.raises(FencedError, match="not what they were"):
         await write(job_records.replace_parts, job, small, a_part("p/4"))
     assert await _parts(database) == ["p/3"]
@@ -173,7 +173,7 @@ async def test_parts_that_are_lost_count_no_more(database: Database, write: Writ
     stored = await database.read(lambda c: job_records.registered_parts(c, job))
     assert stored["p/2.output"] == a_part("p/2.output")
     await write(job_records.drop_parts, job, [lost, stored["p/2.output"]])
-    batch = poll_batch(database, "t", BATCH)
+    batch = await poll_batch(database, "t", BATCH)
     assert (batch.completed, batch.failed, batch.output_tokens) == (2, 0, 2)
     assert await _parts(database) == ["p/3.output"]
     await write(job_records.take, job, "b")

@@ -19,6 +19,7 @@ from batch_gateway.service.batch_records import add_batch, record_event, remove_
 from batch_gateway.service.database import Database
 from batch_gateway.service.ids import new_id
 from batch_gateway.service.leftover_batches import remove_all_working_objects, remove_old_batches
+from batch_gateway.service.open_database import open_database
 from batch_gateway.service.parts import batch_folder, plan_name
 from batch_gateway.service.statuses import ENDED, BatchEvent
 from batch_gateway.service.tables import batches, jobs
@@ -85,7 +86,7 @@ class Service:
 
 @asynccontextmanager
 async def a_service(folder: Path) -> AsyncIterator[Service]:
-    database = await Database.open(folder / "records.sqlite3")
+    database = await open_database(folder / "records.sqlite3")
     storage = LocalFolder(folder / "store")
     yield Service(database, storage)
     await database.aclose()

@@ -40,7 +40,7 @@ async def _half_done(service: Service, lines: int = 40) -> BatchRecord:
         batch_id = await service.submit(requests(lines))
         processor.wake()
         await service.progress(batch_id)
-    batch = service.look(batch_id)
+    batch = await service.look(batch_id)
     assert 0 < batch.completed < lines
     return batch
 
@@ -174,7 +174,7 @@ async def test_a_batch_whose_requests_are_lost_ends_with_the_results_that_it_has
         await _lose(service, before, lost)
         async with service.processor() as processor:
             async with asyncio.timeout(PATIENCE):
-                while (notice := service.look(before.id).notice) is None:
+                while (notice := (await service.look(before.id)).notice) is None:
                     await asyncio.sleep(0.02)
             assert str(tmp_path) not in notice
             await service.tell(before.id, event)
@@ -208,7 +208,7 @@ async def test_an_input_that_is_lost_before_it_was_looked_at_fails_its_batch(
 ) -> None:
     async with a_service(tmp_path) as service:
         batch_id = await service.submit(requests(3))
-        await service.storage.delete(object_name(service.look(batch_id).input_file_id))
+        await service.storage.delete(object_name((await service.look(batch_id)).input_file_id))
         async with service.processor(clock=QuickClock()):
             batch = await service.until(batch_id)
         assert batch.status == "failed"

@@ -66,7 +66,7 @@ async def test_of_a_batch_that_ends_while_its_input_is_looked_at(
             other = await service.submit(requests(3))
             processor.wake()
             await service.until(other, "completed")
-            assert service.look(batch_id).status == status
+            assert (await service.look(batch_id)).status == status
             await _check_that_nothing_is_left(service)
         assert service.gateway.journal.received == 3
 
@@ -94,7 +94,7 @@ async def test_of_a_batch_whose_input_is_lost(tmp_path: Path, when: str) -> None
             async with service.processor() as processor:
                 processor.wake()
                 await service.progress(batch_id)
-        await service.storage.delete(object_name(service.look(batch_id).input_file_id))
+        await service.storage.delete(object_name((await service.look(batch_id)).input_file_id))
         async with service.processor(clock=QuickClock()):
             assert (await service.until(batch_id)).status == "failed"
         # A beat that comes a hundred times as often may cut the removal short.

@@ -25,6 +25,7 @@ from batch_gateway.errors import StorageFullError
 from batch_gateway.service.batch_records import BatchRecord, add_batch, poll_batch, record_event
 from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import FileState, add_file, object_name
+from batch_gateway.service.open_database import open_database
 from batch_gateway.service.processor import Processor
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.statuses import BatchEvent
@@ -105,21 +106,21 @@ class Service:
         await self.database.write(partial(add_batch, record=record))
         return record.id
 
-    def look(self, batch_id: str, tenant: str = "t") -> BatchRecord:
-        return poll_batch(self.database, tenant, batch_id)
+    async def look(self, batch_id: str, tenant: str = "t") -> BatchRecord:
+        return await poll_batch(self.database, tenant, batch_id)
 
-    def notice(self, batch_id: str) -> str:
-        return self.look(batch_id).notice or ""
+    async def notice(self, batch_id: str) -> str:
+        return (await self.look(batch_id)).notice or ""
 
     async def progress(self, batch_id: str) -> None:
         """Return when some of it is done."""
         async with asyncio.timeout(PATIENCE):
-            while self.look(batch_id).completed == 0:
+            while (await self.look(batch_id)).completed == 0:
                 await asyncio.sleep(0.02)
 
     async def until(self, batch_id: str, *statuses: str) -> BatchRecord:
         async with asyncio.timeout(PATIENCE):
-            while (batch := self.look(batch_id)).status not in (statuses or ENDED):
+            while (batch := await self.look(batch_id)).status not in (statuses or ENDED):
                 await asyncio.sleep(0.02)
         return batch
 
@@ -136,7 +137,7 @@ class Service:
 @asynccontextmanager
 async def a_service(folder: Path, **gateway: Any) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
-        database = await Database.open(folder / "records.sqlite3")
+        database = await open_database(folder / "records.sqlite3")
         stack.push_async_callback(database.aclose)
         storage = LocalFolder(folder / "store")
         stack.push_async_callback(storage.aclose)
@@ -243,7 +244,7 @@ async def test_cancelling_keeps_what_is_done_and_says_of_the_rest_that_it_was_no
             batch_id = await service.submit(requests(40))
             processor.wake()
             async with asyncio.timeout(PATIENCE):
-                while service.look(batch_id).completed == 0:
+                while (await service.look(batch_id)).completed == 0:
                     await asyncio.sleep(0.02)
             await service.tell(batch_id, BatchEvent.CANCEL)
             batch = await service.until(batch_id)
@@ -263,9 +264,9 @@ async def test_what_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -
             batch_id = await service.submit(requests(40))
             processor.wake()
             async with asyncio.timeout(PATIENCE):
-                while service.look(batch_id).completed == 0:
+                while (await service.look(batch_id)).completed == 0:
                     await asyncio.sleep(0.02)
-        before = service.look(batch_id)
+        before = await service.look(batch_id)
         assert before.status == "in_progress"
         assert 0 < before.completed < 40
         async with service.processor():
@@ -299,7 +300,7 @@ async def test_an_urgent_batch_behind_a_large_one_begins_at_once(tmp_path: Path)
         urgent = await service.submit(requests(20), due_at=now + 3_600)
         processor.wake()
         await service.until(urgent, "completed")
-        assert service.look(large).completed < 500
+        assert (await service.look(large)).completed < 500
         await service.tell(large, BatchEvent.CANCEL)
         await service.until(large)
 
@@ -313,11 +314,11 @@ async def test_tenants_share_a_gateway_evenly(tmp_path: Path) -> None:
         await service.progress(one[0])
         other = await service.submit(requests(100), tenant="other", due_at=due)
         processor.wake()
-        before = sum(service.look(batch).completed for batch in one)
+        before = sum([(await service.look(batch)).completed for batch in one])
         async with asyncio.timeout(PATIENCE):
-            while service.look(other, "other").status != "completed":
+            while (await service.look(other, "other")).status != "completed":
                 await asyncio.sleep(0.02)
-        meanwhile = sum(service.look(batch).completed for batch in one) - before
+        meanwhile = sum([(await service.look(batch)).completed for batch in one]) - before
         # Three batches of a tenant together have the half, and not three quarters.
         assert 30 < meanwhile < 200
         for batch in one:
@@ -333,7 +334,7 @@ async def test_a_gateway_that_is_away_is_waited_for_and_told_of(tmp_path: Path) 
         await service.progress(batch_id)
         await service.gateway.stop()
         async with asyncio.timeout(PATIENCE):
-            while (notice := service.look(batch_id).notice) is None:
+            while (notice := (await service.look(batch_id)).notice) is None:
                 await asyncio.sleep(0.02)
         assert "is failing" in notice
         await service.gateway.start()
@@ -351,7 +352,7 @@ async def test_a_full_disk_is_waited_for_and_told_of(tmp_path: Path) -> None:
             full.is_full = True
             processor.wake()
             async with asyncio.timeout(PATIENCE):
-                while "no room" not in service.notice(batch_id):
+                while "no room" not in await service.notice(batch_id):
                     await asyncio.sleep(0.02)
             full.is_full = False
             batch = await service.until(batch_id)
@@ -379,4 +380,4 @@ async def test_a_batch_ends_though_others_take_every_place(
         processor.look()
         batch = await service.until(second)
         assert (batch.status, batch.failed) == (status, 3)
-        assert service.look(first).status == "in_progress"
+        assert (await service.look(first)).status == "in_progress"

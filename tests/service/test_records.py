@@ -177,13 +177,13 @@ async def test_a_batch_is_polled_as_it_is_found(database: Database) -> None:
     batch = a_batch(metadata='{"a":"b"}', headers=b"\0x", output_seconds=3600)
     await submit(database, batch)
     assert await database.read(partial(find_batch, batch_id=batch.id, tenant="t")) == batch
-    assert poll_batch(database, "t", batch.id) == batch
+    assert await poll_batch(database, "t", batch.id) == batch
     for look in (
         lambda: poll_batch(database, "other", batch.id),
         lambda: poll_batch(database, "t", "batch_1"),
     ):
         with pytest.raises(NoSuchBatchError, match="^Batch with ID batch_.* not found$"):
-            look()
+            await look()
     with pytest.raises(NoSuchBatchError):
         await database.read(partial(find_batch, batch_id=batch.id, tenant="other"))
 
@@ -197,7 +197,7 @@ async def test_an_event_notes_its_time_and_what_comes_with_it(database: Database
             return record_event(connection, batch.id, event, NOW + later, **changes)
 
         moved = await database.write(action)
-        assert poll_batch(database, "t", batch.id) == moved
+        assert await poll_batch(database, "t", batch.id) == moved
         return moved
 
     running = await happen(BatchEvent.VALID, 1, total=7, model="m")

@@ -37,7 +37,7 @@ async def test_lines_that_are_done_are_not_sent_again_when_a_gateway_is_tried_ag
             batch_id = await service.submit(lines)
             processor.wake()
             await _tried(service, 4)
-            assert "HTTP 401" in (service.look(batch_id).notice or "")
+            assert "HTTP 401" in ((await service.look(batch_id)).notice or "")
             await service.tell(batch_id, BatchEvent.CANCEL)
             batch = await service.until(batch_id)
         assert (batch.completed, batch.failed) == (15, 15)

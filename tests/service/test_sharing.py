@@ -31,6 +31,7 @@ from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.service.batch_records import BatchRecord, add_batch, poll_batch
 from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import FileState, add_file, object_name
+from batch_gateway.service.open_database import open_database
 from batch_gateway.service.processor import Processor
 from batch_gateway.storage.folder import LocalFolder
 from batch_gateway.wire.headers import Headers
@@ -127,7 +128,7 @@ class Service:
         return batch.id
 
     async def end_of(self, batch_id: str, tenant: str = "t") -> BatchRecord:
-        while (batch := poll_batch(self.database, tenant, batch_id)).status in (
+        while (batch := await poll_batch(self.database, tenant, batch_id)).status in (
             "validating",
             "in_progress",
             "finalizing",
@@ -141,7 +142,7 @@ async def a_service(
     folder: Path, clients: Mapping[str, HTTPInferenceClient]
 ) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
-        database = await Database.open(folder / "records.sqlite3")
+        database = await open_database(folder / "records.sqlite3")
         stack.push_async_callback(database.aclose)
         storage = LocalFolder(folder / "store")
         stack.push_async_callback(storage.aclose)

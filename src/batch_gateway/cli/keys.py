@@ -123,7 +123,7 @@ def revoke(key_id: str, data: Path) -> int:
 
 def _with_records(folder: Path, action: Callable[[Connection], T], *, make: bool = False) -> T:
     """What `action` gives back of the records in `folder`, a service's own."""
-    from batch_gateway.service.database import Database  # noqa: PLC0415
+    from batch_gateway.service.open_database import open_database  # noqa: PLC0415
 
     path = folder / "records.sqlite3"
     if not make and not path.exists():
@@ -132,7 +132,7 @@ def _with_records(folder: Path, action: Callable[[Connection], T], *, make: bool
         )
 
     async def act() -> T:
-        database = await Database.open(path)
+        database = await open_database(path)
         try:
             return await database.write(action)
         finally:

@@ -40,5 +40,5 @@ class ApiState:
     on_batch_cancelled: Callable[[BatchRecord], None] = _nothing
     now: Callable[[], float] = time.time
 
-    def tenant(self, request: Request) -> str:
-        return tenant_of(request, self.config, self.database)
+    async def tenant(self, request: Request) -> str:
+        return await tenant_of(request, self.config, self.database)

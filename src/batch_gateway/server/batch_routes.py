@@ -27,6 +27,7 @@ from batch_gateway.service.batch_records import (
     read_batches,
     record_event,
 )
+from batch_gateway.service.database import in_turn
 from batch_gateway.service.file_records import find_file
 from batch_gateway.service.ids import new_id
 from batch_gateway.service.statuses import SHOWN, BatchEvent, BatchStatus
@@ -45,7 +46,7 @@ class BatchRoutes:
 
     async def create(self, request: Request) -> Response:
         state = self._state
-        tenant = state.tenant(request)
+        tenant = await state.tenant(request)
         body = await read_body(request, MOST_BODY_BYTES, seconds=float(state.config.stall_timeout))
         asked = parse_batch_request(body, state.config)
         batch = self._record(tenant, asked, self._sealed_headers(request))
@@ -82,17 +83,17 @@ class BatchRoutes:
         return self._state.seal.seal(passed) if passed else None
 
     async def list(self, request: Request) -> Response:
-        tenant = self._state.tenant(request)
+        tenant = await self._state.tenant(request)
         paging = parse_paging(request.query_params, _MOST_LISTED)
         page = await read_batches(self._state.database, tenant, paging)
         return json_response(list_object(page, batch_object, no_id=None))
 
     async def retrieve(self, request: Request) -> Response:
-        return json_response(batch_object(find_own_batch(self._state, request)))
+        return json_response(batch_object(await find_own_batch(self._state, request)))
 
     async def cancel(self, request: Request) -> Response:
         state = self._state
-        tenant = state.tenant(request)
+        tenant = await state.tenant(request)
         cancelling = partial(_cancel, batch_id=_batch_id(request), tenant=tenant, now=state.now())
         try:
             batch, is_news = await state.database.write(cancelling)
@@ -106,11 +107,11 @@ class BatchRoutes:
         return json_response(batch_object(batch))
 
 
-def find_own_batch(state: ApiState, request: Request) -> BatchRecord:
+async def find_own_batch(state: ApiState, request: Request) -> BatchRecord:
     """The batch that the path names, of the tenant who asks. Raises ApiError."""
-    tenant = state.tenant(request)
+    tenant = await state.tenant(request)
     try:
-        return poll_batch(state.database, tenant, _batch_id(request))
+        return await poll_batch(state.database, tenant, _batch_id(request))
     except NoSuchBatchError as error:
         raise ApiError(404, str(error)) from error
 
@@ -126,13 +127,14 @@ def _cancel(
     connection: Connection, batch_id: str, tenant: str, now: float
 ) -> tuple[BatchRecord, bool]:
     """The batch, and whether it was not being cancelled, or ended otherwise, before."""
-    before = find_batch(connection, batch_id, tenant)
+    before = find_batch(connection, batch_id, tenant, lock=True)
     batch = record_event(connection, batch_id, BatchEvent.CANCEL, now, tenant=tenant)
     return batch, batch.status != before.status
 
 
 def _add_if_allowed(connection: Connection, batch: BatchRecord, config: ServerConfig) -> None:
-    file = find_file(connection, batch.tenant, batch.input_file_id, batch.created_at)
+    # Nobody deletes it before the batch is there that needs it.
+    file = find_file(connection, batch.tenant, batch.input_file_id, batch.created_at, lock=True)
     if file is None:
         raise ApiError(400, f"Input file with ID '{batch.input_file_id}' not found")
     if file.purpose != "batch":
@@ -140,9 +142,14 @@ def _add_if_allowed(connection: Connection, batch: BatchRecord, config: ServerCo
             400,
             f"Input file '{file.id}' has purpose '{file.purpose}', but must have purpose 'batch'",
         )
-    most = config.max_batches
-    if most is not None and batches_under_way(connection, batch.tenant) >= most:
+    if config.max_batches is not None:
+        _check_number(connection, batch.tenant, config.max_batches)
+    add_batch(connection, batch)
+
+
+def _check_number(connection: Connection, tenant: str, most: int) -> None:
+    in_turn(connection, f"batches of {tenant}")
+    if batches_under_way(connection, tenant) >= most:
         raise ApiError(
             429, f"There are {most} batches under way, the most that are allowed: wait for one"
         )
-    add_batch(connection, batch)

@@ -29,6 +29,7 @@ from batch_gateway.server.list_query import parse_paging
 from batch_gateway.server.objects import deleted_file, file_object, list_object
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.server.upload_form import UploadForm, boundary_of
+from batch_gateway.service.database import in_turn
 from batch_gateway.service.file_records import (
     FileRecord,
     FileState,
@@ -61,7 +62,7 @@ class FileRoutes:
 
     async def create(self, request: Request) -> Response:
         state, config = self._state, self._state.config
-        tenant = state.tenant(request)
+        tenant = await state.tenant(request)
         boundary = boundary_of(request.headers.get("content-type", ""))
         _check_length(request, config)
         await state.database.read(partial(_check_use, tenant=tenant, config=config, more_bytes=0))
@@ -110,7 +111,7 @@ class FileRoutes:
         await database.write(partial(mark_stored, file_id=file.id))
 
     async def list(self, request: Request) -> Response:
-        tenant = self._state.tenant(request)
+        tenant = await self._state.tenant(request)
         paging = parse_paging(request.query_params, _MOST_LISTED)
         purpose = request.query_params.get("purpose") or None
         page = await self._state.database.read(
@@ -125,7 +126,7 @@ class FileRoutes:
 
     async def delete(self, request: Request) -> Response:
         state = self._state
-        tenant = state.tenant(request)
+        tenant = await state.tenant(request)
         file_id = request.path_params["file_id"]
         marked = _FILE_ID.fullmatch(file_id) and await state.database.write(
             partial(mark_deleted, tenant=tenant, file_id=file_id, now=state.now())
@@ -161,7 +162,7 @@ class FileRoutes:
         )
 
     async def _find(self, request: Request) -> FileRecord:
-        tenant = self._state.tenant(request)
+        tenant = await self._state.tenant(request)
         file_id: str = request.path_params["file_id"]
         file = None
         if _FILE_ID.fullmatch(file_id):
@@ -196,6 +197,7 @@ def _add_if_allowed(connection: Connection, file: FileRecord, config: ServerConf
 def _check_use(connection: Connection, tenant: str, config: ServerConfig, more_bytes: int) -> None:
     if config.max_files is None and config.max_bytes is None:
         return
+    in_turn(connection, f"files of {tenant}")
     use = tenant_use(connection, tenant)
     if config.max_files is not None and use.files >= config.max_files:
         raise ApiError(

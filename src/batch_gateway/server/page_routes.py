@@ -85,7 +85,7 @@ class WebPage:
         self._streams.stop()
 
     async def _list(self, request: Request) -> Response:
-        tenant = self._state.tenant(request)
+        tenant = await self._state.tenant(request)
         views, has_more = await self._views(request, tenant)
         return _page(
             request, "list", self._state,
@@ -95,7 +95,7 @@ class WebPage:
     async def _list_events(self, request: Request) -> ASGIApp:
         async def look() -> Sequence[Piece]:
             # Each time anew: a key may have been revoked.
-            views, _ = await self._views(request, self._state.tenant(request))
+            views, _ = await self._views(request, await self._state.tenant(request))
             ids = tuple(view.id for view in views)
             root = _root(request)
             return [
@@ -108,7 +108,7 @@ class WebPage:
             ]
 
         parse_paging(request.query_params, _MOST_LISTED)
-        return self._streams.stream(self._state.tenant(request), look)
+        return self._streams.stream(await self._state.tenant(request), look)
 
     async def _views(self, request: Request, tenant: str) -> tuple[Sequence[BatchView], bool]:
         paging = parse_paging(request.query_params, _MOST_LISTED)
@@ -117,8 +117,8 @@ class WebPage:
         return [view_of(batch, now) for batch in page.items], page.has_more
 
     async def _batch(self, request: Request) -> Response:
-        tenant = self._state.tenant(request)
-        batch = find_own_batch(self._state, request)
+        tenant = await self._state.tenant(request)
+        batch = await find_own_batch(self._state, request)
         pieces = {piece.place: await piece.html() for piece in self._pieces(batch, _root(request))}
         return _page(
             request, "batch", self._state,
@@ -127,10 +127,10 @@ class WebPage:
 
     async def _batch_events(self, request: Request) -> ASGIApp:
         async def look() -> Sequence[Piece]:
-            return self._pieces(find_own_batch(self._state, request), _root(request))
+            return self._pieces(await find_own_batch(self._state, request), _root(request))
 
-        find_own_batch(self._state, request)
-        return self._streams.stream(self._state.tenant(request), look)
+        await find_own_batch(self._state, request)
+        return self._streams.stream(await self._state.tenant(request), look)
 
     def _pieces(self, batch: BatchRecord, root: str) -> Sequence[Piece]:
         view = view_of(batch, self._state.now())
@@ -168,7 +168,7 @@ class WebPage:
         return await self._state.database.read(look)
 
     async def _report(self, request: Request) -> Response:
-        state, batch = self._state, find_own_batch(self._state, request)
+        state, batch = self._state, await find_own_batch(self._state, request)
         if not has_report(batch):
             raise ApiError(404, "A batch has a report once it has ended, if it had requests.")
         course = await state.database.read(partial(find_course, batch_id=batch.id))
@@ -199,7 +199,8 @@ class WebPage:
     async def _sign_in(self, request: Request) -> Response:
         limit = float(self._state.config.stall_timeout)
         key = key_of_form(await read_body(request, _FORM_BYTES, seconds=limit))
-        if not self._state.config.api_keys or tenant_of_key(self._state.database, key) is None:
+        state = self._state
+        if not state.config.api_keys or await tenant_of_key(state.database, key) is None:
             raise ApiError(401, "This is no API key of this service, or it was revoked.")
         return _see("./", {"set-cookie": self._sessions.begin(key, request.scope)})
 

@@ -21,7 +21,7 @@ from batch_gateway.server.processor_metrics import ProcessorMetrics
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.server.serving import RunningApi, serve
 from batch_gateway.service.batch_records import BatchRecord
-from batch_gateway.service.database import Database
+from batch_gateway.service.open_database import open_database
 from batch_gateway.service.processor import Processor
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.sealed_headers import HeaderSeal
@@ -48,7 +48,7 @@ async def serve_from_folder(
     """
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_only_user_of(folder))
-        database = await Database.open(folder / "records.sqlite3")
+        database = await open_database(folder / "records.sqlite3")
         stack.push_async_callback(database.aclose)
         storage = LocalFolder(folder / "files")
         stack.push_async_callback(storage.aclose)

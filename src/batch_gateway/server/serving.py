@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry
+from sqlalchemy import literal, select
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -30,6 +31,7 @@ from batch_gateway.service.leftover_files import remove_leftovers
 __all__ = ["RunningApi", "serve"]
 
 _CLEAR_EVERY_SECONDS = 300.0
+_ANYTHING = select(literal(1))
 _log = logging.getLogger("batch_gateway.server")
 
 
@@ -60,7 +62,7 @@ async def serve(
         if stopping.is_set():
             return "stopping"
         try:
-            state.database.poll("SELECT 1")
+            await state.database.poll(_ANYTHING)
         except RecordsError as error:
             return str(error)
         return None

@@ -15,10 +15,10 @@ _DEFAULT = "default"
 _LONGEST = 256
 
 
-def tenant_of(request: Request, config: ServerConfig, database: Database) -> str:
+async def tenant_of(request: Request, config: ServerConfig, database: Database) -> str:
     """The tenant. Raises ApiError: 401 without a valid key, 400 for a name that is none."""
     if config.api_keys:
-        return _by_key(request.headers.get("authorization", ""), database)
+        return await _by_key(request.headers.get("authorization", ""), database)
     values = request.headers.getlist(config.tenant_header)
     # Each proxy adds its own at the end, so that the last is the one of the nearest.
     tenant = values[-1].strip() if values else ""
@@ -27,9 +27,10 @@ def tenant_of(request: Request, config: ServerConfig, database: Database) -> str
     return tenant or _DEFAULT
 
 
-def _by_key(authorization: str, database: Database) -> str:
+async def _by_key(authorization: str, database: Database) -> str:
     scheme, _, key = authorization.partition(" ")
-    tenant = tenant_of_key(database, key.strip()) if scheme.lower() == "bearer" else None
+    is_bearer = scheme.lower() == "bearer"
+    tenant = await tenant_of_key(database, key.strip()) if is_bearer else None
     if tenant is None:
         raise ApiError(
             401,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from batch_gateway.service.database import Database
 from batch_gateway.service.tables import api_keys
@@ -18,7 +18,9 @@ __all__ = ["ApiKey", "create_api_key", "list_api_keys", "revoke_api_key", "tenan
 
 # 256 random bits: there is nothing to guess, so that a fast digest is as good as a slow one.
 _KEY_BYTES = 32
-_LOOK_UP = "SELECT tenant, digest FROM api_keys WHERE digest = ? AND revoked_at IS NULL"
+_LOOK_UP: Final = select(api_keys.c.tenant, api_keys.c.digest).where(
+    api_keys.c.digest == bindparam("digest"), api_keys.c.revoked_at.is_(None)
+)
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,10 +59,10 @@ def revoke_api_key(connection: Connection, key_id: str, now: float) -> bool:
     return connection.execute(live.values(revoked_at=int(now))).rowcount == 1
 
 
-def tenant_of_key(database: Database, secret: str) -> str | None:
+async def tenant_of_key(database: Database, secret: str) -> str | None:
     """Whose key it is, or None."""
     digest = _digest(secret)
-    found = database.poll(_LOOK_UP, digest)
+    found = await database.poll(_LOOK_UP, digest)
     # The index compares digests and not keys, whose bytes its time tells nothing about.
     return found[0] if found and hmac.compare_digest(found[1], digest) else None
 

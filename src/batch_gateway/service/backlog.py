@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Float, and_, case, cast, func, select
 
 from batch_gateway.service.statuses import BatchStatus
 from batch_gateway.service.tables import batches, model_lines
@@ -53,13 +53,13 @@ def backlog(connection: Connection) -> Sequence[Backlog]:
     left = func.coalesce(model_lines.c.total - model_lines.c.finished, batches.c.total - finished)
     model = func.coalesce(model_lines.c.model, batches.c.model, "")
 
-    def expected(tokens: ColumnElement[int]) -> ColumnElement[float | None]:
-        return func.sum(case((finished > 0, left * (tokens * 1.0) / finished)))
+    def expected(tokens: ColumnElement[int]) -> ColumnElement[float]:
+        return _number(func.sum(case((finished > 0, left * (tokens * 1.0) / finished))))
 
     rows = connection.execute(
-        select(model, func.count(), func.sum(left), func.min(batches.c.due_at))
+        select(model, func.count(), _count(func.sum(left)), func.min(batches.c.due_at))
         .add_columns(expected(batches.c.input_tokens), expected(batches.c.output_tokens))
-        .add_columns(func.sum(case((finished > 0, 0), else_=left)))
+        .add_columns(_count(func.sum(case((finished > 0, 0), else_=left))))
         .select_from(batches.outerjoin(model_lines, model_lines.c.batch_id == batches.c.id))
         .where(batches.c.status.in_([BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS]))
         .group_by(model)
@@ -95,11 +95,20 @@ def _means(connection: Connection) -> dict[str, tuple[float, float]]:
     rows = connection.execute(
         select(
             recent.c.model,
-            func.sum(recent.c.input_tokens) / lines,
-            func.sum(recent.c.output_tokens) / lines,
+            _number(func.sum(recent.c.input_tokens) / lines),
+            _number(func.sum(recent.c.output_tokens) / lines),
         ).group_by(recent.c.model)
     )
     return {model: (read, written) for model, read, written in rows}
+
+
+# Sums of whole numbers are decimals in PostgreSQL.
+def _count(sum_: ColumnElement[Any]) -> ColumnElement[int]:
+    return cast(sum_, BigInteger)
+
+
+def _number(sum_: ColumnElement[Any]) -> ColumnElement[float]:
+    return cast(sum_, Float)
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, select, text
 from sqlalchemy.sql import ColumnElement
 
 from batch_gateway.client.interfaces.instrumentation import GatewayEvents
@@ -35,6 +35,12 @@ LONGEST_NAME: Final = 200
 
 # Shards of one batch need not store the same each in its turn.
 _PAUSE_SECONDS = 0.2
+
+# SQLite and PostgreSQL say it alike, and SQLAlchemy has no word for both.
+_STORE: Final = text(
+    "INSERT INTO courses (batch_id, owner, course) VALUES (:batch_id, :owner, :course)"
+    " ON CONFLICT (batch_id, owner) DO UPDATE SET course = excluded.course"
+)
 
 _log = logging.getLogger("batch_gateway.processor")
 
@@ -174,9 +180,7 @@ def _stored(connection: Connection, batch_id: str, owner: str) -> Course | None:
 
 
 def _store(connection: Connection, batch_id: str, owner: str, data: bytes) -> None:
-    changed = connection.execute(update(courses).where(_of(batch_id, owner)).values(course=data))
-    if changed.rowcount == 0:
-        connection.execute(courses.insert().values(batch_id=batch_id, owner=owner, course=data))
+    connection.execute(_STORE, {"batch_id": batch_id, "owner": owner, "course": data})
 
 
 def _of(batch_id: str, owner: str) -> ColumnElement[bool]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, and_, delete, func, select, update
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import bindparam
 
 from batch_gateway.errors import BatchGatewayError
@@ -99,6 +98,9 @@ class RefusedEventError(BatchGatewayError):
 
 
 _COLUMNS: Final = tuple(batches.c[name] for name in BatchRecord.__struct_fields__)
+_POLL: Final = select(*_COLUMNS).where(
+    batches.c.id == bindparam("id"), batches.c.tenant == bindparam("tenant")
+)
 # The column that says when a status began.
 _SINCE: Final[Mapping[BatchStatus, str]] = {
     status: f"{status}_at"
@@ -113,20 +115,27 @@ def add_batch(connection: Connection, record: BatchRecord) -> None:
     add_jobs(connection, [Job(batch_id=record.id, kind=JobKind.VALIDATE)])
 
 
-def find_batch(connection: Connection, batch_id: str, tenant: str | None = None) -> BatchRecord:
-    """The batch, of this tenant if one is named. Raises NoSuchBatchError."""
+def find_batch(
+    connection: Connection, batch_id: str, tenant: str | None = None, *, lock: bool = False
+) -> BatchRecord:
+    """The batch, of this tenant if one is named. Raises NoSuchBatchError.
+
+    With `lock` nobody else changes it, and none of its jobs ends, before the transaction is over.
+    """
     found = select(*_COLUMNS).where(batches.c.id == batch_id)
     if tenant is not None:
         found = found.where(batches.c.tenant == tenant)
+    if lock:
+        found = found.with_for_update()
     row = connection.execute(found).mappings().one_or_none()
     if row is None:
         raise NoSuchBatchError(f"Batch with ID {batch_id} not found")
     return BatchRecord(**row)
 
 
-def poll_batch(database: Database, tenant: str, batch_id: str) -> BatchRecord:
+async def poll_batch(database: Database, tenant: str, batch_id: str) -> BatchRecord:
     """As `find_batch`, for those who ask all the time."""
-    row = database.poll(_poll_statement(), batch_id, tenant)
+    row = await database.poll(_POLL, batch_id, tenant)
     if row is None:
         raise NoSuchBatchError(f"Batch with ID {batch_id} not found")
     found = BatchRecord(**dict(zip(BatchRecord.__struct_fields__, row, strict=True)))
@@ -138,14 +147,6 @@ def _with_trouble(batch: BatchRecord, trouble: str | None) -> BatchRecord:
     if trouble is None or batch.status in ENDED or batch.notice is not None:
         return batch
     return msgspec.structs.replace(batch, notice=trouble)
-
-
-@cache
-def _poll_statement() -> str:
-    found = select(*_COLUMNS).where(
-        batches.c.id == bindparam("id"), batches.c.tenant == bindparam("tenant")
-    )
-    return str(found.compile(dialect=sqlite.dialect(paramstyle="qmark")))
 
 
 def list_batches(connection: Connection, tenant: str, paging: Paging) -> Page[BatchRecord]:
@@ -179,7 +180,7 @@ def record_event(
     Returns the batch as it is now. Its end is that of its jobs; an event that leaves the status as
     it is changes nothing else. Raises RefusedEventError and NoSuchBatchError.
     """
-    batch = find_batch(connection, batch_id, tenant)
+    batch = find_batch(connection, batch_id, tenant, lock=True)
     before = BatchStatus(batch.status)
     after = following(before, event)
     if after is None:
@@ -190,8 +191,7 @@ def record_event(
     if after in _SINCE:
         values[_SINCE[after]] = int(now)
     values |= changes
-    here = and_(batches.c.id == batch_id, batches.c.status == before)
-    connection.execute(update(batches).where(here).values(values))
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
     if after in ENDED:
         forget_jobs(connection, batch_id)
     return msgspec.structs.replace(batch, **values)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 import msgspec
-from sqlalchemy import Connection, and_, exists, func, or_, select, update
+from sqlalchemy import BigInteger, Connection, and_, cast, exists, func, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from batch_gateway.service.paging import Page, Paging, page_of
@@ -81,9 +81,16 @@ def mark_stored(connection: Connection, file_id: str) -> None:
     connection.execute(update(files).where(files.c.id == file_id).values(state=FileState.STORED))
 
 
-def find_file(connection: Connection, tenant: str, file_id: str, now: float) -> FileRecord | None:
-    """The file, when it is this tenant's and neither deleted nor expired."""
+def find_file(
+    connection: Connection, tenant: str, file_id: str, now: float, *, lock: bool = False
+) -> FileRecord | None:
+    """The file, when it is this tenant's and neither deleted nor expired.
+
+    With `lock` nobody deletes it before the transaction is over.
+    """
     found = select(*_COLUMNS).where(files.c.id == file_id, _visible(tenant, now))
+    if lock:
+        found = found.with_for_update(read=True)
     row = connection.execute(found).mappings().one_or_none()
     return None if row is None else FileRecord(**row)
 
@@ -99,7 +106,9 @@ def list_files(
 
 
 def tenant_use(connection: Connection, tenant: str) -> TenantUse:
-    used = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).where(
+    # A sum of whole numbers is a decimal in PostgreSQL.
+    total = cast(func.coalesce(func.sum(files.c.bytes), 0), BigInteger)
+    used = select(func.count(), total).where(
         files.c.tenant == tenant, files.c.state != FileState.DELETED
     )
     return TenantUse(*connection.execute(used).one())

@@ -24,6 +24,8 @@ __all__ = ["give_up", "run_again", "shard_done", "try_again"]
 
 def shard_done(connection: Connection, job: Job, now: float) -> None:
     """Nothing more is to be done for a shard; the last of a batch leads to its end."""
+    # Of two that end at the same time the second is to see that it is the last.
+    find_batch(connection, job.batch_id, lock=True)
     job_records.finish(connection, job)
     if job_records.shards_left(connection, job.batch_id) == 0:
         record_event(connection, job.batch_id, BatchEvent.ALL_DONE, now)
@@ -38,9 +40,9 @@ def try_again(connection: Connection, job: Job, now: float, words: str) -> None:
 
 def run_again(connection: Connection, job: Job, now: float, shards: Collection[int]) -> None:
     """Results of these shards are lost, so that the end of the batch, which `job` is, waits."""
+    batch = find_batch(connection, job.batch_id, lock=True)
     job_records.put_down(connection, job)
     job_records.reopen_shards(connection, job.batch_id, shards)
-    batch = find_batch(connection, job.batch_id)
     record_event(
         connection,
         job.batch_id,
@@ -59,7 +61,7 @@ def give_up(
     A batch that is ending for another reason ends for that, without what the job was to add.
     Returns the batch as it is then if this has moved it.
     """
-    batch = find_batch(connection, job.batch_id)
+    batch = find_batch(connection, job.batch_id, lock=True)
     if job.kind is JobKind.RUN and BatchStatus(batch.status) in ENDING:
         shard_done(connection, job, now)
         return None

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, and_, case, delete, func, select, update
+from sqlalchemy import Connection, and_, case, delete, func, select, tuple_, update
 from sqlalchemy.sql import ColumnElement
 
 from batch_gateway.errors import FencedError
@@ -162,13 +162,15 @@ def take(connection: Connection, job: Job, owner: str) -> Job | None:
 
 def beat(connection: Connection, mine: Sequence[Job]) -> set[JobKey]:
     """Say that these jobs are still worked on; returns those that are another's by now."""
-    lost: set[JobKey] = set()
-    for job in mine:
-        try:
-            _change(connection, job, beat=database_now())
-        except FencedError:
-            lost.add(job.key)
-    return lost
+    key = tuple_(jobs.c.batch_id, jobs.c.kind, jobs.c.number)
+    epochs = tuple_(*key.clauses, jobs.c.epoch).in_([(*job.key, job.epoch) for job in mine])
+    still = select(*key.clauses).where(epochs, jobs.c.state == JobState.RUNNING)
+    held = {tuple(row) for row in connection.execute(still)}
+    # Whose row another transaction of ours has just now beats in that; to wait for it, with others
+    # in hand, could be for ever.
+    unlocked = still.with_for_update(skip_locked=True)
+    connection.execute(update(jobs).where(key.in_(unlocked)).values(beat=database_now()))
+    return {job.key for job in mine} - held
 
 
 def put_down(connection: Connection, job: Job) -> None:

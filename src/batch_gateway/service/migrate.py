@@ -12,8 +12,9 @@ from typing import Final
 from sqlalchemy import Connection, Engine, inspect, text
 
 from batch_gateway.errors import RecordsError
+from batch_gateway.service.database import in_turn
 
-__all__ = ["NEWEST", "bring_up_to_date"]
+__all__ = ["NEWEST", "bring_up_to_date", "bring_up_to_date_together"]
 
 NEWEST: Final = "0004"
 """The form of the tables that this version of the package works with."""
@@ -42,8 +43,19 @@ def bring_up_to_date(engine: Engine, path: Path) -> None:
         os.close(lock)
 
 
-def _upgrade(connection: Connection, path: Path) -> None:
-    found = _version(connection, path)
+def bring_up_to_date_together(connection: Connection, name: str) -> None:
+    """The same of a PostgreSQL database called `name`."""
+    if _version(connection, name) == NEWEST:
+        return
+    # Others wait for as long as it takes, and it takes as long as the tables are large.
+    for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        connection.execute(text(f"SET LOCAL {limit} = 0"))
+    in_turn(connection, "batch_gateway tables")
+    _upgrade(connection, name)
+
+
+def _upgrade(connection: Connection, name: str | Path) -> None:
+    found = _version(connection, name)
     if found == NEWEST:
         return
     # A fifth of a second, which only a change of the tables is worth.
@@ -56,17 +68,17 @@ def _upgrade(connection: Connection, path: Path) -> None:
     steps = ScriptDirectory.from_config(config).walk_revisions()
     if found is not None and found not in {step.revision for step in steps}:
         raise RecordsError(
-            f"{path} was written by a newer version of batch-gateway (its tables are '{found}', "
-            f"this version knows up to '{NEWEST}'): upgrade, or name another folder"
+            f"{name} was written by a newer version of batch-gateway (its tables are '{found}', "
+            f"this version knows up to '{NEWEST}'): upgrade, or name another one"
         )
     config.attributes["connection"] = connection
     command.upgrade(config, NEWEST)
 
 
-def _version(connection: Connection, path: Path) -> str | None:
+def _version(connection: Connection, name: str | Path) -> str | None:
     tables = inspect(connection).get_table_names()
     if not tables:
         return None
     if "alembic_version" not in tables:
-        raise RecordsError(f"{path} is a database of something else: name another folder")
+        raise RecordsError(f"{name} is a database of something else: name another one")
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

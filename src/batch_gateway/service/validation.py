@@ -16,7 +16,7 @@ from batch_gateway.engine.shard import Shard
 from batch_gateway.engine.source import Source
 from batch_gateway.engine.stored_plan import dump_plan
 from batch_gateway.errors import EmptyInputError, InputError
-from batch_gateway.service.batch_records import BatchProblem, BatchRecord, record_event
+from batch_gateway.service.batch_records import BatchProblem, BatchRecord, find_batch, record_event
 from batch_gateway.service.job_records import Job, JobKind, add_jobs, finish
 from batch_gateway.service.model_lines import note_models
 from batch_gateway.service.statuses import BatchEvent
@@ -82,6 +82,7 @@ def record_found(
     connection: Connection, job: Job, found: Valid | Sequence[BatchProblem], now: float
 ) -> BatchRecord:
     """End the look with what it found. Raises RefusedEventError, FencedError."""
+    find_batch(connection, job.batch_id, lock=True)
     finish(connection, job)
     happened = partial(record_event, connection, job.batch_id, now=now)
     if isinstance(found, Valid):

