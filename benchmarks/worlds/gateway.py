@@ -72,8 +72,8 @@ class Gateway:
         if self._bucket is None or (seconds := self._bucket.take(now)) == 0:
             return None
         assert self._world.quota is not None
-        # Retry-After has whole seconds (RFC 9110, 10.2.3).
-        return _too_many(float(math.ceil(seconds)) if self._world.quota.told else None)
+        unit = self._world.quota.told
+        return _too_many(unit * math.ceil(seconds / unit) if unit else None)
 
     def _fault(self) -> Met:
         if self._faults.random() < 0.5:

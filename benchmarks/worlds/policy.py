@@ -3,8 +3,13 @@ additive increase with multiplicative decrease."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from batch_gateway.concurrency.events import Ended, Outcome, Started
 from batch_gateway.concurrency.server_load import Load
+
+if TYPE_CHECKING:
+    from benchmarks.worlds.simulation import Simulation
 
 __all__ = ["AIMD", "Fixed", "Policy"]
 
@@ -28,6 +33,9 @@ class Policy:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_flight = 0
+
+    def enters(self, simulation: Simulation) -> None:
+        """Called before anything happens; only what knows more than a client does looks there."""
 
     def started(self, now: float) -> Started:
         self.in_flight += 1

@@ -46,9 +46,13 @@ class Pod:
         self._touched = True
         return self._time(now)
 
+    def clock(self, now: float) -> float:
+        """What its clock says, for whoever only looks."""
+        return self._then + (now - self._since) * self._pace
+
     def _time(self, now: float) -> float:
         """What its clock says; exactly an event's time where there is only rounding between."""
-        time = self._then + (now - self._since) * self._pace
+        time = self.clock(now)
         event = self.batch.next_event_time()
         if event is not None and 0 < event - time < _ROUNDING:
             time = event
@@ -117,18 +121,24 @@ class Pool:
 
     def choose(self, now: float) -> Pod:
         """The server for the next request; one that is dead as long as nobody has noticed."""
-        if len(self.pods) == 1:
-            return self.pods[0]
-        known = [pod for pod in self.pods if pod.serves or now - pod.died_at < NOTICED_AFTER]
-        if not known:
-            return self.pods[0]
-        if self._balancing is Balancing.AT_RANDOM:
-            return self._draws.choice(known)
+        chosen = self.next(now) or self._draws.choice(self._known(now))
         self._turn += 1
-        turned = known[self._turn % len(known) :] + known[: self._turn % len(known)]
+        return chosen
+
+    def next(self, now: float) -> Pod | None:
+        """Whom the next request will go to; None where chance decides."""
+        known = self.pods if len(self.pods) == 1 else self._known(now)
+        if len(known) < 2:
+            return (known or self.pods)[0]
+        if self._balancing is Balancing.AT_RANDOM:
+            return None
+        first = (self._turn + 1) % len(known)
         if self._balancing is Balancing.IN_TURN:
-            return turned[0]
-        return min(turned, key=Pod.load)
+            return known[first]
+        return min(known[first:] + known[:first], key=Pod.load)
+
+    def _known(self, now: float) -> list[Pod]:
+        return [pod for pod in self.pods if pod.serves or now - pod.died_at < NOTICED_AFTER]
 
     def submit(
         self, pod: Pod, who: Hashable, prompt: int, output: int, now: float, priority: int = 0

@@ -25,7 +25,7 @@ __all__ = ["Simulation", "simulate"]
 
 class Simulation:
     """One run of one world, with a policy for each of its clients; `run` brings back what was
-    seen."""
+    seen. A policy that knows more than a client does looks at everything else that is public."""
 
     def __init__(self, world: World, *policies: Policy) -> None:
         if len(policies) != len(world.clients):
@@ -33,54 +33,56 @@ class Simulation:
         self.world = world
         self.record = Record(world)
         self.policies = policies
-        self._agenda = Agenda()
-        self._pool = Pool(world)
-        self._gateway = Gateway(world, self._pool)
-        self._clients = [
-            Client(world, policy, number, self._agenda, self._gateway, self.record)
+        self.agenda = Agenda()
+        self.pool = Pool(world)
+        self._gateway = Gateway(world, self.pool)
+        self.clients = [
+            Client(world, policy, number, self.agenda, self._gateway, self.record)
             for number, policy in enumerate(policies)
         ]
         self._weather = random.Random(f"{world.seed}:weather")
+        for policy in policies:
+            policy.enters(self)
 
     def run(self) -> Record:
         self._plan()
         end = self.world.duration
         self._send_what_may_go()
         while True:
-            event = self._pool.next_event_time()
-            due = self._agenda.next_time(end)
+            event = self.pool.next_event_time()
+            due = self.agenda.next_time(end)
             at = due if event is None or due <= event else event
             if at >= end:
                 break
             self._pass_time(at)
             if at == due:
-                self._agenda.run_next()
+                self.agenda.run_next()
             self._hear_servers()
             self._send_what_may_go()
         self._pass_time(end)
-        self._pool.touch(end)
+        self.pool.touch(end)
         self._hear_servers()
         self.record.close()
         return self.record
 
     def _pass_time(self, now: float) -> None:
-        self.record.pass_time(now, self.policies, self._pool.waiting)
-        self._agenda.now = now
+        self.record.pass_time(now, self.policies, self.pool.waiting)
+        self.agenda.now = now
 
     def _send_what_may_go(self) -> None:
-        for client in self._clients:
+        for client in self.clients:
             client.send_what_may_go()
 
     def _plan(self) -> None:
-        world, agenda = self.world, self._agenda
+        world, agenda = self.world, self.agenda
         for change in world.changes:
             agenda.at(change.at, self._change, change)
-        for client in self._clients:
+        for client in self.clients:
             client.plan()
             if client.policy.looks_every:
                 agenda.at(client.policy.looks_every, self._look, client)
         if world.interactive is not None:
-            People(world.interactive, world.seed, agenda, self._pool, self.record).plan()
+            People(world.interactive, world.seed, agenda, self.pool, self.record).plan()
         if world.wobble is not None:
             agenda.at(0.0, self._wobble)
         if world.stalls is not None:
@@ -89,54 +91,54 @@ class Simulation:
     # -- what happens to the servers -------------------------------------------------------
 
     def _change(self, change: Change) -> None:
-        alone, now = len(self._pool.pods) == 1, self._agenda.now
-        pod = self._pool.pods[change.server]
+        alone, now = len(self.pool.pods) == 1, self.agenda.now
+        pod = self.pool.pods[change.server]
         self._gateway.reachable = not (alone and change.resets)
         if change.resets:
             for line in [line for line in self.record.running if line.pod is pod]:
-                self._pool.cancel(pod, line, now)
+                self.pool.cancel(pod, line, now)
                 del self.record.running[line]
                 line.client.answer(line, GatewayConnectionError("reset"))
-        self._pool.change(pod, change.capacity, now)
+        self.pool.change(pod, change.capacity, now)
 
     def _wobble(self, _: None) -> None:
         wobble = self.world.wobble
         assert wobble is not None
-        self._pool.set_pace(1 / self._weather.uniform(1, wobble.most), self._agenda.now)
+        self.pool.set_pace(1 / self._weather.uniform(1, wobble.most), self.agenda.now)
         seconds = self._weather.uniform(wobble.shortest, wobble.longest)
-        self._agenda.after(seconds, self._wobble)
+        self.agenda.after(seconds, self._wobble)
 
     def _stall(self, _: None) -> None:
         stalls = self.world.stalls
         assert stalls is not None
-        self._pool.set_pace(0.0, self._agenda.now)
-        self._agenda.after(stalls.seconds, self._go_on)
-        self._agenda.after(stalls.every, self._stall)
+        self.pool.set_pace(0.0, self.agenda.now)
+        self.agenda.after(stalls.seconds, self._go_on)
+        self.agenda.after(stalls.every, self._stall)
 
     def _go_on(self, _: None) -> None:
-        self._pool.set_pace(1.0, self._agenda.now)
+        self.pool.set_pace(1.0, self.agenda.now)
 
     # -- what the servers say --------------------------------------------------------------
 
     def _look(self, client: Client) -> None:
-        pool = self._pool
+        pool = self.pool
         caches = [pod.batch.kv_usage for pod in pool.pods if pod.batch.capacity.kv_cache_tokens]
         servers = sum(pod.serves for pod in pool.pods) or 1
         usage = sum(caches) / len(caches) if caches else None
         load = Load(pool.running, pool.waiting, usage, servers=servers)
-        self._agenda.after(self.world.round_trip / 2, self._looked, (client, load))
-        self._agenda.after(client.policy.looks_every, self._look, client)
+        self.agenda.after(self.world.round_trip / 2, self._looked, (client, load))
+        self.agenda.after(client.policy.looks_every, self._look, client)
 
     def _looked(self, client_and_load: tuple[Client, Load]) -> None:
         client, load = client_and_load
-        client.policy.looked(load, self._agenda.now)
+        client.policy.looked(load, self.agenda.now)
 
     def _hear_servers(self) -> None:
-        for kind, who in self._pool.advance(self._agenda.now):
+        for kind, who in self.pool.advance(self.agenda.now):
             if isinstance(who, Line):
                 self._hear_of_line(kind, who)
             elif isinstance(who, Person) and kind is EventKind.FIRST_TOKEN:
-                self.record.person_served(who, self._agenda.now)
+                self.record.person_served(who, self.agenda.now)
 
     def _hear_of_line(self, kind: EventKind, line: Line) -> None:
         if kind is EventKind.FIRST_TOKEN:

@@ -197,7 +197,7 @@ def _of_simulation() -> bytes:
 def _of_controllers() -> bytes:
     folders = (_PACKAGE / "concurrency", _PACKAGE / "client" / "layers" / "concurrency")
     sources = [source for folder in folders for source in folder.rglob("*.py")]
-    return _content([*sources, _HERE / "policies.py"])
+    return _content([*sources, _HERE / "ours.py"])
 
 
 @cache

@@ -77,11 +77,15 @@ class Chance:
 
 @dataclass(frozen=True)
 class Quota:
-    """A token bucket at the gateway: beyond it a 429, which may tell when there is a token."""
+    """A token bucket at the gateway: beyond it a 429.
+
+    Attributes:
+        told: the refusal says when there is a token, in units of so many seconds; 0 says nothing.
+    """
 
     per_second: float
     burst: int
-    told: bool = False
+    told: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ def lived(world: World, limit: int = 64) -> Record:
     return simulate(world, Fixed(limit))
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_a_quota_is_what_is_answered_however_many_are_sent(told: bool) -> None:
+@pytest.mark.parametrize("told", [0.0, 0.001, 1.0])
+def test_a_quota_is_what_is_answered_however_many_are_sent(told: float) -> None:
     found = lived(replace(QUEUES, chance=None, quota=Quota(10, 50, told=told)))
     assert found.completed == pytest.approx(650, abs=65)
     assert found.refused > 0

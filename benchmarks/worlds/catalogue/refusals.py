@@ -18,6 +18,9 @@ from benchmarks.worlds.world import Aims, Balancing, Chance, Change, Quota, Worl
 
 __all__ = ["chance_worlds", "quota_worlds", "replica_worlds"]
 
+_RETRY_AFTER = 1.0  # whole seconds (RFC 9110, 10.2.3)
+_RESET = 0.001  # x-ratelimit-reset-requests of OpenAI
+
 
 def chance_worlds() -> Iterator[World]:
     queues = replace(QUEUES, group="chance", retry=PATIENT)
@@ -25,8 +28,6 @@ def chance_worlds() -> Iterator[World]:
     for share in (0.01, 0.02, 0.05, 0.2):
         aims = Aims(goodput=0.9 if share <= 0.05 else 0.8, wait=0.10)
         yield _chance(queues, share, aims=aims)
-    for share in (0.02, 0.2):
-        aims = Aims(goodput=0.9 if share <= 0.05 else 0.8, wait=0.10)
         yield _chance(queues, share, retry_after=1.0, aims=aims)
     yield _chance(refuses, 0.05, aims=Aims(goodput=0.9))
     yield _chance(refuses, 0.2, retry_after=1.0, aims=Aims(goodput=0.8))
@@ -70,8 +71,15 @@ def quota_worlds() -> Iterator[World]:
     yield replace(
         quota,
         name="quota, Retry-After",
-        title="the same, and the refusal tells when there is room",
-        quota=Quota(10, 50, told=True),
+        title="the same, and the refusal tells when there is room, in whole seconds",
+        quota=Quota(10, 50, told=_RETRY_AFTER),
+        oracle=limits,
+    )
+    yield replace(
+        quota,
+        name="quota, x-ratelimit",
+        title="the same, told in milliseconds",
+        quota=Quota(10, 50, told=_RESET),
         oracle=limits,
     )
     yield replace(
