@@ -15,9 +15,11 @@ from dataclasses import replace
 from benchmarks.environment import REPOSITORY
 from benchmarks.tables import Aim, print_aims, write_json
 from benchmarks.worlds.catalogue import GROUPS, WORLDS
+from benchmarks.worlds.knowing import knowing_in
+from benchmarks.worlds.knowing_people import Told
 from benchmarks.worlds.plots import plot_trade_off, plot_world
 from benchmarks.worlds.policies import FORMS
-from benchmarks.worlds.suite import run, used_and_ttft
+from benchmarks.worlds.suite import best_fixed, best_way, run, used_and_ttft
 from benchmarks.worlds.table import COLUMNS, Cell, aims_of, cell, row
 from benchmarks.worlds.world import World
 
@@ -39,7 +41,7 @@ def main() -> None:
     _print_line(["world", "contender", *COLUMNS])
     _print_line(["---"] * (2 + len(COLUMNS)))
     for world in _chosen(options):
-        for contender in _contenders(options):
+        for contender in _contenders(world, options):
             for name, numbers in seeds.items():
                 one = cell(world, contender, numbers)
                 found.append(one)
@@ -49,17 +51,24 @@ def main() -> None:
     _write(found)
 
 
-def _contenders(options: argparse.Namespace) -> list[str]:
-    """Every policy in every form; those that see nothing have only one."""
-    return [
-        name
-        for policy in options.policy or ["adaptive"]
-        for name in (
-            [policy]
-            if policy.startswith(("fixed ", "AIMD"))
-            else [policy + FORMS[form] for form in options.form or ["plain"]]
-        )
-    ]
+def _contenders(world: World, options: argparse.Namespace) -> Iterator[str]:
+    """Every policy in every form, of which those that see nothing have only one; and those that
+    know more than ours can."""
+    for policy in options.policy or ["adaptive"]:
+        if policy.startswith(("fixed ", "AIMD")):
+            yield policy
+        else:
+            yield from (policy + FORMS[form] for form in options.form or ["plain"])
+    if options.full_knowledge:
+        yield from _knowing(world)
+
+
+def _knowing(world: World) -> Iterator[str]:
+    if world.interactive is not None:
+        yield from (best_way(world, told) for told in Told)
+        return
+    yield f"fixed {best_fixed(replace(world, seed=1))[0]:,}"
+    yield from knowing_in(world)
 
 
 def _chosen(options: argparse.Namespace) -> Iterator[World]:
@@ -125,6 +134,7 @@ def _parse_options() -> argparse.Namespace:
         "whether answers are streamed and returns a policy, or with nothing and returns a "
         "controller",
     )
+    add("--full-knowledge", action="store_true", help="beside them whoever knows what ours cannot")
     add("--quick", action="store_true", help="a third of the time of each world")
     add("--plots", action="store_true", help="instead: pictures into docs/worlds, of seed 1")
     return parser.parse_args()

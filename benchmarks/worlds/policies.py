@@ -7,6 +7,8 @@ import importlib
 import inspect
 from typing import Any
 
+from benchmarks.worlds.knowing import KNOWING
+from benchmarks.worlds.knowing_people import KnowsPeople
 from benchmarks.worlds.ours import Ours, OursWithMetrics
 from benchmarks.worlds.policy import AIMD, Fixed, Policy
 
@@ -22,8 +24,12 @@ def policy_named(name: str) -> Policy:
     A factory is called with whether answers are streamed and returns a `Policy`, or it is called
     with nothing and returns a controller with the methods of the product's own.
     """
+    if (knowing := KnowsPeople.named(name)) is not None:
+        return knowing
     base, _, form = name.partition(", ")
     streamed, metrics = form == "streamed", form == "with metrics"
+    if base in KNOWING:
+        return KNOWING[base]()
     if base == "AIMD":
         return AIMD()
     if base.startswith("fixed "):

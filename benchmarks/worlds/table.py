@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from benchmarks.tables import Aim
+from benchmarks.worlds.knowing_people import Told
 from benchmarks.worlds.policies import FORMS
 from benchmarks.worlds.suite import (
     best_fixed,
@@ -115,7 +116,8 @@ def cell(world: World, contender: str, seeds: Sequence[int]) -> Cell:
 
 def aims_of(found: Cell) -> list[Aim]:
     """What was aimed at in that world, each with the worst of the seeds."""
-    aims, sees = found.world.aims, "," in found.contender
+    aims = found.world.aims
+    sees = "," in found.contender and not found.contender.startswith(Told.ANSWERS.value)
     ttft = aims.ttft if sees else aims.ttft_unseen
     wanted: list[tuple[str, str, float | None, bool]] = [
         ("goodput", "goodput", aims.goodput, True),
