@@ -207,9 +207,8 @@ async def test_a_stored_shard_is_run_under_the_ids_of_the_whole_and_resumed(
         results += read_lines(output)
     assert len(gateway.prompts) == 25
     with make_plan(tmp_path / "requests.jsonl") as whole_plan:
-        fingerprint = whole_plan.fingerprint
-    ids = {record["custom_id"]: record["id"] for record in results}
-    assert ids == {f"id-{n}": line_id(fingerprint, n) for n in range(25)}
+        expected = {f"id-{n}": whole_plan.request(n)[0] for n in range(25)}
+    assert {record["custom_id"]: record["id"] for record in results} == expected
     assert len(results) == 25
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from batch_gateway.engine.run import run_plan
 from batch_gateway.engine.source import FileSource, RangeSource
 from batch_gateway.engine.stored_plan import load_plan
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.lines import parse_line_id
 
 from .batch_files import read_lines
 
@@ -63,13 +65,19 @@ class Results:
                 await run_plan(plan, journal, lambda _: gateway)
 
 
+def places(ids: Iterable[str]) -> set[tuple[str, int]]:
+    """Inputs and requests; the ids of earlier versions do not say what the request was."""
+    found = [parse_line_id(one) for one in ids]
+    return {(one.fingerprint, one.request) for one in found if one is not None}
+
+
 @pytest.mark.parametrize("revision", REVISIONS)
 async def test_results_of_an_earlier_version_are_resumed(tmp_path: Path, revision: str) -> None:
     results, gateway = Results(tmp_path, revision), Gateway()
     before = results.output.read_bytes(), results.errors.read_bytes()
     done = results.ids()
     await results.run(gateway)
-    assert not set(done) & set(gateway.sent)
+    assert not places(done) & places(gateway.sent)
     assert len(done) + len(gateway.sent) == len(CUSTOM_IDS)
     assert sorted(results.ids()) == sorted(done + gateway.sent)
     assert results.output.read_bytes().startswith(before[0])
@@ -90,8 +98,8 @@ async def test_a_line_that_was_cut_short_is_sent_again_and_no_other(
     done = set(results.ids()) - {last}
     results.output.write_bytes(results.output.read_bytes()[:-100])
     await results.run(gateway)
-    assert last in gateway.sent
-    assert not done & set(gateway.sent)
+    assert places([last]) <= places(gateway.sent)
+    assert not places(done) & places(gateway.sent)
     assert sorted(results.ids()) == sorted({*done, *gateway.sent})
 
 
@@ -103,7 +111,8 @@ async def test_failed_lines_of_an_earlier_version_are_sent_again(
     failed = [line["id"] for line in read_lines(results.errors)]
     assert failed
     await results.run(gateway, retry_failed=True)
-    assert sorted(gateway.sent) == sorted(failed)
+    assert len(gateway.sent) == len(failed)
+    assert places(gateway.sent) == places(failed)
     assert read_lines(results.errors) == []
 
 

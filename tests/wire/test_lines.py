@@ -22,9 +22,17 @@ from batch_gateway.wire.lines import (
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-@given(st.text("0123456789abcdef", min_size=12, max_size=64), st.integers(0, 10**18 - 1))
-def test_an_id_tells_its_input_and_its_line(fingerprint: str, index: int) -> None:
-    assert parse_line_id(line_id(fingerprint, index)) == (fingerprint, index)
+@given(
+    st.text("0123456789abcdef", min_size=12, max_size=64),
+    st.integers(0, 10**18 - 1),
+    st.integers(0, 2**32 - 1),
+)
+def test_an_id_tells_its_input_its_line_and_what_that_was(
+    fingerprint: str, index: int, content: int
+) -> None:
+    assert parse_line_id(line_id(fingerprint, index, content)) == (fingerprint, index, content)
+    # As in results of earlier versions.
+    assert parse_line_id(line_id(fingerprint, index)) == (fingerprint, index, None)
 
 
 @pytest.mark.parametrize(

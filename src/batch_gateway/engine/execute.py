@@ -13,7 +13,7 @@ from batch_gateway.engine.gate import Gate
 from batch_gateway.engine.journal import Journal
 from batch_gateway.engine.lane import Lane, lines_for
 from batch_gateway.engine.plan import Order, Plan
-from batch_gateway.engine.results import Outcome, unknown_model_outcome
+from batch_gateway.engine.results import Outcome, faulty_outcome, unknown_model_outcome
 from batch_gateway.engine.sending import NEVER, ClientFor, HeadersFor, Sender
 from batch_gateway.engine.tickets import Ticket
 
@@ -102,7 +102,10 @@ class Executor(Sender):
         return self.plan.order(self.order, done, wanted)
 
     async def refuse(self, models: Sequence[str]) -> None:
-        """Record an error for every line of models that no gateway serves."""
+        """Record an error for every line that cannot be sent, or of models that have no gateway."""
+        for index in self.plan.faulty:
+            if not self.journal.is_done(index):
+                await self.record(faulty_outcome(index, *self.plan.problems(index)))
         for count, index in enumerate(self.to_do(models) if models else ()):
             result_id, line = self.plan.request(index)
             model = self.plan.model_of(index)

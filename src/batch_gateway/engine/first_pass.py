@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -39,36 +41,60 @@ _FOREIGN_FORMATS: Final = (
 
 
 class FirstPass(msgspec.Struct):
-    """What the first pass found in a file without problems."""
+    """What the first pass found in a file without problems, or with some that are left out.
+
+    Attributes:
+        fingerprint: see `Plan`.
+        lines: where they stand, those with problems too.
+        grouping: which belong together; lines with problems are of the model "".
+        faulty: the requests with problems, in order.
+    """
 
     fingerprint: str
     lines: LineIndex
     grouping: Grouping
+    faulty: Sequence[int] = ()
 
 
 class _Problems:
-    """The first few problems by line, and how many lines have any."""
+    """The first few problems by line, and which lines have any."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.bad_lines = 0
+        # Their numbers, eight bytes each: those that came in order, and those that came later.
+        self._in_order, self._later = array("Q"), array("Q")
         self.found: list[LineProblem] = []
+
+    def __len__(self) -> int:
+        """How many lines have any."""
+        return len(self._in_order) + len(self._later)
 
     @property
     def is_full(self) -> bool:
         return len(self.found) >= self.limit
 
     def add(self, line_number: int, faults: Iterable[Fault]) -> None:
-        self.bad_lines += 1
+        known = self._in_order
+        place = bisect_left(known, line_number)
+        if place == len(known):
+            known.append(line_number)
+        elif known[place] != line_number:
+            self._later.append(line_number)
+        # Else it is malformed and has the custom_id of another.
         self.found.extend(LineProblem.on(line_number, fault) for fault in faults)
+
+    def lines(self) -> list[int]:
+        """All of them in order."""
+        return sorted([*self._in_order, *self._later])
 
     def error(self, name: str) -> InputError:
         shown = sorted(self.found, key=lambda problem: problem.line)[: self.limit]
         texts: list[str] = [*shown]
-        more = self.bad_lines - len({problem.line for problem in shown})
+        count = len(self)
+        more = count - len({problem.line for problem in shown})
         if more > 0:
             texts.append(f"and {more:,} more lines with problems")
-        lines = "1 line" if self.bad_lines == 1 else f"{self.bad_lines:,} lines"
+        lines = "1 line" if count == 1 else f"{count:,} lines"
         return InputError(f"{name} has problems on {lines}", texts)
 
 
@@ -77,10 +103,16 @@ def first_pass(
     max_problems: int,
     on_progress: ProgressCallback | None,
     endpoint: str | None = None,
+    *,
+    paths: Collection[str] = (),
+    skip: bool = False,
 ) -> FirstPass:
-    """Check all of `source`. Raises InputError, with the first `max_problems` problems in it."""
+    """Check all of `source`. Raises InputError, with the first `max_problems` problems in it.
+
+    `skip` keeps lines with problems apart instead; other arguments see `make_plan`.
+    """
     name, size = source.name, source.size()
-    scanner = _Scanner(name, max_problems, endpoint)
+    scanner = _Scanner(name, max_problems, endpoint, paths, skip)
     digest = hashlib.sha256()
     end = 0
     try:
@@ -99,21 +131,32 @@ def first_pass(
         raise InputError(f"{name} names more than {MAX_MODELS:,} different models") from error
     scanner.lines.finish(end)
     _add_repeated_ids(source, scanner.ids, scanner.problems)
-    if scanner.problems.bad_lines:
-        raise scanner.problems.error(name)
+    problems = scanner.problems
+    if problems and (not skip or len(problems) == len(scanner.lines)):
+        raise problems.error(name)
     if not len(scanner.lines):
         nothing = "holds only blank lines" if end > len(_BOM) else "is empty"
         raise EmptyInputError(f"{name} {nothing}")
     scanner.grouping.finish()
     fingerprint = digest.hexdigest()[:_FINGERPRINT_DIGITS]
-    return FirstPass(fingerprint, scanner.lines, scanner.grouping)
+    faulty = [scanner.lines.index_of(number) for number in problems.lines()]
+    return FirstPass(fingerprint, scanner.lines, scanner.grouping, faulty)
 
 
 class _Scanner:
     """Takes the file block by block."""
 
-    def __init__(self, name: str, max_problems: int, endpoint: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        max_problems: int,
+        endpoint: str | None,
+        paths: Collection[str],
+        skip: bool,
+    ) -> None:
         self.name = name
+        self.paths = paths
+        self.skip = skip
         self.endpoint = endpoint
         self.problems = _Problems(max_problems)
         self.lines = LineIndex()
@@ -129,15 +172,17 @@ class _Scanner:
                 offset, block = len(_BOM), block[len(_BOM) :]
         # Checked a block at a time: the decoder does not look into strings that it skips.
         all_utf8 = is_utf8(block)
-        add_group, endpoint = self._add_group, self.endpoint
+        add_group, endpoint, paths = self._add_group, self.endpoint, self.paths
         offsets: list[int] = []
         custom_ids: list[str] = []
         number = self.next_line - 1
         # Each with its line break; finding them so costs a tenth of `split`.
         for number, line in enumerate(io.BytesIO(block), self.next_line):
-            checked = check_line(line) if all_utf8 or is_utf8(line) else None
+            checked = check_line(line, paths) if all_utf8 or is_utf8(line) else None
             if checked is None:
-                self._take_odd_line(number, line, len(self.lines) + len(offsets))
+                if self._take_odd_line(number, line, len(self.lines) + len(offsets)):
+                    add_group("", 0)
+                    offsets.append(offset)
             else:
                 custom_ids.append(checked.custom_id)
                 add_group(checked.body.model, prefix_key(checked.body))
@@ -159,16 +204,19 @@ class _Scanner:
         fault = Fault(words, "url_mismatch", "url")
         self.problems.add(number, [] if self.problems.is_full else [fault])
 
-    def _take_odd_line(self, number: int, line: bytes, next_index: int) -> None:
+    def _take_odd_line(self, number: int, line: bytes, next_index: int) -> bool:
+        """Whether it is a request, be it one with problems, and no blank line."""
         if line.isspace():
             self.lines.add_blank(next_index)
-        elif self.problems.is_full:
+            return False
+        if self.problems.is_full and not self.skip:
             self.problems.add(number, [])
-        else:
-            diagnosis = diagnose(line.removesuffix(b"\n"))
-            self.problems.add(number, diagnosis.problems)
-            if diagnosis.custom_id is not None:
-                self.ids.extend((diagnosis.custom_id,))
+            return True
+        diagnosis = diagnose(line.removesuffix(b"\n"))
+        self.problems.add(number, [] if self.problems.is_full else diagnosis.problems)
+        if diagnosis.custom_id is not None:
+            self.ids.extend((diagnosis.custom_id,))
+        return True
 
 
 class _IdOnly(msgspec.Struct):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import msgspec
@@ -94,6 +94,11 @@ class LineIndex:
         """The number of its line in the whole file, from 1."""
         place = index - self.first
         return place + self.first_line + bisect_right(self._blank_before, place)
+
+    def index_of(self, line_number: int) -> int:
+        """The request that stands on this line, or else the next one."""
+        requests = range(self.first, self.first + len(self))
+        return self.first + bisect_left(requests, line_number, key=self.line_number)
 
     def boundary(self, index: int) -> int:
         """Where a part that begins with this request begins: all bytes before are of earlier ones.

@@ -7,6 +7,7 @@ from typing import Never
 
 import msgspec
 
+from batch_gateway.engine.answered_lines import AnsweredLines, Changed
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.result_line import (
     RESULT_START,
@@ -19,7 +20,7 @@ from batch_gateway.engine.result_line import (
     parse_result,
 )
 from batch_gateway.errors import JournalError
-from batch_gateway.wire.lines import parse_line_id
+from batch_gateway.wire.lines import LineId, parse_line_id
 
 __all__ = ["AnyResultReader", "ResultReader"]
 
@@ -63,7 +64,7 @@ class AnyResultReader:
         except msgspec.ValidationError:
             self.refuse(line, number)
 
-    def _index(self, found: tuple[str, int], result: ResultLine, number: int) -> int:
+    def _index(self, found: LineId, result: ResultLine, number: int) -> int:
         return 0
 
     def _has_lost_a_page(self, line: bytes) -> bool:
@@ -106,7 +107,10 @@ class AnyResultReader:
 
 
 class ResultReader(AnyResultReader):
-    """Knows the results of one input alone, in the file that is for those of `role`."""
+    """Knows the results of one input alone, in the file that is for those of `role`.
+
+    They may have been made when it had fewer lines, or others; see `AnsweredLines`.
+    """
 
     def __init__(self, name: str, plan: Plan, role: Role) -> None:
         super().__init__(name)
@@ -114,9 +118,12 @@ class ResultReader(AnyResultReader):
         self._fingerprint = plan.fingerprint
         self._requests = plan.requests
         self._role = role
-        self._expected = RESULT_START + f"{plan.fingerprint}_".encode()
-        digits = rb"([0-9]{1,%d})" % _MOST_DIGITS
-        self._match_id = re.compile(re.escape(self._expected) + digits + b'"').match
+        self._answered = AnsweredLines(plan)
+        own = RESULT_START + f"{plan.fingerprint}_".encode()
+        # How lines may begin: with this input, or an earlier one of which some line was here.
+        self._expected = (own,)
+        rest = rb'([0-9]{1,%d})(?:_[0-9a-f]{8})?"' % _MOST_DIGITS
+        self._match_id = re.compile(re.escape(own) + rest).match
 
     def index_of(self, line: bytes, number: int) -> int | None:
         index = self._index_in_id(line)
@@ -136,13 +143,24 @@ class ResultReader(AnyResultReader):
         return line.startswith(self._expected)
 
     def may_begin(self, written: bytes) -> bool:
-        return self._expected.startswith(written)
+        return any(expected.startswith(written) for expected in self._expected)
 
-    def _index(self, found: tuple[str, int], result: ResultLine, number: int) -> int:
-        fingerprint, index = found
-        if fingerprint != self._fingerprint:
-            raise self._other_input()
+    def _index(self, found: LineId, result: ResultLine, number: int) -> int:
+        index = found.request
+        if found.fingerprint != self._fingerprint:
+            index = self._index_in_this_input(found, result, number)
         return self._checked(index, result.role, number)
+
+    def _index_in_this_input(self, found: LineId, result: ResultLine, number: int) -> int:
+        if found.content is None:
+            raise self._other_input()
+        index = self._answered.find(found, result.custom_id)
+        if isinstance(index, Changed):
+            raise self._other_input(f": line {number} {index.text}")
+        earlier = RESULT_START + f"{found.fingerprint}_".encode()
+        if earlier not in self._expected:
+            self._expected = (*self._expected, earlier)
+        return index
 
     def _checked(self, index: int, role: Role | None, number: int) -> int:
         if role is not self._role and role is not None:
@@ -167,10 +185,11 @@ class ResultReader(AnyResultReader):
             f"{here}; give the two files the right way round, or take such lines out of it"
         )
 
-    def _other_input(self) -> JournalError:
+    def _other_input(self, why: str = "") -> JournalError:
         return JournalError(
-            f"{self._name}: holds results of another input than {self._input_name} as it is now. "
-            "Put the old input back to go on, choose another output, or use --fresh to start over"
+            f"{self._name}: holds results of another input than {self._input_name} as it is now"
+            f"{why}. Put the old input back to go on, choose another output, or use --fresh to"
+            " start over"
         )
 
     def refuse(self, line: bytes, number: int) -> Never:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from batch_gateway.client.interfaces.request import InferenceResponse
+from batch_gateway.engine.problems import Fault
 from batch_gateway.errors import ErrorCategory, InferenceError
 from batch_gateway.wire.json_check import decode_text
 from batch_gateway.wire.lines import error_line, error_response_line, success_line, wrap_error_body
@@ -13,6 +16,7 @@ from batch_gateway.wire.usage import Usage
 __all__ = [
     "Outcome",
     "failure_outcome",
+    "faulty_outcome",
     "internal_error_outcome",
     "success_outcome",
     "unknown_model_outcome",
@@ -112,6 +116,13 @@ def unknown_model_outcome(index: int, result_id: str, custom_id: str, model: str
     """The line of the error file for a model that no gateway serves."""
     message = unknown_model_words(model)
     line = error_line(result_id, custom_id, "model_not_found", message)
+    return Outcome(index, custom_id, line, 0, category=ErrorCategory.INVALID_REQ, message=message)
+
+
+def faulty_outcome(index: int, result_id: str, custom_id: str, faults: Sequence[Fault]) -> Outcome:
+    """The line of the error file for a line of the input that is left out."""
+    message = "the line " + "; ".join(fault.text for fault in faults)
+    line = error_line(result_id, custom_id, faults[0].code, message)
     return Outcome(index, custom_id, line, 0, category=ErrorCategory.INVALID_REQ, message=message)
 
 

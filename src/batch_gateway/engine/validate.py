@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
@@ -12,7 +12,14 @@ import msgspec
 from batch_gateway.engine.problems import Fault
 from batch_gateway.wire.lines import BATCH_ENDPOINTS
 
-__all__ = ["CheckedBody", "CheckedLine", "Diagnosis", "check_line", "diagnose"]
+__all__ = [
+    "CheckedBody",
+    "CheckedLine",
+    "Diagnosis",
+    "check_line",
+    "diagnose",
+    "faulty_line",
+]
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _NOTHING = msgspec.Raw(b"")
@@ -79,31 +86,41 @@ class Diagnosis(msgspec.Struct):
 _decode = msgspec.json.Decoder(CheckedLine).decode
 _decode_plain = msgspec.json.Decoder(_PlainLine).decode
 _decode_any = msgspec.json.Decoder().decode
+# The one field of a line that is no request, which no file of requests has.
+_FAULTS = "\0faults"
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 
 
-def check_line(line: bytes) -> CheckedLine | None:
+def faulty_line(custom_id: str, problems: Sequence[str]) -> bytes:
+    """What stands for a row of which no request can be made; `diagnose` says these problems."""
+    faults = {_FAULTS: [_HALF_PAIR.sub("?", problem) for problem in problems]}
+    return msgspec.json.encode({"custom_id": custom_id, **faults})
+
+
+def check_line(line: bytes, paths: Collection[str] = ()) -> CheckedLine | None:
     """The line when it may be sent; None when `diagnose` should say why not.
 
-    UTF-8 is the caller's to check, a block at a time. A body of unusual shape (`messages` that
+    `paths` are endpoints beside those of OpenAI's Batch API. UTF-8 is the caller's to check, a
+    block at a time. A body of unusual shape (`messages` that
     are not a list of objects) is the gateway's to judge, and passes here.
     """
     try:
         checked = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _check_oddly_shaped(line)
+        return _check_oddly_shaped(line, paths)
     # With either the gateway would answer with less than a whole answer.
     body = checked.body
     return None if body.stream or body.background else checked
 
 
-def _check_oddly_shaped(line: bytes) -> CheckedLine | None:
+def _check_oddly_shaped(line: bytes, paths: Collection[str]) -> CheckedLine | None:
     try:
         plain = _decode_plain(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     body = plain.body
-    if plain.url not in BATCH_ENDPOINTS or body.stream or body.background == _TRUE:
+    known = plain.url in BATCH_ENDPOINTS or plain.url in paths
+    if not known or body.stream or body.background == _TRUE:
         return None
     url = cast("Any", plain.url)
     return CheckedLine(plain.custom_id, plain.method, url, CheckedBody(plain.body.model))
@@ -124,6 +141,9 @@ def diagnose(line: bytes) -> Diagnosis:
     if not isinstance(value, dict):
         return Diagnosis([Fault(_not_an_object(value))])
     fields = cast("dict[str, Any]", value)
+    if _FAULTS in fields:
+        told = cast("list[str]", fields[_FAULTS])
+        return Diagnosis([Fault(text, "invalid_row") for text in told], fields.get("custom_id"))
     faults = [Fault.of_field(text) for check in _FIELD_CHECKS for text in check(fields)]
     custom_id = fields.get("custom_id")
     usable = isinstance(custom_id, str) and custom_id

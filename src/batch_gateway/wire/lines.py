@@ -7,14 +7,16 @@ its line, without a Python object being built from either.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 __all__ = [
     "BATCH_ENDPOINTS",
     "LINE_ID_PREFIX",
+    "OTHER_ENDPOINTS",
     "BatchLine",
+    "LineId",
     "decode_batch_line",
     "error_line",
     "error_response_line",
@@ -34,9 +36,24 @@ BATCH_ENDPOINTS: Final = (
 )
 """What `url` may be in a line of a batch (OpenAI Batch API)."""
 
+OTHER_ENDPOINTS: Final = (
+    "/v1/score",
+    "/score",
+    "/v1/rerank",
+    "/v2/rerank",
+    "/rerank",
+    "/v1/classify",
+    "/classify",
+    "/v1/pooling",
+    "/pooling",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+)
+"""What `url` may be besides in a file that is run (vLLM's and others' endpoints)."""
+
 LINE_ID_PREFIX: Final = "batch_req_"
 
-_LINE_ID = re.compile(r"batch_req_([0-9a-f]{12,64})_([0-9]{1,18})")
+_LINE_ID = re.compile(r"batch_req_([0-9a-f]{12,64})_([0-9]{1,18})(?:_([0-9a-f]{8}))?")
 # Some readers of text, such as `str.splitlines`, end a line there. JSON has them in strings only,
 # and there it wants all others escaped at which those readers do so.
 _LINE_BREAKS_OF_UNICODE = ("\u2028", "\u2029", "\x85")
@@ -58,15 +75,32 @@ decode_batch_line = msgspec.json.Decoder(BatchLine).decode
 nested some thousand levels deep."""
 
 
-def line_id(fingerprint: str, index: int) -> str:
-    """The id of a result line: which input file, and which of its requests (from 0)."""
-    return f"{LINE_ID_PREFIX}{fingerprint}_{str(index).zfill(9)}"
+def line_id(fingerprint: str, index: int, content: int | None = None) -> str:
+    """The id of a result line: which input file, which of its requests (from 0), and what it was.
+
+    `content` is the CRC-32 of the request's line without white space around it; earlier versions
+    have none.
+    """
+    request = f"{LINE_ID_PREFIX}{fingerprint}_{index:09}"
+    return request if content is None else f"{request}_{content:08x}"
 
 
-def parse_line_id(text: str) -> tuple[str, int] | None:
-    """(fingerprint, index) of an id that `line_id` made; None for any other text."""
+class LineId(NamedTuple):
+    """What the id of a result line says; `content` is None in those of earlier versions."""
+
+    fingerprint: str
+    request: int
+    content: int | None
+
+
+def parse_line_id(text: str) -> LineId | None:
+    """What an id that `line_id` made says; None for any other text."""
     match = _LINE_ID.fullmatch(text)
-    return None if match is None else (match.group(1), int(match.group(2)))
+    if match is None:
+        return None
+    content = match.group(3)
+    number = int(match.group(2))
+    return LineId(match.group(1), number, None if content is None else int(content, 16))
 
 
 def success_line(
