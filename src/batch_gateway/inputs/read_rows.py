@@ -58,6 +58,11 @@ class SourceRows:
             elif format != "jsonl":
                 self._read_header(text_lines(stream, self.name, encoding), delimiter)
 
+    @property
+    def typed(self) -> bool:
+        """Whether its columns may have more than text."""
+        return self.format in ("jsonl", "parquet")
+
     def _read_header(self, lines: Iterator[str], delimiter: str | None) -> None:
         header = next((line for line in lines if line.strip()), "")
         tab = "\t" if self.format == "tsv" else None
