@@ -60,6 +60,7 @@ LAYERS: dict[str, set[str]] = {
     | GROUND,
     "engine": {"client.interfaces", "concurrency", "wire"} | GROUND,
     "inputs": {"engine", "wire"} | GROUND,
+    "tables": {"inputs", "engine", "wire"} | GROUND,
     "simulator.answers": {"wire"} | GROUND,
     "simulator": {"simulator.answers", "wire"} | GROUND,
     "simulator.picker.rpc": {"simulator", "wire.http2"} | GROUND,
@@ -81,6 +82,7 @@ LAYERS: dict[str, set[str]] = {
     | {"http", "wire"}
     | GROUND,
     "cli": {
+        "tables",
         "inputs",
         "runs",
         "settings",
@@ -97,6 +99,7 @@ LAYERS: dict[str, set[str]] = {
     | LAYER_FOLDERS
     | GROUND,
     "public": {
+        "tables",
         "runs",
         "engine",
         "client.streaming",
@@ -115,6 +118,7 @@ LAYERS: dict[str, set[str]] = {
 LEFT_OUT = GROUND | {"loading", "__init__", "__main__"}
 # Names of files that stand more than once, and why.
 REPEATED_NAMES = {
+    "table": "the command is called so, the part that makes one, and the table of settings",
     "__init__": "what Python calls it",
     "public": "what `batch_gateway` and `batch_gateway.engine` give when they are asked for it",
     "run": "the command is called so, and the engine's part that it starts",

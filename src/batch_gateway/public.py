@@ -81,6 +81,8 @@ if TYPE_CHECKING:
         run_batch,
         run_batch_blocking,
     )
+    from batch_gateway.tables.open_table import ResultRows, read_results, write_table
+    from batch_gateway.tables.table import TableCounts
 
 __all__ = [
     "AdaptiveConcurrency",
@@ -135,6 +137,7 @@ __all__ = [
     "RequestStarted",
     "RequestTimeoutError",
     "ResponseEvent",
+    "ResultRows",
     "RetryPolicy",
     "RetryScheduled",
     "RoutedInferenceClient",
@@ -146,16 +149,28 @@ __all__ = [
     "StaleConnectionError",
     "TLSConfig",
     "TLSError",
+    "TableCounts",
     "UnknownStatusError",
     "Usage",
     "Why",
     "determine_endpoint",
     "map_status_code_to_category",
+    "read_results",
     "run_batch",
     "run_batch_blocking",
+    "write_table",
 ]
+
+_OF_TABLES = {
+    "ResultRows": "open_table",
+    "TableCounts": "table",
+    "read_results": "open_table",
+    "write_table": "open_table",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the engine when somebody asks for the first of the names of batches."""
-    return getattr(importlib.import_module("batch_gateway.runs.public"), name)
+    """Load the engine when somebody asks for the first of the names of batches, or of tables."""
+    of_tables = _OF_TABLES.get(name)
+    module = "runs.public" if of_tables is None else f"tables.{of_tables}"
+    return getattr(importlib.import_module(f"batch_gateway.{module}"), name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from batch_gateway.cli.check_input import STANDARD_INPUT
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.runs.batch_run import default_errors, default_output
+from batch_gateway.engine.result_names import default_errors, default_output
 
 __all__ = ["check_caches", "check_standard_streams", "error_path", "output_path"]
 

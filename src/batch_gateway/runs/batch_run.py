@@ -24,6 +24,7 @@ from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import Order, Plan, make_plan
 from batch_gateway.engine.progress import RunStats, RunSummary
+from batch_gateway.engine.result_names import default_errors, default_output
 from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.engine.sending import ReportCrash, log_crash
 from batch_gateway.engine.source import Source
@@ -36,20 +37,9 @@ from batch_gateway.runs.run_progress import RunProgress, ShowProgress, tell_prog
 from batch_gateway.runs.stopping import Stop
 from batch_gateway.runs.unknown_models import models_there_are
 
-__all__ = ["BatchRun", "OpenRun", "StoppedEarly", "default_errors", "default_output"]
-
+__all__ = ["BatchRun", "OpenRun", "StoppedEarly"]
 
 _log = logging.getLogger("batch_gateway.run")
-
-
-def default_output(name: str) -> Path:
-    """`<stem>.results.jsonl` in the current folder."""
-    return Path(f"{Path(name).stem}.results.jsonl")
-
-
-def default_errors(output: Path) -> Path:
-    """`<output stem>.errors.jsonl` beside the output."""
-    return output.with_name(f"{output.stem}.errors.jsonl")
 
 
 class StoppedEarly(BatchGatewayError):  # noqa: N818 - nothing went wrong

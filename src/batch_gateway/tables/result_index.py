@@ -1,0 +1,136 @@
+"""Where the result of each custom_id stands in files of results, in memory that does not grow.
+
+The index is a temporary database on disk: ids of others are of any length and in any order.
+"""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Self
+
+from batch_gateway.engine.line_blocks import LineTooLongError
+from batch_gateway.engine.source import Source
+from batch_gateway.errors import InputError
+from batch_gateway.tables.answer_row import NotAResultError, decode_result
+from batch_gateway.wire.json_check import BYTE_ORDER_MARK
+from batch_gateway.wire.lines import parse_line_id
+
+__all__ = ["Found", "ResultIndex"]
+
+Found = tuple[int, int, int]
+"""(which file, where the line begins, where it ends)."""
+
+OnResult = Callable[[object, object], None]
+"""Told (response, error) of each line while the files are read."""
+
+_TABLE = (
+    "CREATE TABLE results (custom_id TEXT PRIMARY KEY, number INTEGER, file INTEGER,"
+    " start INTEGER, end INTEGER) WITHOUT ROWID"
+)
+_Row = tuple[str, int, int, int, int]
+
+
+class ResultIndex:
+    """The lines of several files. Of two with one custom_id that of the later file counts.
+
+    Attributes:
+        lines: how many results there are in the files.
+        in_order: every line says by its id which request of one input it is the result of.
+    """
+
+    def __init__(self, sources: Sequence[Source], on_result: OnResult) -> None:
+        """Raises InputError for a line that is no result of a batch."""
+        self.lines = 0
+        self._sources = sources
+        self._fingerprints: set[str | None] = set()
+        # A name that is empty is a file without a name, which is gone with the connection.
+        self._database = sqlite3.connect("", isolation_level=None)
+        for command in ("PRAGMA journal_mode=OFF", "PRAGMA synchronous=OFF", _TABLE, "BEGIN"):
+            self._database.execute(command)
+        for file, source in enumerate(sources):
+            self._add(self._lines_of(file, source, on_result))
+
+    @property
+    def in_order(self) -> bool:
+        return None not in self._fingerprints and len(self._fingerprints) <= 1
+
+    def _add(self, rows: Iterator[_Row]) -> None:
+        self._database.executemany("REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _lines_of(self, file: int, source: Source, on_result: OnResult) -> Iterator[_Row]:
+        number = 0
+        for offset, block in _blocks(source):
+            end = offset
+            for number, line in enumerate(io.BytesIO(block), number + 1):  # noqa: B020
+                start, end = end, end + len(line)
+                text = line.removeprefix(BYTE_ORDER_MARK) if not start else line
+                if not text or text.isspace():
+                    continue
+                try:
+                    line_id, custom_id, response, error = decode_result(text)
+                except NotAResultError as wrong:
+                    if not line.endswith(b"\n") and self.lines:
+                        continue  # A crash, or a run that is under way, leaves half a line.
+                    raise InputError(f"{source.name}: line {number} {wrong}") from wrong
+                on_result(response, error)
+                ours = parse_line_id(line_id)
+                self._fingerprints.add(ours[0] if ours else None)
+                place = ours[1] if ours else self.lines
+                self.lines += 1
+                yield _storable(custom_id), place, file, start, end
+
+    def find(self, custom_id: str) -> Found | None:
+        """Where the result of `custom_id` stands; None where there is none."""
+        return self._database.execute(
+            "SELECT file, start, end FROM results WHERE custom_id = ?", (_storable(custom_id),)
+        ).fetchone()
+
+    def all(self) -> Iterator[Found]:
+        """All of them: in the input's order if they say so, else as they stand."""
+        order = "number" if self.in_order else "file DESC, start"
+        yield from self._database.execute(f"SELECT file, start, end FROM results ORDER BY {order}")  # noqa: S608
+
+    def first_without(self, custom_ids: Iterable[str]) -> tuple[str, str]:
+        """(the file's name, the custom_id) of a result of none of them."""
+        self._database.execute("CREATE TEMP TABLE asked (custom_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        rows = ((_storable(one),) for one in custom_ids)
+        self._database.executemany("REPLACE INTO asked VALUES (?)", rows)
+        file: int
+        file, custom_id = self._database.execute(
+            "SELECT file, custom_id FROM results"
+            " WHERE custom_id NOT IN (SELECT custom_id FROM asked) ORDER BY file, start"
+        ).fetchone()
+        return self._sources[file].name, custom_id
+
+    def read(self, found: Found) -> bytes:
+        """The line itself. Raises InputError when its file changed."""
+        file, start, end = found
+        line = self._sources[file].read(start, end)
+        return line.removeprefix(BYTE_ORDER_MARK) if not start else line
+
+    def __len__(self) -> int:
+        return self._database.execute("SELECT count(*) FROM results").fetchone()[0]
+
+    def close(self) -> None:
+        """Give back the disk. A second call does nothing."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _storable(text: str) -> str:
+    """Without half a surrogate pair, which JSON may have and a database does not take."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
+    try:
+        yield from source.blocks()
+    except LineTooLongError as error:
+        raise InputError(f"{source.name}: the line at byte {error.offset:,} is too long") from error
