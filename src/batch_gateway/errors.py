@@ -60,6 +60,7 @@ __all__ = [
     "StaleConnectionError",
     "StorageError",
     "StorageFullError",
+    "StorageUnavailableError",
     "TLSError",
     "UnknownStatusError",
     "error_class_for_status",
@@ -127,6 +128,10 @@ class StorageError(BatchGatewayError):
 
 class StorageFullError(StorageError):
     """There is no room for more: what was being written is not there, all else is."""
+
+
+class StorageUnavailableError(StorageError):
+    """A store does not answer, or lets nobody in: what it holds may be as good as ever."""
 
 
 class NotStoredError(StorageError):

@@ -149,10 +149,10 @@ async def test_a_batch_whose_objects_resist_keeps_those_of_no_other(
         ended = [await service.add(Past(WAYS[4], 1, True)) for _ in range(3)]
         delete = service.storage.delete
 
-        async def delete_but_one(name: str) -> bool:
-            if ended[0] in name:
-                raise StorageError(f"{name}: Input/output error")
-            return await delete(name)
+        async def delete_but_one(*names: str) -> None:
+            if ended[0] in names[0]:
+                raise StorageError(f"{names[0]}: Input/output error")
+            await delete(*names)
 
         monkeypatch.setattr(service.storage, "delete", delete_but_one)
         with pytest.raises(StorageError, match="Input/output error"):

@@ -212,7 +212,7 @@ async def test_an_input_that_is_lost_before_it_was_looked_at_fails_its_batch(
         async with service.processor(clock=QuickClock()):
             batch = await service.until(batch_id)
         assert batch.status == "failed"
-        assert "No such file" in (batch.errors or "")
+        assert "the input file is not there any more" in (batch.errors or "")
 
 
 async def test_a_fault_of_our_own_fails_its_batch_after_a_few_tries_and_no_other(
@@ -244,11 +244,11 @@ async def test_a_fault_of_our_own_fails_its_batch_after_a_few_tries_and_no_other
         assert {line["error"]["code"] for line in errors} <= {"batch_failed"}
 
 
-@pytest.mark.parametrize("method", ["local_path", "upload"])
+@pytest.mark.parametrize("method", ["open_local", "upload"])
 async def test_a_fault_before_or_after_the_requests_fails_the_batch_without_files(
     tmp_path: Path, method: str
 ) -> None:
-    def fail(name: str) -> object:
+    def fail(name: str, *rest: object) -> object:
         raise RuntimeError(name)
 
     async with a_service(tmp_path) as service:

@@ -9,7 +9,7 @@ from zlib import crc32
 from sqlalchemy import Connection
 
 from batch_gateway.engine.result_line import Role
-from batch_gateway.errors import BatchGatewayError, StorageError
+from batch_gateway.errors import BatchGatewayError, StorageError, StorageUnavailableError
 from batch_gateway.service.batch_records import BatchRecord, record_event
 from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import (
@@ -125,6 +125,8 @@ class Finalizing:
             while True:
                 try:
                     piece = await anext(pieces, b"")
+                except StorageUnavailableError:
+                    raise
                 except StorageError:
                     return False
                 if not piece:

@@ -33,8 +33,8 @@ async def remove_old_batches(database: Database, now: float, lifetime: float | N
 
 async def remove_working_objects(storage: Storage, batch_id: str) -> None:
     """Remove the parts and plans of a batch. Raises StorageError."""
-    for stored in await storage.list(f"{batch_folder(batch_id)}/"):
-        await storage.delete(stored.name)
+    stored = await storage.list(f"{batch_folder(batch_id)}/")
+    await storage.delete(*(one.name for one in stored))
 
 
 async def remove_all_working_objects(

@@ -123,10 +123,10 @@ class PartJournal(Ledger):
         anything but results of this shard.
         """
         registered = await self._registry.registered()
-        found = {one.name for one in await self._storage.list(f"{self._place}/")}
+        found = await self._storage.list(f"{self._place}/")
         lost: list[Part] = []
-        for name, part in registered.items():
-            lines = await self._reader.lines(part) if name in found else None
+        for part in registered.values():
+            lines = await self._reader.lines(part)
             if lines is None:
                 lost.append(part)
             else:
@@ -135,7 +135,7 @@ class PartJournal(Ledger):
             await self._registry.drop(lost)
             _tell_of_lost(lost)
         # First part wins: by epoch, and within one in the order of their writing.
-        strangers = sorted(name for name in found - registered.keys() if self._is_older(name))
+        strangers = [o.name for o in found if o.name not in registered and self._is_older(o.name)]
         adopted = [part for name in strangers if (part := await self._adopted(name)) is not None]
         if adopted:
             await self._registry.register(adopted)
@@ -286,8 +286,7 @@ class PartJournal(Ledger):
         await self._storage.put(whole.name, data)
         await self._registry.replace(small, whole)
         self._small[role] = [whole] if whole.bytes < _PART_BYTES else []
-        for one in small:
-            await self._storage.delete(one.name)
+        await self._storage.delete(*(one.name for one in small))
 
     def _next_name(self, role: Role) -> str:
         self._sequence += 1

@@ -11,7 +11,12 @@ import msgspec
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.result_line import Role
 from batch_gateway.engine.result_reader import ResultReader
-from batch_gateway.errors import JournalError, NotStoredError, StorageError
+from batch_gateway.errors import (
+    JournalError,
+    NotStoredError,
+    StorageError,
+    StorageUnavailableError,
+)
 from batch_gateway.service.parts import Part, Tally, role_of_part
 from batch_gateway.storage.protocol import Storage
 from batch_gateway.wire.usage import Usage, parse_usage
@@ -71,6 +76,8 @@ class PartReader:
                 return await self._storage.read(name)
             except NotStoredError:
                 return None
+            except StorageUnavailableError:
+                raise
             except StorageError:
                 await self._see_that_the_store_works(name)
         return None

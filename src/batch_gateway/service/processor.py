@@ -329,7 +329,7 @@ class Processor:
         began = self._clock.monotonic()
         if job.epoch == 1:
             self._observer.taken(self._clock.wall_time() - batch.created_at)
-        source = open_input(self._storage, batch.input_file_id)
+        source = await open_input(self._storage, batch.input_file_id)
         try:
             found = await asyncio.to_thread(look_at, source, batch.id, batch.endpoint)
         finally:
@@ -376,7 +376,8 @@ class Processor:
         return done
 
     async def _run_lines(self, run: ShardRun, batch: BatchRecord) -> bool:
-        whole = open_input(self._storage, batch.input_file_id)
+        job = run.job
+        whole = await open_input(self._storage, batch.input_file_id, job.start, job.end)
         try:
             return await run.run(whole)
         finally:

@@ -33,6 +33,7 @@ from batch_gateway.service.batch_courses import (
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.database import Database
 from batch_gateway.service.gateway_clients import events_of
+from batch_gateway.service.input_source import open_input
 from batch_gateway.service.job_records import (
     Job,
     drop_parts,
@@ -137,9 +138,9 @@ class ShardRun:
     async def run(self, whole: Source) -> bool:
         """Whether every line has its result now, which is registered; False after a stop.
 
-        `whole` is the input of the batch. Raises InputError when that has changed, FencedError
-        when the shard is another's, JournalError for results of another input, StorageError and
-        RecordsError.
+        `whole` is the input of the batch, or the shard's part of it at its place. Raises InputError
+        when that has changed, FencedError when the shard is another's, JournalError for results of
+        another input, StorageError and RecordsError.
         """
         async with self._courses.of(self.batch.id, self) as self._course:
             return await self._run(whole)
@@ -180,9 +181,16 @@ class ShardRun:
             return await asyncio.to_thread(load_plan, await self._storage.read(name), source)
         except (NotStoredError, PlanError) as error:
             _log.warning("%s: %s; the plan is made again", self.batch.id, error)
-        stored = await asyncio.to_thread(plan_again, whole, self.job, self.batch.endpoint)
+        stored = await self._plan_again()
         await self._storage.put(name, stored)
         return await asyncio.to_thread(load_plan, stored, source)
+
+    async def _plan_again(self) -> bytes:
+        whole = await open_input(self._storage, self.batch.input_file_id)
+        try:
+            return await asyncio.to_thread(plan_again, whole, self.job, self.batch.endpoint)
+        finally:
+            whole.close()
 
     async def _send(self, plan: Plan, journal: PartJournal) -> None:
         self._stats = RunStats()

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from batch_gateway.errors import NotStoredError, StorageError, StorageFullError
-from batch_gateway.storage.protocol import StoredObject, check_name
+from batch_gateway.storage.protocol import NO_ROOM, READ_BYTES, StoredObject, check_name
 from batch_gateway.storage.unfinished import UnfinishedFile, remove_abandoned, sync_folder
 
 __all__ = ["LocalFolder"]
 
-READ_BYTES: Final = 256 * 1024
 _WRITE_BYTES = 1024 * 1024
 _THREADS = 8
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _Result = TypeVar("_Result")
 _Run = Callable[[Callable[[], object]], Awaitable[object]]
@@ -115,14 +112,15 @@ class LocalFolder:
                 start += len(piece)
                 yield piece
 
-    async def delete(self, name: str) -> bool:
-        return await self._run(name, partial(self._delete, self._path(name)))
+    async def delete(self, *names: str) -> None:
+        for name in names:
+            await self._run(name, partial(self._delete, self._path(name)))
 
-    def _delete(self, path: Path) -> bool:
+    def _delete(self, path: Path) -> None:
         try:
             path.unlink()
         except FileNotFoundError:
-            return False
+            return
         for parent in path.parents:
             # A folder that became empty goes too; the first that stays is what has changed.
             try:
@@ -136,10 +134,13 @@ class LocalFolder:
             with contextlib.suppress(FileNotFoundError):
                 sync_folder(parent)
                 break
-        return True
 
-    def local_path(self, name: str) -> Path | None:
-        return self._path(name)
+    async def open_local(self, name: str, start: int = 0, end: int | None = None) -> int:
+        path = self._path(name)
+        return await self._run(name, lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), os.close)
+
+    async def clear(self) -> None:
+        await self._run("unfinished", partial(remove_abandoned, self._unfinished))
 
     async def aclose(self) -> None:
         self._threads.shutdown()
@@ -169,7 +170,7 @@ class LocalFolder:
         except FileNotFoundError as error:
             raise NotStoredError(f"{name} is not stored") from error
         except OSError as error:
-            kind = StorageFullError if error.errno in _NO_ROOM else StorageError
+            kind = StorageFullError if error.errno in NO_ROOM else StorageError
             raise kind(f"{name}: {error.strerror or error}") from error
 
 

@@ -7,15 +7,20 @@ though `put` may replace it as a whole.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from batch_gateway.errors import StorageError
 
 __all__ = ["Storage", "StoredObject", "Upload", "check_name"]
+
+READ_BYTES: Final = 256 * 1024
+"""About what the pieces of a stream are."""
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a full device says."""
 
 LONGEST_NAME: Final = 512
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199})*")
@@ -85,12 +90,17 @@ class Storage(Protocol):
         """
         ...
 
-    async def delete(self, name: str) -> bool:
-        """Remove an object, for good when this returns; False when there was none."""
+    async def delete(self, *names: str) -> None:
+        """Remove objects, for good when this returns; those that are not there are as good."""
         ...
 
-    def local_path(self, name: str) -> Path | None:
-        """Where the object is a file of this machine, to be read only; None where it is not."""
+    async def open_local(self, name: str, start: int = 0, end: int | None = None) -> int:
+        """A descriptor of a file of this machine in which the bytes from `start` to `end` stand at
+        their places. It is only to be read, and to be closed. Raises NotStoredError."""
+        ...
+
+    async def clear(self) -> None:
+        """Remove what writers that are no more have left unfinished."""
         ...
 
     async def aclose(self) -> None:

@@ -1,0 +1,128 @@
+"""Opening the store that an address names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batch_gateway.errors import ConfigError
+from batch_gateway.storage.s3_keys import find_s3_keys
+from batch_gateway.storage.s3_places import S3Place
+from batch_gateway.storage.store_address import StoreAddress
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore, S3Credential
+
+    from batch_gateway.storage.object_store import Bucket
+
+__all__ = ["connect", "open_bucket"]
+
+# A store that says nothing for so long is tried again; a whole body may take longer.
+_SILENT: Final = timedelta(seconds=30)
+_WHOLE: Final = timedelta(minutes=10)
+_PARTS_TRIED_FOR: Final = timedelta(seconds=100)
+_KEYS_READ_EVERY: Final = timedelta(minutes=5)
+
+
+def connect(
+    address: StoreAddress,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    tries_again: bool = False,
+) -> ObjectStore:
+    """An obstore store for what is below `address`; nothing is asked of it yet.
+
+    Without `tries_again` each request is made once. Raises ConfigError when obstore is missing, or
+    the keys of the address are not to be had.
+    """
+    try:
+        # Only who has object stores has it.
+        from obstore import store  # noqa: PLC0415
+        from obstore.exceptions import BaseError  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            "store",
+            f"{address.scheme}:// needs obstore: install it with "
+            "`pip install 'batch-gateway[object-store]'`",
+        ) from error
+    options = _options(address, environment)
+    endpoint = str(options.get("endpoint") or options.get("base_url") or "")
+    classes: Any = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}
+    try:
+        return classes[address.scheme](
+            address.bucket,
+            prefix=address.prefix or None,
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=5),
+                "read_timeout": _SILENT,
+                "timeout": _WHOLE,
+            },
+            retry_config={
+                "max_retries": 1000 if tries_again else 0,
+                "retry_timeout": _PARTS_TRIED_FOR,
+                "backoff": {
+                    "init_backoff": timedelta(seconds=0.1),
+                    "max_backoff": timedelta(seconds=5),
+                    "base": 2,
+                },
+            },
+            **options,
+        )
+    except (ValueError, BaseError):
+        # Which may show what it could not read.
+        problem = "cannot be opened: look at what the environment says of its keys and its account"
+        raise ConfigError("store", problem) from None
+
+
+def open_bucket(
+    address: StoreAddress, scratch: Path, environment: Mapping[str, str] = os.environ
+) -> Bucket:
+    """The `Storage` that is below `address`; `scratch` is a folder for copies of what is read.
+
+    Raises ConfigError as `connect` does.
+    """
+    stores = connect(address, environment), connect(address, environment, tries_again=True)
+    # Only who has object stores has what they import.
+    from batch_gateway.storage.object_store import Bucket  # noqa: PLC0415
+    from batch_gateway.storage.unfinished_uploads import UnfinishedUploads  # noqa: PLC0415
+
+    unfinished = None
+    if address.scheme == "s3" and find_s3_keys(address, environment) is not None:
+        place = S3Place.of(address, environment)
+        unfinished = UnfinishedUploads(
+            place, address.prefix, lambda: find_s3_keys(address, environment)
+        )
+    return Bucket(*stores, scratch, unfinished=unfinished)
+
+
+def _options(address: StoreAddress, environment: Mapping[str, str]) -> dict[str, Any]:
+    if address.scheme == "gs":
+        return {"base_url": address.endpoint} if address.endpoint else {}
+    if address.scheme == "az":
+        given = {"account_name": address.account, "endpoint": address.endpoint}
+        return {name: value for name, value in given.items() if value}
+    place = S3Place.of(address, environment)
+    options: dict[str, Any] = {
+        "region": place.region,
+        "endpoint": place.endpoint(address.bucket),
+        "virtual_hosted_style_request": place.is_virtual,
+    }
+    if find_s3_keys(address, environment) is None:
+        return options
+
+    def keys() -> S3Credential:
+        found = find_s3_keys(address, environment)
+        if found is None:
+            raise ConfigError("store", "the keys are gone")
+        return {
+            "access_key_id": found.access_key_id,
+            "secret_access_key": found.secret,
+            "token": found.token,
+            "expires_at": datetime.now(UTC) + _KEYS_READ_EVERY,
+        }
+
+    return {**options, "credential_provider": keys}
