@@ -73,7 +73,7 @@ LAYERS: dict[str, set[str]] = {
     "service.migrations.versions": set(),
     "service.migrations": set(),
     "service": {"storage", "report", "engine", "client.interfaces", "wire"} | GROUND,
-    "settings": {"engine", "picker", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
+    "settings": {"storage", "engine", "picker", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "remote": {"engine", "http", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "runs": {"inputs", "engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
@@ -93,7 +93,7 @@ LAYERS: dict[str, set[str]] = {
         "http",
         "concurrency",
     }
-    | {"remote", "server", "service", "wire", "loading"}
+    | {"remote", "server", "service", "storage", "wire", "loading"}
     | {"simulator", "simulator.picker"}
     | CLIENT
     | LAYER_FOLDERS

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import pytest
 
 from batch_gateway.errors import ConfigError
@@ -17,6 +20,7 @@ from batch_gateway.settings.service_settings import naming_the_service_setting, 
 from batch_gateway.settings.service_table import PROCESSOR_FIELDS, SERVER_FIELDS
 from batch_gateway.settings.setting import ConfigFile
 from batch_gateway.settings.table import SETTINGS
+from batch_gateway.storage.store_address import StoreAddress
 from tests.cli.commands import batch_gateway
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -80,6 +84,61 @@ def test_the_files_of_llm_ds_batch_gateway_mean_what_they_mean_there(tmp_path: P
     assert "db_client: nothing to do in serve, files and records are in one folder" in told
     assert "for a service alone" not in told
     assert resolve_settings({}, {}, load_config_file(path)).gateway is not None  # of a run too
+
+
+def stored(text: str, variables: Mapping[str, str] | None = None, **flags: object) -> object:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "c.yaml"
+        path.write_text(f"gateway: http://g\n{text}")
+        file = load_config_file(path, command="serve")
+        given = {name: SETTINGS[name].parse(name, str(value)) for name, value in flags.items()}
+        return resolve_service(given, variables or {}, file).store
+
+
+def test_files_are_in_a_folder_or_in_the_bucket_that_is_named() -> None:
+    there = StoreAddress(scheme="s3", bucket="data", prefix="p", region="r")
+    assert stored("") is None
+    assert stored("store: s3://data/p?region=r\n") == there
+    assert stored("", {"BATCH_GATEWAY_STORE": "s3://data/p?region=r"}) == there
+    assert stored("store: gs://other\n", store="s3://data/p?region=r") == there
+
+
+def test_the_file_client_of_llm_ds_batch_gateway_is_a_store() -> None:
+    text = """\
+file_client:
+  type: s3
+  fs: {base_path: /tmp/batch-gateway}
+  s3: {bucket: data, region: r, endpoint: "%s", access_key_id: AK, prefix: /p/, use_path_style: %s,
+       auto_create_bucket: true}
+  retry: {max_retries: 3, initial_backoff: 1s}
+"""
+    address = StoreAddress(
+        scheme="s3", bucket="data", prefix="p", region="r", access_key_id="AK", path_style=False
+    )
+    assert stored(text % ("", "false")) == address
+    at = msgspec.structs.replace(address, endpoint="http://h:9", path_style=True)
+    assert stored(text % ("http://h:9", "true")) == at
+    assert stored(text.replace("type: s3", "type: fs") % ("", "true")) is None
+    assert stored(text % ("", "true"), store="az://box") == StoreAddress(scheme="az", bucket="box")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "file_client: {type: s3, s3: {region: r}}",
+            "file_client.type: is s3, which needs",
+        ),
+        ("file_client: {type: s3, s3: {bucket: b}}", "file_client.s3.bucket: has no name"),
+        ("file_client: {type: mock}", "mock is not one of fs, s3"),
+        ("file_client: {type: s3, s3: {bucket: data, bogus: 1}}", "bogus"),
+        ("store: s3://data?secret_access_key=HIDDEN", "c.yaml:2: store: must have no keys in it"),
+    ],
+)
+def test_a_store_that_cannot_be_is_told_with_its_place(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem) as caught:
+        stored(text)
+    assert "HIDDEN" not in str(caught.value)
 
 
 def test_a_file_for_runs_does_for_a_service(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ EXAMPLES = {
     "URL": "http://v", "MODEL=URL": "m=http://v", "PATH": "/v", "N|auto": "7", "N": "7",
     "N|P%": "7", "DURATION": "7s", "SIZE": "7KiB", "NAME": "X-Api-Key", "KEY": "sk-v",
     "NAME=VALUE": "X-A=v", "SHA256": "ab" * 32, "IP:PORT": "10.0.0.1:8000", "HOST": "v",
-    "URL|env": "env", "": "true", "ADDRESS": "127.0.0.2",
+    "URL|env": "env", "STORE": "s3://data/v", "": "true", "ADDRESS": "127.0.0.2",
 }  # fmt: skip
 
 

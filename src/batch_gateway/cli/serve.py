@@ -23,7 +23,11 @@ from batch_gateway.durations import format_duration, seconds
 from batch_gateway.errors import RecordsError, StorageError
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.settings.run_settings import RunSettings, read_config_file, resolve_settings
-from batch_gateway.settings.service_settings import naming_the_service_setting, resolve_service
+from batch_gateway.settings.service_settings import (
+    ServiceSettings,
+    naming_the_service_setting,
+    resolve_service,
+)
 from batch_gateway.settings.table import settings_of
 
 if TYPE_CHECKING:
@@ -72,13 +76,13 @@ def serve(config: Path | None, **flags: Any) -> int:
         processor = ProcessorConfig(
             max_bytes_in_flight=settings.max_bytes_in_flight, **service.processor
         )
-        run_async(_serve(service.data, settings, server, processor, interrupts))
+        run_async(_serve(service, settings, server, processor, interrupts))
     click.echo("Stopped.", err=True)
     return ExitCode.SUCCEEDED
 
 
 async def _serve(
-    data: Path,
+    service: ServiceSettings,
     settings: RunSettings,
     server: ServerConfig,
     processor: ProcessorConfig,
@@ -95,10 +99,15 @@ async def _serve(
     interrupts.on_first(lambda: loop.call_soon_threadsafe(stop.set) and None)
     try:
         async with serve_from_folder(
-            data, routing, server, processor, concurrency=settings.concurrency
+            service.data,
+            routing,
+            server,
+            processor,
+            store=service.store,
+            concurrency=settings.concurrency,
         ) as running:
             write_stdout(running.url)
-            told = _told(settings, data, running.url, asks_for_keys=server.api_keys)
+            told = _told(settings, service, running.url, asks_for_keys=server.api_keys)
             click.echo(told, err=True)
             await stop.wait()
             left = format_duration(seconds(processor.shutdown_timeout))
@@ -110,15 +119,17 @@ async def _serve(
         raise CommandFailure(str(error)) from error
 
 
-def _told(settings: RunSettings, data: Path, url: str, *, asks_for_keys: bool) -> str:
+def _told(settings: RunSettings, service: ServiceSettings, url: str, *, asks_for_keys: bool) -> str:
     """What somebody who starts it for the first time wants to know."""
     where = "a simulated gateway in this process, which is no model"
     if not settings.uses_simulator:
         where = settings.gateway.base_url if settings.gateway else "the gateways of their models"
+    data, store = service.data, service.store
+    kept = "Files and records are" if store is None else f"Files are in {store}, records"
     made = f"batch-gateway keys create --tenant NAME --data {shlex.quote(str(data))}"
     return (
         f"Serving {url}/v1/files and {url}/v1/batches, and a page at {url}/.\n"
-        f"Files and records are in {data}. "
+        f"{kept} in {data}. "
         f"Requests go to {where}. Ctrl-C stops it; the same command goes on."
         + (f"\nWho asks needs an API key, which this prints: {made}" if asks_for_keys else "")
     )

@@ -25,7 +25,8 @@ from batch_gateway.service.open_database import open_database
 from batch_gateway.service.processor import Processor
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.sealed_headers import HeaderSeal
-from batch_gateway.storage.folder import LocalFolder
+from batch_gateway.storage.from_url import opened_storage
+from batch_gateway.storage.store_address import StoreAddress
 
 __all__ = ["serve_from_folder"]
 
@@ -37,9 +38,10 @@ async def serve_from_folder(
     config: ServerConfig,
     processor: ProcessorConfig,
     *,
+    store: StoreAddress | None = None,
     concurrency: int | None = None,
 ) -> AsyncGenerator[RunningApi, None]:
-    """Serve while the block lasts; all that there is to keep is in `folder`.
+    """Serve while the block lasts; all that there is to keep is in `folder`, files in `store`.
 
     `concurrency` is how many requests may be under way at each gateway, None for as many as it
     proves to take. Leaving the block stops taking requests, lets those under way end, and puts
@@ -50,8 +52,7 @@ async def serve_from_folder(
         stack.enter_context(_only_user_of(folder))
         database = await open_database(folder / "records.sqlite3")
         stack.push_async_callback(database.aclose)
-        storage = LocalFolder(folder / "files")
-        stack.push_async_callback(storage.aclose)
+        storage = await stack.enter_async_context(opened_storage(store, folder))
         registry = CollectorRegistry()
         metrics = ProcessorMetrics(
             registry, processor.workers, lambda: worker.shards, routing.by_model

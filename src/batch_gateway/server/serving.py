@@ -131,6 +131,7 @@ async def _keep_clearing(state: ApiState) -> None:
             partial(remove_leftovers, database, storage, state.now()),
             partial(remove_old_batches, database, state.now(), kept),
             partial(remove_all_working_objects, database, storage),
+            storage.clear,
         ):
             try:
                 await clear()

@@ -17,6 +17,7 @@ from batch_gateway.durations import parse_duration
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.proxy_url import Proxy
+from batch_gateway.storage.store_address import StoreAddress
 
 __all__ = [
     "AUTO",
@@ -30,6 +31,7 @@ __all__ = [
     "RATE",
     "SECRET_NAME",
     "SIZE",
+    "STORE",
     "SWITCH",
     "VARIABLE",
     "Kind",
@@ -234,4 +236,5 @@ FRACTION = Kind("N", _fraction, is_number=True)
 FAILURES = Kind("N|P%", lambda field, given: FailureLimit.parse(given, field))
 PORT = Kind("N", _port, bounds=f"0<=x<={_HIGHEST_PORT}", is_number=True)
 PROXY = Kind("URL|env", _proxy)
+STORE = Kind("STORE", lambda field, given: StoreAddress.parse(given, field))
 CONCURRENCY = Kind("N|auto", _concurrency, is_number=True)

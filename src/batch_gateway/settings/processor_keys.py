@@ -48,12 +48,14 @@ _IN_A_SERVICE = {
         "route_key_method", "send_fairness_header",
     ),
     "files and records are in one folder, --data": (
-        "file_client", "db_client", "work_dir", "work_dir_size_limit",
+        "file_client.fs", "db_client", "work_dir", "work_dir_size_limit",
         "input_file_max_size_bytes", "input_file_disk_budget_percent",
     ),
     "work that a process left goes on at the next start": (
         "heartbeat_interval", "concurrency.recovery",
     ),
+    "a store is tried again for as long as that is worth it": ("file_client.retry",),
+    "a bucket is made by who owns it": ("file_client.s3.auto_create_bucket",),
     "it removes by itself what is old or left over": (
         "collector", "interval", "max_concurrency", "dry_run", "event_purge", "reconciler",
     ),

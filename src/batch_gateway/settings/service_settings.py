@@ -12,9 +12,10 @@ import msgspec
 
 from batch_gateway.errors import ConfigError
 from batch_gateway.settings.layers import Layers
-from batch_gateway.settings.service_table import PROCESSOR_FIELDS, SERVER_FIELDS
+from batch_gateway.settings.service_table import FILE_CLIENT, PROCESSOR_FIELDS, SERVER_FIELDS
 from batch_gateway.settings.setting import ConfigFile, Given
 from batch_gateway.settings.table import SETTINGS
+from batch_gateway.storage.store_address import StoreAddress
 
 __all__ = ["ServiceSettings", "naming_the_service_setting", "resolve_service"]
 
@@ -26,12 +27,13 @@ class ServiceSettings(msgspec.Struct, frozen=True):
     """What a service was asked to be.
 
     Attributes:
-        data: the folder of its files and records.
+        data: the folder of its records, and of its files where there is no `store`.
         server, processor: fields of ServerConfig and ProcessorConfig, where they were given.
         given: where.
     """
 
     data: Path
+    store: StoreAddress | None
     server: Mapping[str, Any]
     processor: Mapping[str, Any]
     given: Mapping[str, Given]
@@ -50,10 +52,29 @@ def resolve_service(
     data = given.get("data") or Given(SETTINGS["data"].default_value, "--data")
     return ServiceSettings(
         data.value,
+        _store(given),
         {**server, "header_keys": keys} if keys else server,
         {field: given[name].value for name, field in PROCESSOR_FIELDS.items() if name in given},
         given,
     )
+
+
+def _store(given: Mapping[str, Given]) -> StoreAddress | None:
+    """Where files are kept, from our own setting or else the keys of llm-d's batch gateway."""
+    if "store" in given:
+        return given["store"].value
+    parts = {part: given[name] for name, part in FILE_CLIENT.items() if name in given}
+    kind = parts.pop("type", None)
+    if kind is None or kind.value != "s3":
+        return None
+    if "bucket" not in parts:
+        raise ConfigError(kind.place, "is s3, which needs file_client.s3.bucket; or give store")
+    values = {part: one.value for part, one in parts.items() if one.value != ""}
+    values["prefix"] = str(values.get("prefix", "")).strip("/")
+    try:
+        return StoreAddress(scheme="s3", **values)
+    except ValueError as error:
+        raise ConfigError(parts["bucket"].place, str(error)) from None
 
 
 @contextmanager

@@ -9,19 +9,32 @@ from batch_gateway.settings.kinds import (
     PATH,
     PORT,
     SIZE,
+    STORE,
     SWITCH,
     VARIABLE,
+    choice,
     count,
     items,
     text,
 )
 from batch_gateway.settings.setting import Setting
 
-__all__ = ["PROCESSOR_FIELDS", "SERVER_FIELDS", "SERVICE_GROUPS"]
+__all__ = ["FILE_CLIENT", "PROCESSOR_FIELDS", "SERVER_FIELDS", "SERVICE_GROUPS"]
 
 _SERVE = ("serve",)
 _NAME = text("NAME")
 _KEYS = "keys that encrypt passed headers at rest, the first for new ones"
+
+_FILE_CLIENT: Mapping[str, Setting] = {
+    name: Setting(f"file_client_{name}", kind, "", flag=None, aliases=(f"file_client.{key}",),
+        is_hidden=True, only=_SERVE)
+    for name, key, kind in (
+        ("type", "type", choice("fs", "s3")),
+        *((name, f"s3.{name}", _NAME) for name in ("bucket", "prefix", "region", "access_key_id")),
+        ("endpoint", "s3.endpoint", text("URL")),
+        ("path_style", "s3.use_path_style", SWITCH),
+    )
+}  # fmt: skip
 
 SERVICE_GROUPS: Mapping[str, tuple[Setting, ...]] = {
     "Service": (
@@ -30,6 +43,10 @@ SERVICE_GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("observability_port", PORT, "Port of /health, /ready and /metrics.", "8081",
             only=_SERVE),
         Setting("data", PATH, "Folder for files and records.", "batch-gateway-data", only=_SERVE),
+        Setting("store", STORE, "Bucket for files: s3://, gs:// or az://BUCKET/PREFIX.",
+            otherwise="a folder in data", only=_SERVE,
+            see="[files in a bucket](service.md#files-in-a-bucket)"),
+        *_FILE_CLIENT.values(),
         Setting("tls_certificate", PATH, "PEM file; serves https.", aliases=("ssl_cert_file",),
             only=_SERVE),
         Setting("tls_key", PATH, "PEM file of its key.", aliases=("ssl_key_file",), only=_SERVE),
@@ -98,7 +115,11 @@ _OTHER_NAMES = {
     "keep_alive_timeout": "idle_timeout",
 }
 _OF_PROCESSOR = ("workers", "poll_interval", "output_lifetime")
-_OF_NEITHER = (*_OF_PROCESSOR, "data", "header_keys_file", "header_keys_env")
+_OF_NEITHER = (
+    *_OF_PROCESSOR,
+    *("data", "store", "header_keys_file", "header_keys_env"),
+    *(one.name for one in _FILE_CLIENT.values()),
+)
 
 PROCESSOR_FIELDS: Mapping[str, str] = {n: n for n in (*_OF_PROCESSOR, "shutdown_timeout")}
 """What each is in ProcessorConfig."""
@@ -109,3 +130,5 @@ SERVER_FIELDS: Mapping[str, str] = {
     if one.name not in _OF_NEITHER
 }
 """What each is in ServerConfig."""
+FILE_CLIENT: Mapping[str, str] = {one.name: name for name, one in _FILE_CLIENT.items()}
+"""What each key of llm-d's batch gateway for its files is in an address; `type` says whether."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from batch_gateway.errors import ConfigError
+from batch_gateway.errors import ConfigError, StorageError
+from batch_gateway.storage.folder import LocalFolder
+from batch_gateway.storage.protocol import Storage
 from batch_gateway.storage.s3_keys import find_s3_keys
 from batch_gateway.storage.s3_places import S3Place
 from batch_gateway.storage.store_address import StoreAddress
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from batch_gateway.storage.object_store import Bucket
 
-__all__ = ["connect", "open_bucket"]
+__all__ = ["connect", "open_bucket", "opened_storage"]
 
 # A store that says nothing for so long is tried again; a whole body may take longer.
 _SILENT: Final = timedelta(seconds=30)
@@ -76,6 +79,36 @@ def connect(
         # Which may show what it could not read.
         problem = "cannot be opened: look at what the environment says of its keys and its account"
         raise ConfigError("store", problem) from None
+
+
+@contextlib.asynccontextmanager
+async def opened_storage(
+    address: StoreAddress | None, folder: Path
+) -> AsyncGenerator[Storage, None]:
+    """Where the files of a service are: at `address`, or without one in `folder`.
+
+    `folder` is needed for what is read from an address too. Raises ConfigError as `connect` does,
+    and StorageError when the store cannot be used, in words that say what would help.
+    """
+    storage = LocalFolder(folder / "files") if address is None else await _checked(address, folder)
+    try:
+        yield storage
+    finally:
+        await storage.aclose()
+
+
+async def _checked(address: StoreAddress, folder: Path) -> Bucket:
+    scratch = folder / "scratch"
+    try:
+        scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(f"{scratch}: {error.strerror}") from error
+    bucket = open_bucket(address, scratch)
+    try:
+        await bucket.check()
+    except StorageError as error:
+        raise type(error)(f"{address} {error}") from error
+    return bucket
 
 
 def open_bucket(

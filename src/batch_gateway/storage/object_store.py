@@ -38,6 +38,7 @@ __all__ = ["Bucket"]
 _PATIENCE: Final = 8.0
 _LISTED_AT_ONCE: Final = 1000
 _DELETED_AT_ONCE: Final = 1000
+_PROBES: Final = "probes"
 _CUT_OFF: Final = Trouble("the store cuts its answers off", may_pass=True)
 
 _Result = TypeVar("_Result")
@@ -173,6 +174,27 @@ class Bucket:
     async def clear(self) -> None:
         if self._unfinished is not None:
             await self._unfinished.end_abandoned()
+
+    async def check(self) -> None:
+        """Write an object, read it, list it and delete it. Raises StorageError that says of what
+        is not allowed, or does not work, how it would."""
+        name, data = f"{_PROBES}/{secrets.token_hex(8)}", secrets.token_bytes(16)
+        steps: Sequence[tuple[str, Callable[[], Awaitable[object]]]] = (
+            ("written to", lambda: self.put(name, data)),
+            ("read from", lambda: self.read(name)),
+            ("listed", lambda: self.list(f"{_PROBES}/")),
+            ("deleted from", lambda: self.delete(name)),
+        )
+        for what, step in steps:
+            try:
+                answer = await step()
+            except StorageError as error:
+                problem = str(error).partition(": ")[2] or str(error)
+                raise type(error)(f"cannot be {what}: {problem}") from error
+            if what == "read from" and answer != data:
+                raise StorageError(
+                    "cannot be read from: what was written there is not what is read"
+                )
 
     async def aclose(self) -> None:
         pass
