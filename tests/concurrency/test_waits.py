@@ -28,6 +28,17 @@ def test_a_queue_that_stays_for_two_rounds_is_believed_and_measured() -> None:
     assert twice.lasting == pytest.approx(0.47, abs=0.03)
 
 
+def test_of_many_a_smaller_share_may_wait_than_of_few() -> None:
+    lasting = dict.fromkeys((16, 400), False)
+    for in_flight in lasting:
+        waits = Waits()
+        told(waits, *[0.05] * 5, in_flight=in_flight)
+        lasting[in_flight] = any(
+            one.lasting for one in told(waits, *[0.2] * 9, in_flight=in_flight)
+        )
+    assert lasting == {16: False, 400: True}
+
+
 def test_one_round_shows_that_many_wait_but_not_that_they_will() -> None:
     waits = Waits()
     told(waits, *[0.05] * 5)

@@ -96,3 +96,10 @@ def test_nobody_starves_before_a_server_that_refuses_whom_it_has_no_seat_for(
     ours = simulate(world, *[Ours() for _ in world.clients])
     assert ours.least_share > 0.4
     assert ours.tokens_per_second > 0.9 * lived("refuses", Fixed(100), 300).tokens_per_second
+
+
+def test_who_comes_later_to_a_queue_comes_to_a_like_share() -> None:
+    world = WORLDS["two clients, one by one"]
+    runs = [simulate(replace(world, seed=seed), Ours(), Ours()) for seed in range(1, 9)]
+    assert sum(run.least_share for run in runs) / len(runs) > 0.65
+    assert min(run.least_share for run in runs) > 0.35

@@ -9,14 +9,15 @@ from typing import ClassVar, NamedTuple
 
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.rounds import Reading
-from batch_gateway.concurrency.waiting_seats import FEW, NOTHING_KNOWN, FreeSeats, Waiting
+from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, FreeSeats, Waiting
 
 __all__ = ["Finder", "Shown", "State"]
 
 _DOUBLE = math.log(2)  # the longest stride, as in the slow start of TCP (RFC 5681)
 _SHORTEST = 0.3 * _DOUBLE  # stride of a climb: 23 %, which one pair of rounds can tell from chance
-_SWAY = 0.08  # ln between the two levels of a hold: 4 % to either side
-_WIDEST_SWAY = 0.35  # one more of three
+# ln between the two levels of a hold: the square root of those in flight, as of 256 sixteen; what
+# fewer bring is noisier, and they have a longer way to where clients of one server are alike.
+_LEAST_SWAY, _WIDEST_SWAY = 0.04, 0.35  # one more of three
 # A stride is so many times the noise in a pair of rounds, for a standard error of the elasticity
 # of a third.
 _STRIDE_OVER_NOISE = 3.0
@@ -32,6 +33,7 @@ _FORGET = 0.8  # weight of the evidence so far at each new pair: about five pair
 _LEAST_NOISE = 0.01  # ln; nothing is known better than to a per cent
 _MOST_NOISE = 0.5  # ln; what was noisier than that is forgotten as soon as what was so
 _MEMORY = 16  # pairs that the noise is averaged over
+_WIDE = 0.16  # ln; so wide a range of elasticities explains much noise
 _SHIFT = 0.12  # ln; a change of latency below that is left to the evidence
 _ALIKE = 0.02  # ln; levels that differ by less tell nothing of the elasticity
 _GAIN, _GAIN_OF_WAITS = 0.2, 0.5  # of the steps of a hold
@@ -179,8 +181,8 @@ class Finder:
 
     def _learn_noise(self, pair: _Pair, most: float) -> None:
         excess = min(most, abs(pair.excess))
-        if not excess and abs(pair.grown) > max(2 * math.sqrt(self._noise), 2 * _SWAY):
-            return  # so wide a range of elasticities explains much noise
+        if not excess and abs(pair.grown) > max(2 * math.sqrt(self._noise), _WIDE):
+            return
         self._compared += 1
         self._noise += (excess**2 - self._noise) / min(_MEMORY, self._compared + 4)
         self._noise = min(self._noise, _MOST_NOISE**2)
@@ -267,7 +269,7 @@ class Finder:
             step = _GAIN * above * square / (1 + square)
             quarter = self._stride / 4
             step = min(quarter, max(-quarter, step))
-            step -= min(quarter, _GAIN_OF_WAITS * max(0.0, self._waiting.share - FEW))
+            step -= min(quarter, _GAIN_OF_WAITS * max(0.0, self._waiting.too_many))
             self._ln = min(self._ln + step, self._ln_used + _AHEAD)
         self._sway()
 
@@ -280,12 +282,15 @@ class Finder:
 
     def _compare_with_fewer(self) -> None:
         """A slower server is no full one: only fewer can tell, if they bring as much."""
-        stride = self._stride_at(0.0)
-        self._climb(self._ln_used - stride, stride, high=False)
+        self._climb_up_to(self._ln_used)
 
     def _doubt_hold(self) -> None:
-        self._compare_with_fewer()
+        self._climb_up_to(min(self._ln, self._ln_used))
         self._hold_doubted = True
+
+    def _climb_up_to(self, ln: float) -> None:
+        stride = self._stride_at(0.0)
+        self._climb(ln - stride, stride, high=False)
 
     def _climb_by_shift(self) -> None:
         self._climb(self._ln_used, self._stride_at(abs(self._shift) / _DOUBLE), high=True)
@@ -362,4 +367,4 @@ class Finder:
 
     @property
     def _least_sway(self) -> float:
-        return min(_WIDEST_SWAY, max(_SWAY, math.log1p(math.exp(-self._ln))))
+        return min(_WIDEST_SWAY, max(_LEAST_SWAY, math.exp(-self._ln / 2)))

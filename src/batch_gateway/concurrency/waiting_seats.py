@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 from batch_gateway.concurrency.rounds import Reading
 
-__all__ = ["FEW", "NOTHING_KNOWN", "FreeSeats", "Waiting", "Waits"]
+__all__ = ["NOTHING_KNOWN", "FreeSeats", "Waiting", "Waits"]
 
-FEW = 0.05
-"""Share of those in flight that may wait: some must, for a moment, where all seats are taken."""
-
+# So many times the square root of those in flight may wait, as arrivals and ends fluctuate by that
+# (Halfin and Whitt, 1981). In one queue all see the same share, and may make less of it the more
+# they are, so that clients of one server come to like numbers, as those of TCP Vegas do. With 0.6
+# one of four has less than half of an equal share twice as often; with 1.0 they queue for longer.
+_MAY_WAIT = 0.8
+_MOST_MAY = 0.25  # of those in flight
 # Twice of that and a half: as many may seem to wait where every seat is just taken.
 _HARDLY_ANY = 0.15
 # Standard error of the wait, as a share of latency, beyond which a round tells nothing of it.
@@ -26,7 +29,7 @@ _MEMORY = 16
 _CHANCE, _LASTS, _MOST_OF_ONE = 0.5, 4.0, 3.0
 # Standard deviations by which a single round must stand out to be believed by itself.
 _SURE, _SURELY_NOT = 3.0, 2.0
-# Where every seat is just taken, the higher level of a hold shows a little more than `FEW`.
+# Where every seat is just taken, the higher level of a hold shows a little that waits.
 _FREE = 0.07
 _FORGET = 0.8
 _PATIENCE, _LONGEST_PATIENCE = 4, 64  # rounds at the higher level, until more are tried
@@ -47,22 +50,29 @@ class Waiting(NamedTuple):
         lasting: the share that surely waited over the last rounds; 0 when few did.
         anyway: hardly fewer wait after a cut by `lasting` than before it, so that it is not for
             ours that they do; from now on half of that share counts as none.
+        may: the share that may wait.
     """
 
     share: float = 0.0
     scatter: float = math.inf
     lasting: float = 0.0
     anyway: bool = False
+    may: float = 0.0
+
+    @property
+    def too_many(self) -> float:
+        """The share that waits and should not; negative where more may."""
+        return self.share - self.may
 
     @property
     def many(self) -> float:
         """The share, where this round alone shows that too many waited; else 0."""
-        return self.share if self.share - FEW > _SURE * self.scatter else 0.0
+        return self.share if self.too_many > _SURE * self.scatter else 0.0
 
     @property
     def some(self) -> bool:
         """Whether more seem to wait than may."""
-        return self.share - FEW > self.scatter
+        return self.too_many > self.scatter
 
     @property
     def hardly_any(self) -> bool:
@@ -111,11 +121,12 @@ class Waits:
             self._lowest += _FALL * (min(1.0, max(0.0, raw)) - self._lowest)
             return Waiting(anyway=True)
         self._learn_scatter(share, reading.in_flight)
-        lasting = self._lasting(share, scatter)
+        may = min(_MOST_MAY, _MAY_WAIT / math.sqrt(reading.in_flight))
+        lasting = self._lasting(share, may, scatter)
         if lasting:
             self.skip()
             self._cut = share, reading.in_flight
-        return Waiting(share, scatter, lasting)
+        return Waiting(share, scatter, lasting, may=may)
 
     def skip(self) -> None:
         """The next round is not to be compared with those before it."""
@@ -152,8 +163,8 @@ class Waits:
         most = max(9 * self._variance, 4 * _LEAST_SCATTER**2)
         self._variance += (min(square, most) - self._variance) / min(_MEMORY, self._compared + 4)
 
-    def _lasting(self, share: float, scatter: float) -> float:
-        self._sum += min(_MOST_OF_ONE, (share - FEW) / scatter - _CHANCE)
+    def _lasting(self, share: float, may: float, scatter: float) -> float:
+        self._sum += min(_MOST_OF_ONE, (share - may) / scatter - _CHANCE)
         if self._sum <= 0:
             self._sum = 0.0
             self._shares.clear()
@@ -161,7 +172,7 @@ class Waits:
         self._shares.append(share)
         if self._sum <= _LASTS:
             return 0.0
-        return min(_MOST, max(FEW, math.fsum(self._shares) / len(self._shares)))
+        return min(_MOST, max(may, math.fsum(self._shares) / len(self._shares)))
 
 
 class FreeSeats:
