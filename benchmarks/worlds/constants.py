@@ -1,9 +1,10 @@
 """What each constant of the controller is worth: `python -m benchmarks.worlds.constants`.
 
 Every number that a module of `batch_gateway.concurrency` gives a name in capitals is halved and
-doubled, one after the other, in a handful of worlds. Nothing should fall off a cliff. A share of
-more than a half is halved and doubled in its distance to one. One seed tells a cliff from chance
-well enough; `--module NAME --seeds 1 2 3` looks closer.
+doubled, one after the other, in worlds that its part has to do with; what only tells of a limit
+is left out. A share of more than a half is halved and doubled in its distance to one. Nothing
+should fall off a cliff. One seed tells a cliff from chance well enough; `--module NAME --seeds 1
+2 3` looks closer. The table is Markdown: `docs/constants.md` is one.
 """
 
 from __future__ import annotations
@@ -34,25 +35,43 @@ LONGEST = 150.0
 CLIFF = 0.1
 """A world that loses more than this share of what it had is named."""
 
-_CELLS = (
-    *((name, "adaptive") for name in ("queues", "changes", "wobble 1..4", "chance 5%", "quota")),
-    *((name, "adaptive") for name in ("full replica, at random", "lengths, few distinct")),
-    *(("shared, 64 seats", form) for form in ("adaptive", "adaptive, streamed")),
+STEEP = 1.5
+"""A world where people wait so many times as long at the 99th percentile is named too."""
+
+_PEOPLE = "shared, 64 seats"
+_FINDING = (
+    *((name, "adaptive") for name in ("queues", "changes", "wobble 1..4", "chance 5%")),
+    *((name, "adaptive") for name in ("lengths, few distinct", "pool of 2", _PEOPLE)),
 )
-_CELLS_WITH_METRICS = tuple(
-    (name, "adaptive, with metrics") for name in ("queues", "changes", "shared, 64 seats")
+_REFUSED = tuple(
+    (name, "adaptive") for name in ("refuses", "chance 5%", "quota", "full replica, at random")
 )
-_METRICS_MODULE = "server_load"
+_GUARDED = tuple(
+    (name, "adaptive, streamed") for name in (_PEOPLE, "wobble 1..4", "pool of 2", "queues")
+)
+_LOOKED_AT = tuple((name, "adaptive, with metrics") for name in ("queues", "changes", _PEOPLE))
+_FAILING = tuple((name, "adaptive") for name in ("outage", "flaky"))
+_CELLS = {
+    **dict.fromkeys(("ceiling", "pace", "rank_step"), _REFUSED),
+    **dict.fromkeys(("door", "guard"), _GUARDED),
+    "server_load": _LOOKED_AT,
+    "failures": _FAILING,
+}
+"""By module; every other has to do with finding."""
+
+_ONLY_TELL = ("reasons", "telling")
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A number with a name in a module, and every module that has it by that name."""
+    """A number with a name in a module, every module that has it by that name, and what is said
+    of it there."""
 
     name: str
     value: float
     module: ModuleType
     users: tuple[ModuleType, ...]
+    reason: str
 
     @property
     def place(self) -> str:
@@ -64,23 +83,40 @@ class Constant:
 
 def constants_of(modules: Sequence[ModuleType]) -> Iterator[Constant]:
     """Numbers with names in capitals that these modules define, but for 0."""
-    trees = {module: ast.parse(inspect.getsource(module)) for module in modules}
+    sources = {module: inspect.getsource(module) for module in modules}
+    trees = {module: ast.parse(source) for module, source in sources.items()}
     for module, tree in trees.items():
-        for name in _assigned(tree):
+        for name, node in _assigned(tree):
             value = getattr(module, name)
             if name.isupper() and type(value) in (int, float) and value:
                 users = [other for other in modules if _imports(trees[other], module, name)]
-                yield Constant(name, value, module, (module, *users))
+                reason = _reason(sources[module].splitlines(), node, tree)
+                yield Constant(name, value, module, (module, *users), reason)
 
 
-def _assigned(tree: ast.Module) -> Iterator[str]:
+def _assigned(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if isinstance(node, ast.AnnAssign):
             targets = [node.target]
         for target in targets:
             names = target.elts if isinstance(target, ast.Tuple) else [target]
-            yield from (name.id for name in names if isinstance(name, ast.Name))
+            yield from ((name.id, node) for name in names if isinstance(name, ast.Name))
+
+
+def _reason(lines: list[str], node: ast.stmt, tree: ast.Module) -> str:
+    """The comment behind it, the words below it, or the comment above it."""
+    assert node.end_lineno is not None
+    behind = lines[node.end_lineno - 1][node.end_col_offset :].strip()
+    if behind.startswith("#"):
+        return behind.removeprefix("#").strip()
+    for other in tree.body:
+        if other.lineno == node.end_lineno + 1 and isinstance(other, ast.Expr):
+            return " ".join(str(ast.literal_eval(other.value)).split())
+    above = node.lineno - 1
+    while above and lines[above - 1].startswith("#"):
+        above -= 1
+    return " ".join(line.removeprefix("#").strip() for line in lines[above : node.lineno - 1])
 
 
 def _imports(tree: ast.Module, module: ModuleType, name: str) -> bool:
@@ -116,41 +152,50 @@ def patched(constant: Constant, value: float) -> Iterator[None]:
 
 # -- figures -------------------------------------------------------------------------------
 
-Scores = dict[str, float]
-"""By world and contender: the worst seed's share of the best, of the leftover, or of the quota."""
+Cells = tuple[tuple[str, str], ...]
+"""Of worlds and contenders."""
 
 
 @dataclass(frozen=True)
 class Found:
-    scores: Scores
-    ttft: float
-    """The worst p99 of people, over that without a batch."""
+    """By world: the worst seed's share of the best, of the leftover, or of the quota; and the
+    worst p99 of people, over that without a batch."""
 
-    def fallen(self, usual: Scores) -> list[str]:
+    scores: dict[str, float]
+    ttfts: dict[str, float]
+
+    def fallen(self, usual: Found) -> list[str]:
         """What lost more than a cliff, with what it had and has."""
-        return [
-            f"{name} {usual[name]:.2f} to {score:.2f}"
+        lost = [
+            f"{name} {usual.scores[name]:.2f} to {score:.2f}"
             for name, score in self.scores.items()
-            if score < (1 - CLIFF) * usual[name]
+            if score < (1 - CLIFF) * usual.scores[name]
         ]
+        waits = [
+            f"p99 of {name} {usual.ttfts[name]:.2f} to {ttft:.2f}"
+            for name, ttft in self.ttfts.items()
+            if ttft > STEEP * usual.ttfts[name]
+        ]
+        return lost + waits
+
+    def shown(self) -> str:
+        values = self.scores.values()
+        ttft = "".join(f" {ttft:.2f}" for ttft in self.ttfts.values())
+        return f"{fmean(values):.3f} {min(values):.3f}{ttft}"
 
 
-def measured(cells: Sequence[tuple[str, str]], seeds: Sequence[int]) -> Found:
-    scores, ttfts = Scores(), [0.0]
+def measured(cells: Cells, seeds: Sequence[int]) -> Found:
+    found = Found({}, {})
     for name, contender in cells:
         world = WORLDS[name]
         longest = LONGEST if world.interactive is None else 6 * LONGEST
         world = replace(world, duration=min(world.duration, longest))
-        found = cell(world, contender, seeds)
-        shares = (found.least(figure) for figure in ("quota", "used", "goodput"))
-        scores[f"{name} ({contender})"] = next(share for share in shares if share is not None)
-        ttfts.append(found.most("ttft") or 0.0)
-    return Found(scores, max(ttfts))
-
-
-def _shown(found: Found) -> str:
-    values = found.scores.values()
-    return f"{fmean(values):.3f} {min(values):.3f} {found.ttft:6.2f}"
+        one = cell(world, contender, seeds)
+        shares = (one.least(figure) for figure in ("quota", "used", "goodput"))
+        found.scores[name] = next(share for share in shares if share is not None)
+        if (ttft := one.most("ttft")) is not None:
+            found.ttfts[name] = ttft
+    return found
 
 
 # -- the table -----------------------------------------------------------------------------
@@ -158,38 +203,42 @@ def _shown(found: Found) -> str:
 
 def main() -> None:
     options = _parse_options()
-    modules = _modules()
     results: list[dict[str, Any]] = []
-    print(f"{'':38} {'value':>8}  {'half: mean, worst, p99':22}  {'twice: mean, worst, p99':22}")
-    usual: dict[tuple[tuple[str, str], ...], Found] = {}
-    for constant in constants_of(modules):
+    _print("constant", "value", "why", "half", "twice", "what falls off a cliff")
+    _print(*["---"] * 6)
+    usual: dict[Cells, Found] = {}
+    for constant in constants_of(_modules()):
         module = constant.place.partition(".")[0]
-        if options.module and module not in options.module:
+        if module in _ONLY_TELL or (options.module and module not in options.module):
             continue
-        cells = _CELLS_WITH_METRICS if module == _METRICS_MODULE else _CELLS
+        cells = _CELLS.get(module, _FINDING)
         if cells not in usual:
             usual[cells] = measured(cells, options.seeds)
-            print(f"{'as it is':38} {'':>8}  {_shown(usual[cells])}", flush=True)
-        results.append(_row(constant, cells, options.seeds, usual[cells].scores))
+            worlds = ", ".join(f"*{name}*" for name, _ in cells)
+            _print("as it is", "", f"in {worlds}", usual[cells].shown(), "", "")
+        results.append(_row(constant, cells, options.seeds, usual[cells]))
     write_json("worlds-constants", {"constants": results}, [])
 
 
-def _row(
-    constant: Constant, cells: Sequence[tuple[str, str]], seeds: Sequence[int], usual: Scores
-) -> dict[str, Any]:
+def _row(constant: Constant, cells: Cells, seeds: Sequence[int], usual: Found) -> dict[str, Any]:
     found: list[Found] = []
     for value in half_and_twice(constant.value):
         with patched(constant, value):
             found.append(measured(cells, seeds))
-    shown = "  ".join(f"{_shown(one):22}" for one in found)
     fallen = [
         f"{which}: {what}"
         for which, one in zip(("half", "twice"), found, strict=True)
         for what in one.fallen(usual)
     ]
-    print(f"{constant.place:38} {constant.value:>8g}  {shown}  {'; '.join(fallen)}", flush=True)
+    half, twice = (one.shown() for one in found)
+    place, value = f"`{constant.place}`", f"{constant.value:g}"
+    _print(place, value, constant.reason, half, twice, "; ".join(fallen))
     scores = {"half": found[0].scores, "twice": found[1].scores}
     return {"constant": constant.place, "value": constant.value, **scores}
+
+
+def _print(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def _modules() -> list[ModuleType]:

@@ -18,7 +18,10 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ModuleType]
     (tmp_path / "defines_some.py").write_text(
         "import math\n"
         "WORTH = 0.15\n"
-        "_FEWEST, _MOST = 4, 64\n"
+        '"""What a raise\nis worth."""\n'
+        "_FEWEST, _MOST = 4, 64  # answers\n"
+        "# Seconds, which nobody\n"
+        "# minds.\n"
         "_LIMIT: float = 2.5\n"
         "NOTHING, ON, WORDS = 0, True, ('a', 1)\n"
         "lower = 3\n"
@@ -43,6 +46,18 @@ def test_numbers_with_names_in_capitals_are_found_where_they_are_defined(
         "defines_some._FEWEST": 4,
         "defines_some._MOST": 64,
         "defines_some._LIMIT": 2.5,
+    }
+
+
+def test_the_reason_of_a_constant_is_what_the_code_says_beside_it(
+    modules: list[ModuleType],
+) -> None:
+    found = {constant.name: constant.reason for constant in constants_of(modules)}
+    assert found == {
+        "WORTH": "What a raise is worth.",
+        "_FEWEST": "answers",
+        "_MOST": "answers",
+        "_LIMIT": "Seconds, which nobody minds.",
     }
 
 
@@ -72,6 +87,7 @@ def test_a_share_near_one_is_changed_in_its_distance_to_it(
 
 
 def test_a_world_that_falls_off_a_cliff_is_named() -> None:
-    usual = {"queues": 0.95, "wobble": 0.9}
-    found = Found({"queues": 0.94, "wobble": 0.5}, 1.0)
-    assert found.fallen(usual) == ["wobble 0.90 to 0.50"]
+    usual = Found({"queues": 0.95, "wobble": 0.9, "shared": 0.8}, {"shared": 1.2})
+    found = Found({"queues": 0.94, "wobble": 0.5, "shared": 0.8}, {"shared": 2.0})
+    assert found.fallen(usual) == ["wobble 0.90 to 0.50", "p99 of shared 1.20 to 2.00"]
+    assert usual.fallen(found) == []
