@@ -50,7 +50,8 @@ class SocketWorld:
 
     Attributes:
         fixed: the limits that stand beside the one that is found.
-        wobble, stalls: as `benchmarks.worlds.served` has them.
+        wobble, stalls, people: as `benchmarks.worlds.served` has them.
+        clients: of ours, each with callers and a limit of its own.
         retries: how often a line is sent again; as good as ever where refusals say nothing.
     """
 
@@ -58,6 +59,8 @@ class SocketWorld:
     fixed: tuple[int, ...]
     wobble: float = 1.0
     stalls: tuple[float, float] = (0.0, 0.0)
+    people: tuple[float, int, float] = (0.0, 0, 0.0)
+    clients: int = 1
     retries: int = 3
 
 
@@ -84,8 +87,11 @@ WORLDS: dict[str, SocketWorld] = {
         retries=12,
     ),
     "stalls": SocketWorld(settings=_QUICK, stalls=(20.0, 2.0), fixed=(32, 64, 96)),
+    "two clients": SocketWorld(settings=SERVER, clients=2, fixed=(10, 32, 200)),
+    "shared": SocketWorld(settings=SERVER, people=(5.0, 20, 10.0), fixed=(10, 32, 64)),
 }
 _FORMS = ("", ", streamed")
+_NOBODY = "nobody"
 
 
 @dataclass
@@ -96,7 +102,7 @@ class Count:
 
 
 async def measure(world: SocketWorld, policy: str, seconds: float) -> dict[str, float]:
-    """One cell: what a client with 500 callers got within so many seconds."""
+    """One cell: what clients with 500 callers each got within so many seconds."""
     async with served(world) as url:
         config = HTTPInferenceClientConfig(
             url,
@@ -105,28 +111,40 @@ async def measure(world: SocketWorld, policy: str, seconds: float) -> dict[str, 
             max_idle_connections=_WORKERS,
             retry=RetryPolicy(max_retries=world.retries, budget_per_second=1_000),
         )
-        count, cpu = Count(), time.process_time()
-        async with HTTPInferenceClient(config) as client:
-            workers = [asyncio.create_task(_work(client, count)) for _ in range(_WORKERS)]
-            await asyncio.sleep(seconds)
-            told = await asyncio.to_thread(figures_of, url)
-            cpu = time.process_time() - cpu
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-        return {
-            "answers/s": round(count.answers / seconds, 1),
+        counts = [Count() for _ in range(world.clients if policy != _NOBODY else 0)]
+        cpu = time.process_time()
+        working = [asyncio.create_task(_client(config, count)) for count in counts]
+        await asyncio.sleep(seconds)
+        told = await asyncio.to_thread(figures_of, url)
+        cpu = time.process_time() - cpu
+        for client in working:
+            client.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+        answers = [count.answers for count in counts]
+        figures = {
+            "answers/s": round(sum(answers) / seconds, 1),
             "refused": round(told["refused"] / max(1, told["received"]), 4),
             "waiting": round(told["waiting"], 1),
-            "lost": count.failed,
+            "lost": sum(count.failed for count in counts),
             "client's CPU": round(cpu / seconds, 2),
             "server's CPU": round(told["cpu"] / seconds, 2),
         }
+        if world.clients > 1:
+            figures["least"] = round(min(answers) * len(answers) / max(1, sum(answers)), 3)
+        if any(world.people):
+            figures["people's p99"] = round(told["people_p99"], 3)
+        return figures
+
+
+async def _client(config: HTTPInferenceClientConfig, count: Count) -> None:
+    async with HTTPInferenceClient(config) as client, asyncio.TaskGroup() as workers:
+        for _ in range(_WORKERS):
+            workers.create_task(_work(client, count))
 
 
 def _concurrency(policy: str) -> AdaptiveConcurrency | FixedConcurrency:
     name = policy.partition(", ")[0]
-    if name == "adaptive":
+    if name in ("adaptive", _NOBODY):
         return AdaptiveConcurrency()
     return FixedConcurrency(int(name.removeprefix("fixed ")))
 
@@ -149,7 +167,7 @@ async def _work(client: HTTPInferenceClient, count: Count) -> None:
 
 @asynccontextmanager
 async def served(world: SocketWorld) -> AsyncGenerator[str]:
-    told = {"settings": world.settings, "wobble": world.wobble, "stalls": world.stalls}
+    told = {name: getattr(world, name) for name in ("settings", "wobble", "stalls", "people")}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "benchmarks.worlds.served", json.dumps(told)),
@@ -208,7 +226,8 @@ def main() -> None:
     for name in options.world or WORLDS:
         world, table = WORLDS[name], Table({})
         names = ("adaptive", *(f"fixed {limit}" for limit in world.fixed))
-        for policy in (name + form for form in _FORMS for name in names):
+        alone = [_NOBODY] if any(world.people) else []
+        for policy in (*alone, *(name + form for form in _FORMS for name in names)):
             table.cells[policy] = asyncio.run(measure(world, policy, options.seconds))
         table.judge()
         table.show(name)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
-from benchmarks.worlds.realtime import SocketWorld, Table, figures_of, served
+from benchmarks.worlds.realtime import SocketWorld, Table, figures_of, measure, served
 
 pytestmark = pytest.mark.anyio
 PARAMS: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hello!"}]}
@@ -38,3 +38,22 @@ def test_each_cell_is_a_share_of_the_best_fixed_one_in_its_form() -> None:
     table.judge()
     shares = [cell["of best fixed"] for cell in table.cells.values()]
     assert shares == [0.9, 0.5, 1.0, 0.9, 1.0]
+
+
+async def test_people_come_by_themselves_and_tell_how_long_they_wait() -> None:
+    crowd = SocketWorld(
+        settings={"seats": 8, "output_tokens": 4}, people=(40.0, 0, 0.0), fixed=(1,)
+    )
+    async with served(crowd) as url, asyncio.timeout(30):
+        while (told := await asyncio.to_thread(figures_of, url))["received"] < 4:
+            await asyncio.sleep(0.1)
+        while not told["people_p99"]:
+            told = await asyncio.to_thread(figures_of, url)
+    assert 0 < told["people_p99"] < 30
+
+
+async def test_two_clients_have_each_a_share() -> None:
+    world = SocketWorld(settings={"latency_scale": 0.1}, clients=2, fixed=(4,))
+    figures = await measure(world, "fixed 4", 1.0)
+    assert figures["answers/s"] > 0
+    assert 0 < figures["least"] <= 1
