@@ -67,6 +67,7 @@ from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.wire.chunks import ChatChunk, Chunk, CompletionChunk, ResponseEvent
 from batch_gateway.wire.endpoint import determine_endpoint
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.json_schema import JSONSchema
 from batch_gateway.wire.usage import Usage
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ __all__ = [
     "InferenceStream",
     "InputError",
     "InvalidRequestError",
+    "JSONSchema",
     "JournalError",
     "LimitChanged",
     "Observer",

@@ -17,6 +17,7 @@ from batch_gateway.client.interfaces.request import InferenceResponse, RequestLi
 from batch_gateway.client.interfaces.transport import Transport
 from batch_gateway.client.layers.admission.admission import Admission
 from batch_gateway.client.layers.admission.layer import AdmissionTransport
+from batch_gateway.client.layers.answer_check import AnswerCheckTransport
 from batch_gateway.client.layers.cache.cache_config import CacheConfig
 from batch_gateway.client.layers.closing import ClosingTransport
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
@@ -76,6 +77,8 @@ def build_stack(
     if config.circuit_breaker or config.rate_limit or config.concurrency:
         admission = _admission(config, clock, events, metrics)
         stack = AdmissionTransport(stack, admission, streams=config.stream_upstream)
+    if config.json_schema is not None:
+        stack = AnswerCheckTransport(stack, config.json_schema)
     if config.retry is not None:
         stack = RetryTransport(
             stack,
@@ -135,6 +138,7 @@ def _cached(
         clock,
         namespace=gateway_name(config),
         headers=config.header_pairs(),
+        schema=config.json_schema,
         on_look_up=events.cache_looked_up,
     )
 

@@ -16,6 +16,7 @@ from batch_gateway.durations import Duration, seconds
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.transport_config import TransportConfig
 from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
+from batch_gateway.wire.json_schema import JSONSchema
 from batch_gateway.wire.sse import MAX_EVENT_BYTES
 
 __all__ = ["HTTPInferenceClientConfig"]
@@ -45,6 +46,8 @@ class HTTPInferenceClientConfig(TransportConfig):
             measuring; None leaves it to the caller.
         scheduling: what llm-d and GAIE are told about each request; None for nothing.
         endpoint_picker: for `grpc://` and `grpcs://`; None for the defaults.
+        json_schema: what each answer in words has to be. Any other answer is an error, which is
+            tried again; None takes every answer.
     """
 
     transport: InitVar[str] = "native"
@@ -59,6 +62,7 @@ class HTTPInferenceClientConfig(TransportConfig):
     concurrency: AdaptiveConcurrency | FixedConcurrency | None = None
     scheduling: SchedulingHints | None = None
     endpoint_picker: EndpointPickerConfig | None = None
+    json_schema: JSONSchema | None = None
 
     def __post_init__(self, transport: str) -> None:
         _check_transport(transport)
@@ -66,6 +70,10 @@ class HTTPInferenceClientConfig(TransportConfig):
         normalise_duration(self, "stream_idle_timeout")
         require_positive("stream_idle_timeout", seconds(self.stream_idle_timeout))
         require_count("max_event_bytes", self.max_event_bytes, minimum=1)
+        if self.json_schema is not None and self.coalesce is not None:
+            raise ConfigError(
+                "coalesce", "does not go with json_schema: one wrong answer would fail all of them"
+            )
         if self.uses_endpoint_picker:
             self._check_picker_route()
 

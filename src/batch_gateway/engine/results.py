@@ -10,6 +10,7 @@ from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.engine.problems import Fault
 from batch_gateway.errors import ErrorCategory, InferenceError
 from batch_gateway.wire.json_check import decode_text
+from batch_gateway.wire.json_schema import INVALID_ANSWER
 from batch_gateway.wire.lines import error_line, error_response_line, success_line, wrap_error_body
 from batch_gateway.wire.usage import Usage
 
@@ -86,8 +87,9 @@ def failure_outcome(index: int, result_id: str, custom_id: str, error: Inference
     status = error.status_code
     if status is None or 200 <= status < 300:
         # A success status whose body is unusable is not an answer. One that would come again just
-        # so is kept as text: it was paid for.
-        wasted = None if error.is_retryable or not error.body else decode_text(error.body)
+        # so, or that is another answer than was asked for, is kept as text: it was paid for.
+        is_kept = not error.is_retryable or error.code == INVALID_ANSWER
+        wasted = decode_text(error.body) if is_kept and error.body else None
         line = error_line(result_id, custom_id, error.code, error.message, wasted)
     else:
         kind = error.default_code

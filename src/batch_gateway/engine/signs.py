@@ -12,6 +12,7 @@ from batch_gateway.errors import (
     InvalidRequestError,
     TLSError,
 )
+from batch_gateway.wire.json_schema import INVALID_ANSWER
 from batch_gateway.wire.refusal_words import is_page, is_refused_key, is_unknown_model, is_used_up
 from batch_gateway.wire.refusals import TOO_LARGE_CODES, is_connect_failure
 
@@ -26,7 +27,8 @@ class Sign(Enum):
     NOTHING = auto()
     """Nothing: the request was refused before it was sent, or the cache had the answer."""
     OWN = auto()
-    """It failed for what it is (400, 413, 422 …), unless every other fails in the same words."""
+    """It failed for what it is (400, 413, 422 …, an answer that is not the JSON that was asked
+    for), unless every other fails in the same words."""
     DOUBT = auto()
     """It failed in a way that may be this request's fault (5xx, timeout, garbled answer)."""
     LOAD = auto()
@@ -80,7 +82,7 @@ def _sign(error: InferenceError) -> Sign:
     status = error.status_code
     if is_used_up(error):
         return Sign.USED_UP
-    if error.code in TOO_LARGE_CODES:
+    if error.code in TOO_LARGE_CODES or error.code == INVALID_ANSWER:
         return Sign.OWN
     if status is None:
         return _sign_without_answer(error)

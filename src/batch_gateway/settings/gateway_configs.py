@@ -24,6 +24,7 @@ from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.settings.kinds import AUTO
 from batch_gateway.settings.setting import Given
 from batch_gateway.settings.table import GATEWAY_SETTINGS, SETTINGS
+from batch_gateway.wire.json_schema import JSONSchema
 
 __all__ = ["gateway_config", "naming_the_setting"]
 
@@ -56,6 +57,7 @@ def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClien
             cache=_cache(parts.pop("cache", {})),
             coalesce=CoalescePolicy(**parts.pop("coalesce")) if "coalesce" in parts else None,
             tls=TLSConfig(**parts.pop("tls", {})),
+            json_schema=_json_schema(parts.get("", {}).pop("json_schema", None)),
             endpoint_picker=_endpoint_picker(
                 parts.pop("endpoint_picker", {}), _pod_tls(parts.pop("pod_tls", {}))
             ),
@@ -117,6 +119,10 @@ def _concurrency(
     if "concurrency" in given and given["concurrency"].value != AUTO:
         raise ConfigError("gateway_metrics.urls", "does nothing where a number is set; use auto")
     return AdaptiveConcurrency(gateway_metrics=GatewayMetrics(**metrics))
+
+
+def _json_schema(path: Path | None) -> JSONSchema | None:
+    return None if path is None else JSONSchema.from_file(path)
 
 
 def _endpoint_picker(

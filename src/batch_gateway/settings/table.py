@@ -78,6 +78,12 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         ),
         Setting("ordered", SWITCH, "Results in the order of the input.", only=_RUN),
     ),
+    "Answers": (
+        Setting(
+            "json_schema", PATH, "Ask again for answers that are not JSON as this schema says.",
+            field="json_schema", only=_RUN, see="[such answers](tables.md#answers-that-are-json)",
+        ),
+    ),
     "Pace and limits": (
         Setting(
             "concurrency", CONCURRENCY, "In flight to each gateway; auto finds it by measuring.",

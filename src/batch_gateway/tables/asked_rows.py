@@ -7,8 +7,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from batch_gateway.errors import InputError
 from batch_gateway.inputs.data_row import BadRow, Row, Rows
+from batch_gateway.inputs.request_line import custom_id_of
+from batch_gateway.inputs.row_fault import FaultyRowError
 
 __all__ = ["AskedRow", "AskedRows"]
 
@@ -18,10 +19,19 @@ _OF_A_BATCH: Final = frozenset({"custom_id", "url", "body"})
 
 
 class AskedRow(msgspec.Struct, frozen=True):
-    """One row: under which custom_id it was sent, and its columns."""
+    """One row.
+
+    Attributes:
+        custom_id: under which it was sent; "" if that cannot be read.
+        values: its columns.
+        number: its place, from 0.
+        fault: why it cannot have been sent, and which line it is; "" for a good one.
+    """
 
     custom_id: str
     values: Mapping[str, Any]
+    number: int = 0
+    fault: str = ""
 
 
 class AskedRows:
@@ -32,27 +42,32 @@ class AskedRows:
         columns: their names in order; none where rows have columns of their own.
     """
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, rows: Rows, id_column: str | None = None) -> None:
+        self._rows, self._id_column = rows, id_column
         self.name = rows.name
         self.columns = rows.columns or ()
 
     def __iter__(self) -> Iterator[AskedRow]:
-        """From the first row on. Raises InputError."""
+        """From the first row on. Raises InputError where all of it is wrong."""
         for row in self._rows:
+            place = f"{self.name}: line {row.line}"
             if isinstance(row, BadRow):
-                why = "; ".join(fault.text for fault in row.faults)
-                raise InputError(f"{self.name}: line {row.line} {why}")
-            yield _asked(row)
+                fault = f"{place} {'; '.join(fault.text for fault in row.faults)}"
+                yield AskedRow("", {}, row.number - 1, fault)
+                continue
+            try:
+                custom_id, fault = custom_id_of(row, self._id_column), ""
+            except FaultyRowError as error:
+                custom_id, fault = "", f"{place} {error}"
+            yield AskedRow(custom_id, _columns(row), row.number - 1, fault)
 
 
-def _asked(row: Row) -> AskedRow:
-    values, body = row.values, row.values.get("body")
-    custom_id = values.get("custom_id") or f"request-{row.number}"
-    if isinstance(body, dict) and values.keys() >= _OF_A_BATCH:
-        body = cast("dict[str, Any]", body)
-        values = {"model": body.get("model"), "prompt": _asked_text(body)}
-    return AskedRow(str(custom_id), values)
+def _columns(row: Row) -> Mapping[str, Any]:
+    body = row.values.get("body")
+    if not isinstance(body, dict) or not row.values.keys() >= _OF_A_BATCH:
+        return row.values
+    asked = cast("dict[str, Any]", body)
+    return {"model": asked.get("model"), "prompt": _asked_text(asked)}
 
 
 def _asked_text(body: Mapping[str, Any]) -> Any:

@@ -26,8 +26,8 @@ OnResult = Callable[[object, object], None]
 """Told (response, error) of each line while the files are read."""
 
 _TABLE = (
-    "CREATE TABLE results (custom_id TEXT PRIMARY KEY, number INTEGER, file INTEGER,"
-    " start INTEGER, end INTEGER) WITHOUT ROWID"
+    "CREATE TABLE results (custom_id TEXT, number INTEGER, file INTEGER, start INTEGER,"
+    " end INTEGER, PRIMARY KEY (custom_id, number)) WITHOUT ROWID"
 )
 _Row = tuple[str, int, int, int, int]
 
@@ -77,14 +77,18 @@ class ResultIndex:
                 on_result(response, error)
                 ours = parse_line_id(line_id)
                 self._fingerprints.add(ours[0] if ours else None)
-                place = ours[1] if ours else self.lines
                 self.lines += 1
-                yield _storable(custom_id), place, file, start, end
+                yield _storable(custom_id), ours[1] if ours else -1, file, start, end
 
-    def find(self, custom_id: str) -> Found | None:
-        """Where the result of `custom_id` stands; None where there is none."""
+    def find(self, custom_id: str, number: int = -1) -> Found | None:
+        """Where the result of `custom_id` stands, or of the request of that number without one."""
+        which, values = "", [_storable(custom_id)]
+        if not custom_id:
+            which, values = " AND number = ?", [*values, number]
         return self._database.execute(
-            "SELECT file, start, end FROM results WHERE custom_id = ?", (_storable(custom_id),)
+            f"SELECT file, start, end FROM results WHERE custom_id = ?{which}"  # noqa: S608
+            " ORDER BY file DESC, number LIMIT 1",
+            values,
         ).fetchone()
 
     def all(self) -> Iterator[Found]:
@@ -92,17 +96,16 @@ class ResultIndex:
         order = "number" if self.in_order else "file DESC, start"
         yield from self._database.execute(f"SELECT file, start, end FROM results ORDER BY {order}")  # noqa: S608
 
-    def first_without(self, custom_ids: Iterable[str]) -> tuple[str, str]:
-        """(the file's name, the custom_id) of a result of none of them."""
+    def first_without(self, custom_ids: Iterable[str]) -> tuple[str, str] | None:
+        """(the file's name, the custom_id) of a result of none of them, if any."""
         self._database.execute("CREATE TEMP TABLE asked (custom_id TEXT PRIMARY KEY) WITHOUT ROWID")
         rows = ((_storable(one),) for one in custom_ids)
         self._database.executemany("REPLACE INTO asked VALUES (?)", rows)
-        file: int
-        file, custom_id = self._database.execute(
+        found: tuple[int, str] | None = self._database.execute(
             "SELECT file, custom_id FROM results"
             " WHERE custom_id NOT IN (SELECT custom_id FROM asked) ORDER BY file, start"
         ).fetchone()
-        return self._sources[file].name, custom_id
+        return None if found is None else (self._sources[found[0]].name, found[1])
 
     def read(self, found: Found) -> bytes:
         """The line itself. Raises InputError when its file changed."""

@@ -144,7 +144,9 @@ class Table:
             return
         used = 0
         for row in self._asked:
-            found = self._index.find(row.custom_id)
+            found = self._index.find(row.custom_id, row.number)
+            if found is None and row.fault:
+                raise InputError(row.fault)
             if found is None:
                 yield row, dict(_NOT_YET)
                 continue
@@ -152,7 +154,7 @@ class Table:
             _, _, response, error = decode_result(self._index.read(found))
             yield row, read_cells(response, error)
         if used < len(self._index):
-            raise self._stray(self._asked)
+            self._refuse_a_stray(self._asked)
 
     def _fields_of(self, cells: Cells) -> Iterator[tuple[str, object]]:
         picked = dict(self._picked(cells))
@@ -178,12 +180,13 @@ class Table:
         else:
             counts.failed += 1
 
-    def _stray(self, asked: AskedRows) -> InputError:
-        name, custom_id = self._index.first_without(row.custom_id for row in asked)
-        return InputError(
-            f"{name} has a result of {custom_id!r:.80}, and {asked.name} has no such row: give the"
-            " input that was sent"
-        )
+    def _refuse_a_stray(self, asked: AskedRows) -> None:
+        stray = self._index.first_without(row.custom_id for row in asked)
+        if stray is not None:
+            raise InputError(
+                f"{stray[0]} has a result of {stray[1]!r:.80}, and {asked.name} has no such row:"
+                " give the input that was sent"
+            )
 
     def close(self) -> None:
         """Give back what the index takes on disk. A second call does nothing."""

@@ -13,7 +13,10 @@ from batch_gateway.wire.answer_json import NO_JSON, json_in_text
 from batch_gateway.wire.answer_text import answer_text
 from batch_gateway.wire.short_text import short_text
 
-__all__ = ["JSONSchema"]
+__all__ = ["INVALID_ANSWER", "JSONSchema"]
+
+INVALID_ANSWER = "invalid_answer"
+"""The code of an answer that is not the JSON that was asked for."""
 
 _WITH_WORDS = ("choices", "output")
 _LONGEST_PROBLEM = 200
@@ -46,6 +49,7 @@ class JSONSchema:
             raise ConfigError(
                 place, f"has a $ref to {dead!r:.120}, which is not in it: put that under $defs"
             )
+        self._text = json.dumps(schema, sort_keys=True)
         self._best: Any = library.exceptions.best_match
         # With a registry of its own no reference is looked up in the network.
         self._validator: Any = kind(schema, registry=import_module("referencing").Registry())
@@ -60,6 +64,15 @@ class JSONSchema:
         except (ValueError, RecursionError) as error:
             raise ConfigError(place, f"{path} is not JSON: {error}") from error
         return cls(schema, place)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JSONSchema) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return f"JSONSchema({short_text(self._text, 80)})"
 
     def problem(self, text: str) -> str | None:
         """What is wrong with an answer in these words; None where nothing is."""

@@ -22,6 +22,7 @@ from batch_gateway.durations import format_duration, seconds
 from batch_gateway.errors import DeadlineExceededError, InferenceError
 from batch_gateway.wire.answer_judge import judge_answer
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.json_schema import JSONSchema
 
 __all__ = ["CacheTransport"]
 
@@ -51,6 +52,7 @@ class CacheTransport:
         *,
         namespace: str,
         headers: Iterable[tuple[str, str]] = (),
+        schema: JSONSchema | None = None,
         on_look_up: OnLookUp | None = None,
     ) -> None:
         self._path = Path(config.path)
@@ -60,6 +62,7 @@ class CacheTransport:
         self._clock = clock
         self._namespace = namespace if config.namespace is None else config.namespace
         self._headers = tuple(headers)
+        self._schema = schema
         self._on_look_up = on_look_up or _tell_nobody
         # Who is being sent; None as long as nobody else waits for it.
         self._flights: dict[bytes, _Flight | None] = {}
@@ -128,9 +131,10 @@ class CacheTransport:
         except TimeoutError:
             return None  # a disk that hangs costs the cache's help, not the request
 
-    @staticmethod
-    def _is_answer(kept: StoredAnswer, request: PreparedRequest) -> bool:
-        # An earlier version may have kept what it took for one.
+    def _is_answer(self, kept: StoredAnswer, request: PreparedRequest) -> bool:
+        # An earlier version may have kept what it took for one, and others need no schema.
+        if self._schema is not None and self._schema.problem_of_body(kept.body) is not None:
+            return False
         return judge_answer(request.endpoint, kept.body, request.body) is None
 
     def _keep(self, key: bytes, response: InferenceResponse) -> None:
