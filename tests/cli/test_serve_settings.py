@@ -11,12 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from batch_gateway.cli.records_place import database_url
 from batch_gateway.errors import ConfigError
 from batch_gateway.server.server_config import ServerConfig
+from batch_gateway.service.postgres_url import shown_url
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.settings.config_file import load_config_file
 from batch_gateway.settings.run_settings import resolve_settings
-from batch_gateway.settings.service_settings import naming_the_service_setting, resolve_service
+from batch_gateway.settings.service_settings import (
+    naming_the_service_setting,
+    resolve_records,
+    resolve_service,
+)
 from batch_gateway.settings.service_table import PROCESSOR_FIELDS, SERVER_FIELDS
 from batch_gateway.settings.setting import ConfigFile
 from batch_gateway.settings.table import SETTINGS
@@ -24,8 +30,8 @@ from batch_gateway.storage.store_address import StoreAddress
 from tests.cli.commands import batch_gateway
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-# A user has no use for these: what may be asked for is OpenAI's, and one process has no rival.
-LEFT_OUT = {"endpoints", "lease", "header_keys", "max_bytes_in_flight"}
+# A user has no use for these: what may be asked for is OpenAI's, and keys come from elsewhere.
+LEFT_OUT = {"endpoints", "header_keys", "max_bytes_in_flight"}
 
 
 def test_every_field_of_the_service_can_be_set() -> None:
@@ -81,7 +87,7 @@ def test_the_files_of_llm_ds_batch_gateway_mean_what_they_mean_there(tmp_path: P
     }
     assert found.processor == {"output_lifetime": 7200.0, "workers": 3, "poll_interval": 5.0}
     told = "\n".join(file.notes)
-    assert "db_client: nothing to do in serve, files and records are in one folder" in told
+    assert "db_client: nothing to do in serve, files are in --data, and records there" in told
     assert "for a service alone" not in told
     assert resolve_settings({}, {}, load_config_file(path)).gateway is not None  # of a run too
 
@@ -173,6 +179,7 @@ def test_a_flag_wins_over_a_variable_and_that_over_a_file(tmp_path: Path) -> Non
             {"pass_through_headers": ("X-A",), "header_keys_env": "NOT_SET"},
             "--header-keys-env: NOT_SET is empty",
         ),
+        ({"database_password_file": Path("/p")}, "--database-password-file: does nothing without"),
     ],
 )
 def test_what_cannot_be_is_said_of_the_flag(flags: dict[str, Any], said: str) -> None:
@@ -184,6 +191,42 @@ def test_what_cannot_be_is_said_of_the_flag(flags: dict[str, Any], said: str) ->
     with pytest.raises(ConfigError) as caught:
         make()
     assert str(caught.value).startswith(said)
+
+
+def test_a_worker_needs_no_list_of_headers_to_read_what_others_have_sealed() -> None:
+    flags = {"role": "worker", "header_keys_env": "SEAL"}
+    found = resolve_service(flags, {"SEAL": KEY}, ConfigFile())
+    assert ServerConfig(**found.server).header_keys == [KEY]
+
+
+def test_the_password_of_a_database_may_be_in_a_file_and_is_shown_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("a/b c\n")
+    flags = {"database_password_file": tmp_path / "password"}
+    variables = {"BATCH_GATEWAY_DATABASE": "postgresql://me@h:5/d?sslmode=require"}
+    found = resolve_service(flags, variables, ConfigFile())
+    url = database_url(found.records)
+    assert url == "postgresql://me:a%2Fb%20c@h:5/d?sslmode=require"
+    assert shown_url(url) == "postgresql://me@h:5/d"
+    assert "a/b c" not in repr(found)
+    assert "a/b c" not in repr(found.records)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:secret@h/d",
+        "postgresql:secret",
+        "postgresql://me:secret@h:port/d",
+        "postgresql://me:sec/ret@h/d",
+        "postgresql://me:sec#ret@h/d",
+        "postgresql://me:sec?ret@h/d",
+    ],
+)
+def test_a_database_that_is_none_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        shown_url(resolve_records({}, {"BATCH_GATEWAY_DATABASE": url}).database or "")
+    assert "database" in str(caught.value).lower()
+    assert not any(part in str(caught.value) for part in ("secret", "sec", "ret@", "me:"))
 
 
 def test_keys_of_headers_may_come_from_a_variable() -> None:

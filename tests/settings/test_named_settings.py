@@ -103,6 +103,7 @@ def good(option: click.Option, folder: Path) -> Iterator[str]:
         "DURATION": "2s", "SIZE": "1GiB", "N": "3", "N|auto": "4", "URL": "http://127.0.0.1:1",
         "URL|env": "env", "SHA256": "ab" * 32, "IP:PORT": "10.0.0.1:80", "NAME=VALUE": "X-A=b",
         "MODEL=URL": "m=http://127.0.0.1:1", "NAME": "X-Key", "HOST": "h", "ADDRESS": "127.0.0.1",
+        "DSN": "postgresql://h/d",
     }  # fmt: skip
     files = {
         "--tls-ca-file": "ca.pem", "--tls-client-cert-file": "cert.pem", "--cache": "cache",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -15,11 +15,14 @@ import msgspec
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.options import GroupedCommand, option
+from batch_gateway.cli.options import GroupedCommand, option, setting_options
+from batch_gateway.cli.records_place import database_url
 from batch_gateway.cli.standard_streams import write_json, write_stderr, write_stdout
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.cli.text_table import text_table, utc_time
 from batch_gateway.errors import RecordsError
+from batch_gateway.settings.service_settings import resolve_records
+from batch_gateway.settings.table import SETTINGS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,20 +32,14 @@ __all__ = ["keys"]
 T = TypeVar("T")
 
 _LONGEST_TENANT = 256
-_data = option(
-    "Service",
-    "--data",
-    type=click.Path(path_type=Path),
-    default="batch-gateway-data",
-    show_default=True,
-    help="The folder that serve has as --data.",
-)
+_RECORDS = ("data", "database", "database_password_file")
+_records = setting_options({"Service": [SETTINGS[name] for name in _RECORDS]})
 _as_json = option("Display", "--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 
 @click.group(short_help="Make, list and revoke API keys of a service.")
 def keys() -> None:
-    """Make, list and revoke API keys of the service that has --data.
+    """Make, list and revoke API keys of the service that has --data or --database.
 
     A service that is started with --api-keys answers only those who have one. It need not be
     stopped or started for any of this.
@@ -54,9 +51,9 @@ def keys() -> None:
 @keys.command(cls=GroupedCommand)
 @option("Key", "--tenant", required=True, metavar="NAME", help="Whose key it is.")
 @option("Key", "--label", default="", metavar="TEXT", help="What it is for, for the list.")
-@_data
+@_records
 @_as_json
-def create(tenant: str, label: str, data: Path, as_json: bool) -> int:
+def create(tenant: str, label: str, as_json: bool, **records: Any) -> int:
     """Make a key for a tenant and print it: once, since only its digest is kept."""
     from batch_gateway.service.api_keys import create_api_key  # noqa: PLC0415
 
@@ -66,7 +63,7 @@ def create(tenant: str, label: str, data: Path, as_json: bool) -> int:
             f"--tenant: must be a name of 1 to {_LONGEST_TENANT} characters that can be seen"
         )
     new = partial(create_api_key, tenant=name, label=label, now=time.time())
-    key, secret = _with_records(data, new, make=True)
+    key, secret = _with_records(records, new, make=True)
     if as_json:
         write_json({**msgspec.structs.asdict(key), "key": secret})
     else:
@@ -82,13 +79,13 @@ def create(tenant: str, label: str, data: Path, as_json: bool) -> int:
 
 
 @keys.command("list", cls=GroupedCommand)
-@_data
+@_records
 @_as_json
-def list_keys(data: Path, as_json: bool) -> int:
+def list_keys(as_json: bool, **records: Any) -> int:
     """List all keys by tenant, those that were revoked too. The keys themselves are not known."""
     from batch_gateway.service.api_keys import list_api_keys  # noqa: PLC0415
 
-    found = _with_records(data, list_api_keys)
+    found = _with_records(records, list_api_keys)
     if as_json:
         write_json([msgspec.structs.asdict(key) for key in found])
         return ExitCode.SUCCEEDED
@@ -105,15 +102,15 @@ def list_keys(data: Path, as_json: bool) -> int:
 
 @keys.command(cls=GroupedCommand)
 @click.argument("key_id", metavar="ID")
-@_data
-def revoke(key_id: str, data: Path) -> int:
+@_records
+def revoke(key_id: str, **records: Any) -> int:
     """Revoke the key that the list has under ID: from now on it opens nothing."""
     from batch_gateway.service.api_keys import revoke_api_key  # noqa: PLC0415
 
     if key_id.startswith("bgw_"):  # and it is not shown
         raise CommandFailure("that is a key itself: name it by its id, which keys list shows")
     revoked = partial(revoke_api_key, key_id=key_id, now=time.time())
-    if not _with_records(data, revoked):
+    if not _with_records(records, revoked):
         raise CommandFailure(
             f"no key that is not revoked has the id {one_line(key_id)}: see batch-gateway keys list"
         )
@@ -121,18 +118,22 @@ def revoke(key_id: str, data: Path) -> int:
     return ExitCode.SUCCEEDED
 
 
-def _with_records(folder: Path, action: Callable[[Connection], T], *, make: bool = False) -> T:
-    """What `action` gives back of the records in `folder`, a service's own."""
+def _with_records(
+    flags: Mapping[str, Any], action: Callable[[Connection], T], *, make: bool = False
+) -> T:
+    """What `action` gives back of a service's own records, which `make` makes if need be."""
     from batch_gateway.service.open_database import open_database  # noqa: PLC0415
 
-    path = folder / "records.sqlite3"
-    if not make and not path.exists():
+    records = resolve_records(flags, os.environ)
+    path = records.data / "records.sqlite3"
+    if records.database is None and not make and not path.exists():
         raise CommandFailure(
-            f"there is no service in {folder}: name its folder with --data, as serve does"
+            f"there is no service in {records.data}: name its folder with --data, as serve does,"
+            " or its --database"
         )
 
     async def act() -> T:
-        database = await open_database(path)
+        database = await open_database(database_url(records) or path)
         try:
             return await database.write(action)
         finally:

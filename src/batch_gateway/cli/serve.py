@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.logs import logs_shown
 from batch_gateway.cli.options import GroupedCommand, setting_options
+from batch_gateway.cli.records_place import database_url
 from batch_gateway.cli.standard_streams import write_stderr, write_stdout
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.durations import format_duration, seconds
@@ -32,6 +34,7 @@ from batch_gateway.settings.table import settings_of
 
 if TYPE_CHECKING:
     from batch_gateway.server.server_config import ServerConfig
+    from batch_gateway.server.serving import RunningApi
     from batch_gateway.service.processor_config import ProcessorConfig
 
 __all__ = ["serve"]
@@ -66,7 +69,9 @@ def serve(config: Path | None, **flags: Any) -> int:
 
     file = read_config_file(config, os.environ, "serve")
     service = resolve_service(flags, os.environ, file)
-    settings = resolve_settings(flags, os.environ, file, command="serve")
+    settings = resolve_settings(
+        flags, os.environ, file, command="serve", needs_gateway=service.role != "api"
+    )
     for said in (*settings.warnings, *settings.notes):
         write_stderr(printable(said))
     allow_many_connections()
@@ -89,6 +94,7 @@ async def _serve(
     interrupts: Interrupts,
 ) -> None:
     from batch_gateway.server.process import serve_from_folder  # noqa: PLC0415
+    from batch_gateway.server.server_config import Role  # noqa: PLC0415
 
     routing = Routing(
         default=settings.gateway,
@@ -99,16 +105,17 @@ async def _serve(
     interrupts.on_first(lambda: loop.call_soon_threadsafe(stop.set) and None)
     try:
         async with serve_from_folder(
-            service.data,
+            service.records.data,
             routing,
             server,
             processor,
+            role=Role(service.role),
             store=service.store,
+            database=database_url(service.records),
             concurrency=settings.concurrency,
         ) as running:
-            write_stdout(running.url)
-            told = _told(settings, service, running.url, asks_for_keys=server.api_keys)
-            click.echo(told, err=True)
+            write_stdout(running.url or running.observability_url)
+            click.echo("\n".join(_told(service, settings, running)), err=True)
             await stop.wait()
             left = format_duration(seconds(processor.shutdown_timeout))
             click.echo(
@@ -119,17 +126,29 @@ async def _serve(
         raise CommandFailure(str(error)) from error
 
 
-def _told(settings: RunSettings, service: ServiceSettings, url: str, *, asks_for_keys: bool) -> str:
+def _told(
+    service: ServiceSettings, settings: RunSettings, running: RunningApi
+) -> Generator[str, None, None]:
     """What somebody who starts it for the first time wants to know."""
-    where = "a simulated gateway in this process, which is no model"
-    if not settings.uses_simulator:
-        where = settings.gateway.base_url if settings.gateway else "the gateways of their models"
-    data, store = service.data, service.store
-    kept = "Files and records are" if store is None else f"Files are in {store}, records"
-    made = f"batch-gateway keys create --tenant NAME --data {shlex.quote(str(data))}"
-    return (
-        f"Serving {url}/v1/files and {url}/v1/batches, and a page at {url}/.\n"
-        f"{kept} in {data}. "
-        f"Requests go to {where}. Ctrl-C stops it; the same command goes on."
-        + (f"\nWho asks needs an API key, which this prints: {made}" if asks_for_keys else "")
-    )
+    from batch_gateway.service.postgres_url import shown_url  # noqa: PLC0415
+
+    url, data, database = running.url, service.records.data, service.records.database
+    if not url:
+        yield f"Working on batches; health and figures are at {running.observability_url}/metrics."
+    else:
+        yield f"Serving {url}/v1/files and {url}/v1/batches, and a page at {url}/."
+    records = data if database is None else shown_url(database)
+    files = service.store or data
+    kept = "Files and records are in" if files is records else f"Files are in {files}, records in"
+    yield f"{kept} {records}."
+    if service.role != "api":
+        where = "a simulated gateway in this process, which is no model"
+        if not settings.uses_simulator:
+            gateway = settings.gateway
+            where = gateway.base_url if gateway else "the gateways of their models"
+        yield f"Requests go to {where}."
+    yield "Ctrl-C stops it; the same command goes on."
+    if service.server.get("api_keys") and url:
+        place = f"--data {shlex.quote(str(data))}" if database is None else "--database URL"
+        made = f"batch-gateway keys create --tenant NAME {place}"
+        yield f"Who asks needs an API key, which this prints: {made}"

@@ -1,11 +1,14 @@
-"""The whole service in one process: API and processor on one folder, from start to stop."""
+"""The service in a process: the API, the processor or both, from start to stop."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import secrets
+import socket
 from collections.abc import AsyncGenerator, Generator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +21,8 @@ from batch_gateway.runs.gateways import Routing
 from batch_gateway.server.api_state import ApiState
 from batch_gateway.server.page_routes import WebPage
 from batch_gateway.server.processor_metrics import ProcessorMetrics
-from batch_gateway.server.server_config import ServerConfig
-from batch_gateway.server.serving import RunningApi, serve
+from batch_gateway.server.server_config import Role, ServerConfig
+from batch_gateway.server.serving import RunningApi, serve, serve_figures
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.open_database import open_database
 from batch_gateway.service.processor import Processor
@@ -38,60 +41,96 @@ async def serve_from_folder(
     config: ServerConfig,
     processor: ProcessorConfig,
     *,
+    role: Role = Role.ALL,
     store: StoreAddress | None = None,
+    database: str | None = None,
     concurrency: int | None = None,
 ) -> AsyncGenerator[RunningApi, None]:
-    """Serve while the block lasts; all that there is to keep is in `folder`, files in `store`.
+    """Serve while the block lasts; what there is to keep is in `folder` if not elsewhere.
 
-    `concurrency` is how many requests may be under way at each gateway, None for as many as it
-    proves to take. Leaving the block stops taking requests, lets those under way end, and puts
-    unfinished batches down: the next process goes on with them. Raises ConfigError, StorageError
-    and RecordsError.
+    Files are in `store`, if there is one, and records in `database`: the URL of a PostgreSQL
+    database that any number of such processes share, of whatever `role`. `concurrency` is how many
+    requests may be under way at each gateway, None for as many as it proves to take. Leaving the
+    block stops taking requests, lets those under way end, and puts unfinished batches down: another
+    process, or the next, goes on with them. Raises ConfigError, StorageError and RecordsError.
     """
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_only_user_of(folder))
-        database = await open_database(folder / "records.sqlite3")
-        stack.push_async_callback(database.aclose)
+        if database is None:
+            _require_all(role)
+            stack.enter_context(_only_user_of(folder))
+        records = await open_database(database or folder / "records.sqlite3")
+        stack.push_async_callback(records.aclose)
         storage = await stack.enter_async_context(opened_storage(store, folder))
         registry = CollectorRegistry()
-        metrics = ProcessorMetrics(
-            registry, processor.workers, lambda: worker.shards, routing.by_model
-        )
-        outages = _Outages()
-        waits = Waits(Figures(), outages.tell)
-        stack.callback(waits.close)
-        limited = routing.of_service(concurrency)
-        clients = await stack.enter_async_context(limited.opened(observers=[waits, metrics]))
-        metrics.clients = [client.events for client in clients.all]
         seal = HeaderSeal(config.header_keys) if config.header_keys else None
-        worker = Processor(
-            database,
-            storage,
-            clients.client_for,
-            config=processor,
-            open_headers=None if seal is None else seal.open,
-            owner=f"process {os.getpid()}",
-            alone=True,
-            observer=metrics,
-        )
-        outages.tell_to = worker.gateway_is_down
-        state = ApiState(
-            config,
-            database,
-            storage,
-            seal,
-            on_batch_added=lambda _: worker.wake(),
-            on_batch_cancelled=partial(_cancelled, metrics, worker),
-        )
-        page = WebPage(state)
-        stack.push_async_callback(worker.stop)
+        state = ApiState(config, records, storage, seal)
+        worker: Processor | None = None
+        if role is not Role.API:
+            limited = routing.of_service(concurrency)
+            opened = _processor(state, registry, limited, processor, is_alone=database is None)
+            worker, metrics = await stack.enter_async_context(opened)
+            told = partial(_added, worker), partial(_cancelled, metrics, worker)
+            state = replace(state, on_batch_added=told[0], on_batch_cancelled=told[1])
+            stack.push_async_callback(worker.stop)
         # A port that is taken is told before anything is sent.
-        running = await stack.enter_async_context(serve(state, registry, more_routes=page.routes))
-        stack.callback(page.stop)
-        await worker.start()
-        # Requests at gateways end while those of the API do, and not in a time after theirs.
-        stack.callback(worker.begin_to_stop)
+        if role is Role.WORKER:
+            serving = serve_figures(config, records, registry)
+            running = await stack.enter_async_context(serving)
+        else:
+            page = WebPage(state)
+            serving = serve(state, registry, more_routes=page.routes)
+            running = await stack.enter_async_context(serving)
+            stack.callback(page.stop)
+        if worker is not None:
+            await worker.start()
+            # Requests at gateways end while those of the API do, and not in a time after theirs.
+            stack.callback(worker.begin_to_stop)
         yield running
+
+
+@contextlib.asynccontextmanager
+async def _processor(
+    state: ApiState,
+    registry: CollectorRegistry,
+    routing: Routing,
+    config: ProcessorConfig,
+    *,
+    is_alone: bool,
+) -> AsyncGenerator[tuple[Processor, ProcessorMetrics]]:
+    """One that is not started yet, with clients of its gateways."""
+    metrics = ProcessorMetrics(registry, config.workers, lambda: worker.shards, routing.by_model)
+    outages = _Outages()
+    waits = Waits(Figures(), outages.tell)
+    try:
+        async with routing.opened(observers=[waits, metrics]) as clients:
+            metrics.clients = [client.events for client in clients.all]
+            worker = Processor(
+                state.database,
+                state.storage,
+                clients.client_for,
+                config=config,
+                open_headers=None if state.seal is None else state.seal.open,
+                owner=f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}",
+                alone=is_alone,
+                observer=metrics,
+            )
+            outages.tell_to = worker.gateway_is_down
+            yield worker, metrics
+    finally:
+        waits.close()
+
+
+def _require_all(role: Role) -> None:
+    if role is not Role.ALL:
+        raise ConfigError(
+            "role",
+            f"{role.value} needs --database: records in a folder are those of one process, which"
+            " does everything",
+        )
+
+
+def _added(worker: Processor, batch_id: str) -> None:
+    worker.wake()
 
 
 def _cancelled(metrics: ProcessorMetrics, worker: Processor, batch: BatchRecord) -> None:

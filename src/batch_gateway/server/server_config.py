@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from batch_gateway.byte_size import ByteSize, byte_count, parse_byte_size
 from batch_gateway.config_checks import (
@@ -20,7 +21,7 @@ from batch_gateway.errors import ConfigError
 from batch_gateway.http.header_rules import check_headers
 from batch_gateway.wire.lines import BATCH_ENDPOINTS
 
-__all__ = ["ServerConfig"]
+__all__ = ["Role", "ServerConfig"]
 
 _HEADER_KEY_HINT = (
     "is needed to keep the headers that are passed on encrypted: make one with "
@@ -33,6 +34,17 @@ _OF_ONE_REQUEST = frozenset(
         *("accept", "accept-encoding", "content-encoding", "content-type", "content-range"),
     }
 )
+
+
+class Role(StrEnum):
+    """What a process does of all that a service does."""
+
+    ALL = "all"
+    """The API and the processor."""
+    API = "api"
+    """The API and the page: it asks no gateway."""
+    WORKER = "worker"
+    """The processor, with health and figures on the observability port."""
 
 
 @dataclass(frozen=True, kw_only=True)

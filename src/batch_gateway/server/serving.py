@@ -1,4 +1,4 @@
-"""The API in a process: both ports, from start to stop, and what is cleared away meanwhile."""
+"""What a process serves: both ports, from start to stop, and what is cleared away meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry
-from sqlalchemy import literal, select
+from sqlalchemy import text
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -25,19 +25,20 @@ from batch_gateway.server.http_server import HttpServer
 from batch_gateway.server.observability import observability_app
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.service.backlog import backlog
+from batch_gateway.service.database import Database
 from batch_gateway.service.leftover_batches import remove_all_working_objects, remove_old_batches
 from batch_gateway.service.leftover_files import remove_leftovers
 
-__all__ = ["RunningApi", "serve"]
+__all__ = ["RunningApi", "serve", "serve_figures"]
 
 _CLEAR_EVERY_SECONDS = 300.0
-_ANYTHING = select(literal(1))
+_ANYTHING = text("SELECT 1")
 _log = logging.getLogger("batch_gateway.server")
 
 
 @dataclass(frozen=True)
 class RunningApi:
-    """Where the API and its observability are."""
+    """Where the API and its observability are; `url` is empty where there is no API."""
 
     url: str
     observability_url: str
@@ -56,17 +57,7 @@ async def serve(
     the database and the store are left to the caller. Raises ConfigError when a port is taken.
     """
     figures = CollectorRegistry() if registry is None else registry
-    config, stopping = state.config, asyncio.Event()
-
-    async def not_ready() -> str | None:
-        if stopping.is_set():
-            return "stopping"
-        try:
-            await state.database.poll(_ANYTHING)
-        except RecordsError as error:
-            return str(error)
-        return None
-
+    config = state.config
     left_to_do = BacklogMetrics(figures)
 
     async def look_at_backlog() -> None:
@@ -76,7 +67,8 @@ async def serve(
 
     async with contextlib.AsyncExitStack() as stack:
         # Stopped last, so that load balancers see what is coming.
-        app = observability_app(figures, not_ready, look_at_backlog)
+        readiness = _Readiness(state.database)
+        app = observability_app(figures, readiness, look_at_backlog)
         observed = _observability_server(app, config)
         stack.push_async_callback(observed.stop)
         api = _api_server(create_app(state, figures, more_routes=more_routes), config)
@@ -87,9 +79,45 @@ async def serve(
         try:
             yield RunningApi(api.url, observed.url)
         finally:
-            stopping.set()
+            readiness.is_stopping = True
             clearing.cancel()
             await asyncio.wait({clearing})
+
+
+@contextlib.asynccontextmanager
+async def serve_figures(
+    config: ServerConfig, database: Database, registry: CollectorRegistry
+) -> AsyncGenerator[RunningApi, None]:
+    """Health, readiness and metrics alone, as `serve` has them beside the API."""
+
+    async def nothing() -> None:
+        """What others count is asked of them."""
+
+    readiness = _Readiness(database)
+    observed = _observability_server(observability_app(registry, readiness, nothing), config)
+    try:
+        await observed.start()
+        yield RunningApi("", observed.url)
+    finally:
+        readiness.is_stopping = True
+        await observed.stop()
+
+
+class _Readiness:
+    """Why requests and batches cannot go on just now, or None."""
+
+    def __init__(self, database: Database) -> None:
+        self.is_stopping = False
+        self._database = database
+
+    async def __call__(self) -> str | None:
+        if self.is_stopping:
+            return "stopping"
+        try:
+            await self._database.poll(_ANYTHING)
+        except RecordsError as error:
+            return str(error)
+        return None
 
 
 def _api_server(app: ASGIApp, config: ServerConfig) -> HttpServer:

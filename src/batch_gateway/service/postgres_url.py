@@ -18,7 +18,7 @@ def shown_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"postgresql", "postgres"} or "://" not in url:
         raise ConfigError("database", _WANTED)
-    if "@" in parts.path + parts.fragment:
+    if "@" in parts.path + parts.query + parts.fragment:
         raise ConfigError("database", _ENCODED)
     user, at, hosts = parts.netloc.rpartition("@")
     for host in hosts.split(","):

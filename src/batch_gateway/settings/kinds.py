@@ -22,6 +22,7 @@ from batch_gateway.storage.store_address import StoreAddress
 __all__ = [
     "AUTO",
     "CONCURRENCY",
+    "DATABASE",
     "DURATION",
     "FAILURES",
     "FRACTION",
@@ -152,6 +153,12 @@ def _proxy(field: str, given: str) -> str:
     return given
 
 
+def _database(field: str, given: str) -> str:
+    if not given.startswith(("postgresql://", "postgres://")):  # and it is not shown
+        raise ConfigError(field, "must be such as postgresql://USER@HOST:5432/DATABASE")
+    return given
+
+
 def _concurrency(field: str, given: str) -> int | str:
     return AUTO if given == AUTO else _whole(field, given, 1, None)
 
@@ -235,6 +242,7 @@ RATE = Kind("N", _rate, bounds="x>0", is_number=True)
 FRACTION = Kind("N", _fraction, is_number=True)
 FAILURES = Kind("N|P%", lambda field, given: FailureLimit.parse(given, field))
 PORT = Kind("N", _port, bounds=f"0<=x<={_HIGHEST_PORT}", is_number=True)
+DATABASE = Kind("DSN", _database)
 PROXY = Kind("URL|env", _proxy)
 STORE = Kind("STORE", lambda field, given: StoreAddress.parse(given, field))
 CONCURRENCY = Kind("N|auto", _concurrency, is_number=True)

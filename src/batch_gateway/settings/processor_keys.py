@@ -47,11 +47,11 @@ _IN_A_SERVICE = {
     "a request goes to the gateway of its model, or to the one for all": (
         "route_key_method", "send_fairness_header",
     ),
-    "files and records are in one folder, --data": (
+    "files are in --data, and records there or in --database": (
         "file_client.fs", "db_client", "work_dir", "work_dir_size_limit",
         "input_file_max_size_bytes", "input_file_disk_budget_percent",
     ),
-    "work that a process left goes on at the next start": (
+    "work that a process left goes on at once, or after the lease": (
         "heartbeat_interval", "concurrency.recovery",
     ),
     "a store is tried again for as long as that is worth it": ("file_client.retry",),
@@ -59,7 +59,7 @@ _IN_A_SERVICE = {
     "it removes by itself what is old or left over": (
         "collector", "interval", "max_concurrency", "dry_run", "event_purge", "reconciler",
     ),
-    "its database is no server that could be traced": ("otel.postgresql_tracing",),
+    "statements at its database are not traced": ("otel.postgresql_tracing",),
 }  # fmt: skip
 
 PROCESSOR_KEYS: Mapping[str, ProcessorKey] = {

@@ -124,10 +124,12 @@ def resolve_settings(
     *,
     command: str = "run",
     most_connections: int = MOST_CONCURRENCY,
+    needs_gateway: bool = True,
 ) -> RunSettings:
     """Merge and check. `flags` are under setting names, None where not given.
 
-    `most_connections` is what the process can have open over all gateways.
+    `most_connections` is what the process can have open over all gateways. Without
+    `needs_gateway` there may be none.
 
     `headers` and `model_gateways` among them are mappings. Raises ConfigError.
     """
@@ -141,9 +143,9 @@ def resolve_settings(
         return layers.given[name].value if name in layers.given else SETTINGS[name].default_value
 
     routes = Routes.of(layers)
-    if not routes.configs:
+    if needs_gateway and not routes.configs:
         raise _no_gateway(environment)
-    gateways, concurrency, total = len(routes.configs), value("concurrency"), None
+    gateways, concurrency, total = max(1, len(routes.configs)), value("concurrency"), None
     if concurrency == AUTO or not layers.is_above("concurrency", "max_job_concurrency"):
         total = value("max_job_concurrency")
     # With the simulator in this process, both ends of a connection are here.

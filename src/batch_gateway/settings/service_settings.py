@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,46 @@ from batch_gateway.settings.setting import ConfigFile, Given
 from batch_gateway.settings.table import SETTINGS
 from batch_gateway.storage.store_address import StoreAddress
 
-__all__ = ["ServiceSettings", "naming_the_service_setting", "resolve_service"]
+__all__ = [
+    "RecordsSettings",
+    "ServiceSettings",
+    "naming_the_service_setting",
+    "resolve_records",
+    "resolve_service",
+]
 
 _FIELDS = {field: name for name, field in {**SERVER_FIELDS, **PROCESSOR_FIELDS}.items()}
 _KEY_SOURCES = ("header_keys_file", "header_keys_env")
+
+
+@dataclass(frozen=True)
+class RecordsSettings:
+    """Where a service has its records.
+
+    Attributes:
+        data: the folder of its files, and of its records if they are not elsewhere.
+        database: the URL of their database.
+        database_password: its password, if that is not in the URL.
+    """
+
+    data: Path
+    database: str | None = field(default=None, repr=False)
+    database_password: str | None = field(default=None, repr=False)
 
 
 class ServiceSettings(msgspec.Struct, frozen=True):
     """What a service was asked to be.
 
     Attributes:
-        data: the folder of its records, and of its files where there is no `store`.
+        role: what the process does of it.
+        records: where its files, where there is no `store`, and its records are.
+        store: the bucket of its files.
         server, processor: fields of ServerConfig and ProcessorConfig, where they were given.
         given: where.
     """
 
-    data: Path
+    role: str
+    records: RecordsSettings
     store: StoreAddress | None
     server: Mapping[str, Any]
     processor: Mapping[str, Any]
@@ -44,14 +69,16 @@ def resolve_service(
 ) -> ServiceSettings:
     """Raises ConfigError."""
     given = Layers("serve", flags, environment, file).given
-    for name in _KEY_SOURCES:
+    role = _value(given, "role")
+    # A worker reads what others have sealed.
+    for name in _KEY_SOURCES if role != "worker" else ():
         if name in given and "pass_through_headers" not in given:
             raise ConfigError(given[name].place, "does nothing without --pass-through-header")
     server = {field: given[name].value for name, field in SERVER_FIELDS.items() if name in given}
     keys = _header_keys(given, environment)
-    data = given.get("data") or Given(SETTINGS["data"].default_value, "--data")
     return ServiceSettings(
-        data.value,
+        role,
+        _records(given),
         _store(given),
         {**server, "header_keys": keys} if keys else server,
         {field: given[name].value for name, field in PROCESSOR_FIELDS.items() if name in given},
@@ -107,14 +134,44 @@ def _header_keys(given: Mapping[str, Given], environment: Mapping[str, str]) -> 
     if sources[0] == "header_keys_env":
         text = environment.get(source.value, "")
     else:
-        try:
-            text = source.value.read_text("ascii")
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConfigError(source.place, f"{source.value} cannot be read: {reason}") from error
-        except UnicodeDecodeError:
-            raise ConfigError(source.place, f"{source.value} has no keys in it") from None
+        text = _text_of(source, "ascii")
     keys = [key for key in re.split(r"[\s,]+", text) if key]
     if not keys:
         raise ConfigError(source.place, f"{source.value} is empty")
     return keys
+
+
+def resolve_records(flags: Mapping[str, Any], environment: Mapping[str, str]) -> RecordsSettings:
+    """For whoever needs nothing else of a service. Raises ConfigError."""
+    return _records(Layers("serve", flags, environment, ConfigFile()).given)
+
+
+def _records(given: Mapping[str, Given]) -> RecordsSettings:
+    return RecordsSettings(_value(given, "data"), _value(given, "database"), _password(given))
+
+
+def _value(given: Mapping[str, Given], name: str) -> Any:
+    return given[name].value if name in given else SETTINGS[name].default_value
+
+
+def _password(given: Mapping[str, Given]) -> str | None:
+    source = given.get("database_password_file")
+    if source is None:
+        return None
+    if "database" not in given:
+        raise ConfigError(source.place, "does nothing without --database")
+    password = _text_of(source, "utf-8").partition("\n")[0].rstrip("\r")
+    if not password:
+        raise ConfigError(source.place, f"{source.value} is empty")
+    return password
+
+
+def _text_of(source: Given, encoding: str) -> str:
+    """What is in the file, of which nothing is shown."""
+    try:
+        return source.value.read_text(encoding)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(source.place, f"{source.value} cannot be read: {reason}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(source.place, f"{source.value} is no text") from None

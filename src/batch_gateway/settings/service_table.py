@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from batch_gateway.settings.kinds import (
+    DATABASE,
     DURATION,
     PATH,
     PORT,
@@ -42,11 +43,18 @@ SERVICE_GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("port", PORT, "Port of the API; 0 takes a free one.", "8080", only=_SERVE),
         Setting("observability_port", PORT, "Port of /health, /ready and /metrics.", "8081",
             only=_SERVE),
+        Setting("role", choice("all", "api", "worker"),
+            "What this process does; some of many share a --database.", "all", only=_SERVE,
+            see="[a fleet](fleet.md)"),
         Setting("data", PATH, "Folder for files and records.", "batch-gateway-data", only=_SERVE),
         Setting("store", STORE, "Bucket for files: s3://, gs:// or az://BUCKET/PREFIX.",
             otherwise="a folder in data", only=_SERVE,
             see="[files in a bucket](service.md#files-in-a-bucket)"),
         *_FILE_CLIENT.values(),
+        Setting("database", DATABASE, "PostgreSQL for the records, for many processes.",
+            otherwise="a file in --data", only=_SERVE, see="[a fleet](fleet.md)"),
+        Setting("database_password_file", PATH, "File with its password, if not in the URL.",
+            needs="database", only=_SERVE),
         Setting("tls_certificate", PATH, "PEM file; serves https.", aliases=("ssl_cert_file",),
             only=_SERVE),
         Setting("tls_key", PATH, "PEM file of its key.", aliases=("ssl_key_file",), only=_SERVE),
@@ -54,6 +62,8 @@ SERVICE_GROUPS: Mapping[str, tuple[Setting, ...]] = {
             aliases=("num_workers",), only=_SERVE),
         Setting("poll_interval", DURATION, "Ask the database for work of other processes so often.",
             "1s", flag=None, only=_SERVE),
+        Setting("lease", DURATION, "Work of a process that gives no sign of life is another's.",
+            "30s", flag=None, only=_SERVE),
         Setting("shutdown_timeout", DURATION, "Requests under way have so long to end at a stop.",
             "25s", aliases=("api_shutdown_timeout_seconds",), only=_SERVE),
     ),
@@ -114,10 +124,10 @@ _OTHER_NAMES = {
     "download_stall_timeout": "write_stall_timeout",
     "keep_alive_timeout": "idle_timeout",
 }
-_OF_PROCESSOR = ("workers", "poll_interval", "output_lifetime")
+_OF_PROCESSOR = ("workers", "poll_interval", "lease", "output_lifetime")
 _OF_NEITHER = (
-    *_OF_PROCESSOR,
-    *("data", "store", "header_keys_file", "header_keys_env"),
+    *(*_OF_PROCESSOR, "role", "data", "store", "database", "database_password_file"),
+    *("header_keys_file", "header_keys_env"),
     *(one.name for one in _FILE_CLIENT.values()),
 )
 
