@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batch_gateway.errors import StorageFullError
+from batch_gateway.errors import StorageFullError, StorageUnavailableError
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.file_records import object_name
 from batch_gateway.service.parts import plan_name
@@ -105,6 +105,30 @@ async def test_lines_whose_results_are_lost_are_sent_again(
         assert f"{path.name} is damaged or gone" in caplog.text
         sent = Counter(one.completed for one in service.gateway.journal.requests.values())
         assert sent == Counter({2: lost, 1: 40 - lost})
+
+
+async def test_a_store_that_is_away_while_the_files_are_written_has_lost_no_results(
+    tmp_path: Path,
+) -> None:
+    async with a_service(tmp_path, latency_scale=0.1) as service:
+        asked = list[str]()
+
+        async def stream(name: str) -> AsyncGenerator[bytes, None]:
+            asked.append(name)
+            if len(asked) < 4:
+                raise StorageUnavailableError(f"{name}: the store does not answer")
+            async for piece in service.storage.stream(name):
+                yield piece
+
+        store = FaultyStore(service.storage, stream=stream)
+        async with service.processor(storage=store, clock=QuickClock()) as processor:
+            batch_id = await service.submit(requests(20))
+            processor.wake()
+            batch = await service.until(batch_id)
+        assert (batch.status, batch.completed, batch.failed) == ("completed", 20, 0)
+        await _check_counts(service, batch)
+        assert len(asked) > 4
+        assert {one.completed for one in service.gateway.journal.requests.values()} == {1}
 
 
 @pytest.mark.parametrize("damage", ["gone", "a bit flipped", "unreadable"])

@@ -16,10 +16,16 @@ from hypothesis import strategies as st
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.engine.plan import Plan, make_plan
 from batch_gateway.engine.source import BytesSource
-from batch_gateway.errors import FencedError, JournalError, StorageFullError
+from batch_gateway.errors import (
+    FencedError,
+    JournalError,
+    StorageFullError,
+    StorageUnavailableError,
+)
 from batch_gateway.service.part_journal import PartJournal
 from batch_gateway.service.parts import Part, Tally
 from batch_gateway.storage.folder import LocalFolder
+from batch_gateway.storage.protocol import StoredObject
 from batch_gateway.wire.lines import error_line, line_id, success_line
 from batch_gateway.wire.usage import Usage
 from tests.engine.batch_files import FILES, request, text_of
@@ -368,6 +374,55 @@ async def test_closing_does_not_wait_for_a_store_that_is_full(world: World) -> N
     await journal.aclose()
     assert world.registry.parts == {}
     assert journal.broken.is_set()
+
+
+async def test_closing_does_not_wait_for_a_store_that_hangs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(name: str, data: bytes) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("batch_gateway.service.part_journal._LAST_SECONDS", 0.01)
+    journal = await world.journal()
+    monkeypatch.setattr(world.storage, "put", hang)
+    await world.append(journal, 0)
+    await journal.aclose()
+    assert world.registry.parts == {}
+
+
+async def test_parts_that_a_listing_does_not_have_yet_are_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = await world.journal()
+    for index in range(5):
+        await world.append(journal, index)
+    await journal.aclose()
+
+    async def nothing(prefix: str) -> list[StoredObject]:
+        return []
+
+    monkeypatch.setattr(world.storage, "list", nothing)
+    heir = await world.journal(2)
+    assert heir.without_result == 95
+    assert len(world.registry.parts) == 1
+    await heir.aclose()
+
+
+async def test_a_store_that_is_away_has_lost_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = await world.journal()
+    await world.append(journal, 0)
+    await journal.aclose()
+    known = dict(world.registry.parts)
+
+    async def away(name: str) -> bytes:
+        raise StorageUnavailableError(f"{name}: the store does not answer")
+
+    monkeypatch.setattr(world.storage, "read", away)
+    with pytest.raises(StorageUnavailableError):
+        await world.journal(2)
+    assert world.registry.parts == known
 
 
 async def test_many_small_parts_become_one(world: World) -> None:

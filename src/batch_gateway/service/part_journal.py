@@ -44,6 +44,7 @@ _PART_BYTES = 4 * 1024 * 1024
 _MOST_SMALL_PARTS = 64
 _MOST_UNWRITTEN = 2 * _PART_BYTES
 _RETRY_SECONDS = 1.0
+_LAST_SECONDS = 2.0
 _NAME = re.compile(r"(?:.*/)?([0-9]+)-[0-9]+\.(?:output|errors)")
 
 
@@ -197,12 +198,15 @@ class PartJournal(Ledger):
         await self.flush()
 
     async def aclose(self) -> None:
-        """Write what is left if the store takes it at the first try, and stop."""
+        """Write what is left if the store takes it at the first try and soon, and stop."""
         self._closing.set()
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
-        await self._write_all()
+        # A store that hangs is not to keep a process that has been told to stop.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SECONDS):
+                await self._write_all()
 
     async def _keep_writing(self) -> None:
         while True:
