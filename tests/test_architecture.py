@@ -120,6 +120,7 @@ LEFT_OUT = GROUND | {"loading", "__init__", "__main__"}
 REPEATED_NAMES = {
     "table": "the command is called so, the part that makes one, and the table of settings",
     "__init__": "what Python calls it",
+    "migrate": "the command is called so, and the part of the service that it calls",
     "public": "what `batch_gateway` and `batch_gateway.engine` give when they are asked for it",
     "run": "the command is called so, and the engine's part that it starts",
     "validate": "the command is called so, and the engine's part that it calls",

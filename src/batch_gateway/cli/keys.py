@@ -16,13 +16,12 @@ from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.options import GroupedCommand, option, setting_options
-from batch_gateway.cli.records_place import database_url
+from batch_gateway.cli.records_place import RECORDS_OPTIONS, database_url
 from batch_gateway.cli.standard_streams import write_json, write_stderr, write_stdout
 from batch_gateway.cli.terminal_text import one_line, printable
 from batch_gateway.cli.text_table import text_table, utc_time
 from batch_gateway.errors import RecordsError
 from batch_gateway.settings.service_settings import resolve_records
-from batch_gateway.settings.table import SETTINGS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -32,8 +31,7 @@ __all__ = ["keys"]
 T = TypeVar("T")
 
 _LONGEST_TENANT = 256
-_RECORDS = ("data", "database", "database_password_file")
-_records = setting_options({"Service": [SETTINGS[name] for name in _RECORDS]})
+_records = setting_options(RECORDS_OPTIONS)
 _as_json = option("Display", "--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 

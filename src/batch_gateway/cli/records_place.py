@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from batch_gateway.settings.service_settings import RecordsSettings
+from batch_gateway.settings.table import SETTINGS
 
-__all__ = ["database_url"]
+__all__ = ["RECORDS_OPTIONS", "database_url"]
+
+RECORDS_OPTIONS = {
+    "Service": [SETTINGS[name] for name in ("data", "database", "database_password_file")]
+}
+"""The settings of a command that needs nothing of a service but its records."""
 
 
 def database_url(records: RecordsSettings) -> str | None:
