@@ -77,11 +77,13 @@ LAYERS: dict[str, set[str]] = {
     "remote": {"engine", "http", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "runs": {"inputs", "engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
+    "diagnosis": {"http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "server": {"runs", "service", "storage", "metrics", "report", "engine"}
     | {"client.interfaces", "client.layers.concurrency"}
     | {"http", "wire"}
     | GROUND,
     "cli": {
+        "diagnosis",
         "tables",
         "inputs",
         "runs",

@@ -25,7 +25,18 @@ from batch_gateway.version import __version__
 __all__ = ["main"]
 
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
-_COMMANDS = ("batches", "keys", "migrate", "pick", "run", "serve", "simulate", "table", "validate")
+_COMMANDS = (
+    "batches",
+    "doctor",
+    "keys",
+    "migrate",
+    "pick",
+    "run",
+    "serve",
+    "simulate",
+    "table",
+    "validate",
+)
 
 
 class _Commands(click.Group):

@@ -12,9 +12,9 @@ from batch_gateway.http.origin_headers import origin_headers
 from batch_gateway.http.target import Target
 from batch_gateway.http.watched_page import WatchedPage
 
-__all__ = ["listed_models"]
+__all__ = ["MODELS_PATH", "listed_models"]
 
-_PATH = "/v1/models"
+MODELS_PATH = "/v1/models"
 _MOST_BYTES = 4 * 1024 * 1024
 _SECONDS = 5.0
 
@@ -33,7 +33,7 @@ async def listed_models(config: HTTPInferenceClientConfig) -> list[str]:
         return []
     try:
         page = WatchedPage(
-            Target.of(config).url(_PATH),
+            Target.of(config).url(MODELS_PATH),
             config.tls,
             max_bytes=_MOST_BYTES,
             headers=origin_headers(config),

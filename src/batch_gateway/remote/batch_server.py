@@ -15,10 +15,7 @@ from batch_gateway.durations import format_duration
 from batch_gateway.engine.source import Source
 from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
 from batch_gateway.http.exchange import HTTPResponse, HTTPStream
-from batch_gateway.http.native import NativeExchanger
-from batch_gateway.http.origin_headers import origin_headers
-from batch_gateway.http.proxies import ProxyRoute, request_heads
-from batch_gateway.http.request_head import RequestHeads
+from batch_gateway.http.method_heads import exchanger_by_method
 from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.http.sent_secrets import redactor_of
 from batch_gateway.http.target import Target
@@ -38,19 +35,6 @@ _UPLOAD_STALL_SECONDS = 300.0
 _DOWNLOAD_STALL_SECONDS = 60.0
 _MOST_LISTED = 100
 _MOST_OF_A_REFUSAL = 64 * 1024
-_GET, _POST = "GET ", "POST "
-
-
-class _Heads:
-    """Heads of requests whose path begins with their method."""
-
-    def __init__(self, heads: RequestHeads) -> None:
-        self._heads = heads
-
-    def build(self, path: str, headers: Sequence[tuple[str, str]], length: int) -> bytes:
-        if path.startswith(_GET):
-            return self._heads.build_get(path.removeprefix(_GET), headers)
-        return self._heads.build(path.removeprefix(_POST), headers, length)
 
 
 class BatchServer:
@@ -64,12 +48,9 @@ class BatchServer:
     """
 
     def __init__(self, config: TransportConfig) -> None:
-        target = Target.of(config)
-        route = ProxyRoute.of(config, target)
-        heads = _Heads(request_heads(target, route, origin_headers(config)))
-        self._exchanger = NativeExchanger(config, heads=heads)
+        self._exchanger = exchanger_by_method(config)
         self._redact = redactor_of(config)
-        self._peer = target.name
+        self._peer = Target.of(config).name
         self.url = config.base_url
 
     async def __aenter__(self) -> Self:
