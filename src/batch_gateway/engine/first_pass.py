@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from batch_gateway.engine.foreign_formats import foreign_advice
 from batch_gateway.engine.grouping import MAX_MODELS, Grouping, TooManyModelsError, prefix_key
 from batch_gateway.engine.line_blocks import MAX_LINE_BYTES, LineTooLongError, is_utf8
 from batch_gateway.engine.line_index import LineIndex
@@ -27,17 +28,6 @@ ProgressCallback = Callable[[int, int], None]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _FINGERPRINT_DIGITS: Final = 16
-_FOREIGN_FORMATS: Final = (
-    (b"\x1f\x8b", "is compressed with gzip: unpack it first, or pipe `gzip -dc FILE` into `-`"),
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it first"),
-    (b"PK\x03\x04", "is a zip archive: unpack it first"),
-    (b"PAR1", "is a Parquet file: write it as JSON lines first"),
-    (b"\xff\xfe", "is UTF-16 text: save it as UTF-8"),
-    (b"\xfe\xff", "is UTF-16 text: save it as UTF-8"),
-    (b"[", "is one JSON array: write each request on a line, as `jq -c '.[]' FILE` does"),
-    (b"{\n", "has requests over several lines: write each on one, as `jq -c . FILE` does"),
-    (b"{\r\n", "has requests over several lines: write each on one, as `jq -c . FILE` does"),
-)
 
 
 class FirstPass(msgspec.Struct):
@@ -167,7 +157,8 @@ class _Scanner:
 
     def take_block(self, offset: int, block: bytes) -> None:
         if offset == 0:
-            self._refuse_foreign_formats(block.removeprefix(_BOM))
+            if (advice := foreign_advice(block.removeprefix(_BOM))) is not None:
+                raise InputError(f"{self.name} {advice}")
             if block.startswith(_BOM):
                 offset, block = len(_BOM), block[len(_BOM) :]
         # Checked a block at a time: the decoder does not look into strings that it skips.
@@ -193,11 +184,6 @@ class _Scanner:
         self.next_line = number + 1
         self.lines.extend(offsets)
         self.ids.extend(custom_ids)
-
-    def _refuse_foreign_formats(self, block: bytes) -> None:
-        for magic, advice in _FOREIGN_FORMATS:
-            if block.startswith(magic):
-                raise InputError(f"{self.name} {advice}")
 
     def _take_other_endpoint(self, number: int, url: str, endpoint: str) -> None:
         words = f"url {url} is not the endpoint of the batch, {endpoint}"

@@ -23,6 +23,7 @@ __all__ = [
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _NOTHING = msgspec.Raw(b"")
+_BOM = b"\xef\xbb\xbf"
 _TRUE = msgspec.Raw(b"true")
 
 
@@ -128,10 +129,8 @@ def _check_oddly_shaped(line: bytes, paths: Collection[str]) -> CheckedLine | No
 
 def diagnose(line: bytes) -> Diagnosis:
     """Every problem of a line that `check_line` refused, in words."""
-    try:
-        line.decode()
-    except UnicodeDecodeError as error:
-        return Diagnosis([Fault(f"is not UTF-8 (byte {error.start + 1} of the line)")])
+    if (odd := _oddity(line)) is not None:
+        return Diagnosis([Fault(odd)])
     try:
         value = _decode_any(line)
     except RecursionError:
@@ -149,6 +148,30 @@ def diagnose(line: bytes) -> Diagnosis:
     usable = isinstance(custom_id, str) and custom_id
     faults = faults or [Fault("cannot be read as a request")]
     return Diagnosis(faults, custom_id if usable else None)
+
+
+def _oddity(line: bytes) -> str | None:
+    """Why a line is no text, or what others leave in files that JSON has not, with the cure."""
+    text = line.strip()
+    if text.startswith(_BOM):
+        return (
+            "begins with a byte-order mark, as where two files were joined: take it out, as"
+            r" `sed -i 's/^\xEF\xBB\xBF//' FILE` does"
+        )
+    if text in (b"\x1a", b"\x04"):
+        return "is a control character (Ctrl-Z or Ctrl-D) that once ended files: delete the line"
+    if b"\0" in text:
+        return (
+            f"holds NUL (byte {line.index(0) + 1} of the line), as UTF-16 or a damaged file does:"
+            " save it as UTF-8, or write the line anew"
+        )
+    if text.startswith((b"#", b"//")):
+        return "is a comment, which JSON does not have: delete the line"
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return f"is not UTF-8 (byte {error.start + 1} of the line)"
+    return None
 
 
 def _json_problem(line: bytes, error: msgspec.DecodeError) -> str:
@@ -209,7 +232,7 @@ def _url_problem(url: str) -> str:
         )
     import difflib  # noqa: PLC0415 - for this one mistake
 
-    guess = difflib.get_close_matches(url, BATCH_ENDPOINTS, 1)
+    guess = difflib.get_close_matches(url, BATCH_ENDPOINTS, 1, cutoff=0.8)
     hint = f'did you mean "{guess[0]}"?' if guess else f"use one of {', '.join(BATCH_ENDPOINTS)}"
     return f"url {_quoted(url)} is not an endpoint that can be batched: {hint}"
 
