@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         RunOutcome,
         RunProgress,
         RunSummary,
+        read_requests,
         run_batch,
         run_batch_blocking,
     )
@@ -157,6 +158,7 @@ __all__ = [
     "Why",
     "determine_endpoint",
     "map_status_code_to_category",
+    "read_requests",
     "read_results",
     "run_batch",
     "run_batch_blocking",

@@ -90,6 +90,7 @@ def desk(tmp_path: Path) -> Path:
     for name in ("requests.jsonl", "examples/requests.jsonl"):
         (tmp_path / name).write_bytes(few)
     (tmp_path / "key.txt").write_text("sk-your-key\n")
+    (tmp_path / "reviews.csv").write_text('id,review\n1,"Great, again!"\n2,Meh.\n')
     return tmp_path
 
 

@@ -17,10 +17,12 @@ from batch_gateway.cli.check_input import STANDARD_INPUT, check_input
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.input_options import asked_of_input, input_options
 from batch_gateway.cli.options import GroupedCommand, option, pairs_option, setting_options
 from batch_gateway.cli.standard_streams import write_json, write_stderr, write_stdout
 from batch_gateway.cli.terminal_text import one_line
 from batch_gateway.cli.text_table import text_table
+from batch_gateway.inputs.recipe import OF_TEXT
 from batch_gateway.remote.batch_server import BatchServer
 from batch_gateway.settings.server_access import ACCESS, SERVER
 from batch_gateway.settings.table import SETTINGS
@@ -75,6 +77,7 @@ def _targets(written: str) -> Any:
 
 @batches.command(cls=GroupedCommand, epilog=_EXIT_CODES)
 @click.argument("file", metavar="FILE")
+@input_options
 @option(_BATCH, "--window", metavar="DURATION", default="24h", show_default=True,
         help="By when it has to be done, or expires.")  # fmt: skip
 @option(_BATCH, "--endpoint", metavar="PATH", help="What it asks for.  [that of the lines]")
@@ -94,16 +97,18 @@ def submit(
     errors: Path | None,
     **flags: Any,
 ) -> int:
-    """Check the batch FILE, upload it, and make a batch of it, whose id is printed.
+    """Check FILE, upload the requests that it holds or that its rows become, and make a batch.
 
-    FILE is JSON lines; - is standard input. Nothing is sent while a line of it is wrong.
+    FILE is what batch-gateway run takes; - is standard input. The batch's id is printed. Nothing
+    is sent while a line of it is wrong.
     """
     if (output or errors) and not wait:
         raise CommandFailure("-o and --errors are for results, which --wait waits for")
     display = choose_display(sys.stderr, quiet=False)
+    asked = asked_of_input(flags, endpoint if endpoint in OF_TEXT else None)
     call = Call(flags, display)
     targets = Targets.of(file, output, errors) if wait else None
-    with check_input(file, display) as plan:
+    with check_input(file, display, asked) as plan:
         wanted: dict[str, Any] = {
             "endpoint": endpoint_of(plan, endpoint),
             "completion_window": window,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 
 from batch_gateway.cli.check_input import STANDARD_INPUT
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.engine.result_names import default_errors, default_output
+from batch_gateway.engine.result_names import default_errors, default_output, is_packed
 
 __all__ = ["check_caches", "check_standard_streams", "error_path", "output_path"]
 
+_DEVICES = ("/dev/", "/proc/")
+# A path has one slash where a URL has two.
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _STANDARD_STREAMS = (
     (0, "standard input comes from"),
     (1, "standard output goes"),
@@ -29,11 +33,19 @@ def output_path(file: str, given: Path | None) -> Path:
     """
     if given is not None:
         return _file("-o", given)
-    if file == STANDARD_INPUT:
-        raise CommandFailure(
-            "standard input has no name to make one for the results from: give -o FILE"
-        )
+    if file == STANDARD_INPUT or _is_stream(file):
+        what = "standard input" if file == STANDARD_INPUT else f"{file}, a stream,"
+        raise CommandFailure(f"{what} has no name to make one for the results from: give -o FILE")
     return default_output(file)
+
+
+def _is_stream(file: str) -> bool:
+    """Whether it is what a shell makes of <(…), or another device or pipe."""
+    try:
+        mode = Path(file).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return file.startswith(_DEVICES) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def error_path(output: Path, given: Path | None) -> Path:
@@ -85,6 +97,16 @@ def _file(option: str, given: Path) -> Path:
         raise CommandFailure(
             f"{option} -: results are also the record of what is done, so they need a file: "
             f"give {option} FILE"
+        )
+    if _URL.match(os.fspath(given)):
+        raise CommandFailure(
+            f"{option}: results are also the record of what is done, and are written to a file"
+            f" here; give {option} FILE, and copy it when the run has ended"
+        )
+    if is_packed(given.name):
+        raise CommandFailure(
+            f"{option}: {given} would have to be compressed, and results are added to line by line"
+            " and read again to go on; give a name without that ending, and compress it at the end"
         )
     if not given.name or given.is_dir():
         raise CommandFailure(f"{option}: {given} is a folder; give the name of a file")

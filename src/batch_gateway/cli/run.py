@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from batch_gateway.cli.dry_run import show_requests
 from batch_gateway.cli.exit_codes import EXIT_CODE_MEANINGS
-from batch_gateway.cli.options import GroupedCommand, setting_options
+from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.input_options import asked_of_input, input_options
+from batch_gateway.cli.options import GroupedCommand, option, pairs_option, setting_options
 from batch_gateway.cli.run_batch_file import run_batch_file
 from batch_gateway.settings.table import settings_of
 
@@ -19,6 +23,8 @@ _EPILOG = f"""\
 Examples:
   batch-gateway run examples/requests.jsonl --gateway simulator
   batch-gateway run requests.jsonl --gateway http://llm-d:8000 -o results.jsonl
+  batch-gateway run reviews.csv --gateway http://llm-d:8000 --model llama-3 \\
+      --template 'Is this review positive? {{review}}' --dry-run
   batch-gateway run requests.jsonl --config gateway.yaml --deadline 2h --json > summary.json
 
 The same command again goes on where it stopped: finished lines are never sent twice.
@@ -37,11 +43,34 @@ Exit codes:
     epilog=_EPILOG,
 )
 @click.argument("file", metavar="FILE")
+@input_options
+@option("Input", "--endpoint", metavar="PATH", help="What prompts are for.  [chat completions]")
+@option("Input", "--reuse", metavar="FILE", multiple=True, type=click.Path(path_type=Path),
+        help="Take answers to the same lines from earlier results; repeatable.")  # fmt: skip
+@option("Input", "--dry-run", is_flag=True, help="Show three requests, and send nothing.")
+@pairs_option("Input", "--price", metavar="KIND=NUMBER",
+              help="Of a million tokens, for --dry-run: input=0.15,output=0.60.")  # fmt: skip
 @setting_options(settings_of("run"))
 @click.pass_obj
-def run(arguments: list[str], file: str, config: Path | None, **flags: Any) -> int:
-    """Send every request of the batch FILE (JSON lines; - is standard input).
+def run(
+    arguments: list[str],
+    *,
+    file: str,
+    config: Path | None,
+    endpoint: str | None,
+    dry_run: bool,
+    price: Mapping[str, str] | None,
+    reuse: Sequence[Path],
+    **flags: Any,
+) -> int:
+    """Send every request of FILE, or one for each of its rows (- is standard input).
 
-    Results and failures are written as they come; progress goes to stderr.
+    FILE is JSON lines, CSV, TSV, Parquet or text, which may be compressed, or a URL. Results and
+    failures are written as they come; progress goes to stderr.
     """
-    return run_batch_file(arguments, file, config, flags)
+    asked = asked_of_input(flags, endpoint)
+    if dry_run:
+        return show_requests(file, asked, flags, price or {})
+    if price:
+        raise CommandFailure("--price is for --dry-run, which shows what it would cost")
+    return run_batch_file(arguments, file, config, flags, asked=asked, reuse=reuse)

@@ -22,6 +22,7 @@ from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, internal_failure
 from batch_gateway.cli.foreign_variables import unused_at_the_end, unused_variables
+from batch_gateway.cli.input_options import hosts_of
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.logs import LogDisplay, logs_shown
 from batch_gateway.cli.next_steps import next_steps
@@ -45,6 +46,7 @@ from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.progress import RunSummary
 from batch_gateway.errors import BatchGatewayError, GatewayUnusableError, InferenceError
+from batch_gateway.inputs.read_input import InputOptions
 from batch_gateway.runs.batch_run import BatchRun, OpenRun, StoppedEarly
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.runs.open_files import open_files_limit
@@ -61,9 +63,17 @@ _log = logging.getLogger("batch_gateway.settings")
 
 
 def run_batch_file(
-    arguments: list[str], file: str, config: Path | None, flags: Mapping[str, Any]
+    arguments: list[str],
+    file: str,
+    config: Path | None,
+    flags: Mapping[str, Any],
+    *,
+    asked: InputOptions,
+    reuse: Sequence[Path] = (),
 ) -> int:
     """Do what `batch-gateway run` does; `arguments` are printed as the way to go on.
+
+    `asked` is of the input, and `reuse` are results that may have answers to its lines.
 
     Returns the exit code of a run. Raises CommandFailure, InputError and JournalError when there
     is none.
@@ -80,16 +90,18 @@ def run_batch_file(
     check_caches(settings.caches, others)
     written = [("-o", output), ("--errors", errors), ("--report", settings.report)]
     check_standard_streams([*written, *(("--cache", cache) for cache in settings.caches)])
-    job = _Job(arguments, file, settings, output, errors)
+    job = _Job(arguments, file, settings, output, errors, reuse=reuse)
+    configs = (settings.gateway, *settings.model_gateways.values())
+    hosts = hosts_of(one.base_url for one in configs if one is not None)
     try:
-        return _run(job, file, settings)
+        return _run(job, file, settings, msgspec.structs.replace(asked, hosts=hosts))
     except (click.ClickException, click.Abort, BatchGatewayError, BrokenPipeError):
         raise
     except Exception as error:
         raise internal_failure(error, job.crashes.note(error, "the run")) from error
 
 
-def _run(job: _Job, file: str, settings: RunSettings) -> int:
+def _run(job: _Job, file: str, settings: RunSettings, asked: InputOptions) -> int:
     with job.logs_shown(), Interrupts(job.display.leave) as interrupts:
         for warning in settings.warnings:
             _log.warning("%s", warning)
@@ -99,7 +111,7 @@ def _run(job: _Job, file: str, settings: RunSettings) -> int:
             allow_connections(
                 settings.concurrency * settings.gateways, both_ends=settings.uses_simulator
             )
-        with check_input(file, job.display) as plan:
+        with check_input(file, job.display, asked) as plan:
             report = run_async(job.run(plan, interrupts))
         # Everything is done and on disk; only being told twice may cut the summary short.
         interrupts.on_first(lambda: None)
@@ -111,7 +123,14 @@ class _Job:
     """One invocation of `run`, from its settings to its report."""
 
     def __init__(
-        self, arguments: list[str], file: str, settings: RunSettings, output: Path, errors: Path
+        self,
+        arguments: list[str],
+        file: str,
+        settings: RunSettings,
+        output: Path,
+        errors: Path,
+        *,
+        reuse: Sequence[Path],
     ) -> None:
         self.display: Display = choose_display(sys.stderr, quiet=settings.quiet)
         if settings.log_format == "json" and not settings.quiet:
@@ -121,6 +140,7 @@ class _Job:
         self._settings = settings
         self._output = output
         self._errors = errors
+        self._reuse = reuse
         self._page: ReportPage | None = None
         configs = (settings.gateway, *settings.model_gateways.values())
         self.crashes = CrashReport.of_run(output, (one for one in configs if one is not None))
@@ -179,6 +199,7 @@ class _Job:
             ordered=settings.ordered,
             fresh=settings.fresh,
             retry_failed=settings.retry_failed,
+            reuse=self._reuse,
         )
 
     def _stop_at_first(self, interrupts: Interrupts, run: BatchRun) -> None:
@@ -218,6 +239,11 @@ class _Job:
 
     def _announce(self, opened: OpenRun) -> None:
         settings, note, plan = self._settings, self.display.note, opened.plan
+        if plan.faulty:
+            lines = counted(len(plan.faulty), "line")
+            note(f"{lines} with problems: left out, and recorded in {self._errors}")
+        if opened.reused:
+            note(f"{counted(opened.reused, 'answer')} taken from earlier results")
         if opened.done_before:
             note(f"{opened.done_before:,} of {plan.total:,} already done")
         if settings.uses_simulator:

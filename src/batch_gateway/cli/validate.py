@@ -11,6 +11,7 @@ import click
 from batch_gateway.cli.check_input import check_input, display_name
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.exit_codes import ExitCode
+from batch_gateway.cli.input_options import asked_of_input, input_options
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.options import GroupedCommand, option
 from batch_gateway.cli.progress_display import counted
@@ -34,13 +35,19 @@ Exit codes: 0 every line can be sent, 2 there are problems.
     cls=GroupedCommand, short_help="Check a batch file without sending anything.", epilog=_EPILOG
 )
 @click.argument("file", metavar="FILE")
+@input_options
+@option("Input", "--endpoint", metavar="PATH", help="What prompts are for.  [chat completions]")
 @option("Output", "--json", "as_json", is_flag=True, help="Print one JSON object instead.")
-def validate(file: str, as_json: bool) -> int:
-    """Check every line of the batch FILE without sending anything; - is standard input."""
+def validate(file: str, endpoint: str | None, as_json: bool, **flags: Any) -> int:
+    """Check every line of FILE without sending anything; - is standard input.
+
+    With the options under Input, what its rows become; see batch-gateway run.
+    """
+    asked = asked_of_input(flags, endpoint)
     display = choose_display(sys.stderr, quiet=as_json)
     with Interrupts(display.leave):
         try:
-            with check_input(file, display) as plan:
+            with check_input(file, display, asked) as plan:
                 _report(file, plan, as_json)
         except InputError as error:
             if not as_json:

@@ -61,7 +61,7 @@ class AnsweredLines:
         changed = [
             name for place, name in enumerate(made) if was[place * size :][:size] != made[name]
         ]
-        return f": {' and '.join(changed)} changed since" if changed else ""
+        return f": the {' and the '.join(changed)} changed since" if changed else ""
 
     def _custom_id(self, index: int) -> str:
         try:

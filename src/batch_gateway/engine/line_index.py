@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import msgspec
 
@@ -29,7 +30,8 @@ class PackedLines(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 class LineIndex:
     """Offsets and line numbers of the requests of one source, blank lines left out.
 
-    Only the low half of each offset is kept; where the high half grows by one is a short list.
+    Only the low half of each offset is kept; where the high half grows by one is a short list, and
+    so are the requests with blank lines before them.
 
     Attributes:
         first: the number of the first request; not 0 where the source is a part of another.
@@ -40,9 +42,11 @@ class LineIndex:
         self.first = first
         self.first_line = first_line
         self._low = array("I")
-        # Both by place, which is the number of a request less that of the first.
+        # All by place, which is the number of a request less that of the first.
         self._carries = array("Q")
-        self._blank_before = array("Q")
+        self._blank_places = array("Q")
+        # So many blank lines stand up to and before the request at each of these places.
+        self._blanks = array("Q")
         self._end = 0
 
     def __len__(self) -> int:
@@ -60,7 +64,24 @@ class LineIndex:
 
     def add_blank(self, place: int) -> None:
         """A blank line stands before the request at this place, counted from 0."""
-        self._blank_before.append(place)
+        before = self._blanks[-1] if self._blanks else 0
+        if self._blank_places and self._blank_places[-1] == place:
+            self._blanks[-1] = before + 1
+        else:
+            self._blank_places.append(place)
+            self._blanks.append(before + 1)
+
+    def _blanks_to(self, place: int) -> int:
+        """How many blank lines stand before the request at this place."""
+        known = bisect_right(self._blank_places, place)
+        return self._blanks[known - 1] if known else 0
+
+    def _blank_before(self) -> Iterator[int]:
+        """The place for each blank line, in order."""
+        earlier = 0
+        for place, total in zip(self._blank_places, self._blanks, strict=True):
+            yield from repeat(place, total - earlier)
+            earlier = total
 
     def finish(self, end: int) -> None:
         """The source ends at byte `end`."""
@@ -93,7 +114,7 @@ class LineIndex:
     def line_number(self, index: int) -> int:
         """The number of its line in the whole file, from 1."""
         place = index - self.first
-        return place + self.first_line + bisect_right(self._blank_before, place)
+        return place + self.first_line + self._blanks_to(place)
 
     def index_of(self, line_number: int) -> int:
         """The request that stands on this line, or else the next one."""
@@ -114,16 +135,16 @@ class LineIndex:
         at_start = first == self.first
         part = LineIndex(first, self.first_line if at_start else self.line_number(first))
         part.extend([self._offset(place) - begin for place in range(low, high)])
-        blanks = self._blank_before
-        # Blank lines before its first request are of the part before it, where there is one.
-        start = 0 if at_start else bisect_right(blanks, low)
-        for place in blanks[start : bisect_right(blanks, high)]:
-            part.add_blank(place - low)
+        for place in self._blank_before():
+            # Blank lines before its first request are of the part before it, where there is one.
+            if (low < place or at_start) and place <= high:
+                part.add_blank(place - low)
         part.finish(self.boundary(end) - begin)
         return part
 
     def packed(self) -> PackedLines:
-        arrays = (pack(each) for each in (self._low, self._carries, self._blank_before))
+        blank_before = array("Q", self._blank_before())
+        arrays = (pack(each) for each in (self._low, self._carries, blank_before))
         return PackedLines(self.first, self.first_line, self._end, *arrays)
 
     @classmethod
@@ -131,6 +152,7 @@ class LineIndex:
         lines = cls(packed.first, packed.first_line)
         lines._low = unpack("I", packed.low)
         lines._carries = unpack("Q", packed.carries)
-        lines._blank_before = unpack("Q", packed.blank_before)
+        for place in unpack("Q", packed.blank_before):
+            lines.add_blank(place)
         lines.finish(packed.end)
         return lines

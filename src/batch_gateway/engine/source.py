@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import BinaryIO, Protocol, cast
 
 from batch_gateway.engine.line_blocks import iter_blocks
@@ -63,10 +64,15 @@ def changed(name: str) -> InputError:
 
 
 class FileSource:
-    """A local file, held open; made by `open` or `spool`."""
+    """A local file, held open; made by `open`, `spool` or `keep`.
+
+    Attributes:
+        origin: what its lines were made of, which closes with it.
+    """
 
     def __init__(self, fd: int, name: str) -> None:
         self.name = name
+        self.origin: Source | None = None
         self._fd = fd
         state = os.fstat(fd)
         self._size, self._modified_ns = state.st_size, state.st_mtime_ns
@@ -99,13 +105,22 @@ class FileSource:
         name: str = "standard input",
         directory: str | os.PathLike[str] | None = None,
     ) -> FileSource:
-        """All of `stream`, copied to a nameless temporary file that vanishes with the source.
+        """All of `stream`; see `keep`."""
+        return cls.keep(iter(partial(stream.read, _COPY_BYTES), b""), name, directory)
+
+    @classmethod
+    def keep(
+        cls,
+        chunks: Iterable[bytes],
+        name: str,
+        directory: str | os.PathLike[str] | None = None,
+    ) -> FileSource:
+        """All these bytes, in a nameless temporary file that vanishes with the source.
 
         `directory` needs room for it; None takes the system's temporary folder. Raises InputError
-        when it cannot be written or read.
+        when it cannot be written, or what `chunks` come from not read.
         """
-        # Loaded with the compressions of archives, which only standard input is worth.
-        import shutil  # noqa: PLC0415
+        # Loaded with the compressions of archives, which few inputs are worth.
         import tempfile  # noqa: PLC0415
 
         try:
@@ -115,7 +130,7 @@ class FileSource:
             raise InputError(f"{name} cannot be kept in {where}: {error.strerror}") from error
         with copy:
             try:
-                shutil.copyfileobj(stream, copy, _COPY_BYTES)
+                copy.writelines(chunks)
                 copy.flush()
                 return cls(os.dup(copy.fileno()), name)
             except OSError as error:
@@ -164,12 +179,15 @@ class FileSource:
         return state.st_mtime_ns == self._modified_ns and state.st_size == self._size
 
     def is_file(self, state: os.stat_result) -> bool:
-        return os.path.samestat(state, os.fstat(self._fd))
+        is_origin = self.origin is not None and self.origin.is_file(state)
+        return is_origin or os.path.samestat(state, os.fstat(self._fd))
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+        if self.origin is not None:
+            self.origin.close()
 
 
 class BytesSource:

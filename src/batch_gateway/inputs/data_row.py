@@ -42,6 +42,7 @@ class Rows(Protocol):
     Attributes:
         name: what to call the source in messages.
         columns: their names in order; None where every row has its own.
+        typed: whether there may be more than text in them.
     """
 
     @property
@@ -49,6 +50,9 @@ class Rows(Protocol):
 
     @property
     def columns(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def typed(self) -> bool: ...
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         """From the first row on. Raises InputError for what is wrong with all of it."""

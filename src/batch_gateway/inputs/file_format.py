@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from collections.abc import Collection
 from typing import Final, Literal, get_args
 
 import msgspec
 
-__all__ = ["FORMATS", "InputFormat", "format_of"]
+from batch_gateway.engine.result_names import unpacked_name
+
+__all__ = [
+    "FORMATS",
+    "InputFormat",
+    "begins_as_batch",
+    "format_of",
+    "is_of_batch",
+]
 
 InputFormat = Literal["jsonl", "csv", "tsv", "parquet", "text"]
 FORMATS: Final[tuple[str, ...]] = get_args(InputFormat)
 
-_PACKED: Final = frozenset({".gz", ".gzip", ".zst", ".zstd"})
 _BY_NAME: Final[dict[str, InputFormat]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -25,7 +32,9 @@ _BY_NAME: Final[dict[str, InputFormat]] = {
     ".txt": "text",
     ".text": "text",
 }
+_BATCH_FIELDS: Final = frozenset({"custom_id", "method", "url", "body"})
 _PARQUET: Final = b"PAR1"
+_BOM: Final = b"\xef\xbb\xbf"
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -36,17 +45,33 @@ def format_of(name: str, head: bytes) -> InputFormat | None:
     """
     if head.startswith(_PARQUET):
         return "parquet"
-    if _is_object(head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]):
+    if _object(_first_line(head)) is not None:
         return "jsonl"
-    endings = [ending.lower() for ending in PurePath(name.partition("?")[0]).suffixes]
-    while endings and endings[-1] in _PACKED:
-        endings.pop()
-    return _BY_NAME.get(endings[-1]) if endings else None
+    return _BY_NAME.get(unpacked_name(name).suffix.lower())
 
 
-def _is_object(line: bytes) -> bool:
+def begins_as_batch(head: bytes) -> bool:
+    """Whether the first line is a request of a batch file, or nothing that could be data."""
+    fields = _object(_first_line(head))
+    return fields is None or is_of_batch(fields.keys())
+
+
+def is_of_batch(fields: Collection[str]) -> bool:
+    """Whether an object with these fields is meant as a line of a batch file."""
+    return not _BATCH_FIELDS.isdisjoint(fields) and (
+        "body" in fields
+        or "method" in fields
+        or "response" in fields  # of its results, which the first pass knows
+        or _BATCH_FIELDS.issuperset(fields)
+    )
+
+
+def _first_line(head: bytes) -> bytes:
+    return head.removeprefix(_BOM).lstrip().partition(b"\n")[0]
+
+
+def _object(line: bytes) -> dict[str, msgspec.Raw] | None:
     try:
-        _decode(line)
+        return _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+        return None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time
-from decimal import Decimal
 from typing import Any, Final, cast
 
 import msgspec
@@ -98,22 +96,19 @@ def column_of(values: Mapping[str, Any], column: str) -> Any:
     return found
 
 
-def as_text(value: object, column: str) -> str:
+def as_text(value: Any, column: str) -> str:
     """A value as it is put into a text. Raises FaultyRowError for what has no text."""
     if isinstance(value, str):
         return value
     if value is None or value != value:  # noqa: PLR0124 - not a number, which is pandas' missing
         raise FaultyRowError(f"has nothing in the column {column!r:.80}")
-    if isinstance(value, date | datetime | time):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
     if isinstance(value, bytes):
         raise FaultyRowError(f"has bytes in the column {column!r:.80}, which is not text")
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
-        return str(value)
+        # Dates and times, decimal numbers, and what else a table may have.
+        return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _lone_brace(text: str, place: int, what: str) -> ConfigError:

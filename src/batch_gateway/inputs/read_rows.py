@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Final, Self
 
+from batch_gateway.engine.first_pass import ProgressCallback
 from batch_gateway.engine.source import FileSource, Source
 from batch_gateway.errors import InputError
 from batch_gateway.inputs.csv_rows import columns_of, csv_rows, delimiter_of
@@ -37,13 +38,19 @@ class SourceRows:
     """
 
     def __init__(
-        self, source: Source, format: InputFormat, encoding: str | None, delimiter: str | None
+        self,
+        source: Source,
+        format: InputFormat,
+        encoding: str | None,
+        delimiter: str | None,
+        on_progress: ProgressCallback | None,
     ) -> None:
         self.name = source.name
         self.format = format
         self.delimiter = ""
         self.columns: tuple[str, ...] | None = None
         self._encoding = encoding
+        self._on_progress = on_progress
         self._unpacked: Source | None = None
         if format == "parquet" and compression_of(source):
             # Its end is wanted before its beginning.
@@ -70,12 +77,12 @@ class SourceRows:
         self.columns = columns_of(self.name, itertools.chain([header], lines), self.delimiter)
 
     @contextmanager
-    def _opened(self) -> Generator[io.BufferedReader]:
-        with reading(self.name), closing(unpacked(self._source)) as stream:
+    def _opened(self, on_progress: ProgressCallback | None = None) -> Generator[io.BufferedReader]:
+        with reading(self.name), closing(unpacked(self._source, on_progress)) as stream:
             yield stream
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        with self._opened() as stream:
+        with self._opened(self._on_progress) as stream:
             yield from self._rows(stream)
 
     def _rows(self, stream: io.BufferedReader) -> Iterator[Row | BadRow]:
@@ -106,11 +113,13 @@ def rows_of(
     format: InputFormat | None = None,
     encoding: str | None = None,
     delimiter: str | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> SourceRows:
     """The rows of `source`, which stays open and the caller's.
 
     What is not told is found: the format by the first bytes and the name, the encoding by a
-    byte-order mark, the delimiter by the header. Raises InputError where it cannot be read.
+    byte-order mark, the delimiter by the header. `on_progress` is told while rows are read.
+    Raises InputError where it cannot be read.
     """
     if format is None:
         with reading(source.name), closing(unpacked(source)) as stream:
@@ -120,7 +129,7 @@ def rows_of(
             f"{source.name}: neither its name nor its beginning tells what it holds: give"
             " --input-format jsonl, csv, tsv, parquet or text"
         )
-    return SourceRows(source, format, encoding, delimiter)
+    return SourceRows(source, format, encoding, delimiter, on_progress)
 
 
 def _text_rows(lines: Iterator[str]) -> Iterator[Row | BadRow]:

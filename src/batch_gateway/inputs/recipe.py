@@ -12,10 +12,11 @@ from batch_gateway.errors import ConfigError
 from batch_gateway.inputs.prompt_template import Template
 from batch_gateway.wire.endpoint import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 
-__all__ = ["MODERATIONS", "Recipe"]
+__all__ = ["MODERATIONS", "OF_TEXT", "Recipe"]
 
 MODERATIONS = "/v1/moderations"
-_OF_TEXT = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MODERATIONS)
+OF_TEXT = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MODERATIONS)
+"""What a prompt can be for."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,10 +46,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("model", "model_override", "endpoint", "id_column"):
             if getattr(self, name) == "":
                 raise ConfigError(name, "is empty")
-        if self.endpoint is not None and self.endpoint not in _OF_TEXT:
+        if self.endpoint is not None and self.endpoint not in OF_TEXT:
             raise ConfigError(
                 "endpoint",
-                f"{self.endpoint!r:.80} is none for prompts: {', '.join(_OF_TEXT)} are; lines of a"
+                f"{self.endpoint!r:.80} is none for prompts: {', '.join(OF_TEXT)} are; lines of a"
                 " batch file name theirs as url",
             )
         if self.system is not None and self.endpoint not in (None, CHAT, RESPONSES):
@@ -57,17 +58,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def does_nothing(self) -> bool:
         """Whether lines of a batch stay as they are."""
-        return self == Recipe()
+        return msgspec.structs.replace(self, endpoint=None) == Recipe()
 
     def marks(self) -> dict[str, str]:
         """Four hexadecimal digits for each part of it, to know it again; by its name."""
         parts = {
             "model": self.model or self.model_override,
-            "system": self.system,
+            "system message": self.system,
             "template": self.template and self.template.text,
-            "param": sorted(self.params.items()) or None,
+            "parameters": sorted(self.params.items()) or None,
             "endpoint": self.endpoint,
-            "id_column": self.id_column,
+            "id column": self.id_column,
         }
         return {
             name: f"{crc32(msgspec.json.encode(value)) & 0xFFFF:04x}"

@@ -12,6 +12,7 @@ from batch_gateway.engine.validate import faulty_line
 from batch_gateway.errors import InvalidRequestError
 from batch_gateway.inputs.data_row import BadRow, Row
 from batch_gateway.inputs.endpoint_spelling import same_endpoint
+from batch_gateway.inputs.file_format import is_of_batch
 from batch_gateway.inputs.parameters import REQUEST_PARAMETERS, with_defaults
 from batch_gateway.inputs.prompt_template import as_text
 from batch_gateway.inputs.recipe import Recipe
@@ -64,6 +65,7 @@ class RequestLines:
 
     Attributes:
         notes: what was written otherwise and taken all the same, and how often.
+        changed: some line is not what stands in the source.
         unsent: columns that are no part of any request.
     """
 
@@ -80,6 +82,7 @@ class RequestLines:
         `hosts` and `paths` see `same_endpoint`.
         """
         self.notes: Counter[str] = Counter()
+        self.changed = False
         self.unsent: dict[str, None] = {}
         self._recipe = recipe
         self._typed = typed
@@ -90,12 +93,21 @@ class RequestLines:
         if isinstance(row, BadRow):
             return faulty_line(_numbered(row), [fault.text for fault in row.faults])
         try:
-            if row.text and "body" in row.values:
+            if self._is_of_a_batch(row):
                 return self._batch_line(row)
+            self.changed = True
             url, body = self._request(row)
             return self._encoded(custom_id_of(row, self._recipe.id_column), url, body)
         except FaultyRowError as error:
             return faulty_line(_numbered(row), [str(error)])
+
+    def _is_of_a_batch(self, row: Row) -> bool:
+        """Whether it is a line of a batch file, or one that is faulty in other words than ours."""
+        fields = row.values.keys()
+        if not row.text or "body" in fields:
+            return bool(row.text)
+        has_prompt = self._recipe.template is not None or not fields.isdisjoint(_PROMPTS)
+        return not has_prompt and is_of_batch(fields)
 
     def _encoded(self, custom_id: str, url: str, body: Mapping[str, Any]) -> bytes:
         try:
@@ -141,7 +153,7 @@ class RequestLines:
         ranked = (recipe.model, named) if recipe.template is not None else (named, recipe.model)
         model = recipe.model_override or ranked[0] or ranked[1]
         if model is None:
-            raise FaultyRowError("names no model, and none is given for all (model)")
+            raise FaultyRowError("names no model: give one for all rows (--model)")
         return model
 
     def _by_columns(self, row: Row, raw: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -157,7 +169,7 @@ class RequestLines:
             return self._input(values, raw[name])
         url = recipe.endpoint or (CHAT if name == "prompt" else None)
         if url is None:
-            raise FaultyRowError("has an input, and no endpoint is given that it is for (endpoint)")
+            raise FaultyRowError("has an input, and nothing says what for: give --endpoint")
         body: dict[str, Any] = {}
         if isinstance(values[name], str):
             system = values.get("system")
@@ -177,7 +189,8 @@ class RequestLines:
             return FaultyRowError(f"has nothing in {' and '.join(empty)}")
         columns = ", ".join(list(values)[:20])
         return FaultyRowError(
-            f"has no column prompt or messages, and no template says what to ask; it has {columns}"
+            "has no column prompt or messages, and no --template says what to ask; it has"
+            f" {columns}"
         )
 
     def _chat(self, row: Row, messages: Any) -> tuple[str, dict[str, Any]]:
@@ -197,7 +210,7 @@ class RequestLines:
         try:
             url = self._recipe.endpoint or determine_endpoint(values)
         except InvalidRequestError as error:
-            raise FaultyRowError(f"{error.message} (endpoint)") from error
+            raise FaultyRowError(f"{error.message}; give --endpoint") from error
         body = {"input": asked}
         if self._recipe.system is not None:
             self._put_system(body, url, self._recipe.system)
@@ -239,14 +252,15 @@ class RequestLines:
             raise FaultyRowError("is a request already, and the template is for rows of data")
         fields = _decode_object(row.text)
         changed = self._spelled(fields, row.values)
-        if recipe.id_column is not None or _CUSTOM_ID not in fields:
+        if "body" in fields and (recipe.id_column is not None or _CUSTOM_ID not in fields):
             fields[_CUSTOM_ID] = msgspec.Raw(_encode(custom_id_of(row, recipe.id_column)))
             changed = True
-        if isinstance(row.values["body"], dict):
+        if isinstance(row.values.get("body"), dict):
             body: dict[str, Any] = dict(_decode_object(fields["body"]))
             if self._completed(body, row.values):
                 fields["body"] = msgspec.Raw(_encode(body))
                 changed = True
+        self.changed = self.changed or changed
         return _encode(fields) if changed else row.text.strip()
 
     def _spelled(self, fields: dict[str, msgspec.Raw], values: Mapping[str, Any]) -> bool:

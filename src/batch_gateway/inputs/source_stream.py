@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
 from collections.abc import Generator
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, BinaryIO, Final
 
+from batch_gateway.engine.first_pass import ProgressCallback
+from batch_gateway.engine.foreign_formats import archive_advice
 from batch_gateway.engine.source import Source
 from batch_gateway.errors import InputError
 
@@ -18,14 +19,16 @@ __all__ = ["GZIP", "ZSTD", "compression_of", "reading", "unpacked"]
 GZIP: Final = "gzip"
 ZSTD: Final = "zstd"
 _MAGIC: Final = ((b"\x1f\x8b", GZIP), (b"\x28\xb5\x2f\xfd", ZSTD))
+_MAGIC_BYTES: Final = 8
 _BUFFER_BYTES: Final = 256 * 1024
 
 
 class _SourceStream(io.RawIOBase):
     """Reads a source from its beginning; many of them may read one."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, on_progress: ProgressCallback | None) -> None:
         self._source = source
+        self._on_progress = on_progress
         self._size = source.size()
         self._place = 0
 
@@ -50,24 +53,33 @@ class _SourceStream(io.RawIOBase):
         data = self._source.read(self._place, end)
         buffer[: len(data)] = data
         self._place += len(data)
+        if self._on_progress is not None:
+            self._on_progress(self._place, self._size)
         return len(data)
 
 
 def compression_of(source: Source) -> str | None:
-    """GZIP or ZSTD by its first bytes, or None."""
-    first = source.read(0, min(4, source.size()))
+    """GZIP or ZSTD by its first bytes, or None.
+
+    Raises InputError for what is compressed otherwise.
+    """
+    first = source.read(0, min(_MAGIC_BYTES, source.size()))
+    if (advice := archive_advice(first)) is not None:
+        raise InputError(f"{source.name} {advice}")
     return next((name for magic, name in _MAGIC if first.startswith(magic)), None)
 
 
-def unpacked(source: Source) -> io.BufferedReader[Any]:
+def unpacked(source: Source, on_progress: ProgressCallback | None = None) -> io.BufferedReader[Any]:
     """What `source` holds, decompressed where it is compressed, from its beginning.
 
     Raises InputError for zstd where nothing can read that.
     """
-    plain: io.BufferedReader[Any] = io.BufferedReader(_SourceStream(source), _BUFFER_BYTES)
+    plain: io.BufferedReader[Any] = io.BufferedReader(
+        _SourceStream(source, on_progress), _BUFFER_BYTES
+    )
     packed = compression_of(source)
     if packed == GZIP:
-        stream: Any = gzip.GzipFile(fileobj=plain)
+        stream: Any = import_module("gzip").GzipFile(fileobj=plain)
     elif packed == ZSTD:
         stream = _zstd_stream(plain, source.name)
     else:

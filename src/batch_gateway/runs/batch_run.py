@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,11 +26,13 @@ from batch_gateway.engine.file_journal import FileJournal
 from batch_gateway.engine.plan import Order, Plan, make_plan
 from batch_gateway.engine.progress import RunStats, RunSummary
 from batch_gateway.engine.result_names import default_errors, default_output
+from batch_gateway.engine.reuse_results import reuse_results
 from batch_gateway.engine.run import RunOptions, run_plan
 from batch_gateway.engine.sending import ReportCrash, log_crash
 from batch_gateway.engine.source import Source
 from batch_gateway.engine.waits import Waits
 from batch_gateway.errors import BatchGatewayError, ConfigError
+from batch_gateway.inputs.read_requests import Requests
 from batch_gateway.runs.gateways import Clients, Concurrency, GatewayLike, Routing, gateways_of
 from batch_gateway.runs.outages import OutageNotes
 from batch_gateway.runs.preflight import Hint, no_hint, preflight
@@ -57,7 +60,8 @@ class BatchRun:
     where an earlier run of the same input ended, whoever ran it and however it ended.
 
     Args:
-        input: the path of a batch file (JSON lines), a source, or a plan, which stays open.
+        input: the path of a batch file (JSON lines), requests of `read_requests`, a source, or a
+            plan, which stays open.
         gateway: a URL, an `HTTPInferenceClientConfig`, a client, which stays open, or "simulator"
             for one in this process. A configuration is used as it is, save that one without a
             circuit breaker waits for a gateway that is down, and one without `concurrency` has
@@ -77,6 +81,7 @@ class BatchRun:
         ordered: put the results into the order of the input at the end.
         fresh: discard earlier results and start again.
         retry_failed: send the lines of the error file again, and only those.
+        reuse: earlier results, whose answers to lines of the same custom_id and content are taken.
         observers: are told what happens at each gateway.
 
     Raises ConfigError for settings that cannot be.
@@ -84,7 +89,7 @@ class BatchRun:
 
     def __init__(
         self,
-        input: PathLike | Source | Plan,
+        input: PathLike | Requests | Source | Plan,
         *,
         gateway: GatewayLike | Routing | None = None,
         output: PathLike | None = None,
@@ -103,6 +108,7 @@ class BatchRun:
         ordered: bool = False,
         fresh: bool = False,
         retry_failed: bool = False,
+        reuse: Sequence[PathLike] = (),
         observers: Sequence[Observer] = (),
     ) -> None:
         if fresh and retry_failed:
@@ -128,6 +134,7 @@ class BatchRun:
             max_failures=_failure_limit(max_failures),
         )
         self._fresh, self._retry_failed = fresh, retry_failed
+        self._reuse = tuple(reuse)
         self._observers = tuple(observers)
         name = os.fspath(input) if isinstance(input, str | os.PathLike) else input.name
         self.output = default_output(name) if output is None else Path(output)
@@ -228,9 +235,20 @@ class BatchRun:
                     # A gateway that cannot be reached must not cost the earlier results.
                     await self._reach(used, hint, _nothing_done(plan))
                 journal = await stack.enter_async_context(self._journal(plan))
+                reused = 0
+                for earlier in self._reuse:
+                    reused += await reuse_results(plan, journal, earlier)
                 to_send = journal.still_to_retry if self._retry_failed else journal.without_result
                 run = OpenRun(
-                    plan, clients, journal, to_send, waits, self._options, self.stats, self._stop
+                    plan,
+                    clients,
+                    journal,
+                    to_send,
+                    reused,
+                    waits,
+                    self._options,
+                    self.stats,
+                    self._stop,
                 )
                 if run.to_send and not self._fresh:
                     await self._reach(used, hint, run.summary_so_far())
@@ -248,7 +266,9 @@ class BatchRun:
     async def _plan(self, stack: AsyncExitStack) -> Plan:
         if isinstance(self._input, Plan):
             return self._input
-        making = asyncio.ensure_future(asyncio.to_thread(make_plan, self._input))
+        given = self._input
+        make = given.plan if isinstance(given, Requests) else partial(make_plan, given)
+        making = asyncio.ensure_future(asyncio.to_thread(make))
         try:
             plan = await asyncio.shield(making)
         except asyncio.CancelledError:
@@ -285,12 +305,16 @@ def _close_plan(making: asyncio.Future[Plan]) -> None:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A batch, its clients and its journal; `to_send` lines are about to be sent."""
+    """A batch, its clients and its journal.
+
+    `to_send` lines are about to be sent, and `reused` were taken from earlier results.
+    """
 
     plan: Plan
     clients: Clients
     journal: FileJournal
     to_send: int
+    reused: int
     _waits: Waits
     _options: RunOptions
     _stats: RunStats

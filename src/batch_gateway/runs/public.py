@@ -6,6 +6,7 @@ Whoever has use for the client alone does not load the engine.
 from batch_gateway.engine.figures import Cause, Figures
 from batch_gateway.engine.line_stream import BatchResult
 from batch_gateway.engine.progress import RunOutcome, RunSummary
+from batch_gateway.inputs.read_requests import read_requests
 from batch_gateway.runs.batch_run import BatchRun
 from batch_gateway.runs.blocking_lines import run_batch_blocking
 from batch_gateway.runs.line_batch import run_batch
@@ -19,6 +20,7 @@ __all__ = [
     "RunOutcome",
     "RunProgress",
     "RunSummary",
+    "read_requests",
     "run_batch",
     "run_batch_blocking",
 ]

@@ -14,7 +14,7 @@ from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.engine.validate import check_line, diagnose
 from batch_gateway.errors import ConfigError, InferenceError, InvalidRequestError
 from batch_gateway.wire.endpoint import CHAT
-from batch_gateway.wire.lines import decode_batch_line
+from batch_gateway.wire.lines import OTHER_ENDPOINTS, decode_batch_line
 
 __all__ = ["Line", "LineReader"]
 
@@ -101,7 +101,7 @@ class LineReader:
 
 
 def _from_bytes(index: int, line: bytes) -> tuple[str, InferenceRequest]:
-    checked = check_line(line)
+    checked = check_line(line, OTHER_ENDPOINTS)
     if checked is None:
         faults = diagnose(line.removesuffix(b"\n")).problems
         raise _wrong(index, "", "; ".join(fault.text for fault in faults))

@@ -1,0 +1,108 @@
+"""Inputs that are elsewhere: https:// as it is, s3://, gs:// and az:// by obstore, kept on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from batch_gateway.engine.source import FileSource
+from batch_gateway.errors import InputError
+
+__all__ = ["is_remote", "open_remote", "shown_url"]
+
+_WEB: Final = ("http", "https")
+_STORES: Final = ("s3", "gs", "az", "abfs", "abfss")
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_CHUNK_BYTES: Final = 1024 * 1024
+_SECONDS: Final = 60
+_TRIES: Final = 4
+_KNOWN: Final = ", ".join(f"{scheme}://" for scheme in ("https", "s3", "gs", "az"))
+
+
+def is_remote(location: str) -> bool:
+    """Whether it is a URL and no path."""
+    return _SCHEME.match(location) is not None
+
+
+def shown_url(location: str) -> str:
+    """It without what may be secret: a user, a password, a signature in its query."""
+    parts = urlsplit(location)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def open_remote(location: str) -> FileSource:
+    """All of it, in a temporary file. Raises InputError, which shows no secret of the URL."""
+    name = shown_url(location)
+    scheme = urlsplit(location).scheme.lower()
+    if scheme in _WEB:
+        return FileSource.keep(_from_web(location, name), name)
+    if scheme in _STORES:
+        return FileSource.keep(_from_store(location, name), name)
+    raise InputError(f"{name}: {scheme}:// is not read; {_KNOWN} and files are")
+
+
+def _from_web(location: str, name: str) -> Iterator[bytes]:
+    """What a server sends. It goes on where it broke off, if it is still the same."""
+    # Loaded by nobody who reads files.
+    from urllib.error import HTTPError, URLError  # noqa: PLC0415
+    from urllib.request import Request, urlopen  # noqa: PLC0415
+
+    done, tag = 0, ""
+    for left in reversed(range(_TRIES)):
+        try:
+            asked = Request(location, headers=_from(done, tag))  # noqa: S310 - it is one of _WEB
+            with urlopen(asked, timeout=_SECONDS) as answer:  # noqa: S310
+                goes_on = answer.status == 206
+                if done and not goes_on:
+                    raise InputError(f"{name} broke off, and its server cannot go on from there")
+                tag = tag or answer.headers.get("ETag", "")
+                expected = answer.length
+                while chunk := answer.read(_CHUNK_BYTES):
+                    done += len(chunk)
+                    expected = None if expected is None else expected - len(chunk)
+                    yield chunk
+            if not expected:
+                return
+            reason = "it broke off"
+        except HTTPError as error:
+            error.close()
+            raise InputError(f"{name}: the server says {error.code} {error.reason}") from None
+        except (URLError, OSError) as error:
+            # Neither with its URL, which may be signed.
+            reason = str(getattr(error, "reason", None) or error)
+        if not left:
+            raise InputError(f"{name} cannot be read: {reason}")
+
+
+def _from(done: int, tag: str) -> dict[str, str]:
+    """The headers that ask for what comes behind so many bytes."""
+    if not done:
+        return {}
+    return {"Range": f"bytes={done}-"} | ({"If-Range": tag} if tag else {})
+
+
+def _from_store(location: str, name: str) -> Iterator[bytes]:
+    try:
+        obstore: Any = import_module("obstore")
+        stores: Any = import_module("obstore.store")
+        failures: Any = import_module("obstore.exceptions")
+    except ImportError as error:
+        raise InputError(
+            f"{name} is in an object store, which needs obstore: install"
+            " batch-gateway[object-store], or pipe it into `-`, as `aws s3 cp URL -` does"
+        ) from error
+    parts = urlsplit(location)
+    try:
+        store = stores.from_url(f"{parts.scheme}://{parts.netloc}")
+        for chunk in obstore.get(store, parts.path.lstrip("/")).stream(min_chunk_size=_CHUNK_BYTES):
+            yield bytes(chunk)
+    except (failures.BaseError, ValueError, OSError) as error:
+        raise InputError(f"{name} cannot be read: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
