@@ -40,6 +40,9 @@ class ServedFolder:
     def terminate(self) -> None:
         os.kill(self.process, signal.SIGTERM)
 
+    def kill(self) -> None:
+        os.kill(self.process, signal.SIGKILL)
+
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
 
@@ -63,7 +66,7 @@ def a_served_folder(folder: Path, gateway: GatewayHandle, *flags: object) -> Ite
             yield service
         except BaseException:
             with suppress(ProcessLookupError):
-                os.kill(service.process, signal.SIGKILL)
+                service.kill()
             raise
 
 

@@ -29,7 +29,7 @@ async def test_urgent_batches_and_ends_do_not_wait_for_long_looks_at_others(
         assert batch_id not in large or may_end.wait(PATIENCE)
         return look_at(source, batch_id, endpoint)
 
-    monkeypatch.setattr("batch_gateway.service.processor.look_at", slowly)
+    monkeypatch.setattr("batch_gateway.service.job_work.look_at", slowly)
     async with a_service(tmp_path) as service, service.processor() as processor:
         now = time.time()
         large += [await service.submit(requests(3), due_at=now + 86_400) for _ in range(6)]

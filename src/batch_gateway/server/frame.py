@@ -28,6 +28,8 @@ SECURITY_HEADERS: Final[Sequence[tuple[bytes, bytes]]] = (
 ROUTE: Final = "batch_gateway.route"
 """Where the scope of a request has the path of its route, with names in place of ids."""
 
+# A database or a store that moves to another machine takes some seconds.
+_RETRY_SECONDS: Final = 5
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
 _log = logging.getLogger("batch_gateway.server")
 
@@ -82,7 +84,8 @@ class _Exchange:
             _log.error("%s: %s", where, error)
             if isinstance(error, RecordsFullError | StorageFullError):
                 return ApiError(507, "the server has no room for more files and records")
-            return ApiError(503, "the server cannot reach its records or files just now")
+            words = "the server cannot reach its records or files just now"
+            return ApiError(503, words, {"retry-after": str(_RETRY_SECONDS)})
         if isinstance(error, TimeoutError):
             return ApiError(408, "the connection stood still for too long")
         _log.error("%s: %s: %s", where, type(error).__name__, error, exc_info=error)

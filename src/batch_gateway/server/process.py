@@ -16,14 +16,15 @@ from prometheus_client import CollectorRegistry
 
 from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.waits import TellOfOutage, Waits
-from batch_gateway.errors import ConfigError
+from batch_gateway.errors import ConfigError, RecordsError
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.server.api_state import ApiState
 from batch_gateway.server.page_routes import WebPage
 from batch_gateway.server.processor_metrics import ProcessorMetrics
 from batch_gateway.server.server_config import Role, ServerConfig
 from batch_gateway.server.serving import RunningApi, serve, serve_figures
-from batch_gateway.service.batch_records import BatchRecord
+from batch_gateway.service.batch_records import BatchRecord, sealed_headers
+from batch_gateway.service.database import Database
 from batch_gateway.service.open_database import open_database
 from batch_gateway.service.processor import Processor
 from batch_gateway.service.processor_config import ProcessorConfig
@@ -64,6 +65,8 @@ async def serve_from_folder(
         registry = CollectorRegistry()
         seal = HeaderSeal(config.header_keys) if config.header_keys else None
         state = ApiState(config, records, storage, seal)
+        if role is Role.WORKER:
+            await _require_keys(records, seal)
         worker: Processor | None = None
         if role is not Role.API:
             limited = routing.of_service(concurrency)
@@ -118,6 +121,23 @@ async def _processor(
             yield worker, metrics
     finally:
         waits.close()
+
+
+async def _require_keys(records: Database, seal: HeaderSeal | None) -> None:
+    """A worker that could not send what batches pass on would only be in the way of others."""
+    sealed = await records.read(sealed_headers)
+    if sealed is None:
+        return
+    if seal is None:
+        raise ConfigError(
+            "header_keys",
+            "there are batches that pass headers on, which this worker cannot read without the"
+            " keys that the API has",
+        )
+    try:
+        seal.open(sealed)
+    except RecordsError as error:
+        raise ConfigError("header_keys", str(error)) from error
 
 
 def _require_all(role: Role) -> None:

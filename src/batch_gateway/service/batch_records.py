@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, and_, delete, func, select, update
-from sqlalchemy.sql import bindparam
+from sqlalchemy.sql import ColumnElement, bindparam
 
 from batch_gateway.errors import BatchGatewayError
 from batch_gateway.service.database import Database
@@ -32,6 +32,7 @@ __all__ = [
     "read_batches",
     "record_event",
     "remove_ended_before",
+    "sealed_headers",
     "statuses_of",
 ]
 
@@ -203,7 +204,14 @@ def note(connection: Connection, batch_id: str, words: str | None) -> None:
     connection.execute(update(batches).where(here).values(notice=words))
 
 
-def expired_batches(connection: Connection, now: float) -> Sequence[str]:
+def sealed_headers(connection: Connection) -> bytes | None:
+    """Those of the newest batch that has some and has not ended."""
+    open_ = and_(batches.c.headers.is_not(None), batches.c.status.not_in(ENDED))
+    chosen = select(batches.c.headers).where(open_).order_by(batches.c.id.desc()).limit(1)
+    return connection.execute(chosen).scalar()
+
+
+def expired_batches(connection: Connection, now: float | ColumnElement[float]) -> Sequence[str]:
     """Batches whose window is over, and that can still be ended for it."""
     ends = [s for s in BatchStatus if following(s, BatchEvent.EXPIRE) not in {None, s}]
     over = and_(batches.c.status.in_(ends), batches.c.due_at <= now)
@@ -220,5 +228,7 @@ def remove_ended_before(connection: Connection, moment: float, limit: int = 500)
 
 def statuses_of(connection: Connection, ids: Collection[str]) -> Mapping[str, BatchStatus]:
     """The status of each of these batches, as far as they are there."""
+    if not ids:
+        return {}
     chosen = select(batches.c.id, batches.c.status).where(batches.c.id.in_(ids))
     return {row.id: BatchStatus(row.status) for row in connection.execute(chosen)}

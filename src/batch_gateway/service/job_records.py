@@ -40,6 +40,7 @@ __all__ = [
     "list_parts",
     "put_back_all",
     "put_down",
+    "put_down_all",
     "register_parts",
     "registered_parts",
     "reopen_shards",
@@ -113,6 +114,8 @@ class FreeJob(NamedTuple):
     is_short: bool
 
 
+# More than anybody can begin before the next look.
+_MOST_FREE: Final = 1_000
 _decode_models = msgspec.json.Decoder(dict[str, int]).decode
 _COLUMNS: Final = tuple(jobs.c[name] for name in Job.__struct_fields__)
 
@@ -122,14 +125,16 @@ def add_jobs(connection: Connection, records: Sequence[Job]) -> None:
 
 
 def free_jobs(
-    connection: Connection, stale_seconds: float, most_of_tenant: int = 256
+    connection: Connection, stale_seconds: float, most_of_tenant: int = 256, owner: str = ""
 ) -> Sequence[FreeJob]:
     """Jobs that nobody works on, those whose owner's beat is older than that among them.
 
     The most urgent first; of a tenant's short ones and of the others only so many, whatever the
-    tenant has waiting, so that nobody hides another's.
+    tenant has waiting, so that nobody hides another's. Those of `owner`, who asks, are among them
+    whatever their beat: what could not be put down need not wait to be stale.
     """
-    stale = and_(jobs.c.state == JobState.RUNNING, jobs.c.beat < database_now() - stale_seconds)
+    is_old = jobs.c.beat < database_now() - stale_seconds
+    stale = and_(jobs.c.state == JobState.RUNNING, is_old | (jobs.c.owner == owner))
     is_ending = batches.c.status.in_(ENDING)
     is_short = (jobs.c.kind != JobKind.RUN) | is_ending
     due = case((is_ending, 0.0), else_=batches.c.due_at)
@@ -145,7 +150,9 @@ def free_jobs(
         .subquery()
     )
     chosen = select(free).where(free.c.rank <= most_of_tenant)
-    rows = connection.execute(chosen.order_by(free.c.due, free.c.batch_id, free.c.number))
+    first = chosen.order_by(free.c.rank, free.c.due).limit(_MOST_FREE).subquery()
+    in_order = select(first).order_by(first.c.due, first.c.batch_id, first.c.number)
+    rows = connection.execute(in_order)
     return [
         FreeJob(_job(row), row["tenant"], row["due"], bool(row["is_short"]))
         for row in rows.mappings()
@@ -176,6 +183,12 @@ def beat(connection: Connection, mine: Sequence[Job]) -> set[JobKey]:
 def put_down(connection: Connection, job: Job) -> None:
     """Let somebody else go on with it, at once. Raises FencedError."""
     _change(connection, job, state=JobState.WAITING, owner=None)
+
+
+def put_down_all(connection: Connection, owner: str) -> None:
+    """Let others go on with whatever `owner` has, at once."""
+    mine = and_(jobs.c.state == JobState.RUNNING, jobs.c.owner == owner)
+    connection.execute(update(jobs).where(mine).values(state=JobState.WAITING, owner=None))
 
 
 def put_back_all(connection: Connection) -> None:

@@ -10,11 +10,8 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-
-import msgspec
 
 from batch_gateway.clock import SYSTEM_CLOCK, Clock, wait_at_most
 from batch_gateway.durations import seconds
@@ -22,34 +19,30 @@ from batch_gateway.engine.sending import ClientFor
 from batch_gateway.errors import (
     BatchGatewayError,
     FencedError,
-    InputError,
-    JournalError,
 )
 from batch_gateway.service import job_records
 from batch_gateway.service.batch_courses import BatchCourses
 from batch_gateway.service.batch_observer import BatchObserver
 from batch_gateway.service.batch_records import (
-    BatchRecord,
     RefusedEventError,
     expired_batches,
-    find_batch,
     record_event,
     statuses_of,
 )
-from batch_gateway.service.database import Database
-from batch_gateway.service.finalizing import Finalizing, LostResultsError
-from batch_gateway.service.input_source import open_input
-from batch_gateway.service.job_ends import give_up, run_again, shard_done, try_again
+from batch_gateway.service.database import Database, database_now
+from batch_gateway.service.fence import LOOKS_A_LEASE, Fence, Standing, boot_time
+from batch_gateway.service.finalizing import LostResultsError
+from batch_gateway.service.job_ends import give_up, run_again, try_again
 from batch_gateway.service.job_failures import JobFailures, problem_of, words_of
-from batch_gateway.service.job_records import FreeJob, Job, JobKey, JobKind
+from batch_gateway.service.job_records import FreeJob, JobKey
+from batch_gateway.service.job_work import ENDINGS, JobWork, Working
 from batch_gateway.service.leftover_batches import remove_all_working_objects
-from batch_gateway.service.parts import plan_name
 from batch_gateway.service.processor_config import ProcessorConfig
-from batch_gateway.service.run_options import OpenHeaders, options_of
+from batch_gateway.service.run_options import OpenHeaders
 from batch_gateway.service.scheduling import Candidate, choose
-from batch_gateway.service.shard_run import Ending, ShardRun
+from batch_gateway.service.shard_run import Ending
 from batch_gateway.service.statuses import BatchEvent, BatchStatus
-from batch_gateway.service.validation import Valid, look_at, record_found
+from batch_gateway.service.worker_records import free_jobs_and_share, show_life, sign_off
 from batch_gateway.storage.protocol import Storage
 
 __all__ = ["Processor"]
@@ -57,35 +50,13 @@ __all__ = ["Processor"]
 _log = logging.getLogger("batch_gateway.processor")
 
 # How soon a batch that is cancelled or over is seen to be.
-_WATCH_SECONDS = 0.1
+# Who is alone has a file to ask, and others a server that has more to do.
+_WATCH_SECONDS = {True: 0.1, False: 0.5}
 _BEATS_A_LEASE = 6
 # Requests that were cut off at a stop get so long to be put down.
 _STOP_SECONDS = 2.0
 # Looking at inputs keeps a core busy, and files a disk. More urgent ones begin beside these.
 _SHORT_JOBS = 4
-_ENDINGS = {
-    BatchStatus.CANCELLING: Ending.CANCELLED,
-    BatchStatus.EXPIRING: Ending.EXPIRED,
-    BatchStatus.FAILING: Ending.FAILED,
-}
-
-
-@dataclass(slots=True)
-class _Working:
-    """A job that this processor has taken."""
-
-    job: Job
-    candidate: Candidate
-    is_short: bool
-    course: tuple[JobKey, bool]
-    task: asyncio.Task[None] | None = None
-    run: ShardRun | None = None
-    ending: Ending | None = None
-
-    def end(self, ending: Ending) -> None:
-        self.ending = ending
-        if self.run is not None:
-            self.run.end(ending)
 
 
 class Processor:
@@ -109,14 +80,24 @@ class Processor:
         observer: BatchObserver | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._database, self._storage, self._client_for = database, storage, client_for
+        self._database, self._storage, self._clock = database, storage, clock
         self._config = config or ProcessorConfig()
-        self._open_headers, self._clock = open_headers, clock
         self._owner, self._alone = owner, alone
         self._observer = observer or BatchObserver()
-        self._finalizing = Finalizing(database, storage, int(seconds(self._config.output_lifetime)))
         self._courses = BatchCourses(database, owner, clock)
-        self._working: dict[JobKey, _Working] = {}
+        self._work_on = JobWork(
+            database,
+            storage,
+            client_for,
+            config=self._config,
+            open_headers=open_headers,
+            courses=self._courses,
+            observer=self._observer,
+            clock=clock,
+        )
+        self._fence = Fence(seconds(self._config.lease), boot_time())
+        self._looking: asyncio.TimerHandle | None = None
+        self._working: dict[JobKey, Working] = {}
         self._down: set[str] = set()
         self._failures = JobFailures()
         self._wake, self._look = asyncio.Event(), asyncio.Event()
@@ -153,14 +134,17 @@ class Processor:
         """Begin. Raises RecordsError."""
         if self._alone:
             await self._database.write(job_records.put_back_all)
+        await self._beat()
         lease = seconds(self._config.lease)
         self._loop = [
             asyncio.create_task(
                 self._keep(self._take_jobs, seconds(self._config.poll_interval), self._wake)
             ),
-            asyncio.create_task(self._keep(self._watch, _WATCH_SECONDS, self._look)),
+            asyncio.create_task(self._keep(self._watch, _WATCH_SECONDS[self._alone], self._look)),
             asyncio.create_task(self._keep(self._beat, lease / _BEATS_A_LEASE)),
         ]
+        if not self._alone:
+            self._look_at_fence()
 
     def begin_to_stop(self) -> None:
         """Take nothing more, and send nothing more. The time for what is under way begins."""
@@ -182,6 +166,11 @@ class Processor:
         for task in (*tasks, *self._loop):
             task.cancel()
         await asyncio.gather(*tasks, *self._loop, return_exceptions=True)
+        if self._looking is not None:
+            self._looking.cancel()
+        with contextlib.suppress(BatchGatewayError, TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._database.write(partial(sign_off, owner=self._owner))
 
     async def __aenter__(self) -> Processor:
         await self.start()
@@ -211,14 +200,16 @@ class Processor:
     async def _take_jobs(self) -> None:
         """Begin what is more urgent than what runs, as far as there is room."""
         lease = seconds(self._config.lease)
-        free = await self._database.read(lambda c: job_records.free_jobs(c, lease))
+        look = partial(free_jobs_and_share, owner=self._owner, lease=lease)
+        free, share = await self._database.read(look)
         now = self._clock.monotonic()
         ready = {
             one.job.key: (one, Candidate(one.job.key, one.tenant, one.due))
             for one in free
             if one.job.key not in self._working and self._failures.may_begin(_course(one), now)
         }
-        for places, is_short in ((self._config.workers, False), (_SHORT_JOBS, True)):
+        most = self._config.workers if self._alone else min(self._config.workers, share)
+        for places, is_short in ((most, False), (_SHORT_JOBS, True)):
             running = [o.candidate for o in self._working.values() if o.is_short is is_short]
             waiting = [candidate for one, candidate in ready.values() if one.is_short is is_short]
             choice = choose(running, waiting, places, self._clock.wall_time())
@@ -233,7 +224,7 @@ class Processor:
         taken = await self._database.write(partial(job_records.take, job=job, owner=self._owner))
         if taken is None:
             return
-        working = _Working(taken, candidate, free.is_short, _course(free))
+        working = Working(taken, candidate, free.is_short, _course(free))
         self._working[job.key] = working
         working.task = asyncio.create_task(self._work(working))
 
@@ -241,35 +232,57 @@ class Processor:
         """See which batches are over or cancelled, and how the others go on."""
         self._courses.sample()
         now = self._clock.wall_time()
-        for batch_id in await self._database.read(partial(expired_batches, now=now)):
+        working = list(self._working.values())
+        ids = {one.job.batch_id for one in working}
+        # Of many processes one may have a wrong clock.
+        over = partial(expired_batches, now=now if self._alone else database_now())
+        expired, statuses = await self._database.read(lambda c: (over(c), statuses_of(c, ids)))
+        for batch_id in expired:
             with contextlib.suppress(RefusedEventError):
                 expire = partial(record_event, event=BatchEvent.EXPIRE, batch_id=batch_id, now=now)
-                self._observer.moved(await self._database.write(expire))
+                moved = await self._database.write(expire)
+                self._observer.moved(moved)
+                statuses = {**statuses, batch_id: BatchStatus(moved.status)}
                 self._wake.set()
-        ids = {one.job.batch_id for one in self._working.values()}
-        if not ids:
-            return
-        statuses = await self._database.read(partial(statuses_of, ids=ids))
-        for one in list(self._working.values()):
-            ending = _ENDINGS.get(statuses.get(one.job.batch_id, BatchStatus.CANCELLED))
+        for one in working:
+            ending = ENDINGS.get(statuses.get(one.job.batch_id, BatchStatus.CANCELLED))
             if ending is not None:
                 one.end(ending)
 
     async def _beat(self) -> None:
-        mine = [one.job for one in self._working.values()]
-        lost = await self._database.write(partial(job_records.beat, mine=mine)) if mine else ()
-        for key in lost:
+        mine, sent = [one.job for one in self._working.values()], boot_time()
+        if self._alone and not mine:
+            return
+        lost = await self._database.write(partial(show_life, owner=self._owner, mine=mine))
+        self._fence.confirmed(sent)
+        self._drop(lost)
+
+    def _look_at_fence(self) -> None:
+        """Called by the loop itself: after a standstill it comes before any task goes on."""
+        every = seconds(self._config.lease) / LOOKS_A_LEASE
+        self._looking = asyncio.get_running_loop().call_later(every, self._look_at_fence)
+        standing = self._fence.look(boot_time())
+        if standing is Standing.SLEPT:
+            _log.warning("this process stood still: its work may be another's, and is dropped")
+            self._drop(self._working)
+        elif standing is Standing.DOUBTFUL:
+            for one in self._working.values():
+                if one.run is not None:
+                    one.end(one.ending or Ending.STOPPED)
+
+    def _drop(self, keys: Collection[JobKey]) -> None:
+        for key in keys:
             working = self._working.get(key)
             if working is not None and working.task is not None:
                 working.task.cancel()
 
     # -- one job ---------------------------------------------------------------------------
 
-    async def _work(self, working: _Working) -> None:
+    async def _work(self, working: Working) -> None:
         """Do a job. One that cannot be done now is put down and tried again a bit later."""
         job = working.job
         try:
-            done = await self._do(working)
+            done = await self._work_on.do(working)
             self._failures.forget(working.course)
             if not done:
                 await self._database.write(partial(job_records.put_down, job=job))
@@ -283,7 +296,7 @@ class Processor:
             del self._working[job.key]
             self._wake.set()
 
-    async def _fail(self, working: _Working, error: Exception) -> None:
+    async def _fail(self, working: Working, error: Exception) -> None:
         """Try again later, or end the batch of a job that has failed so often."""
         job, problem = working.job, problem_of(error)
         if isinstance(error, BatchGatewayError | OSError):
@@ -312,76 +325,6 @@ class Processor:
         """Remove what was written for a batch that others ended; what stays is removed later."""
         with contextlib.suppress(BatchGatewayError):
             await remove_all_working_objects(self._database, self._storage, only=batch_id)
-
-    async def _do(self, working: _Working) -> bool:
-        job = working.job
-        batch = await self._database.read(partial(find_batch, batch_id=job.batch_id))
-        if job.kind is JobKind.VALIDATE:
-            await self._validate(job, batch)
-        elif job.kind is JobKind.RUN:
-            return await self._run_shard(working, batch)
-        else:
-            now = self._clock.wall_time()
-            self._observer.moved(await self._finalizing.finalize(job, batch, now))
-        return True
-
-    async def _validate(self, job: Job, batch: BatchRecord) -> None:
-        began = self._clock.monotonic()
-        if job.epoch == 1:
-            self._observer.taken(self._clock.wall_time() - batch.created_at)
-        source = await open_input(self._storage, batch.input_file_id)
-        try:
-            found = await asyncio.to_thread(look_at, source, batch.id, batch.endpoint)
-        finally:
-            source.close()
-        if isinstance(found, Valid):
-            for shard, plan in zip(found.shards, found.plans, strict=True):
-                await self._storage.put(plan_name(batch.id, shard.number), plan)
-        self._observer.looked_at(self._clock.monotonic() - began)
-        now = self._clock.wall_time()
-        # It may have been cancelled, or be over, meanwhile.
-        with contextlib.suppress(RefusedEventError):
-            looked_at = partial(record_found, job=job, found=found, now=now)
-            self._observer.moved(await self._database.write(looked_at))
-
-    async def _run_shard(self, working: _Working, batch: BatchRecord) -> bool:
-        job = working.job
-        ending = working.ending or _ENDINGS.get(BatchStatus(batch.status))
-        if ending in _ENDINGS.values():
-            # Nothing is sent, so that nobody needs to be able to read them.
-            batch = msgspec.structs.replace(batch, headers=None)
-        run = ShardRun(
-            job,
-            batch,
-            database=self._database,
-            storage=self._storage,
-            client_for=self._client_for,
-            options=options_of(batch, self._config, self._open_headers),
-            courses=self._courses,
-            tell=self._observer.answered,
-            clock=self._clock,
-        )
-        if ending is not None:
-            run.end(ending)
-        working.run = run
-        try:
-            done = await self._run_lines(run, batch)
-        except (InputError, JournalError):
-            # Requests that are lost cannot be named in results either: those that are there stay.
-            if (working.ending or ending) not in _ENDINGS.values():
-                raise
-            done = True
-        if done:
-            await self._database.write(partial(shard_done, job=job, now=self._clock.wall_time()))
-        return done
-
-    async def _run_lines(self, run: ShardRun, batch: BatchRecord) -> bool:
-        job = run.job
-        whole = await open_input(self._storage, batch.input_file_id, job.start, job.end)
-        try:
-            return await run.run(whole)
-        finally:
-            whole.close()
 
 
 def _course(free: FreeJob) -> tuple[JobKey, bool]:

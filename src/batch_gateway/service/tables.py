@@ -22,7 +22,17 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["api_keys", "batches", "courses", "files", "jobs", "metadata", "model_lines", "parts"]
+__all__ = [
+    "api_keys",
+    "batches",
+    "courses",
+    "files",
+    "jobs",
+    "metadata",
+    "model_lines",
+    "parts",
+    "workers",
+]
 
 metadata: Final = MetaData()
 
@@ -153,6 +163,15 @@ courses: Final = Table(
     # The process that saw it.
     Column("owner", Text, primary_key=True),
     Column("course", LargeBinary, nullable=False),
+)
+
+workers: Final = Table(
+    "workers",
+    metadata,
+    # What its jobs call it.
+    Column("owner", Text, primary_key=True),
+    # By the clock of the database.
+    Column("beat", Float, nullable=False),
 )
 
 api_keys: Final = Table(
