@@ -3,13 +3,16 @@ when they are known."""
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 from functools import cache
+from statistics import fmean
 from typing import NamedTuple
 
 from batch_gateway.concurrency.events import Ended, Started
+from benchmarks.worlds.lengths import Draw
 from benchmarks.worlds.policy import Fixed, Policy
 from benchmarks.worlds.simulation import Simulation, simulate
 from benchmarks.worlds.world import World
@@ -30,6 +33,12 @@ class Told(Enum):
     NOW = "knows who is there"
     FIRST_TOKENS = "knows from first tokens"
     ANSWERS = "knows from answers"
+    LAW = "knows the server's law"
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it needs first tokens, or more than a client can have."""
+        return self not in (Told.ANSWERS, Told.LAW)
 
 
 class Way(NamedTuple):
@@ -55,6 +64,7 @@ _WAYS = {
     Told.NOW: ((0.1, 0.0), (0.15, 0.0), (0.2, 0.0)),
     Told.FIRST_TOKENS: ((0.1, 0.0), (0.15, 0.0), (0.2, 0.0), (0.0, _LONG)),
     Told.ANSWERS: ((0.1, 0.0), (0.2, 0.0), (0.3, 0.0), (0.0, _LONG)),
+    Told.LAW: ((0.1, 0.0), (0.2, 0.0), (0.3, 0.0), (0.0, _LONG)),
 }
 
 
@@ -67,7 +77,10 @@ class KnowsPeople(Policy):
     """Fills the seats that people leave, but for some room.
 
     Told by first tokens or answers, it knows without an error how many people there were when the
-    request was sent that was heard of last; that is more than anybody could infer from it.
+    request was sent that was heard of last; that is more than anybody could infer from it. By the
+    server's law it infers them: it knows how long a token takes by how many run, how quickly
+    prompts are read, how long ours and those of people are, and hears nothing but whole answers.
+    With nothing in flight nothing would be heard, so that one always is.
     """
 
     holds_in_backoff = False
@@ -100,7 +113,7 @@ class KnowsPeople(Policy):
         if people is None:
             return self.in_flight + max(0, _START - running)
         room = self._seats * (1 - self._way.room) - people - running
-        return self.in_flight + max(0, int(room))
+        return max(1, self.in_flight + max(0, int(room)))
 
     @limit.setter
     def limit(self, value: int) -> None:
@@ -109,7 +122,9 @@ class KnowsPeople(Policy):
     def started(self, now: float) -> Started:
         self.in_flight += 1
         started = Started(now, 0.0, self._simulation.record.sent)
-        if self._way.told in (Told.FIRST_TOKENS, Told.ANSWERS):
+        if self._way.told is Told.LAW:
+            self._at_sending[started] = len(self._simulation.record.running)
+        elif self._way.told in (Told.FIRST_TOKENS, Told.ANSWERS):
             self._at_sending[started] = _people_there(self._simulation)
         return started
 
@@ -123,6 +138,11 @@ class KnowsPeople(Policy):
         there = self._at_sending.pop(started, None)
         if self._way.told is Told.ANSWERS:
             self._heard = there
+        elif self._way.told is Told.LAW and ended.tokens:
+            assert there is not None
+            latency = now - started.at - self._simulation.world.round_trip
+            ours = (there + len(self._simulation.record.running)) / 2
+            self._heard = _people_by_pace(self._simulation.world, latency / ended.tokens, ours)
 
     def _people(self) -> int | None:
         """For how many seats are to be left; None as long as nothing is known."""
@@ -147,6 +167,31 @@ class KnowsPeople(Policy):
 def _people_there(simulation: Simulation) -> int:
     pool = simulation.pool
     return pool.running + pool.waiting - len(simulation.record.running)
+
+
+def _people_by_pace(world: World, per_token: float, ours: float) -> int:
+    """How many people there were, where a token took so long beside so many of ours.
+
+    With `x` people who come a second, `x * output * per_token` of them run, and the share
+    `x * prompt / speed` of the time goes to their prompts; the rest of it is a step of so many.
+    """
+    capacity, people = world.capacity, world.interactive
+    assert capacity is not None
+    assert people is not None
+    prompt, output = (_mean(draw) for draw in (people.lengths.prompt, people.lengths.output))
+    own_prompt, own_output = (_mean(draw) for draw in (world.lengths.prompt, world.lengths.output))
+    speed = capacity.prefill_tokens_per_second
+    a, b = capacity.time_per_token, capacity.load_growth
+    reading = ours / (own_output * per_token) * own_prompt / speed
+    left = per_token * (1 - reading) - a * (1 + b * (ours - 1))
+    come = left / (per_token * (output * a * b + prompt / speed))
+    return max(0, round(come * output * per_token))
+
+
+@cache
+def _mean(draw: Draw) -> float:
+    draws = random.Random(1)
+    return fmean(draw(draws) for _ in range(10_000))
 
 
 class _Watcher(Fixed):

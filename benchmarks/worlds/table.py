@@ -117,7 +117,8 @@ def cell(world: World, contender: str, seeds: Sequence[int]) -> Cell:
 def aims_of(found: Cell) -> list[Aim]:
     """What was aimed at in that world, each with the worst of the seeds."""
     aims = found.world.aims
-    sees = "," in found.contender and not found.contender.startswith(Told.ANSWERS.value)
+    unseen = tuple(told.value for told in Told if not told.streamed)
+    sees = "," in found.contender and not found.contender.startswith(unseen)
     ttft = aims.ttft if sees else aims.ttft_unseen
     wanted: list[tuple[str, str, float | None, bool]] = [
         ("goodput", "goodput", aims.goodput, True),

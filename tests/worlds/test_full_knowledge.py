@@ -120,6 +120,7 @@ def test_the_sooner_people_are_known_the_less_they_wait() -> None:
     assert ahead[1] < 1.25
     assert now[1] < 1.25
     assert late[1] > 1.5
+    assert used_and_ttft(world, f"{Told.LAW.value}, 20% free, 0 s")[1] < 1.25
     assert min(ahead[0], now[0], late[0]) > 0.7
 
 
