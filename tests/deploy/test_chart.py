@@ -19,6 +19,7 @@ from starlette.routing import Route, Router
 
 from batch_gateway.durations import parse_duration
 from batch_gateway.server.observability import observability_app
+from batch_gateway.version import __version__
 from tests.deploy.accepting import accepted_service, accepts_migration
 from tests.deploy.chart_schema import CHART, SCHEMA, with_settings
 from tests.deploy.image_steps import ROOT, stages
@@ -304,10 +305,17 @@ def test_one_tells_where_the_service_is_and_that_whoever_reaches_it_may_use_it()
 
 @every_values_file
 def test_every_image_is_the_one_that_was_asked_for(values: Path) -> None:
-    wanted = "batch-gateway:0.1.0"
+    wanted = f"batch-gateway:{__version__}"
     if values == EVERYTHING:
         wanted = f"registry.example/batch-gateway@sha256:{'0' * 64}"
     assert {one["image"] for one in containers(rendered(values))} == {wanted}
+
+
+def test_the_chart_is_of_the_version_that_the_program_is() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+    job = (ROOT / "deploy" / "job" / "run" / "job.yaml").read_text("utf-8")
+    assert f"image: batch-gateway:{__version__}\n" in job
 
 
 # What a Secret that is there already may hold.
