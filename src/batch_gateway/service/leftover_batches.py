@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from batch_gateway.errors import StorageError
+from batch_gateway.errors import StorageError, StorageUnavailableError
 from batch_gateway.service.batch_records import remove_ended_before, statuses_of
 from batch_gateway.service.database import Database
 from batch_gateway.service.parts import BATCHES, batch_folder
@@ -60,6 +60,8 @@ async def remove_all_working_objects(
             try:
                 await remove_working_objects(storage, batch_id)
                 removed += 1
+            except StorageUnavailableError:
+                raise
             except StorageError as error:
                 resisted = error
     if resisted is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from batch_gateway.errors import StorageError
+from sqlalchemy import Connection
+
+from batch_gateway.errors import StorageError, StorageUnavailableError
 from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import leftovers, object_name, remove_file
 from batch_gateway.storage.protocol import Storage
@@ -28,15 +31,32 @@ async def remove_leftovers(
     resisted: StorageError | None = None
     look = partial(leftovers, now=now, pending_seconds=_PENDING_SECONDS, only=only)
     while found := await database.read(partial(look, after=after)):
-        for file_id in found:
-            try:
-                await storage.delete(object_name(file_id))
-            except StorageError as error:
-                resisted = error
-            else:
-                await database.write(partial(remove_file, file_id=file_id))
-                removed += 1
+        gone, error = await _delete(storage, found)
+        await database.write(partial(_forget, ids=gone))
+        removed, resisted = removed + len(gone), error or resisted
         after = found[-1]
     if resisted is not None:
         raise resisted
     return removed
+
+
+async def _delete(
+    storage: Storage, ids: Sequence[str]
+) -> tuple[Sequence[str], StorageError | None]:
+    """The files whose bytes are gone, and what kept the others. Raises StorageUnavailableError."""
+    try:
+        await storage.delete(*map(object_name, ids))
+    except StorageUnavailableError:
+        raise
+    except StorageError as error:
+        if len(ids) == 1:
+            return (), error
+        halves = ids[: len(ids) // 2], ids[len(ids) // 2 :]
+        (first, one), (second, other) = [await _delete(storage, half) for half in halves]
+        return [*first, *second], other or one
+    return ids, None
+
+
+def _forget(connection: Connection, ids: Sequence[str]) -> None:
+    for file_id in ids:
+        remove_file(connection, file_id)

@@ -26,9 +26,9 @@ __all__ = ["LONG_PATIENCE", "MAKER", "PART_BYTES", "ObjectUpload"]
 LONG_PATIENCE: Final = 100.0
 """How many seconds a store may be away in the middle of an upload or a download."""
 
-PART_BYTES: Final = 8 * 1024 * 1024
-MAKER: Final = "batch-gateway-maker"
-"""The name under which an object says who made it."""
+PART_BYTES: Final = 6 * 1024 * 1024
+MAKER: Final = "batchgatewaymaker"
+"""The name under which an object says who made it; Azure takes no dashes."""
 
 _PARTS_AT_ONCE: Final = 2
 _PIECE_BYTES: Final = 1024 * 1024

@@ -113,7 +113,7 @@ def trouble_of(error: Exception) -> Trouble:
     found = _CODE.search(text)
     code = found[1] if found else ""
     status = int(match[1]) if (match := _STATUS.search(text)) else None
-    if status == 416 or "Invalid range" in text:
+    if status == 416 or "Wanted range starting at" in text:
         return Trouble("ends before", False, StorageError, _BEYOND_THE_END)
     if code in _FULL or status == 507:
         return Trouble("the store has no room for more", False, StorageFullError, code)
