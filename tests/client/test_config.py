@@ -133,6 +133,31 @@ def test_a_key_may_come_from_a_file_or_the_environment(
     assert HTTPInferenceClientConfig().resolved_api_key() is None
 
 
+def test_a_byte_order_mark_before_a_key_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes("sk-1==\r\n".encode("utf-8-sig"))
+    assert HTTPInferenceClientConfig(api_key_file=path).resolved_api_key() == "sk-1=="
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('"sk-secret"', "is in quotes"),
+        ("'sk-secret'\n", "is in quotes"),
+        ("OPENAI_API_KEY=sk-secret\n", "such as NAME=key"),
+        ("export KEY='sk-secret'\n", "such as NAME=key"),
+    ],
+)
+def test_a_key_file_of_another_kind_is_told_without_the_key(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    path = tmp_path / "key"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        HTTPInferenceClientConfig(api_key_file=path).resolved_api_key()
+    assert "sk-secret" not in str(caught.value)
+
+
 def test_a_key_that_cannot_be_read_is_an_error_that_names_its_source(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.write_text("")

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from batch_gateway.config_checks import PathLike
 from batch_gateway.errors import ConfigError
 
+# What stands behind the sign is no padding of base64.
+_ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*[^=\s]")
+
 __all__ = ["read_api_key_file", "read_api_key_variable", "require_sendable_key"]
 
 
 def read_api_key_file(path: PathLike) -> str:
-    """The key in the first line of a file. Raises ConfigError."""
+    """The key in the first line of a file, without a byte-order mark. Raises ConfigError."""
     try:
-        text = Path(path).read_text("utf-8").strip()
+        text = Path(path).read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError("api_key_file", f"{os.fspath(path)}: {reason}") from error
     if not text:
         raise ConfigError("api_key_file", f"{os.fspath(path)} is empty")
-    return require_sendable_key("api_key_file", text.splitlines()[0].strip())
+    key = text.splitlines()[0].strip()
+    if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'":
+        raise ConfigError(
+            "api_key_file", f"{os.fspath(path)}: the key is in quotes; write it without them"
+        )
+    if _ASSIGNMENT.match(key):
+        raise ConfigError(
+            "api_key_file",
+            f"{os.fspath(path)}: has a line such as NAME=key, as shells and .env files do; write"
+            " the key alone, or load the file and use --api-key-env NAME",
+        )
+    return require_sendable_key("api_key_file", key)
 
 
 def read_api_key_variable(name: str) -> str:
