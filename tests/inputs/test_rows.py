@@ -131,6 +131,7 @@ def test_what_a_file_holds_counts_more_than_its_name(name: str) -> None:
     ("data", "name", "words"),
     [
         (b"one two\nthree\n", "a", "--input-format"),
+        (b"\n \n", "a.csv", "has no header, and no rows"),
         (b"a,b,a\n1,2,3\n", "a.csv", "two columns are called 'a'"),
         (gzip.compress(b"a\n" * 50_000)[:-20], "a.csv.gz", "cut off"),
         (b"PAR1 and no more", "a.parquet", "not a whole Parquet file"),

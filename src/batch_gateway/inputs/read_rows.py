@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from batch_gateway.engine.first_pass import ProgressCallback
 from batch_gateway.engine.source import FileSource, Source
-from batch_gateway.errors import InputError
+from batch_gateway.errors import EmptyInputError, InputError
 from batch_gateway.inputs.csv_rows import columns_of, csv_rows, delimiter_of
 from batch_gateway.inputs.data_row import BadRow, Row
 from batch_gateway.inputs.file_format import InputFormat, format_of
@@ -72,6 +72,8 @@ class SourceRows:
 
     def _read_header(self, lines: Iterator[str], delimiter: str | None) -> None:
         header = next((line for line in lines if line.strip()), "")
+        if not header:
+            raise EmptyInputError(f"{self.name} has no header, and no rows")
         tab = "\t" if self.format == "tsv" else None
         self.delimiter = delimiter or tab or delimiter_of(header)
         self.columns = columns_of(self.name, itertools.chain([header], lines), self.delimiter)
