@@ -59,7 +59,8 @@ LAYERS: dict[str, set[str]] = {
     | LAYER_FOLDERS
     | GROUND,
     "engine": {"client.interfaces", "concurrency", "wire"} | GROUND,
-    "inputs": {"engine", "wire"} | GROUND,
+    "storage": set(GROUND),
+    "inputs": {"storage", "engine", "wire"} | GROUND,
     "tables": {"inputs", "engine", "wire"} | GROUND,
     "simulator.answers": {"wire"} | GROUND,
     "simulator": {"simulator.answers", "wire"} | GROUND,
@@ -69,7 +70,6 @@ LAYERS: dict[str, set[str]] = {
     | GROUND,
     "metrics": {"engine", "client.interfaces", "concurrency", "wire"} | GROUND,
     "report": {"engine", "client.interfaces", "concurrency", "wire"} | GROUND,
-    "storage": set(GROUND),
     "service.migrations.versions": set(),
     "service.migrations": set(),
     "service": {"storage", "report", "engine", "client.interfaces", "wire"} | GROUND,

@@ -43,6 +43,15 @@ def test_passwords_in_urls_are_hidden() -> None:
     assert "...@proxy:3128" in line
 
 
+def test_what_signs_a_url_is_hidden() -> None:
+    amazon = "https://b.s3.amazonaws.com/a.csv?X-Amz-Expires=9&X-Amz-Signature=s3cret&v=1"
+    azure = "https://a.blob.core.windows.net/c/a.csv?sp=r&sig=s3cret"
+    line = resume_command(["run", amazon, "--reuse", azure])
+    assert "s3cret" not in line
+    assert "&v=1" in line
+    assert "sig=..." in line
+
+
 def test_what_acts_once_is_left_out() -> None:
     line = resume_command(["run", "f", "--fresh", "--retry-failed", "--ordered"])
     assert line == "batch-gateway run f --ordered"

@@ -14,6 +14,12 @@ HIDDEN = "..."
 # They act on what earlier runs left, once: repeated, they would send finished lines again.
 _ONCE = frozenset({"--fresh", "--retry-failed"})
 _USERINFO = re.compile(r"(?<=://)[^/@]*@")
+# What signed URLs have in their query.
+_SIGNATURE = re.compile(
+    r"(?<=[?&])((?:x-(?:amz|goog|ms)-[\w-]*|sig(?:nature)?|[\w-]*token|[\w-]*key|policy|credential)=)"
+    r"[^&#]*",
+    re.IGNORECASE,
+)
 
 
 def resume_command(
@@ -56,8 +62,13 @@ def _safe(arguments: Iterable[str]) -> Iterable[str]:
         elif argument.startswith("--header="):
             yield "--header=" + _without_value(argument.removeprefix("--header="))
         else:
-            yield _USERINFO.sub(f"{HIDDEN}@", argument)
+            yield _without_secrets(argument)
         previous = argument
+
+
+def _without_secrets(argument: str) -> str:
+    shown = _USERINFO.sub(f"{HIDDEN}@", argument)
+    return _SIGNATURE.sub(rf"\g<1>{HIDDEN}", shown) if "://" in shown else shown
 
 
 def _without_value(header: str) -> str:

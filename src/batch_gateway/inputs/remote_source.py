@@ -8,18 +8,20 @@ from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
+
 from batch_gateway.engine.source import FileSource
 from batch_gateway.errors import InputError
 
 __all__ = ["is_remote", "open_remote", "shown_url"]
 
 _WEB: Final = ("http", "https")
-_STORES: Final = ("s3", "gs", "az", "abfs", "abfss")
+_STORES: Final = ("s3", "gs", "az")
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _CHUNK_BYTES: Final = 1024 * 1024
 _SECONDS: Final = 60
 _TRIES: Final = 4
-_KNOWN: Final = ", ".join(f"{scheme}://" for scheme in ("https", "s3", "gs", "az"))
+_KNOWN: Final = ", ".join(f"{scheme}://" for scheme in ("https", *_STORES))
 
 
 def is_remote(location: str) -> bool:
@@ -86,23 +88,31 @@ def _from(done: int, tag: str) -> dict[str, str]:
 
 
 def _from_store(location: str, name: str) -> Iterator[bytes]:
-    try:
-        obstore: Any = import_module("obstore")
-        stores: Any = import_module("obstore.store")
-        failures: Any = import_module("obstore.exceptions")
-    except ImportError as error:
-        raise InputError(
-            f"{name} is in an object store, which needs obstore: install"
-            " batch-gateway[object-store], or pipe it into `-`, as `aws s3 cp URL -` does"
-        ) from error
-    parts = urlsplit(location)
-    try:
-        store = stores.from_url(f"{parts.scheme}://{parts.netloc}")
-        for chunk in obstore.get(store, parts.path.lstrip("/")).stream(min_chunk_size=_CHUNK_BYTES):
-            yield bytes(chunk)
-    except (failures.BaseError, ValueError, OSError) as error:
-        raise InputError(f"{name} cannot be read: {_first_line(error)}") from None
+    """What an object holds, by its address; it goes on where it broke off."""
+    # Only who has object stores has what they import.
+    from batch_gateway.storage.from_url import connect  # noqa: PLC0415
+    from batch_gateway.storage.store_address import StoreAddress  # noqa: PLC0415
 
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    address = StoreAddress.parse(location, "input")
+    folder, _, key = address.prefix.rpartition("/")
+    if not key:
+        raise InputError(f"{name} names a bucket and no object in it")
+    store = connect(msgspec.structs.replace(address, prefix=folder), tries_again=True)
+    obstore: Any = import_module("obstore")
+    troubles = import_module("batch_gateway.storage.store_troubles")
+    failures = import_module("obstore.exceptions").BaseError
+    done, tag = 0, None
+    for left in reversed(range(_TRIES)):
+        options = {"range": {"offset": done}, "if_match": tag} if done else {}
+        try:
+            found = obstore.get(store, key, options=options)
+            tag = found.meta["e_tag"]
+            for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+                done += len(chunk)
+                yield bytes(chunk)
+        except (failures, OSError) as error:
+            trouble = troubles.trouble_of(error)
+            if not left or not trouble.may_pass:
+                raise InputError(f"{name} cannot be read: {trouble.words}") from None
+        else:
+            return
