@@ -85,6 +85,22 @@ def test_a_batch_with_failed_lines_ends_as_a_run_with_failed_lines_does(
     assert [line["custom_id"] for line in read_lines(tmp_path / "bad")] == ["req-2"]
 
 
+def test_rows_go_in_as_requests_and_bad_ones_are_left_out(tmp_path: Path, service: str) -> None:
+    (tmp_path / "in.csv").write_text('review,nr\n"two\nlines",a\nonly one\ngood,b\n')
+    told = ("--model", "tiny", "--template", "Rate: {review}", "--id-column", "nr")
+    refused = batches("submit", "in.csv", *told, server=service, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "line 4: has 1 field" in refused.stderr
+    shown = batches("submit", "in.csv", *told, "--dry-run", "--limit", "1", server=service,
+                    cwd=tmp_path)  # fmt: skip
+    assert "Rate: two" in shown.stdout
+    done = batches("submit", "in.csv", *told, "--skip-bad-lines", "--wait", server=service,
+                   cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1 line with problems: left out" in done.stderr
+    assert {line["custom_id"] for line in read_lines(tmp_path / "in.results.jsonl")} == {"a", "b"}
+
+
 def test_a_batch_of_nothing_but_failures_has_an_empty_file_of_results(
     tmp_path: Path, service: str
 ) -> None:
@@ -186,6 +202,18 @@ def test_results_go_where_a_link_leads(is_there: bool, tmp_path: Path, fake: Fak
 
 
 # --- a server that differs ---
+
+
+def test_what_rows_become_is_sent_without_blank_lines_under_a_name_of_json(
+    tmp_path: Path, fake: FakeOpenAI
+) -> None:
+    (tmp_path / "in.csv").write_text('prompt\n"two\nlines"\nHi\n')
+    done = batches("submit", "in.csv", "--model", "m", server=fake.url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [form] = fake.uploads
+    assert b'filename="in.jsonl"' in form
+    assert b"}}\n{" in form
+    assert b"\n\n{" not in form.replace(b"\r\n", b"")
 
 
 def test_a_batch_is_sent_as_openai_wants_it(tmp_path: Path, fake: FakeOpenAI) -> None:

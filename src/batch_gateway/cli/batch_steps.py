@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 
 from batch_gateway.cli.batch_server_call import Call
 from batch_gateway.cli.batch_text import ending, exit_code, progress_line, share_done
-from batch_gateway.cli.check_input import STANDARD_INPUT
+from batch_gateway.cli.check_input import STANDARD_INPUT, display_name
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.rates import Mark, with_mark
@@ -20,6 +21,8 @@ from batch_gateway.cli.result_paths import error_path, output_path
 from batch_gateway.cli.steps import Steps
 from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.engine.plan import Plan
+from batch_gateway.engine.result_names import unpacked_name
+from batch_gateway.engine.source import FileSource, RangeSource, Source
 from batch_gateway.errors import InferenceError, InputError
 from batch_gateway.remote.batch_server import BatchServer
 from batch_gateway.remote.outage import Outage
@@ -55,7 +58,7 @@ class Targets(msgspec.Struct, frozen=True):
 
 def endpoint_of(plan: Plan, asked: str | None) -> str:
     """What all lines ask for. Raises InputError for those that ask for something else."""
-    wanted = asked or plan.request(0)[1].url
+    wanted = asked or plan.request(next(plan.order("file")))[1].url
     others = list(islice(_elsewhere(plan, wanted), _MOST_PROBLEMS))
     if others:
         raise InputError(
@@ -67,7 +70,7 @@ def endpoint_of(plan: Plan, asked: str | None) -> str:
 
 
 def _elsewhere(plan: Plan, endpoint: str) -> Iterator[str]:
-    for index in range(plan.total):
+    for index in plan.order("file"):
         url = plan.request(index)[1].url
         if url != endpoint:
             yield f"line {plan.line_number(index)}: url is {url}"
@@ -77,13 +80,29 @@ async def send(
     call: Call, server: BatchServer, plan: Plan, wanted: Mapping[str, Any]
 ) -> RemoteBatch:
     """The new batch. Raises InferenceError and InputError."""
-    name = "requests.jsonl" if plan.name == STANDARD_INPUT else Path(plan.name).name
+    name, source = _upload(plan)
     show = Steps(call.display).bytes(f"Uploading {name}")
-    call.uploaded = (await server.upload(plan.source, name, show)).id
+    with closing(source):
+        call.uploaded = (await server.upload(source, name, show)).id
     batch = await server.create({"input_file_id": call.uploaded, **wanted})
     call.begun = batch.id
     call.display.close()
     return batch
+
+
+def _upload(plan: Plan) -> tuple[str, Source]:
+    """The name of a file of the plan's requests, and what is in it.
+
+    A batch file is sent as it is. What was made of rows has blank lines where those have several,
+    at which others may stumble.
+    """
+    source = plan.source
+    if plan.faulty or (isinstance(source, FileSource) and source.origin is not None):
+        lines = (plan.read(index) + b"\n" for index in plan.order("file"))
+        return f"{unpacked_name(plan.name).stem}.jsonl", FileSource.keep(lines, plan.name)
+    is_named = plan.name != display_name(STANDARD_INPUT)
+    name = Path(plan.name).name if is_named else "requests.jsonl"
+    return name, RangeSource(source, 0, plan.size_bytes)
 
 
 async def watch(call: Call, server: BatchServer, batch_id: str) -> tuple[RemoteBatch, bytes]:

@@ -15,10 +15,12 @@ from batch_gateway.cli.batch_steps import Targets, endpoint_of, fetch, send, wat
 from batch_gateway.cli.batch_text import HEADS, as_row, as_text, ending, exit_code
 from batch_gateway.cli.check_input import STANDARD_INPUT, check_input
 from batch_gateway.cli.choose_display import choose_display
+from batch_gateway.cli.dry_run import show_requests
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.input_options import asked_of_input, input_options
+from batch_gateway.cli.input_options import asked_of_input, dry_run_options, input_options
 from batch_gateway.cli.options import GroupedCommand, option, pairs_option, setting_options
+from batch_gateway.cli.progress_display import counted
 from batch_gateway.cli.standard_streams import write_json, write_stderr, write_stdout
 from batch_gateway.cli.terminal_text import one_line
 from batch_gateway.cli.text_table import text_table
@@ -78,6 +80,7 @@ def _targets(written: str) -> Any:
 @batches.command(cls=GroupedCommand, epilog=_EXIT_CODES)
 @click.argument("file", metavar="FILE")
 @input_options
+@dry_run_options
 @option(_BATCH, "--window", metavar="DURATION", default="24h", show_default=True,
         help="By when it has to be done, or expires.")  # fmt: skip
 @option(_BATCH, "--endpoint", metavar="PATH", help="What it asks for.  [that of the lines]")
@@ -92,6 +95,8 @@ def submit(
     window: str,
     endpoint: str | None,
     metadata: Mapping[str, str] | None,
+    dry_run: bool,
+    price: Mapping[str, str] | None,
     wait: bool,
     output: Path | None,
     errors: Path | None,
@@ -106,9 +111,13 @@ def submit(
         raise CommandFailure("-o and --errors are for results, which --wait waits for")
     display = choose_display(sys.stderr, quiet=False)
     asked = asked_of_input(flags, endpoint if endpoint in OF_TEXT else None)
+    if dry_run or price:
+        return show_requests(file, asked, flags, price, dry_run=dry_run)
     call = Call(flags, display)
     targets = Targets.of(file, output, errors) if wait else None
     with check_input(file, display, asked) as plan:
+        if plan.faulty:
+            display.note(f"{counted(len(plan.faulty), 'line')} with problems: left out")
         wanted: dict[str, Any] = {
             "endpoint": endpoint_of(plan, endpoint),
             "completion_window": window,

@@ -13,6 +13,7 @@ import msgspec
 from batch_gateway.cli.check_input import check_input, display_name
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.exit_codes import ExitCode
+from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.input_options import hosts_of
 from batch_gateway.cli.interrupts import Interrupts
 from batch_gateway.cli.progress_display import counted
@@ -32,10 +33,20 @@ _KINDS: Final = ("input", "output")
 
 
 def show_requests(
-    file: str, asked: InputOptions, flags: Mapping[str, Any], price: Mapping[str, str]
+    file: str,
+    asked: InputOptions,
+    flags: Mapping[str, Any],
+    price: Mapping[str, str] | None,
+    *,
+    dry_run: bool,
 ) -> int:
-    """Do what --dry-run does; nothing is sent or written. Raises InputError and ConfigError."""
-    prices = _prices(price)
+    """Do what --dry-run does; nothing is sent or written.
+
+    Raises InputError and ConfigError, and CommandFailure where `dry_run` was not asked for.
+    """
+    if not dry_run:
+        raise CommandFailure("--price is for --dry-run, which shows what it would cost")
+    prices = _prices(price or {})
     gateway = flags.get("gateway")
     if gateway is not None and ":" in gateway:
         asked = msgspec.structs.replace(asked, hosts=hosts_of([checked_base_url(gateway)]))

@@ -20,7 +20,7 @@ from batch_gateway.inputs.recipe import Recipe
 from batch_gateway.inputs.text_lines import check_encoding
 from batch_gateway.wire.endpoint import check_endpoint
 
-__all__ = ["asked_of_input", "hosts_of", "in_flags", "input_options"]
+__all__ = ["asked_of_input", "dry_run_options", "hosts_of", "in_flags", "input_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,6 +76,14 @@ def input_options(command: F) -> F:
     for one in reversed(_OPTIONS):
         command = one(command)
     return command
+
+
+def dry_run_options(command: F) -> F:
+    """The options with which a command shows requests and sends nothing."""
+    price = pairs_option(_INPUT, "--price", metavar="KIND=NUMBER",
+                         help="Of a million tokens: input=0.15,output=0.60.")  # fmt: skip
+    show = option(_INPUT, "--dry-run", is_flag=True, help="Show three requests, and send nothing.")
+    return show(price(command))
 
 
 def asked_of_input(flags: dict[str, Any], endpoint: str | None = None) -> InputOptions:

@@ -10,9 +10,8 @@ import click
 
 from batch_gateway.cli.dry_run import show_requests
 from batch_gateway.cli.exit_codes import EXIT_CODE_MEANINGS
-from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.input_options import asked_of_input, input_options
-from batch_gateway.cli.options import GroupedCommand, option, pairs_option, setting_options
+from batch_gateway.cli.input_options import asked_of_input, dry_run_options, input_options
+from batch_gateway.cli.options import GroupedCommand, option, setting_options
 from batch_gateway.cli.run_batch_file import run_batch_file
 from batch_gateway.settings.table import settings_of
 
@@ -47,9 +46,7 @@ Exit codes:
 @option("Input", "--endpoint", metavar="PATH", help="What prompts are for.  [chat completions]")
 @option("Input", "--reuse", metavar="FILE", multiple=True, type=click.Path(path_type=Path),
         help="Take answers to the same lines from earlier results; repeatable.")  # fmt: skip
-@option("Input", "--dry-run", is_flag=True, help="Show three requests, and send nothing.")
-@pairs_option("Input", "--price", metavar="KIND=NUMBER",
-              help="Of a million tokens, for --dry-run: input=0.15,output=0.60.")  # fmt: skip
+@dry_run_options
 @setting_options(settings_of("run"))
 @click.pass_obj
 def run(
@@ -69,8 +66,6 @@ def run(
     failures are written as they come; progress goes to stderr.
     """
     asked = asked_of_input(flags, endpoint)
-    if dry_run:
-        return show_requests(file, asked, flags, price or {})
-    if price:
-        raise CommandFailure("--price is for --dry-run, which shows what it would cost")
+    if dry_run or price:
+        return show_requests(file, asked, flags, price, dry_run=dry_run)
     return run_batch_file(arguments, file, config, flags, asked=asked, reuse=reuse)

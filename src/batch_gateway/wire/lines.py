@@ -81,8 +81,10 @@ def line_id(fingerprint: str, index: int, content: int | None = None) -> str:
     `content` is the CRC-32 of the request's line without white space around it; earlier versions
     have none.
     """
-    request = f"{LINE_ID_PREFIX}{fingerprint}_{index:09}"
-    return request if content is None else f"{request}_{content:08x}"
+    if content is None:
+        return f"{LINE_ID_PREFIX}{fingerprint}_{index:09}"
+    # Once a request.
+    return f"{LINE_ID_PREFIX}{fingerprint}_{index:09}_{content:08x}"
 
 
 class LineId(NamedTuple):
