@@ -56,6 +56,7 @@ class ObjectUpload:
         self._size += len(data)
         if self._sending is None and len(self._held) > PART_BYTES:
             self._sending = asyncio.create_task(self._send_parts())
+            self._sending.add_done_callback(_heard)
         while self._sending is not None and len(self._held) >= _PIECE_BYTES:
             piece = bytes(self._held[:_PIECE_BYTES])
             del self._held[:_PIECE_BYTES]
@@ -125,6 +126,12 @@ class ObjectUpload:
             if not trouble.is_missing:
                 return trouble.of(self._path)
         return StorageError(f"{self._path}: the store has given its upload up")
+
+
+def _heard(task: asyncio.Task[object]) -> None:
+    """The end of an upload that was given up is nobody's to hear of."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Pieces:
