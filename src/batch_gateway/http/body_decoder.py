@@ -62,6 +62,11 @@ class BodyDecoder:
         # The last one was applied last.
         self._layers = [_Layer(name) for name in reversed(names)]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is unpacked."""
+        return not self._layers
+
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What `data` unpacks to, in pieces of at most 64 KiB, some empty. Consume them all.
 

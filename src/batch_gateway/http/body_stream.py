@@ -38,12 +38,16 @@ class BodyStream:
         "_deadline",
         "_ended",
         "_error",
+        "_failure",
         "_idle",
+        "_most",
         "_pause",
         "_paused",
         "_peer",
         "_pieces",
         "_set_deadline",
+        "_take",
+        "_until",
         "_waiter",
         "headers",
         "status_code",
@@ -72,6 +76,10 @@ class BodyStream:
         self._paused = False
         self._ended = False
         self._error: BaseException | None = None
+        self._take: Callable[[bytes], float] | None = None
+        self._most = 0
+        self._until = 0.0
+        self._failure: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.status_code = 0
         self.headers = Headers()
@@ -85,7 +93,19 @@ class BodyStream:
     def body_received(self, data: bytes) -> None:
         if self._closed:
             return
+        take = self._take
+        if take is not None and len(data) <= self._most:
+            try:
+                until = take(data)
+            except Exception as failure:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
+                self._failure, until = failure, 0.0
+            if until:
+                self._until = until
+            else:
+                self._stop_handing()
+            return
         self._begun = True
+        self._take = None
         self._pieces.append(data)
         self._buffered += len(data)
         if self._buffered > _HIGH_WATER and not self._paused:
@@ -102,6 +122,10 @@ class BodyStream:
         # A connection that goes back to the pool must notice when its peer closes it.
         self._resume()
         self._wake()
+
+    def may_be_silent_until(self) -> float:
+        """What the deadline has become by what came since it was set, in `hand_on`."""
+        return min(self._deadline, self._until)
 
     # --- the reader's side ---
 
@@ -123,6 +147,25 @@ class BodyStream:
             raise self._in_words(self._error)
         return b""
 
+    async def hand_on(self, take: Callable[[bytes], float], most: int) -> None:
+        """Give `take` what comes, the moment it does, so that nobody is woken for each piece.
+
+        It returns until when more must come, in monotonic seconds, or 0 to have no more given.
+        Then this returns, and when `read` has something to return at once: a piece of more than
+        `most` bytes, the end, an error. Raises what `take` does.
+        """
+        if self._pieces or self._ended:
+            return
+        self._take, self._most = take, most
+        self._set_deadline(min(self._deadline, time.monotonic() + self._idle))
+        try:
+            await self._wait()
+        finally:
+            self._take = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
     def close(self) -> None:
         """Nobody reads any more: forget what was not read, and whom to tell.
 
@@ -133,6 +176,12 @@ class BodyStream:
         self._pieces.clear()
         self._error = None
         self._pause = self._set_deadline = _tell_nobody
+
+    def _stop_handing(self) -> None:
+        self._take = None
+        # Whoever is busy with what came is not waiting for more.
+        self._set_deadline(self._deadline)
+        self._wake()
 
     def _next(self) -> bytes:
         piece = self._pieces.popleft()

@@ -45,6 +45,7 @@ class Connection(Dialled):
         "_peer",
         "_poll",
         "_reader",
+        "_stream",
         "_transport",
         "_upload",
         "_waiter",
@@ -69,6 +70,7 @@ class Connection(Dialled):
         self._on_lost = on_lost
         self._reader = ResponseReader(peer, max_body)
         self._upload: Upload | None = None
+        self._stream: BodyStream | None = None
         self._waiter: asyncio.Future[HTTPResponse] | None = None
         self._lost: asyncio.Future[None] = loop.create_future()
         self._lost_cause: Exception | None = None
@@ -92,6 +94,7 @@ class Connection(Dialled):
         """
         self.reusable = False
         self.deadline = deadline
+        self._stream = stream
         self._reader.begin(stream)
         waiter = self._waiter = self._loop.create_future()
         if self._greeting or self._lost.done():
@@ -109,7 +112,11 @@ class Connection(Dialled):
         return self._waiter is not None
 
     def expire(self) -> None:
-        """The deadline of the exchange passed: fail it."""
+        """The deadline of the exchange passed: fail it, unless its stream has lived since."""
+        later = 0.0 if self._stream is None else self._stream.may_be_silent_until()
+        if later > self.deadline:
+            self.deadline = later
+            return
         progress = self._reader.progress()
         if self._upload is not None and not self._upload.finished:
             progress = "the request had not been sent completely"
@@ -282,6 +289,7 @@ class Connection(Dialled):
         if self._upload is not None:
             self._upload.close()
             self._upload = None
+        self._stream = None
         self.deadline = _NEVER
         return waiter
 

@@ -200,7 +200,7 @@ class Pool(Generic[C]):
         for one in (*self._open, *self._waiters):
             if one.deadline <= now:
                 one.expire()
-            elif one.deadline < earliest:
+            if now < one.deadline < earliest:
                 earliest = one.deadline
         return earliest
 

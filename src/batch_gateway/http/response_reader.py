@@ -54,6 +54,7 @@ class ResponseReader:
         "_max_body",
         "_parser",
         "_peer",
+        "_pieces",
         "_start",
         "_status",
         "_stream",
@@ -74,7 +75,8 @@ class ResponseReader:
         self._start = b""
         self._counted = False
         self._chunks: RegularChunks | None = None
-        self._body_seen = self._without_body = 0
+        self._body_seen: int = 0
+        self._without_body = 0
         self._parser = HttpResponseParser(self)
         # Blanks behind a chunk's size pad it to a fixed width; they change nothing it can mean.
         self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
@@ -84,6 +86,7 @@ class ResponseReader:
         """Expect a new response."""
         self._stream = stream
         self._streamed = 0
+        self._pieces: list[bytes] = []
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._status = 0
@@ -105,6 +108,7 @@ class ResponseReader:
         Raises BadResponseError for anything that is not HTTP/1 or is over a limit.
         """
         self.received += len(data)
+        has_streamed = False
         try:
             if self._is_odd:
                 self._read_as_odd(data)
@@ -115,22 +119,32 @@ class ResponseReader:
                 raise self._problem(error, data) from error
             # Whatever came after a complete response, or is too much, is not ours to read.
             self.keep_alive = False
+        finally:
+            if self._pieces and self._stream is not None:
+                has_streamed, pieces, self._pieces = True, self._pieces, []
+                # In one, as each token may be a chunk of the coding.
+                body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                self._streamed += len(body)
+                self._stream.body_received(body)
         if self._complete or self._undecodable:
             return self._response()
-        self._count(data)
+        if not has_streamed:
+            self._count(data)
+        elif self._without_body:
+            self._without_body, self._start = 0, b""
         return None
 
     def _count(self, data: bytes) -> None:
         """Keep what does not belong to a body within bounds."""
         self._counted = True
-        body = len(self._body) + self._streamed
+        body: int = len(self._body)
         if body != self._body_seen:
             self._body_seen, self._without_body, self._start = body, 0, b""
             return
         self._without_body += len(data)
         if self._without_body > MAX_HEAD_BYTES:
             raise self._too_many_headers()
-        if not body:
+        if not body and not self._streamed:
             self._start += data
 
     def finish(self) -> HTTPResponse:
@@ -177,7 +191,7 @@ class ResponseReader:
 
     def _becomes_odd(self, error: HttpParserError, data: bytes) -> bool:
         """Whether what llhttp refuses is, or may become, something that can mean but one thing."""
-        has_body = self._body or self._streamed
+        has_body = self._body or self._streamed or self._pieces
         is_ours = isinstance(error, HttpParserCallbackError)
         if self._is_odd or has_body or is_ours or not is_head(self._start + data):
             return False
@@ -236,8 +250,7 @@ class ResponseReader:
 
     def on_body(self, body: bytes) -> None:
         if self._stream is not None:
-            self._streamed += len(body)
-            self._stream.body_received(body)
+            self._pieces.append(body)
             return
         received = len(self._body) + len(body)
         if received > self._max_body:

@@ -33,14 +33,17 @@ __all__ = [
 ]
 
 
-class FunctionDelta(msgspec.Struct, frozen=True):
+# None of these can be part of a circle, and the collector need not look at one for each token.
+
+
+class FunctionDelta(msgspec.Struct, frozen=True, gc=False):
     """What a chunk adds to a function call: its name once, its arguments piece by piece."""
 
     name: str | None = None
     arguments: str | None = None
 
 
-class ToolCallDelta(msgspec.Struct, frozen=True):
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
     """What a chunk adds to the tool call number `index` of its choice."""
 
     index: int = 0
@@ -49,7 +52,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True):
     function: FunctionDelta | None = None
 
 
-class ChatDelta(msgspec.Struct, frozen=True):
+class ChatDelta(msgspec.Struct, frozen=True, gc=False):
     """What a chunk adds to a message.
 
     `reasoning_content` and `reasoning` are two names for the same thing (vLLM, SGLang and
@@ -68,7 +71,7 @@ class ChatDelta(msgspec.Struct, frozen=True):
 _NO_DELTA = ChatDelta()
 
 
-class ChatChoice(msgspec.Struct, frozen=True):
+class ChatChoice(msgspec.Struct, frozen=True, gc=False):
     """One choice of a chat chunk. `logprobs` are as the server sent them."""
 
     index: int = 0
@@ -77,11 +80,11 @@ class ChatChoice(msgspec.Struct, frozen=True):
     logprobs: Any = None
 
 
-class ChatChunk(msgspec.Struct, frozen=True):
+class ChatChunk(msgspec.Struct, frozen=True, gc=False):
     """One event of `/v1/chat/completions`.
 
-    `usage` comes with the last one, whose `choices` are empty; its keys are the server's. `raw`
-    is all that the server sent; what is not of the type that it should be is only there.
+    `usage` comes with the last one, whose `choices` are empty; its keys are the server's. What is
+    not of the type that it should be is only in `raw`.
     """
 
     id: str = ""
@@ -92,15 +95,23 @@ class ChatChunk(msgspec.Struct, frozen=True):
     usage: dict[str, Any] | None = None
     service_tier: str | None = None
     system_fingerprint: str | None = None
-    raw: Mapping[str, Any] = {}
+    _raw: Any = msgspec.field(default_factory=dict[str, Any], name="raw")
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """All that the server sent."""
+        return _unpacked(self)
 
     @property
     def text(self) -> str:
         """What it adds to the content of the first choice; empty when it adds something else."""
-        return "".join(one.delta.content or "" for one in self.choices if one.index == 0)
+        choices = self.choices
+        if len(choices) == 1 and choices[0].index == 0:
+            return choices[0].delta.content or ""
+        return "".join([one.delta.content or "" for one in choices if one.index == 0])
 
 
-class CompletionChoice(msgspec.Struct, frozen=True):
+class CompletionChoice(msgspec.Struct, frozen=True, gc=False):
     """One choice of a completion chunk. `logprobs` are as the server sent them."""
 
     text: str = ""
@@ -109,7 +120,7 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     logprobs: Any = None
 
 
-class CompletionChunk(msgspec.Struct, frozen=True):
+class CompletionChunk(msgspec.Struct, frozen=True, gc=False):
     """One event of `/v1/completions`; `usage` and `raw` as in `ChatChunk`."""
 
     id: str = ""
@@ -119,7 +130,12 @@ class CompletionChunk(msgspec.Struct, frozen=True):
     choices: list[CompletionChoice] = []
     usage: dict[str, Any] | None = None
     system_fingerprint: str | None = None
-    raw: Mapping[str, Any] = {}
+    _raw: Any = msgspec.field(default_factory=dict[str, Any], name="raw")
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """All that the server sent."""
+        return _unpacked(self)
 
     @property
     def text(self) -> str:
@@ -127,7 +143,7 @@ class CompletionChunk(msgspec.Struct, frozen=True):
         return "".join(one.text for one in self.choices if one.index == 0)
 
 
-class ResponseEvent(msgspec.Struct, frozen=True):
+class ResponseEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of `/v1/responses`: its type, e.g. "response.output_text.delta", and all of it."""
 
     type: str
@@ -146,6 +162,15 @@ class ResponseEvent(msgspec.Struct, frozen=True):
         return cast("str", delta) if is_text else ""
 
 
+def _unpacked(chunk: ChatChunk | CompletionChunk) -> Mapping[str, Any]:
+    """Decoded now, where nobody has asked for it before."""
+    raw: Any = chunk._raw  # pyright: ignore[reportPrivateUsage]
+    if isinstance(raw, msgspec.Raw):
+        raw = decode_json(bytes(raw))
+        msgspec.structs.force_setattr(chunk, "_raw", raw)
+    return raw
+
+
 Chunk: TypeAlias = ChatChunk | CompletionChunk | ResponseEvent
 
 
@@ -159,7 +184,7 @@ def chat_chunk(value: Mapping[str, Any]) -> ChatChunk:
         choices = _mended_choices(value.get("choices"), _mended_chat_choice)
         chunk = msgspec.convert({**_fitting(value, _FRAME), "choices": choices}, ChatChunk)
     # Not as an argument: that would copy it.
-    msgspec.structs.force_setattr(chunk, "raw", value)
+    msgspec.structs.force_setattr(chunk, "_raw", value)
     return chunk
 
 
@@ -172,7 +197,7 @@ def completion_chunk(value: Mapping[str, Any]) -> CompletionChunk:
     if chunk is None or not all(one.text for one in chunk.choices):
         choices = _mended_choices(value.get("choices"), _mended_completion_choice)
         chunk = msgspec.convert({**_fitting(value, _FRAME), "choices": choices}, CompletionChunk)
-    msgspec.structs.force_setattr(chunk, "raw", value)
+    msgspec.structs.force_setattr(chunk, "_raw", value)
     return chunk
 
 
@@ -185,7 +210,7 @@ def chat_chunk_of_body(body: Mapping[str, Any]) -> ChatChunk:
         numbered = [{"index": place, **call} for place, call in enumerate(calls)]
         choices.append({**choice, "delta": {**message, "tool_calls": numbered or None}})
     chunk = chat_chunk({**body, "choices": choices, "object": "chat.completion.chunk"})
-    msgspec.structs.force_setattr(chunk, "raw", body)
+    msgspec.structs.force_setattr(chunk, "_raw", body)
     return chunk
 
 

@@ -108,6 +108,11 @@ class SSEDecoder:
             self._keep(rest)
         self.idle(0)
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether an event that comes next is not joined to anything before it."""
+        return not (self._line or self._event or self._after_cr) and self._data is None
+
     def end(self) -> Iterator[ServerSentEvent]:
         """The events that the end of the stream cut off, or ended with: an empty line is missing.
 

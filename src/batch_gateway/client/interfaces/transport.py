@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -23,8 +23,17 @@ class ChunkSink(Protocol):
     @property
     def begun(self) -> bool: ...
 
-    async def put(self, chunk: Chunk) -> None:
-        """Hand over a chunk; waits while whoever reads them is behind."""
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever reads the chunks is behind."""
+        ...
+
+    def put(self, chunks: Iterable[Chunk]) -> None:
+        """Hand over what has come."""
+        ...
+
+    async def room(self) -> None:
+        """Wait while whoever reads them is behind."""
         ...
 
 

@@ -88,6 +88,16 @@ class AnswerReader:
         """The chunks that `data` completes. Nothing is read after the last one of an answer."""
         return self._chunks_of(self._decoder.feed(data))
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether what comes next is not joined to anything before it."""
+        return self._decoder.is_between_events
+
+    def has_read(self, chunks: int) -> None:
+        """So many chunks more, with something generated in each, are in the assembler already."""
+        self.chunks += chunks
+        self._decoder.idle_bytes = 0
+
     def end(self) -> Iterator[dict[str, Any]]:
         """The chunks that the end of the stream completes, where only an empty line was missing."""
         last = self._decoder.end()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from batch_gateway.client.streaming.choices import ChatAssembler, CompletionAssembler
 from batch_gateway.client.streaming.merging import (
     AnswerTooLargeError,
+    GrowingText,
     IncompleteAnswerError,
     MalformedDeltaError,
 )
@@ -56,6 +57,13 @@ class Assembler(Protocol):
         """Take in a chunk; whether something generated is in it.
 
         Raises MalformedDeltaError for what is no chunk, AnswerTooLargeError past the limit.
+        """
+        ...
+
+    def grown_by(self, value: Mapping[str, Any]) -> tuple[GrowingText, str] | None:
+        """The text that the chunk that was added last has made longer, and by what.
+
+        None where the same chunk, were it added once more, would change anything else.
         """
         ...
 

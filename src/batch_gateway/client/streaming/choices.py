@@ -16,6 +16,7 @@ from batch_gateway.client.streaming.merging import (
     MalformedDeltaError,
     MergedList,
     MergedObject,
+    Texts,
     index_of,
 )
 from batch_gateway.client.streaming.message_fields import (
@@ -91,6 +92,21 @@ class ChoicesAssembler:
                 self._set(frame, name, part)
         return generated
 
+    def grown_by(self, value: Mapping[str, Any]) -> tuple[GrowingText, str] | None:
+        choices: Any = value.get("choices")
+        if not isinstance(choices, list) or len(cast("list[Any]", choices)) != 1:
+            return None
+        given = _object(choices[0])
+        index: Any = given.get("index", 0)
+        choice = self._choices.get(index) if type(index) is int else None
+        if choice is None or given.get("finish_reason"):
+            return None
+        texts: Texts = []
+        is_all = self._regrows(choice, given, texts) and not any(
+            isinstance(part, dict | list) for name, part in given.items() if name not in _PLACES
+        )
+        return texts[0] if is_all and len(texts) == 1 else None
+
     def body(self) -> bytes:
         if not self._choices:
             raise IncompleteAnswerError("no choice had arrived")
@@ -146,6 +162,10 @@ class ChoicesAssembler:
         return choice
 
     def _add_output(self, choice: _Fields, given: _Fields) -> bool:
+        raise NotImplementedError
+
+    def _regrows(self, choice: _Fields, given: _Fields, texts: Texts) -> bool:
+        """As `Growth.regrows`, of the output of a choice."""
         raise NotImplementedError
 
     def _finished(self, index: int, choice: _Fields) -> _Fields:
@@ -211,6 +231,10 @@ class ChatAssembler(ChoicesAssembler):
             message = choice["message"] = MergedObject(self._allowance, start_message_field)
         return message.add(delta)
 
+    def _regrows(self, choice: _Fields, given: _Fields, texts: Texts) -> bool:
+        delta, message = given.get("delta"), choice.get("message")
+        return isinstance(message, MergedObject) and message.regrows(delta, texts)
+
     def _finished(self, index: int, choice: _Fields) -> _Fields:
         finished = super()._finished(index, choice)
         message: _Fields = {"role": None, "content": None} | finished.get("message", {})
@@ -245,6 +269,12 @@ class CompletionAssembler(ChoicesAssembler):
         if text is None:
             text = choice["text"] = GrowingText(self._allowance)
         return text.add(part)
+
+    def _regrows(self, choice: _Fields, given: _Fields, texts: Texts) -> bool:
+        part, text = given.get("text"), choice.get("text")
+        if not isinstance(part, str) or not isinstance(text, GrowingText):
+            return False
+        return text.regrows(part, texts)
 
     def _finished(self, index: int, choice: _Fields) -> _Fields:
         return _ordered({"text": ""} | super()._finished(index, choice), self.choice_order)

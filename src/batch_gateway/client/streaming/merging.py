@@ -27,6 +27,7 @@ __all__ = [
     "MergedList",
     "MergedObject",
     "Start",
+    "Texts",
     "index_of",
     "kind_of",
 ]
@@ -57,14 +58,14 @@ class IncompleteAnswerError(Exception):
 class Allowance:
     """How many more bytes an answer may take."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("left",)
 
     def __init__(self, limit: int) -> None:
-        self._left = limit
+        self.left = limit
 
     def spend(self, count: int) -> None:
-        self._left -= count
-        if self._left < 0:
+        self.left -= count
+        if self.left < 0:
             raise AnswerTooLargeError
 
 
@@ -78,10 +79,20 @@ class Growth(Protocol):
         """
         ...
 
+    def regrows(self, value: Any, texts: Texts) -> bool:
+        """Whether the value that was added last would, added again, change nothing but texts.
+
+        Those it puts into `texts`, each with what it would grow by.
+        """
+        ...
+
     def value(self) -> Any:
         """All of it, encoded or ready to be. Asked for once, at the end."""
         ...
 
+
+Texts = list[tuple["GrowingText", str]]
+"""Texts that grow, and by what."""
 
 Start = Callable[[str, Any, Allowance, int], Growth]
 """How the value of a field begins: from its name, its first value that is not null, and how deep
@@ -89,14 +100,18 @@ in the answer it stands."""
 
 
 class GrowingText:
-    """Text that is appended, as JSON: a list of its pieces would take many times as much."""
+    """Text that is appended, as JSON: a list of its pieces would take many times as much.
 
-    __slots__ = ("_allowance", "_text")
+    Attributes:
+        letters: JSON of what has come, without the last quote. Each byte was spent of `allowance`.
+    """
+
+    __slots__ = ("allowance", "letters")
 
     def __init__(self, allowance: Allowance) -> None:
         allowance.spend(_TEXT_BYTES)
-        self._allowance = allowance
-        self._text = bytearray(b'"')
+        self.allowance = allowance
+        self.letters = bytearray(b'"')
 
     def add(self, value: Any) -> bool:
         if not isinstance(value, str):
@@ -104,12 +119,17 @@ class GrowingText:
         if not value:
             return False
         encoded = encode_json(value)[1:-1]
-        self._allowance.spend(len(encoded))
-        self._text += encoded
+        self.allowance.spend(len(encoded))
+        self.letters += encoded
+        return True
+
+    def regrows(self, value: Any, texts: Texts) -> bool:
+        if value:
+            texts.append((self, value))
         return True
 
     def value(self) -> Any:
-        text, self._text = self._text, bytearray(b'"')
+        text, self.letters = self.letters, bytearray(b'"')
         text += b'"'
         return msgspec.Raw(text)
 
@@ -134,6 +154,9 @@ class GrowingName:
             self._name += encoded[1:]
         return bool(value)
 
+    def regrows(self, value: Any, texts: Texts) -> bool:
+        return False
+
     def value(self) -> Any:
         return msgspec.Raw(self._name + b'"')
 
@@ -147,18 +170,21 @@ class FirstValue:
         allowance.spend(_SMALL_OBJECT_BYTES)
         self._allowance = allowance
         self._is_said = False
-        self._value: msgspec.Raw | None = None
+        self._value = b"null"
 
     def add(self, value: Any) -> bool:
         if not self._is_said:
             encoded = encode_json(value)
-            self._allowance.spend(len(encoded))
-            self._value = msgspec.Raw(encoded)
+            self._allowance.spend(len(encoded) - len(self._value))
+            self._value = encoded
             self._is_said = bool(value)
         return False
 
+    def regrows(self, value: Any, texts: Texts) -> bool:
+        return True
+
     def value(self) -> Any:
-        return self._value
+        return msgspec.Raw(self._value)
 
 
 class LastValue:
@@ -179,6 +205,9 @@ class LastValue:
             self._allowance.spend(len(encoded) - len(self._value))
             self._value = encoded
         return False
+
+    def regrows(self, value: Any, texts: Texts) -> bool:
+        return True
 
     def value(self) -> Any:
         return msgspec.Raw(self._value)
@@ -224,6 +253,9 @@ class MergedList:
         self._at[index, ""] = found
         return found
 
+    def regrows(self, value: Any, texts: Texts) -> bool:
+        return not value
+
     def value(self) -> Any:
         begun = sorted(self._begun, key=lambda pair: pair[0])
         parts: list[bytes] = [encode_json(one.value()) for _, one in begun]
@@ -260,6 +292,13 @@ class MergedObject:
             if part is not None and growth.add(part):
                 grew = True
         return grew
+
+    def regrows(self, value: Any, texts: Texts) -> bool:
+        known = self._fields
+        return isinstance(value, dict) and all(
+            part is None or ((one := known.get(name)) is not None and one.regrows(part, texts))
+            for name, part in cast("dict[str, Any]", value).items()
+        )
 
     def _begun(self, name: str, part: Any) -> Growth:
         if self._depth >= _DEEPEST:

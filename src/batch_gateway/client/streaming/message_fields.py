@@ -17,6 +17,7 @@ from batch_gateway.client.streaming.merging import (
     MalformedDeltaError,
     MergedList,
     MergedObject,
+    Texts,
     kind_of,
 )
 from batch_gateway.client.streaming.tool_calls import ToolCalls
@@ -79,6 +80,9 @@ class _Content:
         if isinstance(value, str):
             return self._parts.add_text(value)
         return self._parts.add(value)
+
+    def regrows(self, value: Any, texts: Texts) -> bool:
+        return self._parts is None and self._text.regrows(value, texts)
 
     def value(self) -> Any:
         return self._text.value() if self._parts is None else self._parts.value()

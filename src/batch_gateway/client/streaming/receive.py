@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Never
+from typing import Never
 
 from batch_gateway.client.interfaces.interpret_answer import interpret_aside
 from batch_gateway.client.interfaces.request import InferenceResponse
@@ -13,10 +13,12 @@ from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
+from batch_gateway.client.streaming.quick_reader import QuickReader
 from batch_gateway.client.streaming.request_body import choices_asked
 from batch_gateway.clock import Clock
 from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
 from batch_gateway.http.body_decoder import BodyDecoder, UndecodableBodyError
+from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.connection_errors import too_large, too_large_error
 from batch_gateway.http.content_coding import unpacked
 from batch_gateway.http.exchange import HTTPResponse, HTTPStream
@@ -68,6 +70,28 @@ async def receive(
 
 
 class _Reception:
+    # Thousands may be under way, and each piece of an answer comes through here.
+    __slots__ = (
+        "_asked",
+        "_clock",
+        "_first_token",
+        "_habits",
+        "_known_chunks",
+        "_limits",
+        "_monotonic",
+        "_patient_until",
+        "_pushed",
+        "_put",
+        "_quick",
+        "_reader",
+        "_redact",
+        "_request",
+        "_response",
+        "_sent_at",
+        "_sink",
+        "_stint",
+    )
+
     def __init__(
         self,
         response: HTTPStream,
@@ -83,6 +107,7 @@ class _Reception:
         self._response = response
         self._request = request
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._redact = redact
         self._limits = limits
         self._habits = habits
@@ -92,6 +117,12 @@ class _Reception:
         self._patient_until = begin_by
         self._stint = 0
         self._asked: int | None = None
+        # The response while its events can be taken without waking this task.
+        self._pushed: BodyStream | None = None
+        self._sink = request.sink
+        self._put = None if request.sink is None else request.sink.put
+        self._reader, self._quick = self._readers()
+        self._known_chunks = 0
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """The body as it comes, without a compression that was not asked for.
@@ -106,6 +137,10 @@ class _Reception:
                     for start in range(0, len(piece) or 1, _STINT_BYTES):
                         yield piece[start : start + _STINT_BYTES]
                         await self._pause_after(len(piece))
+                if self._pushed is not None and decoder.is_plain:
+                    await self._pushed.hand_on(self._take, _STINT_BYTES)
+                    # What was taken may be the last.
+                    yield b""
             for piece in decoder.finish():
                 yield piece
         except UndecodableBodyError as error:
@@ -117,7 +152,7 @@ class _Reception:
         if self._stint >= _STINT_BYTES:
             self._stint = 0
             await asyncio.sleep(0)
-            if self._clock.monotonic() >= self._request.deadline:
+            if self._monotonic() >= self._request.deadline:
                 raise RequestTimeoutError("the gateway did not end its answer in time")
 
     async def run(self, pieces: AsyncGenerator[bytes]) -> InferenceResponse:
@@ -148,18 +183,24 @@ class _Reception:
     # --- a stream ---
 
     async def _read_events(self, pieces: AsyncGenerator[bytes], start: bytes) -> InferenceResponse:
-        reader = self._reader()
+        reader, sink = self._reader, self._sink
+        if isinstance(self._response, BodyStream):
+            self._pushed = self._response
         piece: bytes | None = start
         while piece is not None:
-            known = reader.chunks
-            await self._hand_out(reader, reader.feed(piece))
+            self._read(piece)
+            if sink is not None:
+                await sink.room()
             if reader.complete:
                 self._habits.says_done = True
                 break
-            piece = await self._next(pieces, reader, piece, has_chunks=reader.chunks > known)
-        await self._hand_out(reader, reader.end())
+            piece = await self._next(pieces, piece)
+        self._quick.settle()
+        for value in reader.end():
+            if sink is not None:
+                sink.put((reader.typed(value),))
         body = reader.finish(1 if reader.complete else self._choices_asked())
-        duration = self._clock.monotonic() - self._request.started
+        duration = self._monotonic() - self._request.started
         await self._read_farewell(pieces)
         return InferenceResponse(
             request_id=self._request.request_id,
@@ -171,19 +212,45 @@ class _Reception:
             time_to_first_token=self._first_token,
         )
 
-    async def _next(
-        self, pieces: AsyncGenerator[bytes], reader: AnswerReader, last: bytes, *, has_chunks: bool
-    ) -> bytes | None:
+    def _take(self, piece: bytes) -> float:
+        """Read what has just come, for `BodyStream.hand_on`."""
+        ready = self._quick.ready
+        read = 0 if ready is None else ready.take(piece, self._put)
+        if read < len(piece):
+            reader, known = self._reader, self._quick.chunks
+            self._read(piece[read:])
+            if reader.complete or reader.ended_choices:
+                return 0.0
+            if not (read or reader.chunks > known or piece.strip()):
+                self._require_life(is_alive=False)
+                return self._patient_until
+        until = self._patient_until = self._monotonic() + self._limits.idle_timeout
+        return 0.0 if self._sink is not None and self._sink.is_full else until
+
+    def _read(self, piece: bytes) -> None:
+        try:
+            self._quick.take(piece, self._put)
+        finally:
+            if self._first_token is None and self._reader.generated:
+                self._first_token = self._monotonic() - self._sent_at
+                if self._request.on_first_token is not None:
+                    self._request.on_first_token(self._first_token)
+
+    async def _next(self, pieces: AsyncGenerator[bytes], last: bytes) -> bytes | None:
         """What comes next; None at the end, or when an answer that has ended is only kept open."""
+        reader = self._reader
+        has_chunks = self._quick.chunks > self._known_chunks
+        self._known_chunks = reader.chunks
         if not reader.ended_choices or reader.ended_choices < self._choices_asked():
             self._require_life(is_alive=has_chunks or bool(last.strip()))
             return await anext(pieces, None)
+        self._pushed = None
         # Now nothing but chunks is life: heartbeats may go on for ever.
         if has_chunks:
             wait = self._habits.wait_for_done(self._limits.idle_timeout)
-            self._patient_until = self._clock.monotonic() + wait
+            self._patient_until = self._monotonic() + wait
         try:
-            async with asyncio.timeout(self._patient_until - self._clock.monotonic()):
+            async with asyncio.timeout(self._patient_until - self._monotonic()):
                 return await anext(pieces, None)
         except (TimeoutError, RequestTimeoutError):
             self._habits.says_done = False
@@ -195,22 +262,13 @@ class _Reception:
         return self._asked
 
     def _require_life(self, *, is_alive: bool) -> None:
-        now, idle = self._clock.monotonic(), self._limits.idle_timeout
+        now, idle = self._monotonic(), self._limits.idle_timeout
         if is_alive:
             self._patient_until = now + idle
         elif now >= self._patient_until:
             raise RequestTimeoutError(
                 "the gateway sent nothing but blanks until it was too late", code="idle_timeout"
             )
-
-    async def _hand_out(self, reader: AnswerReader, chunks: Iterator[dict[str, Any]]) -> None:
-        for value in chunks:
-            if reader.generated and self._first_token is None:
-                self._first_token = self._clock.monotonic() - self._sent_at
-                if self._request.on_first_token is not None:
-                    self._request.on_first_token(self._first_token)
-            if self._request.sink is not None:
-                await self._request.sink.put(reader.typed(value))
 
     async def _read_farewell(self, pieces: AsyncGenerator[bytes]) -> None:
         """Its end, which makes the connection reusable."""
@@ -250,20 +308,20 @@ class _Reception:
         coding = headers.get("content-encoding", "")
         return await unpacked(HTTPResponse(status, headers, bytes(body), coding), "", limit)
 
-    def _reader(self) -> AnswerReader:
+    def _readers(self) -> tuple[AnswerReader, QuickReader]:
         limits, endpoint = self._limits, self._request.endpoint
         largest = limits.max_response_bytes
         # The last event of that API is the whole answer.
         if not endpoint.endswith("/responses"):
             largest = min(largest, limits.max_event_bytes)
-        return AnswerReader(endpoint, limits.max_response_bytes, largest)
+        reader = AnswerReader(endpoint, limits.max_response_bytes, largest)
+        return reader, QuickReader(reader, largest)
 
     async def _read_whole(self, body: bytes) -> InferenceResponse:
         whole = HTTPResponse(self._response.status_code, self._response.headers, body)
         response = await interpret_aside(whole, self._request, self._clock, self._redact)
-        if self._request.sink is not None:
-            reader = self._reader()
-            await self._request.sink.put(reader.chunk_of_body(response.body))
+        if self._sink is not None:
+            self._sink.put((self._reader.chunk_of_body(response.body),))
         return response
 
     def _fail(self, message: str, cause: Exception | None) -> Never:

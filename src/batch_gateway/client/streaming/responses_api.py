@@ -9,6 +9,7 @@ import msgspec
 
 from batch_gateway.client.streaming.merging import (
     Allowance,
+    GrowingText,
     IncompleteAnswerError,
     MalformedDeltaError,
 )
@@ -88,6 +89,10 @@ class ResponsesAssembler:
                 value.get("output_index"), value.get("item"), is_done=kind.endswith("done")
             )
         return False
+
+    def grown_by(self, value: Mapping[str, Any]) -> tuple[GrowingText, str] | None:
+        """Its events are numbered: none is as the one before."""
+        return None
 
     def body(self) -> bytes:
         if self._body is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import Self
 
 import msgspec
@@ -51,8 +52,10 @@ class InferenceStream:
     def __init__(self, stack: Transport, request: PreparedRequest) -> None:
         self._stack = stack
         self._channel = _Channel()
+        self._chunks = self._channel.chunks
         self._request = msgspec.structs.replace(request, sink=self._channel)
         self._task: asyncio.Task[InferenceResponse] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
@@ -95,32 +98,41 @@ class InferenceStream:
         return self
 
     async def __anext__(self) -> Chunk:
+        chunks, channel, loop = self._chunks, self._channel, asyncio.get_running_loop()
+        if chunks and loop is self._loop and not self._closed:
+            if channel.writer is not None:
+                _wake(channel.writer)
+            return chunks.popleft()
         if self._closed:
             raise StopAsyncIteration
-        if self._task is None:
-            self._task = asyncio.create_task(self._stack.send(self._request))
-            self._task.add_done_callback(self._channel.ended)
-        self._require_the_only_reader(self._task)
+        if self._task is None or loop is not self._loop or channel.is_waited_for:
+            self._begin_or_refuse(loop)
         try:
-            chunk = await self._channel.take()
+            while not chunks and not channel.over:
+                channel.reader = loop.create_future()
+                await channel.reader
         except BaseException:
             await self.aclose()
             raise
-        if chunk is not None:
-            return chunk
+        if chunks:
+            return chunks.popleft()
         self._closed = True
-        # Raises what the request ended with, if not with an answer.
-        self._task.result()
+        if self._task is not None:
+            # Raises what the request ended with, if not with an answer.
+            self._task.result()
         raise StopAsyncIteration
 
-    def _require_the_only_reader(self, task: asyncio.Task[InferenceResponse]) -> None:
-        if task.get_loop() is not asyncio.get_running_loop():
+    def _begin_or_refuse(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._task is None:
+            self._loop, self._task = loop, loop.create_task(self._stack.send(self._request))
+            self._task.add_done_callback(self._channel.ended)
+        elif loop is not self._loop:
             raise InvalidRequestError(
                 "this stream was read in another event loop, to which its connection belongs;"
                 " read all of it in one",
                 request_id=self.request_id,
             )
-        if self._channel.is_waited_for:
+        else:
             raise RuntimeError("another task is reading this stream; iterate over it once")
 
     async def aclose(self) -> None:
@@ -145,44 +157,46 @@ class InferenceStream:
 
 
 class _Channel:
-    """Chunks on their way from the request to its reader; a `ChunkSink`."""
+    """Chunks on their way from the request to its reader; a `ChunkSink`.
+
+    Attributes:
+        chunks: those that have not been read.
+        over: no more will come.
+        reader: what whoever reads waits for, `writer`: what the request does.
+    """
 
     def __init__(self) -> None:
         self.begun = False
-        self._chunks: deque[Chunk] = deque()
-        self._over = False
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self.chunks: deque[Chunk] = deque()
+        self.over = False
+        self.reader: asyncio.Future[None] | None = None
+        self.writer: asyncio.Future[None] | None = None
 
     @property
     def is_waited_for(self) -> bool:
-        return self._reader is not None and not self._reader.done()
+        return self.reader is not None and not self.reader.done()
 
-    async def put(self, chunk: Chunk) -> None:
+    @property
+    def is_full(self) -> bool:
+        return len(self.chunks) >= _MOST_WAITING
+
+    def put(self, chunks: Iterable[Chunk]) -> None:
         self.begun = True
-        self._chunks.append(chunk)
-        _wake(self._reader)
-        while len(self._chunks) >= _MOST_WAITING:
-            self._writer = asyncio.get_running_loop().create_future()
-            await self._writer
+        self.chunks.extend(chunks)
+        _wake(self.reader)
 
-    async def take(self) -> Chunk | None:
-        """The next chunk; None when there are no more."""
-        while not self._chunks:
-            if self._over:
-                return None
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        chunk = self._chunks.popleft()
-        _wake(self._writer)
-        return chunk
+    async def room(self) -> None:
+        while self.is_full:
+            self.writer = asyncio.get_running_loop().create_future()
+            await self.writer
+            self.writer = None
 
     def ended(self, task: asyncio.Task[InferenceResponse]) -> None:
-        self._over = True
+        self.over = True
         if not task.cancelled():
             # Marks it as seen: a reader that has left will not look.
             task.exception()
-        _wake(self._reader)
+        _wake(self.reader)
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:

@@ -12,6 +12,7 @@ from batch_gateway.client.streaming.merging import (
     MalformedDeltaError,
     MergedObject,
     Start,
+    Texts,
     index_of,
     kind_of,
 )
@@ -78,6 +79,12 @@ class ToolCalls:
                 raise MalformedDeltaError("a tool call of it is not an object")
         return bool(cast("list[Any]", value))
 
+    def regrows(self, value: Any, texts: Texts) -> bool:
+        if not isinstance(value, list) or len(cast("list[Any]", value)) != 1:
+            return not value
+        call, last = self._continued(cast("list[Any]", value)[0]), self._last
+        return call is not None and call is last and call.fields.regrows(value[0], texts)
+
     def value(self) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = [
             call.fields.value() for call in sorted(self._calls, key=lambda one: one.place)
@@ -87,14 +94,11 @@ class ToolCalls:
         return calls
 
     def _add(self, entry: dict[str, Any]) -> None:
-        # Nearly all deltas are a piece of the arguments of a call that has an index.
-        index: Any = entry.get("index")
-        if type(index) is int and not entry.get("id") and (call := self._at.get(index)):
-            function = entry.get("function")
-            if isinstance(function, dict) and not cast("dict[str, Any]", function).get("name"):
-                self._last = call
-                call.fields.add(entry)
-                return
+        known = self._continued(entry)
+        if known is not None:
+            self._last = known
+            known.fields.add(entry)
+            return
         piece = _piece_of(entry)
         call = self._found(piece)
         if call is None:
@@ -104,6 +108,15 @@ class ToolCalls:
             self._by_id[piece.id] = call
         self._last = call
         call.add(entry, piece)
+
+    def _continued(self, entry: dict[str, Any]) -> _Call | None:
+        """Nearly all deltas are a piece of the arguments of a call that has an index."""
+        index: Any = entry.get("index")
+        function: Any = entry.get("function")
+        if type(index) is not int or entry.get("id") or not isinstance(function, dict):
+            return None
+        named = cast("dict[str, Any]", function).get("name")
+        return None if named else self._at.get(index)
 
     def _found(self, piece: _Piece) -> _Call | None:
         """The call that a piece continues; None when it begins one."""
