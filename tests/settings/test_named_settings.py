@@ -12,9 +12,10 @@ import click
 import pytest
 import trustme
 
+from batch_gateway.cli.input_options import asked_of_input
 from batch_gateway.cli.pick import pick
 from batch_gateway.cli.run import run
-from batch_gateway.errors import ConfigError
+from batch_gateway.errors import ConfigError, InputError
 from batch_gateway.settings.config_file import load_config_file
 from batch_gateway.settings.gateway_configs import naming_the_setting
 from batch_gateway.settings.run_settings import resolve_settings
@@ -49,12 +50,13 @@ def complaint(command: click.Command, arguments: list[str]) -> str:
     given = ["file.jsonl", *arguments] if command is run else arguments
     try:
         flags = dict(command.make_context(command.name, given).params)
-        for name in ("config", "file", "model", "prompt", "request_file", "line", "as_json"):
-            flags.pop(name, None)
-        resolve_settings(flags, {}, ConfigFile())
+        if command is run:
+            asked_of_input(flags, flags["endpoint"])
+        of_settings = {name: value for name, value in flags.items() if name in SETTINGS}
+        resolve_settings({**of_settings, "config": None}, {}, ConfigFile())
     except click.ClickException as error:
         return error.format_message()
-    except ConfigError as error:
+    except (ConfigError, InputError) as error:
         return str(error)
     return ""
 
@@ -103,7 +105,7 @@ def good(option: click.Option, folder: Path) -> Iterator[str]:
         "DURATION": "2s", "SIZE": "1GiB", "N": "3", "N|auto": "4", "URL": "http://127.0.0.1:1",
         "URL|env": "env", "SHA256": "ab" * 32, "IP:PORT": "10.0.0.1:80", "NAME=VALUE": "X-A=b",
         "MODEL=URL": "m=http://127.0.0.1:1", "NAME": "X-Key", "HOST": "h", "ADDRESS": "127.0.0.1",
-        "DSN": "postgresql://h/d",
+        "DSN": "postgresql://h/d", "[NAME=]PATH": "score",
     }  # fmt: skip
     files = {
         "--tls-ca-file": "ca.pem", "--tls-client-cert-file": "cert.pem", "--cache": "cache",
@@ -128,6 +130,7 @@ def test_two_flags_that_contradict_each_other_are_told_by_names_that_exist(
     single = [
         argument
         for option in options(run)
+        if option.name in SETTINGS
         if getattr(option, "group", "") not in beside and option.opts[0] != "--gateway"
         for argument in good(option, folder)
     ]

@@ -17,6 +17,7 @@ from tests.cli.commands import batch_gateway, write_batch
 
 EXAMPLES = {
     "URL": "http://v", "MODEL=URL": "m=http://v", "PATH": "/v", "N|auto": "7", "N": "7",
+    "[NAME=]PATH": "score",
     "N|P%": "7", "DURATION": "7s", "SIZE": "7KiB", "NAME": "X-Api-Key", "KEY": "sk-v",
     "NAME=VALUE": "X-A=v", "SHA256": "ab" * 32, "IP:PORT": "10.0.0.1:8000", "HOST": "v",
     "URL|env": "env", "STORE": "s3://data/v", "": "true", "ADDRESS": "127.0.0.2",

@@ -21,6 +21,7 @@ from batch_gateway import (
     InputError,
     InvalidRequestError,
     JournalError,
+    read_requests,
     read_results,
     write_table,
 )
@@ -334,3 +335,15 @@ def test_nothing_is_left_of_a_table_that_could_not_be_made(results: Path, tmp_pa
     with pytest.raises(InputError):
         write_table(results, tmp_path / "t.csv", input=tmp_path / "in.csv")
     assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "results.jsonl"}
+
+
+def test_what_was_read_of_data_is_an_input_as_it_is(tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"key": ["b", "a"], "review": ["x", "y"]})
+    asked = read_requests(frame, model="m", template="{review}", id_column="key")
+    path = write_lines(tmp_path / "r.jsonl", [result("a", chat("A")), result("b", chat("B"))])
+    write_table(path, tmp_path / "t.csv", input=asked)
+    rows = read_csv(tmp_path / "t.csv")
+    assert [(row["key"], row["review"], row["text"]) for row in rows] == [
+        ("b", "x", "B"),
+        ("a", "y", "A"),
+    ]

@@ -20,7 +20,14 @@ from batch_gateway.inputs.recipe import Recipe
 from batch_gateway.inputs.text_lines import check_encoding
 from batch_gateway.wire.endpoint import check_endpoint
 
-__all__ = ["asked_of_input", "dry_run_options", "hosts_of", "in_flags", "input_options"]
+__all__ = [
+    "asked_of_input",
+    "dry_run_options",
+    "hosts_of",
+    "in_flags",
+    "input_options",
+    "reading_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,9 +93,16 @@ def dry_run_options(command: F) -> F:
     return show(price(command))
 
 
+def reading_options(command: F) -> F:
+    """Those of them that say how rows are read, and which requests they became."""
+    for name in ("delimiter", "input_encoding", "input_format", "id_column"):
+        command = _OPTIONS[_NAMES.index(name)](command)
+    return command
+
+
 def asked_of_input(flags: dict[str, Any], endpoint: str | None = None) -> InputOptions:
     """What the options say, which are taken out of `flags`. Raises ConfigError, and InputError."""
-    given = {name: flags.pop(name) for name in _NAMES}
+    given = {name: flags.pop(name, None) for name in _NAMES}
     try:
         recipe = Recipe(
             model=given["model"],
@@ -107,9 +121,9 @@ def asked_of_input(flags: dict[str, Any], endpoint: str | None = None) -> InputO
             delimiter=_delimiter(given["delimiter"]),
             limit=given["limit"],
             sample=given["sample"],
-            seed=given["sample_seed"],
-            skip_bad_lines=given["skip_bad_lines"],
-            paths=frozenset(map(_path, given["allow_path"])),
+            seed=given["sample_seed"] or 0,
+            skip_bad_lines=bool(given["skip_bad_lines"]),
+            paths=frozenset(map(_path, given["allow_path"] or ())),
         )
     except ConfigError as error:
         raise in_flags(error) from error

@@ -55,6 +55,7 @@ from batch_gateway.settings.run_settings import RunSettings, read_config_file, r
 
 if TYPE_CHECKING:
     from batch_gateway.cli.report_page import ReportPage
+    from batch_gateway.cli.run_table import RunTable
     from batch_gateway.client.layers.concurrency.metrics_watch import MetricsStatistics
 
 __all__ = ["run_batch_file"]
@@ -86,9 +87,19 @@ def run_batch_file(
     )
     output = output_path(file, settings.output)
     errors = error_path(output, settings.errors)
-    others = {"output": output, "error file": errors, "report": settings.report}
+    others = {
+        "output": output,
+        "error file": errors,
+        "report": settings.report,
+        "table": settings.table,
+    }
     check_caches(settings.caches, others)
-    written = [("-o", output), ("--errors", errors), ("--report", settings.report)]
+    written = [
+        ("-o", output),
+        ("--errors", errors),
+        ("--report", settings.report),
+        ("--table", settings.table),
+    ]
     check_standard_streams([*written, *(("--cache", cache) for cache in settings.caches)])
     job = _Job(arguments, file, settings, output, errors, reuse=reuse)
     configs = (settings.gateway, *settings.model_gateways.values())
@@ -112,7 +123,7 @@ def _run(job: _Job, file: str, settings: RunSettings, asked: InputOptions) -> in
                 settings.concurrency * settings.gateways, both_ends=settings.uses_simulator
             )
         with check_input(file, job.display, asked) as plan:
-            report = run_async(job.run(plan, interrupts))
+            report = job.tabled(run_async(job.run(plan, interrupts)), plan, asked)
         # Everything is done and on disk; only being told twice may cut the summary short.
         interrupts.on_first(lambda: None)
         print_summary(report, as_json_object=settings.json, quiet=settings.quiet)
@@ -142,6 +153,7 @@ class _Job:
         self._errors = errors
         self._reuse = reuse
         self._page: ReportPage | None = None
+        self._table = self._run_table()
         configs = (settings.gateway, *settings.model_gateways.values())
         self.crashes = CrashReport.of_run(output, (one for one in configs if one is not None))
 
@@ -219,9 +231,32 @@ class _Job:
         # Only who asks for it pays for importing it.
         from batch_gateway.cli.report_page import ReportPage  # noqa: PLC0415
 
+        return ReportPage(self._settings.report, self._settings, taken=self._files())
+
+    def _run_table(self) -> RunTable | None:
+        settings = self._settings
+        if settings.table is None:
+            return None
+        # Only who asks for it pays for importing it.
+        from batch_gateway.cli.run_table import RunTable  # noqa: PLC0415
+
+        page = () if settings.report is None else (settings.report,)
+        return RunTable(settings.table, settings.fields, taken=(*self._files(), *page))
+
+    def _files(self) -> tuple[Path, ...]:
+        """The input, if it has a name, and the files of results."""
         read = () if self._file == STANDARD_INPUT else (Path(self._file),)
-        taken = (*read, self._output, self._errors)
-        return ReportPage(self._settings.report, self._settings, taken=taken)
+        return *read, self._output, self._errors
+
+    def tabled(self, report: RunReport, plan: Plan, asked: InputOptions) -> RunReport:
+        """`report`, and the table written if one is wanted."""
+        if self._table is None:
+            return report
+        problem = self._table.write(self._output, self._errors, plan, asked)
+        if problem is not None:
+            write_stderr(printable(f"The table could not be written: {problem}"))
+            return report
+        return msgspec.structs.replace(report, table=os.fspath(self._table.path))
 
     def _paged(self, report: RunReport, plan: Plan) -> RunReport:
         """`report`, and its page written if one is wanted."""

@@ -40,6 +40,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
             gateway where it is found out.
         looked: what came of looking at the metrics of each gateway that has some.
         page: where the page about the run is, when one was written.
+        table: where the table of answers is, likewise.
     """
 
     summary: RunSummary
@@ -51,6 +52,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     paces: Sequence[GatewayPace] = ()
     looked: Sequence[MetricsStatistics] = ()
     page: str | None = None
+    table: str | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -121,6 +123,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "output_file": report.output,
         "error_file": report.errors,
         "report_file": report.page,
+        "table_file": report.table,
     }
 
 
@@ -241,6 +244,8 @@ def _files(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "errors", report.errors
     if report.page is not None:
         yield "report", report.page
+    if report.table is not None:
+        yield "table", report.table
 
 
 def _looked(found: Sequence[MetricsStatistics]) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
 from batch_gateway.cli.check_input import STANDARD_INPUT
 from batch_gateway.cli.exit_codes import ExitCode
+from batch_gateway.cli.input_options import asked_of_input, reading_options
 from batch_gateway.cli.options import GroupedCommand, option
 from batch_gateway.cli.progress_display import counted
 from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.engine.source import FileSource
 from batch_gateway.errors import ConfigError
+from batch_gateway.inputs.read_requests import Requests
 from batch_gateway.tables.open_table import write_table
 from batch_gateway.tables.table import TableCounts
 
@@ -41,8 +44,9 @@ Exit codes: 0 the table is written, 1 it is, and answers are not what --json-sch
 @click.argument("results", metavar="RESULTS")
 @option(_FILES, "-o", "--output", type=_PATH, required=True,
         help="The table; its ending says the form: .csv, .tsv, .parquet or .jsonl.")  # fmt: skip
-@option(_FILES, "--input", "asked", type=_PATH,
+@option(_FILES, "--input", "asked", metavar="FILE|URL",
         help="What was sent: its columns are kept, and lines without a result too.")  # fmt: skip
+@reading_options
 @option(_FILES, "--errors", type=_PATH,
         help="Failed lines.  [RESULTS' name + .errors.jsonl, if it is there]")  # fmt: skip
 @option(_FILES, "--overwrite", is_flag=True,
@@ -57,23 +61,25 @@ def table(
     *,
     results: str,
     output: Path,
-    asked: Path | None,
+    asked: str | None,
     errors: Path | None,
     overwrite: bool,
     exact: bool,
     fields: tuple[str, ...],
     json_schema: Path | None,
     as_json: bool,
+    **reading: Any,
 ) -> int:
     """Make a table of the file RESULTS of a batch (- is standard input): one row a line.
 
     Rows stand in the order of the input.
     """
+    options = asked_of_input(reading)
     try:
         counts = write_table(
             FileSource.spool(sys.stdin.buffer) if results == STANDARD_INPUT else results,
             output,
-            input=asked,
+            input=None if asked is None else Requests(asked, options),
             errors=errors,
             fields=fields,
             json_schema=json_schema,

@@ -40,13 +40,17 @@ class Requests:
     """The requests that data become, a line of a batch file each; made by `read_requests`.
 
     They may be iterated more than once where the data may.
+
+    Attributes:
+        name: what to call them in messages.
+        options: what is asked of the data.
     """
 
     def __init__(self, source: Any, options: InputOptions) -> None:
         is_path = isinstance(source, str | os.PathLike)
         self._path: PathLike | None = cast("PathLike", source) if is_path else None
         self._data = source
-        self._options = options
+        self.options = options
         self.name = TableRows.name if self._path is None else os.fspath(self._path)
         if self._path is None:
             request_lines(TableRows(source), options)
@@ -54,15 +58,16 @@ class Requests:
     def __iter__(self) -> Iterator[bytes]:
         """Each request, as bytes. Raises InputError and ConfigError."""
         with ExitStack() as stack:
-            rows = self._rows(stack)
-            lines = request_lines(rows, self._options)
-            for row in chosen(rows, self._options):
+            rows = self.rows(stack)
+            lines = request_lines(rows, self.options)
+            for row in chosen(rows, self.options):
                 yield lines.line(row)
 
-    def _rows(self, stack: ExitStack) -> Rows:
+    def rows(self, stack: ExitStack) -> Rows:
+        """All rows of the data, which stay open as long as `stack`. Raises InputError."""
         if self._path is None:
             return TableRows(self._data)
-        asked = self._options
+        asked = self.options
         source = stack.enter_context(closing(open_source(self._path)))
         rows = rows_of(
             source, format=asked.format, encoding=asked.encoding, delimiter=asked.delimiter
@@ -72,8 +77,8 @@ class Requests:
     def plan(self) -> Plan:
         """They as a checked plan, kept on disk. Raises InputError and ConfigError."""
         if self._path is not None:
-            return plan_of(open_source(self._path), self._options)
-        rows, asked = TableRows(self._data), self._options
+            return plan_of(open_source(self._path), self.options)
+        rows, asked = TableRows(self._data), self.options
         lines = request_lines(rows, asked)
         source = FileSource.keep(on_their_lines(chosen(rows, asked), lines), self.name)
         return make_plan(source, paths=OTHER_ENDPOINTS, made_with=asked.recipe.marks())

@@ -5,7 +5,7 @@ A flag wins over the environment, the environment over the config file, and that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         otel: trace and measure by the OpenTelemetry SDK of this process.
         log_format, log_level: None unless given; see `logs_shown`.
         report: where the page about the run goes, or None.
+        table: where the table of answers goes, or None.
+        fields: its columns that are picked from answers.
         warnings: what was given and may be a mistake, a sentence each.
         notes: what was given and does nothing in a run, likewise.
     """
@@ -83,6 +85,8 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: LogFormat | None
     log_level: str | None
     report: Path | None
+    table: Path | None
+    fields: Sequence[str]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -98,7 +102,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
 _AS_GIVEN = (
     "deadline", "max_bytes_in_flight", "max_failures", "output", "errors", "order", "ordered",
     "fresh", "retry_failed", "json", "quiet", "metrics_port", "metrics_host", "otel", "log_format",
-    "log_level", "report",
+    "log_level", "report", "table",
 )  # fmt: skip
 
 
@@ -164,8 +168,18 @@ def resolve_settings(
         what_bounds=_what_bounds(most, by_files, isolates=isolates),
         warnings=unknown_variables(environment),
         notes=file.notes,
+        fields=_fields(layers),
         **{name: value(name) for name in _AS_GIVEN},
     )
+
+
+def _fields(layers: Layers) -> Sequence[str]:
+    given = layers.given.get("fields")
+    if given is None:
+        return ()
+    if "table" not in layers.given:
+        raise ConfigError(given.place, "does nothing without --table")
+    return given.value
 
 
 def _most_each(concurrency: int | str, total: int | None, gateways: int, by_files: int) -> int:

@@ -79,6 +79,13 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("ordered", SWITCH, "Results in the order of the input.", only=_RUN),
     ),
     "Answers": (
+        Setting("table", PATH, "At the end write answers there: .csv, .tsv, .parquet, .jsonl.",
+            only=_RUN, see="[tables](tables.md)"),
+        Setting(
+            "fields", items("[NAME=]PATH"), "A column of what is there in answers that are JSON.",
+            only=_RUN, flag="--field", needs="table",
+            see="[paths](tables.md#answers-that-are-json)",
+        ),
         Setting(
             "json_schema", PATH, "Ask again for answers that are not JSON as this schema says.",
             field="json_schema", only=_RUN, see="[such answers](tables.md#answers-that-are-json)",

@@ -52,9 +52,7 @@ SOMETIMES: Final = (
 # gateway or of the way to it.
 _CATEGORY_OF_CODE: Mapping[str, str] = {
     "rate_limit_exceeded": ErrorCategory.RATE_LIMIT,
-    "invalid_request": ErrorCategory.INVALID_REQ,
     "model_not_found": ErrorCategory.INVALID_REQ,
-    "invalid_line": ErrorCategory.INVALID_REQ,
     "parse_error": ErrorCategory.INVALID_REQ,
     "authentication_error": ErrorCategory.AUTH_ERROR,
     "batch_expired": ErrorCategory.UNKNOWN,
@@ -63,6 +61,9 @@ _CATEGORY_OF_CODE: Mapping[str, str] = {
     "unknown_error": ErrorCategory.UNKNOWN,
     "invalid_answer": "INVALID_ANSWER",
 }
+
+
+_OF_A_LINE = frozenset({"missing_required_parameter", "duplicate_custom_id", "url_mismatch"})
 
 
 class NotAResultError(Exception):
@@ -118,16 +119,24 @@ def _failure(status: int | None, body: Any, error: Any) -> Cells:
     else:
         said = as_json_text(body).encode(errors="replace")
         code, message = "", parse_error_body(status or 0, said).message
-    known = code in ErrorCategory.__members__
     if status is not None and not 200 <= status <= 299:
         category: str = map_status_code_to_category(status)
     else:
-        category = code if known else _CATEGORY_OF_CODE.get(code, ErrorCategory.SERVER_ERROR)
+        category = _category_of(code)
     cells: Cells = {"error": message, "error_category": str(category)}
     # An answer that is not what was asked for is kept as text: it was paid for.
     wasted = told.get("body")
     answer = _read(wasted) if isinstance(wasted, str) else None
     return {**_tokens(answer), **_answer(answer), **cells} if answer else cells
+
+
+def _category_of(code: str) -> str:
+    if code in ErrorCategory.__members__:
+        return code
+    # What is wrong with a line that was left out has a code by its field.
+    of_the_line = code.startswith("invalid_") or code in _OF_A_LINE
+    otherwise = ErrorCategory.INVALID_REQ if of_the_line else ErrorCategory.SERVER_ERROR
+    return _CATEGORY_OF_CODE.get(code, otherwise)
 
 
 def _read(text: str) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from batch_gateway.inputs.data_row import BadRow, Row, Rows
+from batch_gateway.inputs.read_input import InputOptions, chosen
 from batch_gateway.inputs.request_line import custom_id_of
 from batch_gateway.inputs.row_fault import FaultyRowError
 
@@ -42,21 +43,21 @@ class AskedRows:
         columns: their names in order; none where rows have columns of their own.
     """
 
-    def __init__(self, rows: Rows, id_column: str | None = None) -> None:
-        self._rows, self._id_column = rows, id_column
+    def __init__(self, rows: Rows, options: InputOptions) -> None:
+        self._rows, self._options = rows, options
         self.name = rows.name
         self.columns = rows.columns or ()
 
     def __iter__(self) -> Iterator[AskedRow]:
         """From the first row on. Raises InputError where all of it is wrong."""
-        for row in self._rows:
+        for row in chosen(self._rows, self._options):
             place = f"{self.name}: line {row.line}"
             if isinstance(row, BadRow):
                 fault = f"{place} {'; '.join(fault.text for fault in row.faults)}"
                 yield AskedRow("", {}, row.number - 1, fault)
                 continue
             try:
-                custom_id, fault = custom_id_of(row, self._id_column), ""
+                custom_id, fault = custom_id_of(row, self._options.recipe.id_column), ""
             except FaultyRowError as error:
                 custom_id, fault = "", f"{place} {error}"
             yield AskedRow(custom_id, _columns(row), row.number - 1, fault)

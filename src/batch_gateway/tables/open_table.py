@@ -15,7 +15,8 @@ from batch_gateway.engine.result_names import default_errors
 from batch_gateway.engine.results import failure_outcome, success_outcome
 from batch_gateway.engine.source import FileSource, Source
 from batch_gateway.errors import ConfigError
-from batch_gateway.inputs.read_rows import rows_of
+from batch_gateway.inputs.read_input import InputOptions
+from batch_gateway.inputs.read_requests import Requests
 from batch_gateway.tables.answer_row import Cells
 from batch_gateway.tables.asked_rows import AskedRows
 from batch_gateway.tables.field_path import FieldPath
@@ -28,6 +29,7 @@ from batch_gateway.wire.lines import line_id
 __all__ = ["ResultRows", "open_table", "read_results", "write_table"]
 
 Results = PathLike | FileSource | Iterable[BatchResult]
+Input = PathLike | Requests | AskedRows
 Schema = PathLike | Mapping[str, Any]
 _NO_INPUT = "0" * 16
 
@@ -36,7 +38,7 @@ def write_table(
     results: Results,
     path: PathLike,
     *,
-    input: PathLike | None = None,
+    input: Input | None = None,
     errors: PathLike | None = None,
     fields: Iterable[str] = (),
     json_schema: Schema | None = None,
@@ -48,7 +50,8 @@ def write_table(
     Args:
         results: a file of results, by its path or open, or results such as `run_batch` gives.
         path: what to write; its ending says the form: .csv, .tsv, .jsonl or .parquet.
-        input: what was sent; its columns are kept, and what has no result yet has a row too.
+        input: what was sent, a file or what `read_requests` made of data; its columns are kept,
+            and what has no result yet has a row too.
         errors: the file of failures; that beside `results` unless given, if it is there.
         fields: columns to pick from answers that are JSON: a path, or `name=path`.
         json_schema: what such answers have to be; a file or the schema itself.
@@ -73,7 +76,7 @@ def write_table(
 def read_results(
     results: PathLike,
     *,
-    input: PathLike | None = None,
+    input: Input | None = None,
     errors: PathLike | None = None,
     fields: Iterable[str] = (),
     json_schema: Schema | None = None,
@@ -112,7 +115,7 @@ class ResultRows:
 def open_table(
     results: Results,
     *,
-    input: PathLike | None = None,
+    input: Input | None = None,
     errors: PathLike | None = None,
     fields: Iterable[str] = (),
     json_schema: Schema | None = None,
@@ -126,9 +129,13 @@ def open_table(
         sources = [_closed_with(stack, one) for one in _sources(results, errors)]
         asked = None
         if input is not None:
-            source = _closed_with(stack, FileSource.open(input))
-            asked = AskedRows(stack.enter_context(rows_of(source)))
+            asked = input if isinstance(input, AskedRows) else _asked(input, stack)
         yield stack.enter_context(Table(sources, asked, paths, schema))
+
+
+def _asked(input: PathLike | Requests, stack: ExitStack) -> AskedRows:
+    data = input if isinstance(input, Requests) else Requests(input, InputOptions())
+    return AskedRows(data.rows(stack), data.options)
 
 
 def _closed_with(stack: ExitStack, source: Source) -> Source:
