@@ -233,6 +233,18 @@ def test_bad_lines_may_be_recorded_as_failed_while_the_rest_is_sent(
     assert sent(gateway) == 4
 
 
+def test_a_bad_line_takes_no_name_of_another(tmp_path: Path, gateway: GatewayHandle) -> None:
+    lines = [json.dumps(chat_line(f"request-{n}")) for n in (1, 3, 2)]
+    data = "\n".join([lines[0], "{", *lines[1:]]).encode()
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(data))
+    command = ("run", "a.jsonl.gz", "--gateway", gateway.url, "--skip-bad-lines")
+    assert batch_gateway(*command, cwd=tmp_path).returncode == 1
+    assert ids(tmp_path / "a.results.jsonl") == numbered(3)
+    (bad,) = read_lines(tmp_path / "a.results.errors.jsonl")
+    assert bad["custom_id"] == ""
+    assert "is not valid JSON" in bad["error"]["message"]
+
+
 def test_answers_of_earlier_results_are_taken_for_the_same_lines(
     tmp_path: Path, gateway: GatewayHandle
 ) -> None:

@@ -157,13 +157,21 @@ def test_parameters_that_cannot_be_are_refused(given: dict[str, str], words: str
         ('{"review": "a"}', {"template": "{name}"}, "names$"),
         ('{"review": null}', {"template": "{review}"}, "has nothing in the column 'review'"),
         ('{"review": " "}', {"template": "{review}"}, "makes an empty prompt"),
-        ('{"body": {}}', {"template": "{review}"}, "is a request already"),
+        ('{"method": "POST", "body": {}}', {"template": "{review}"}, "is a request already"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_told(data: str, recipe: dict[str, Any], words: str) -> None:
     (found,) = lines(data, **{"model": "m", **recipe})
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(found["problem"])
+
+
+def test_a_body_or_a_url_may_be_data() -> None:
+    email = json.dumps({"subject": "Hi", "body": "Ho", "url": "http://x", "custom_id": "a"})
+    assert bodies(email, model="m", template="{subject} {body}") == [chat("Hi Ho")]
+    (found,) = lines(json.dumps({"subject": "Hi", "body": "Ho"}), model="m")
+    assert "has no column prompt or messages" in found["problem"]
+    assert bodies('{"prompt": "Hi", "url": "http://x"}', model="m") == [chat("Hi")]
 
 
 def batch_line(**changes: Any) -> str:

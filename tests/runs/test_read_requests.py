@@ -59,6 +59,13 @@ def test_prompts_may_come_alone() -> None:
     }
 
 
+def test_lines_of_a_batch_may_be_mappings() -> None:
+    body = {"messages": []}
+    line = {"custom_id": "a", "method": "POST", "url": "/chat/completions", "body": body}
+    (made,) = map(json.loads, read_requests([line], model="m"))
+    assert made == {**line, "url": "/v1/chat/completions", "body": {**body, "model": "m"}}
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
 def test_what_is_missing_in_a_table_is_told(library: str) -> None:
     module = import_module(library)

@@ -277,7 +277,7 @@ class _Job:
         if plan.faulty:
             lines = counted(len(plan.faulty), "line")
             note(f"{lines} with problems: left out, and recorded in {self._errors}")
-        if opened.reused:
+        if self._reuse:
             note(f"{counted(opened.reused, 'answer')} taken from earlier results")
         if opened.done_before:
             note(f"{opened.done_before:,} of {plan.total:,} already done")

@@ -142,7 +142,9 @@ def diagnose(line: bytes) -> Diagnosis:
     fields = cast("dict[str, Any]", value)
     if _FAULTS in fields:
         told = cast("list[str]", fields[_FAULTS])
-        return Diagnosis([Fault(text, "invalid_row") for text in told], fields.get("custom_id"))
+        return Diagnosis(
+            [Fault(text, "invalid_row") for text in told], fields.get("custom_id") or None
+        )
     faults = [Fault.of_field(text) for check in _FIELD_CHECKS for text in check(fields)]
     custom_id = fields.get("custom_id")
     usable = isinstance(custom_id, str) and custom_id

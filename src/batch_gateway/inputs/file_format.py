@@ -58,11 +58,13 @@ def begins_as_batch(head: bytes) -> bool:
 
 def is_of_batch(fields: Collection[str]) -> bool:
     """Whether an object with these fields is meant as a line of a batch file."""
-    return not _BATCH_FIELDS.isdisjoint(fields) and (
-        "body" in fields
-        or "method" in fields
-        or "response" in fields  # of its results, which the first pass knows
-        or _BATCH_FIELDS.issuperset(fields)
+    names_a_request = "method" in fields or "custom_id" in fields
+    # Emails have a body, and pages a url; of results the first pass knows what they are.
+    return (
+        ("body" in fields and names_a_request)
+        or ("url" in fields and "method" in fields)
+        or ("response" in fields and names_a_request)
+        or (bool(fields) and _BATCH_FIELDS.issuperset(fields))
     )
 
 

@@ -84,6 +84,7 @@ class RequestLines:
         self.notes: Counter[str] = Counter()
         self.changed = False
         self.unsent: dict[str, None] = {}
+        self._have_names = recipe.id_column is not None
         self._recipe = recipe
         self._typed = typed
         self._hosts, self._paths = hosts, paths
@@ -91,7 +92,10 @@ class RequestLines:
     def line(self, row: Row | BadRow) -> bytes:
         """The line of a row, without its break; for a faulty one, one that says so."""
         if isinstance(row, BadRow):
-            return faulty_line(_numbered(row), [fault.text for fault in row.faults])
+            # A number could be what another row is called.
+            name = "" if self._have_names else _numbered(row)
+            return faulty_line(name, [fault.text for fault in row.faults])
+        self._have_names = self._recipe.id_column is not None or _CUSTOM_ID in row.values
         try:
             if self._is_of_a_batch(row):
                 return self._batch_line(row)
@@ -99,14 +103,22 @@ class RequestLines:
             url, body = self._request(row)
             return self._encoded(custom_id_of(row, self._recipe.id_column), url, body)
         except FaultyRowError as error:
-            return faulty_line(_numbered(row), [str(error)])
+            return faulty_line(self._name_of(row), [str(error)])
+
+    def _name_of(self, row: Row) -> str:
+        try:
+            return custom_id_of(row, self._recipe.id_column)
+        except FaultyRowError:
+            return ""
 
     def _is_of_a_batch(self, row: Row) -> bool:
         """Whether it is a line of a batch file, or one that is faulty in other words than ours."""
         fields = row.values.keys()
-        if not row.text or "body" in fields:
-            return bool(row.text)
-        has_prompt = self._recipe.template is not None or not fields.isdisjoint(_PROMPTS)
+        if not row.text:
+            return False
+        if self._recipe.template is not None:
+            return "method" in fields and isinstance(row.values.get("body"), dict)
+        has_prompt = "body" not in fields and not fields.isdisjoint(_PROMPTS)
         return not has_prompt and is_of_batch(fields)
 
     def _encoded(self, custom_id: str, url: str, body: Mapping[str, Any]) -> bytes:

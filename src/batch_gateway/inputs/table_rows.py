@@ -6,9 +6,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+import msgspec
+
 from batch_gateway.engine.problems import Fault
 from batch_gateway.errors import ConfigError
 from batch_gateway.inputs.data_row import BadRow, Row
+from batch_gateway.inputs.file_format import is_of_batch
 from batch_gateway.inputs.read_rows import PROMPT
 
 __all__ = ["TableRows"]
@@ -42,7 +45,7 @@ class TableRows:
     def __iter__(self) -> Iterator[Row | BadRow]:
         for number, values in enumerate(self._values(), 1):
             if isinstance(values, Mapping):
-                yield Row(number, number, cast("Mapping[str, Any]", values))
+                yield _row(number, cast("Mapping[str, Any]", values))
             elif isinstance(values, str):
                 yield Row(number, number, {PROMPT: values})
             else:
@@ -58,6 +61,16 @@ class TableRows:
         if hasattr(data, "to_batches"):  # pyarrow
             return (values for batch in data.to_batches() for values in batch.to_pylist())
         return _pandas_rows(data, self.columns)
+
+
+def _row(number: int, values: Mapping[str, Any]) -> Row:
+    """A line of a batch file as a program has it is one as text, too."""
+    if not (isinstance(values.get("body"), Mapping) and is_of_batch(values.keys())):
+        return Row(number, number, values)
+    try:
+        return Row(number, number, values, msgspec.json.encode(values))
+    except (TypeError, ValueError):
+        return Row(number, number, values)
 
 
 def _is_table(data: Any) -> bool:
