@@ -138,7 +138,7 @@ class Bucket:
                 trouble = _CUT_OFF
             except STORE_ERRORS as error:
                 trouble = trouble_of(error)
-                if trouble.is_beyond_the_end:
+                if trouble.is_beyond_the_end and body is None:
                     return
             if (body is None or start < body.end) and not await insisting.after(trouble):
                 raise trouble.of(name)
