@@ -62,6 +62,7 @@ LAYERS: dict[str, set[str]] = {
     "storage": set(GROUND),
     "inputs": {"storage", "engine", "wire"} | GROUND,
     "tables": {"inputs", "engine", "wire"} | GROUND,
+    "conversion": {"tables", "engine", "wire"} | GROUND,
     "simulator.answers": {"wire"} | GROUND,
     "simulator": {"simulator.answers", "wire"} | GROUND,
     "simulator.picker.rpc": {"simulator", "wire.http2"} | GROUND,
@@ -83,6 +84,7 @@ LAYERS: dict[str, set[str]] = {
     | {"http", "wire"}
     | GROUND,
     "cli": {
+        "conversion",
         "diagnosis",
         "tables",
         "inputs",

@@ -22,7 +22,7 @@ from batch_gateway.tables.delimited import write_delimited
 from batch_gateway.tables.parquet import MARK, loaded_arrow, write_parquet
 from batch_gateway.tables.table import ID
 
-__all__ = ["TableFormat", "check_place", "format_of_table", "write_table_file"]
+__all__ = ["TableFormat", "check_place", "format_of_table", "replacing", "write_table_file"]
 
 TableFormat = Literal["csv", "tsv", "parquet", "jsonl"]
 _ENDINGS: Final[dict[str, TableFormat]] = {
@@ -87,7 +87,7 @@ def write_table_file(
     form = format_of_table(path)
     target = Path(os.path.realpath(path))
     try:
-        with _replacing(target) as stream:
+        with replacing(target) as stream:
             return _write(stream, form, columns, rows, exact=exact)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -117,7 +117,8 @@ def _write(
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Generator[IO[bytes]]:
+def replacing(target: Path) -> Generator[IO[bytes]]:
+    """A file that stands at `target` once it is whole. Raises OSError."""
     fd, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     temporary = Path(name)
     try:
