@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -111,9 +111,15 @@ class PostgresServer:
         asyncio.run(make())
 
     def signal(self, kind: signal.Signals) -> None:
-        """To the server and all that it has started."""
+        """To the server and all that it has started, each of which is a group of its own."""
         assert self._process is not None
-        os.killpg(self._process.pid, kind)
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in (pid, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(one, kind)
+        if kind is signal.SIGKILL:
+            self._process.wait(_LIMIT_S)
 
     def _run(self, program: str, *words: object) -> str:
         command = [self._home / "bin" / program, *map(str, words)]

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from cryptography.fernet import Fernet
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.for_batches import patient_breaker
@@ -33,11 +35,13 @@ Start = Callable[[Role], AbstractAsyncContextManager[RunningApi]]
 
 
 @contextlib.asynccontextmanager
-async def a_fleet(folder: Path, database: str) -> AsyncIterator[tuple[SimulatedGateway, Start]]:
+async def a_fleet(
+    folder: Path, database: str, simulated: SimulatorConfig | None = None, **settings: Any
+) -> AsyncIterator[tuple[SimulatedGateway, Start]]:
     """A simulated gateway, and what starts processes that send to it."""
-    async with SimulatedGateway(SimulatorConfig.instant()) as gateway:
+    async with SimulatedGateway(simulated or SimulatorConfig.instant()) as gateway:
         config = HTTPInferenceClientConfig(gateway.url, circuit_breaker=patient_breaker())
-        anywhere = ServerConfig(port=0, observability_port=0)
+        anywhere = ServerConfig(port=0, observability_port=0, **settings)
 
         def start(role: Role) -> AbstractAsyncContextManager[RunningApi]:
             return serve_from_folder(
@@ -112,6 +116,24 @@ async def test_a_batch_that_is_cancelled_at_one_process_is_stopped_at_another(
         await http.post(f"/v1/batches/{batch_id}/cancel")
         batch = await until(http, batch_id, "cancelled")
         assert batch["request_counts"] == {"total": 3, "completed": 0, "failed": 3}
+
+
+async def test_a_worker_that_cannot_read_what_batches_pass_on_does_not_start(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    url = postgres.new_database_with_tables()
+    passes = {"pass_through_headers": ("X-Team",), "header_keys": [Fernet.generate_key().decode()]}
+    async with (
+        a_fleet(tmp_path, url, **passes) as (_, start),
+        start(Role.API) as api,
+        httpx2.AsyncClient(base_url=api.url, headers={"X-Team": "blue"}) as http,
+    ):
+        await submit(http, 1)
+        for keys, said in (((), "without the keys"), ([Fernet.generate_key().decode()], "another")):
+            async with a_fleet(tmp_path, url, header_keys=keys) as (_, start_other):
+                with pytest.raises(ConfigError, match=f"^header_keys: .*{said}"):
+                    async with start_other(Role.WORKER):
+                        pass
 
 
 @pytest.mark.parametrize("role", [Role.API, Role.WORKER])

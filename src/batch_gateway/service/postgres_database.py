@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -39,7 +40,7 @@ _POOLED, _AT_MOST = 4, 8
 _POLLING = 2
 _CONNECT_SECONDS = 5.0
 # The server ends what takes longer; where it cannot be heard any more, so do we, a bit later.
-_STATEMENT_SECONDS = 15
+_STATEMENT_SECONDS = 10
 _TRANSACTION_SECONDS = _STATEMENT_SECONDS + 5.0
 _POLL_SECONDS = 5.0
 _SETTINGS: Final = {
@@ -162,7 +163,7 @@ class PostgresDatabase(Database):
         if isinstance(error, TimeoutError):
             return RecordsError(f"{name} does not answer")
         if isinstance(error, OSError):
-            return RecordsError(f"{name} cannot be reached: {error.strerror or error}")
+            return RecordsError(f"{name} cannot be reached: {_words_of(error)}")
         cause = _cause(error)
         # Neither the statement nor its values, which details have.
         told = getattr(cause, "message", None) or str(cause).partition("\n")[0]
@@ -180,6 +181,12 @@ def _is_worth_another_try(error: Exception, tried: int, *, is_committing: bool =
         error, _asyncpg.InterfaceError | _asyncpg.PostgresConnectionError
     )
     return is_stale and tried == 1 and not is_committing
+
+
+def _words_of(error: OSError) -> str:
+    # asyncio's own are for programmers.
+    known = error.errno is not None and 0 < error.errno < 200
+    return os.strerror(error.errno or 0) if known else error.strerror or str(error)
 
 
 def _cause(error: BaseException) -> BaseException:
