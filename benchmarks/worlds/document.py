@@ -1,8 +1,8 @@
 """Makes rows of the tables in `docs/worlds.md` anew: `python -m benchmarks.worlds.document`.
 
 A row is known by its world, and a column by its heading; what is under other headings stays as it
-is. `--world`, `--group` and `--column` choose. Each row says which commit of the controller it is
-of, where all of its columns are made anew.
+is. `--world`, `--group` and `--column` choose. Each row says which commit of the controller its
+held-out columns are of, where all of them are made anew.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["COLUMNS", "PAGE", "remade"]
 FIRST, HELD_OUT = (1, 2, 3), (101, 102, 103)
 PAGE = REPOSITORY / "docs" / "worlds.md"
 _CONTROLLER = ("src/batch_gateway/concurrency", "src/batch_gateway/client/layers/concurrency")
-_OF = "controller"
+_OF, _HELD = "controller", "held out"
 
 
 def _best(form: str, seeds: Sequence[int]) -> Callable[[World], str]:
@@ -107,11 +107,11 @@ def _row(
     headings: list[str], cells: list[str], columns: Sequence[str], commit: str
 ) -> Iterator[str]:
     world = WORLDS[cells[0]]
-    computed = [heading for heading in headings if heading in COLUMNS]
+    of_controller = {heading for heading in headings if heading in COLUMNS and _HELD in heading}
     for heading, shown in zip(headings, cells, strict=True):
-        if heading in computed and heading in columns:
+        if heading in COLUMNS and heading in columns:
             yield COLUMNS[heading](world)
-        elif heading == _OF and set(computed) <= set(columns):
+        elif heading == _OF and of_controller <= set(columns):
             yield commit
         else:
             yield shown

@@ -44,13 +44,14 @@ def test_everything_else_on_the_page_stays_as_it_is() -> None:
     ]
 
 
-def test_a_row_of_which_a_part_is_older_says_so() -> None:
-    assert page(["refuses"], ["held out"])[5] == "| refuses | 2 | 0.98 | plain | old |"
+def test_a_row_is_of_the_controller_that_its_held_out_figures_are_of() -> None:
+    assert page(["refuses"], ["best fixed"])[5] == "| refuses | r | 0.98 | 0.2 | old |"
+    assert page(["refuses"], ["held out"])[5] == "| refuses | 2 | 0.98 | plain | new |"
 
 
 def test_every_world_stands_in_one_table_of_the_page() -> None:
     lines = document.PAGE.read_text("utf-8").split("\n")
-    rows = [line.split("|")[1].strip() for line in lines if line.count("|") > 6]
+    rows = [line.split("|")[1].strip() for line in lines if line.count("|") > 7]
     assert sorted(row for row in rows if row in WORLDS) == sorted(WORLDS)
 
 
