@@ -114,6 +114,31 @@ def _prefixes() -> list[str]:
     return [_table(columns, rows)]
 
 
+def _streams() -> list[str]:
+    found, runs = _read("streams"), _read("streamed_runs")
+    cells: dict[str, dict[str, list[dict[str, float]]]] = {
+        one["cell"]: one["clients"] for one in found["cells"]
+    }
+    names = list(next(iter(cells.values())))
+    rows = [
+        [cell, *(f"{_median(of[name], 'cpu_us'):.1f} µs" if name in of else "" for name in names)]
+        for cell, of in cells.items()
+    ]
+    lines: list[list[str]] = []
+    for way, results in runs["runs"].items():
+        cpu = _median(results, "cpu_s") / runs["lines"] * 1e6
+        peak = f"{_median(results, 'peak_mib'):,.0f} MiB"
+        lines.append([way, _us(cpu), f"{cpu / runs['events']:.1f} µs", peak])
+    columns = ["command", "CPU a line", "CPU a token", "peak memory"]
+    title = f"**{runs['lines']:,} lines of {runs['events']} tokens**"
+    return [
+        f"{_where(found)}.",
+        f"**CPU an event**\n\n{_table(['answers', *names], rows)}",
+        f"{title}\n\n{_table(columns, lines)}",
+        _aims("streams"),
+    ]
+
+
 def _read(name: str) -> dict[str, Any]:
     path = OUT / f"{name}.json"
     if not path.is_file():
@@ -258,6 +283,7 @@ _PARTS: dict[str, Callable[[], list[str]]] = {
     "layers": _layers,
     "picker": _picker,
     "prefixes": _prefixes,
+    "streams": _streams,
 }
 
 if __name__ == "__main__":

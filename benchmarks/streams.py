@@ -72,15 +72,18 @@ class Cell:
 _ALL = [Cell(*one) for one in itertools.product((16, 300, 2_000), (1, 4, 64), (False, True))]
 _QUICK = [Cell(300, 1), Cell(300, 4), Cell(300, 64)]
 
+__all__ = ["Server", "running_server"]
+
 Results = dict[str, list[StreamResult]]
 
 
 @dataclass(frozen=True)
-class _Server:
+class Server:
     plain_port: int
     tls_port: int
     control_port: int
     ca_file: Path
+    pid: int
 
     def target(self, cell: Cell) -> Target:
         way, port = ("https", self.tls_port) if cell.tls else ("http", self.plain_port)
@@ -94,7 +97,7 @@ def main() -> None:
     print("machine:", ", ".join(f"{key} {value}" for key, value in describe().items()))
     cells = [cell for cell in (_QUICK if options.quick else _ALL) if options.cell in str(cell)]
     measured: dict[Cell, Results] = {cell: {} for cell in cells}
-    with _running_server(python, apart=options.apart) as server:
+    with running_server(python, apart=options.apart) as server:
         for number in range(options.rounds):
             for cell in cells:
                 _measure_cell(python, server, cell, measured[cell], number, options)
@@ -121,7 +124,7 @@ def _parse_options() -> argparse.Namespace:
 
 
 @contextmanager
-def _running_server(python: Path, *, apart: bool) -> Iterator[_Server]:
+def running_server(python: Path, *, apart: bool) -> Iterator[Server]:
     with TemporaryDirectory(prefix="benchmark-events-") as name:
         folder = Path(name)
         write_certificates(python, folder)
@@ -136,7 +139,7 @@ def _running_server(python: Path, *, apart: bool) -> Iterator[_Server]:
         try:
             assert process.stdout is not None
             plain, tls, control = map(int, process.stdout.readline().split())
-            yield _Server(plain, tls, control, folder / "ca.pem")
+            yield Server(plain, tls, control, folder / "ca.pem", process.pid)
         finally:
             process.terminate()
             process.wait(10)
@@ -144,7 +147,7 @@ def _running_server(python: Path, *, apart: bool) -> Iterator[_Server]:
 
 def _measure_cell(
     python: Path,
-    server: _Server,
+    server: Server,
     cell: Cell,
     results: Results,
     number: int,
@@ -159,9 +162,7 @@ def _measure_cell(
         results.setdefault(name, []).append(found)
 
 
-def _measure(
-    python: Path, server: _Server, cell: Cell, opener: str, *, apart: bool
-) -> StreamResult:
+def _measure(python: Path, server: Server, cell: Cell, opener: str, *, apart: bool) -> StreamResult:
     spec = StreamSpec(
         opener=opener,
         target=server.target(cell),

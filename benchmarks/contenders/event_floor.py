@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from benchmarks.contenders.contract import Send, Target
 from benchmarks.contenders.floor import Exchange, Worker
+from benchmarks.payload import REQUEST
 
 __all__ = ["open_client"]
 
@@ -33,6 +35,7 @@ class _Stream(Exchange):
 
 class _Worker(Worker):
     exchange = _Stream
+    request: ClassVar = {**REQUEST, "stream": True}
 
     async def send(self) -> str:
         return (await self.post()).decode()

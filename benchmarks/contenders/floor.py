@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import ClassVar, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -53,6 +53,7 @@ class Worker:
     """Sends one request after another over its own connection."""
 
     exchange = Exchange
+    request: ClassVar = REQUEST
 
     def __init__(self, target: Target) -> None:
         parts = urlsplit(target.url)
@@ -74,7 +75,7 @@ class Worker:
             _, self._exchange = await loop.create_connection(
                 self.exchange, self._host, self._port, ssl=self._ssl
             )
-        data = orjson.dumps(REQUEST)
+        data = orjson.dumps(self.request)
         self._exchange.answer = loop.create_future()
         self._exchange.write(self._head + b"%d\r\n\r\n" % len(data) + data)
         return await self._exchange.answer

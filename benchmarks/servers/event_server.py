@@ -3,7 +3,8 @@
 The path of a request says how many events its answer has and how many of them go out in one
 write: `/300/4/v1/chat/completions`. All answers under way go forward in step. After one write to
 each of them a byte goes out on the control connection, and the next round waits until the client
-has sent it back: whatever the client's speed, each of its reads brings one write.
+has sent it back: whatever the client's speed, each of its reads brings one write. Without such a
+connection rounds follow one another. A request that asks for no stream gets its answer in one.
 
 `FOLDER` has the certificate, as `benchmarks.servers.nginx` writes it. Prints its three ports.
 """
@@ -36,6 +37,14 @@ _HEAD = (
 )
 
 
+_FRAME = {
+    "id": "chatcmpl-8f14e45fceea167a5a36dedd4bea2543",
+    "object": "chat.completion.chunk",
+    "created": 1790000000,
+    "model": "llama-3-8b-instruct",
+}
+
+
 def event_text(count: int) -> str:
     """What the answer of so many events says."""
     return "".join(_WORDS[number % len(_WORDS)] for number in range(count))
@@ -43,24 +52,18 @@ def event_text(count: int) -> str:
 
 def events(count: int) -> list[bytes]:
     """As vLLM writes them, and behind them what ends an answer."""
-    frame = {
-        "id": "chatcmpl-8f14e45fceea167a5a36dedd4bea2543",
-        "object": "chat.completion.chunk",
-        "created": 1790000000,
-        "model": "llama-3-8b-instruct",
-    }
     deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": ""}, None)]
     deltas += [({"content": _WORDS[number % len(_WORDS)]}, None) for number in range(count)]
     deltas.append(({}, "stop"))
     chunks = [
         {
-            **frame,
+            **_FRAME,
             "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}],
         }
         for delta, reason in deltas
     ]
     usage = {"prompt_tokens": 241, "completion_tokens": count, "total_tokens": 241 + count}
-    chunks.append({**frame, "choices": [], "usage": usage})
+    chunks.append({**_FRAME, "choices": [], "usage": usage})
     lines = [json.dumps(chunk, separators=(",", ":")).encode() for chunk in chunks]
     return [b"data: " + line + b"\n\n" for line in [*lines, b"[DONE]"]]
 
@@ -71,6 +74,17 @@ def _writes(count: int, a_write: int) -> list[bytes]:
     chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in events(count)]
     writes = [b"".join(chunks[at : at + a_write]) for at in range(0, len(chunks), a_write)]
     return [_HEAD + writes[0], *writes[1:-1], writes[-1] + b"0\r\n\r\n"]
+
+
+@cache
+def _whole(count: int) -> bytes:
+    message = {"role": "assistant", "content": event_text(count)}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 241, "completion_tokens": count, "total_tokens": 241 + count}
+    answer = {**_FRAME, "object": "chat.completion", "choices": [choice], "usage": usage}
+    body = json.dumps(answer, separators=(",", ":")).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % len(body) + body
 
 
 class _Rounds:
@@ -97,6 +111,8 @@ class _Rounds:
         self._is_turn = not answers
         if answers and self._control is not None:
             self._control.write(b".")
+        elif answers:
+            asyncio.get_running_loop().call_soon(self.go_on)
 
 
 class _Answer(asyncio.Protocol):
@@ -121,7 +137,10 @@ class _Answer(asyncio.Protocol):
         if found is None or len(body) < int(found[3]):
             return
         self._received = b""
-        self._writes = list(reversed(_writes(int(found[1]), int(found[2]))))
+        if b'"stream":true' in body.replace(b" ", b""):
+            self._writes = list(reversed(_writes(int(found[1]), int(found[2]))))
+        else:
+            self._writes = [_whole(int(found[1]))]
         self._rounds.begin(self)
 
     def write_next(self) -> bool:
