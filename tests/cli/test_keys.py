@@ -12,6 +12,7 @@ import pytest
 from batch_gateway.service.api_keys import tenant_of_key
 from batch_gateway.service.open_database import open_database
 from tests.cli.commands import Finished, batch_gateway
+from tests.peers.postgres import PostgresServer
 
 
 def keys(*arguments: str, cwd: Path, data: str = "data") -> Finished:
@@ -95,3 +96,13 @@ def test_a_folder_that_cannot_be_made_is_told_without_a_traceback(tmp_path: Path
     assert done.returncode == 2
     assert done.stderr.startswith("Error: ")
     assert "file/data" in done.stderr
+
+
+def test_keys_of_a_service_whose_records_are_in_a_database(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    place = ("--database", postgres.new_database_with_tables())
+    made = keys("create", "--tenant", "one", "--json", *place, cwd=tmp_path)
+    assert json.loads(made.stdout)["tenant"] == "one"
+    listed = keys("list", "--json", *place, cwd=tmp_path)
+    assert [key["tenant"] for key in json.loads(listed.stdout)] == ["one"]

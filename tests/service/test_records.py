@@ -173,6 +173,16 @@ def test_an_offset_leaves_out_so_many(total: int, limit: int, offset: int, order
     assert page.has_more is (len(expected) > limit)
 
 
+async def test_what_no_database_takes_as_text_is_kept_without_it(database: Database) -> None:
+    file, batch = a_file(filename="a\0b"), a_batch(model="m\0")
+    await store(database, file)
+    await submit(database, batch)
+    found = await database.read(partial(find_file, tenant="t", file_id=file.id, now=NOW))
+    assert found is not None
+    assert found.filename[0] == "a"
+    assert (await poll_batch(database, "t", batch.id)).status == batch.status
+
+
 async def test_a_batch_is_polled_as_it_is_found(database: Database) -> None:
     batch = a_batch(metadata='{"a":"b"}', headers=b"\0x", output_seconds=3600)
     await submit(database, batch)

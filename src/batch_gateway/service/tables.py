@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TypeDecorator,
     text,
 )
 
@@ -37,6 +39,19 @@ __all__ = [
 metadata: Final = MetaData()
 
 
+class Words(TypeDecorator[str]):
+    """Text that people and models write. PostgreSQL takes no zero bytes, and UTF-8 no half
+    characters: what has them is kept without."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
 
@@ -44,17 +59,17 @@ def _count(name: str) -> Column[int]:
 files: Final = Table(
     "files",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("tenant", Text, nullable=False),
-    Column("filename", Text, nullable=False),
-    Column("purpose", Text, nullable=False),
+    Column("id", Words, primary_key=True),
+    Column("tenant", Words, nullable=False),
+    Column("filename", Words, nullable=False),
+    Column("purpose", Words, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     # What users are told: uploaded or processed.
-    Column("status", Text, nullable=False),
+    Column("status", Words, nullable=False),
     # Whether the bytes are in the store: see FileState.
-    Column("state", Text, nullable=False),
+    Column("state", Words, nullable=False),
     Index("files_of_tenant", "tenant", "state", "id"),
     Index("files_to_expire", "expires_at"),
 )
@@ -62,27 +77,27 @@ files: Final = Table(
 batches: Final = Table(
     "batches",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("tenant", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("endpoint", Text, nullable=False),
-    Column("input_file_id", Text, nullable=False),
-    Column("completion_window", Text, nullable=False),
+    Column("id", Words, primary_key=True),
+    Column("tenant", Words, nullable=False),
+    Column("status", Words, nullable=False),
+    Column("endpoint", Words, nullable=False),
+    Column("input_file_id", Words, nullable=False),
+    Column("completion_window", Words, nullable=False),
     # When the window is over: what urgency is counted from.
     Column("due_at", Float, nullable=False),
     # JSON, as the API shows it.
-    Column("metadata", Text),
-    Column("errors", Text),
+    Column("metadata", Words),
+    Column("errors", Words),
     # The one model of its lines, or NULL when there are several.
-    Column("model", Text),
+    Column("model", Words),
     # Why it does not go on just now, for people to read.
-    Column("notice", Text),
+    Column("notice", Words),
     # Headers to pass on to the gateway, encrypted.
     Column("headers", LargeBinary),
     # How long its result files are kept, from their making.
     Column("output_seconds", BigInteger),
-    Column("output_file_id", Text),
-    Column("error_file_id", Text),
+    Column("output_file_id", Words),
+    Column("error_file_id", Words),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("in_progress_at", BigInteger),
@@ -107,8 +122,8 @@ batches: Final = Table(
 jobs: Final = Table(
     "jobs",
     metadata,
-    Column("batch_id", Text, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
-    Column("kind", Text, primary_key=True),
+    Column("batch_id", Words, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", Words, primary_key=True),
     Column("number", Integer, primary_key=True),
     # Of a shard: a byte range of whole lines, and the number and index of its first line.
     Column("start", BigInteger, nullable=False),
@@ -116,10 +131,10 @@ jobs: Final = Table(
     Column("first_line", BigInteger, nullable=False),
     Column("first_index", BigInteger, nullable=False),
     Column("lines", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", Words, nullable=False),
     # The fence: who takes the job makes it one more, and writes only while it is theirs.
     Column("epoch", Integer, nullable=False, server_default=text("0")),
-    Column("owner", Text),
+    Column("owner", Words),
     # By the clock of the database.
     Column("beat", Float, nullable=False, server_default=text("0")),
     Index("jobs_by_state", "state", "beat"),
@@ -128,9 +143,9 @@ jobs: Final = Table(
 parts: Final = Table(
     "parts",
     metadata,
-    Column("batch_id", Text, primary_key=True),
+    Column("batch_id", Words, primary_key=True),
     Column("shard", Integer, primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("name", Words, primary_key=True),
     # That of the shard when the part was registered, be it written in an earlier one.
     Column("epoch", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
@@ -138,7 +153,7 @@ parts: Final = Table(
     # CRC-32 of its bytes; NULL of parts that an earlier version registered.
     Column("checksum", BigInteger),
     # JSON: its lines by model, where the batch has several.
-    Column("models", Text),
+    Column("models", Words),
     # What the tokens of its lines added to those of the batch.
     _count("input_tokens"),
     _count("cached_tokens"),
@@ -149,9 +164,9 @@ parts: Final = Table(
 model_lines: Final = Table(
     "model_lines",
     metadata,
-    Column("batch_id", Text, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("batch_id", Words, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
     # Of a batch of several models.
-    Column("model", Text, primary_key=True),
+    Column("model", Words, primary_key=True),
     Column("total", BigInteger, nullable=False),
     _count("finished"),
 )
@@ -159,9 +174,9 @@ model_lines: Final = Table(
 courses: Final = Table(
     "courses",
     metadata,
-    Column("batch_id", Text, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("batch_id", Words, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
     # The process that saw it.
-    Column("owner", Text, primary_key=True),
+    Column("owner", Words, primary_key=True),
     Column("course", LargeBinary, nullable=False),
 )
 
@@ -169,7 +184,7 @@ workers: Final = Table(
     "workers",
     metadata,
     # What its jobs call it.
-    Column("owner", Text, primary_key=True),
+    Column("owner", Words, primary_key=True),
     # By the clock of the database.
     Column("beat", Float, nullable=False),
 )
@@ -177,10 +192,10 @@ workers: Final = Table(
 api_keys: Final = Table(
     "api_keys",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("tenant", Text, nullable=False),
+    Column("id", Words, primary_key=True),
+    Column("tenant", Words, nullable=False),
     # What a person calls it.
-    Column("label", Text, nullable=False),
+    Column("label", Words, nullable=False),
     # SHA-256 of the key, which is random and long enough to need nothing slower.
     Column("digest", LargeBinary, nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
