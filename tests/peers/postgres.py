@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class PostgresServer:
         self.port = free_port()
         self._home, self._user = home, user
         self._numbers = count()
+        self._runs = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
     def make(self) -> None:
@@ -73,11 +74,17 @@ class PostgresServer:
 
     @contextmanager
     def running(self) -> Iterator[None]:
+        with ExitStack() as self._runs:
+            self.start()
+            yield
+
+    def start(self) -> None:
+        """Also again, when it was stopped meanwhile; until `running` ends."""
         command = [str(self._home / "bin" / "postgres"), "-D", str(self._home / "data")]
         log = self._home / "log"
-        with running_process(command, is_ready=self._is_ready, log=log, user=self._user) as process:
-            self._process = process
-            yield
+        self._process = self._runs.enter_context(
+            running_process(command, is_ready=self._is_ready, log=log, user=self._user)
+        )
 
     def _is_ready(self) -> bool:
         try:

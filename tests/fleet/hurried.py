@@ -1,0 +1,26 @@
+"""`batch-gateway` in a hurry: SECONDS of lease, LINES a shard, and a clock that is wrong by OFFSET.
+
+A drill that waits for a lease of half a minute, and a batch of many shards of 50,000 lines, would
+take hours.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from batch_gateway.cli.main import main
+from batch_gateway.engine.plan import Plan
+from batch_gateway.service.processor_config import ProcessorConfig
+
+
+def hurry(lease: float, lines: int, offset: float) -> None:
+    ProcessorConfig.__init__.__kwdefaults__["lease"] = lease
+    Plan.shards.__kwdefaults__["max_lines"] = lines
+    right = time.time
+    time.time = lambda: right() + offset
+
+
+if __name__ == "__main__":
+    hurry(float(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[4:])
