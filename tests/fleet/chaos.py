@@ -58,11 +58,13 @@ def torment(fleet: Fleet, chance: Random, seconds: float) -> Counter[str]:
             with contextlib.suppress(httpx2.HTTPError):
                 fleet.submit(chance.randint(500, 3_000))
         time.sleep(chance.uniform(0, 5))
+        fleet.start_those_that_ended()
         harm = chance.choice(list(HARMS))
         lasts = min(LONGEST, chance.expovariate(1 / 10))
         print(f"{time.monotonic() - began:6.1f} s: {harm} ({lasts:.1f} s)", flush=True)
         HARMS[harm](fleet, chance, lasts)
         done[harm] += 1
+    fleet.start_those_that_ended()
     fleet.wait_for_ends()
     fleet.check()
     return done

@@ -50,7 +50,7 @@ def pause_a_worker_past_its_lease(fleet: Fleet, chance: Random, seconds: float) 
 def stop_a_worker(fleet: Fleet, chance: Random, seconds: float) -> None:
     """As a rolling update does; and another comes, whose clock is an hour off."""
     number = chance.choice(sorted(fleet.workers))
-    assert fleet.workers[number].stop() == 0, fleet.logs()
+    assert fleet.started_worker(number).stop() == 0, fleet.logs()
     fleet.look()
     fleet.start_worker(number, clock_offset=chance.choice((-3600.0, 3600.0)))
 

@@ -96,6 +96,16 @@ class Fleet:
         flags = ("--gateway", self.gateway.url, "--concurrency", 8, "--shutdown-timeout", "2s")
         self.workers[number] = self._start("worker", url, *flags, offset=clock_offset)
 
+    def start_those_that_ended(self) -> None:
+        """As Kubernetes does with what could not reach its database."""
+        for number, worker in self.workers.items():
+            if not worker.lives:
+                self.start_worker(number)
+
+    def started_worker(self, number: int) -> Member:
+        self._wait_for(self.workers[number])
+        return self.workers[number]
+
     def _start(self, role: str, url: str, *flags: object, offset: float = 0.0) -> Member:
         self._started += 1
         log = self.folder / f"{self._started}-{role}.log"
