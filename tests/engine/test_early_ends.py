@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from batch_gateway.engine.progress import RunStats
 from batch_gateway.errors import (
     AuthenticationError,
     DeadlineExceededError,
@@ -293,3 +294,17 @@ async def test_cancelling_a_run_cuts_off_its_requests_and_keeps_its_results(
             await task
     assert gateway.in_flight == 0
     assert len(ids_in(folder.output)) == 20
+
+
+async def test_nothing_goes_a_step_further_in_a_run_that_is_cut_off_at_that_moment(
+    folder: Folder,
+) -> None:
+    write_batch(folder.input, 20)
+    gateway, stats = FakeGateway(when_let_go), RunStats()
+    async with folder.running(gateway, stats=stats, concurrency=4) as task:
+        await gateway.until(lambda: gateway.in_flight == 4)
+        # All four have their answers in the next turn of the loop.
+        gateway.gate.set()
+        stats.cut_off()
+        summary = await task
+    assert (len(gateway.prompts), gateway.cancelled, summary.left_to_send) == (4, 4, 20)

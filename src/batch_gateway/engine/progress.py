@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -16,6 +16,10 @@ from batch_gateway.engine.outcome_words import categories_in_words
 from batch_gateway.engine.results import Outcome
 
 __all__ = ["RunOutcome", "RunStats", "RunSummary"]
+
+
+def _nothing() -> None:
+    """Nothing is sent yet."""
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class RunStats:
         started: monotonic seconds when the run began.
         stopping: nothing new is sent any more.
         most_failures: so many lines may fail; one more sets `too_many_failed`.
+        cut_off: ends whatever is being sent, before any of it goes a step further.
     """
 
     total: int = 0
@@ -42,6 +47,7 @@ class RunStats:
     stopping: bool = False
     most_failures: float = float("inf")
     too_many_failed: asyncio.Event = field(default_factory=asyncio.Event)
+    cut_off: Callable[[], None] = _nothing
 
     def reset(self) -> None:
         """Another run begins, of which nothing is known yet."""

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
@@ -163,6 +164,7 @@ class _Run:
 
     async def run(self, stop: asyncio.Event, at_once: asyncio.Event) -> RunSummary:
         lanes, orphans = self.executor.lanes()
+        self.stats.cut_off = partial(cancel_all, lanes)
         refusing = asyncio.create_task(self.executor.refuse(orphans))
         # Done with the first error too: what the others do then is cut off.
         work = asyncio.gather(refusing, *(lane.wait() for lane in lanes))
@@ -294,12 +296,16 @@ async def _widen_later(lane: Lane, options: RunOptions, clock: Clock) -> None:
     lane.widen()
 
 
+def cancel_all(lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        lane.cancel()
+
+
 async def cut_off(lanes: Sequence[Lane], *others: asyncio.Task[None]) -> None:
     """Cancel what is under way; a client that ignores it does not hold up the end for long."""
     for other in others:
         other.cancel()
-    for lane in lanes:
-        lane.cancel()
+    cancel_all(lanes)
     ends = [asyncio.ensure_future(lane.idle.wait()) for lane in lanes]
     if others or ends:
         await asyncio.wait({*others, *ends}, timeout=_CANCEL_SECONDS)

@@ -59,6 +59,14 @@ class Working:
         if self.run is not None:
             self.run.end(ending)
 
+    def drop(self) -> None:
+        """It is another's. A request whose turn has come in this very moment is not sent either,
+        as it would be if the run heard of it first."""
+        if self.task is not None:
+            self.task.cancel()
+        if self.run is not None:
+            self.run.cut_off()
+
 
 class JobWork:
     """Does jobs, each of which somebody has taken."""

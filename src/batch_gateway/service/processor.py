@@ -272,9 +272,8 @@ class Processor:
 
     def _drop(self, keys: Collection[JobKey]) -> None:
         for key in keys:
-            working = self._working.get(key)
-            if working is not None and working.task is not None:
-                working.task.cancel()
+            if (working := self._working.get(key)) is not None:
+                working.drop()
 
     # -- one job ---------------------------------------------------------------------------
 

@@ -123,6 +123,10 @@ class ShardRun:
         if ending is not Ending.STOPPED:
             self._at_once.set()
 
+    def cut_off(self) -> None:
+        """The shard may be another's: whatever is being sent does not go a step further."""
+        self._stats.cut_off()
+
     def hear(self, down: Collection[str]) -> None:
         """These gateways are down, and no other."""
         words = [one.last_failure for one in self.gateways if one.gateway in down]
