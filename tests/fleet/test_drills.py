@@ -17,7 +17,7 @@ SECONDS = 4.0
 """How long something is gone: longer than the lease."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def database() -> Iterator[PostgresServer]:
     with running_postgres("of-drills") as server:
         server.make_template()

@@ -76,7 +76,11 @@ class PostgresServer:
     def running(self) -> Iterator[None]:
         with ExitStack() as self._runs:
             self.start()
-            yield
+            try:
+                yield
+            finally:
+                # What is connected yet is not waited for.
+                self.signal(signal.SIGINT)
 
     def start(self) -> None:
         """Also again, when it was stopped meanwhile; until `running` ends."""
