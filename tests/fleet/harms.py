@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from random import Random
@@ -57,7 +56,7 @@ def stop_a_worker(fleet: Fleet, chance: Random, seconds: float) -> None:
 
 def stop_the_database_hard(fleet: Fleet, chance: Random, seconds: float) -> None:
     fleet.look()
-    fleet.database.signal(signal.SIGQUIT)
+    fleet.database.signal(signal.SIGKILL)
     time.sleep(seconds)
     end = time.monotonic() + PATIENCE
     while True:
@@ -73,12 +72,9 @@ def stop_the_database_hard(fleet: Fleet, chance: Random, seconds: float) -> None
 def pause_the_database(fleet: Fleet, chance: Random, seconds: float) -> None:
     """It answers nobody, and refuses nobody."""
     fleet.look()
-    backends = [int(pid) for pid in fleet.database.execute(_BACKENDS).split()]
-    for kind in (signal.SIGSTOP, signal.SIGCONT):
-        subprocess.run(["kill", f"-{kind.value}", *map(str, backends)], check=False)
-        fleet.database.signal(kind)
-        if kind is signal.SIGSTOP:
-            time.sleep(seconds)
+    fleet.database.signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    fleet.database.signal(signal.SIGCONT)
 
 
 def cut_a_worker_off(fleet: Fleet, chance: Random, seconds: float) -> None:
@@ -90,11 +86,6 @@ def cut_a_worker_off(fleet: Fleet, chance: Random, seconds: float) -> None:
     fleet.look()
     way.open.set()
 
-
-_BACKENDS: Final = (
-    "SELECT pid FROM pg_stat_activity"
-    " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-)
 
 HARMS: Final[Mapping[str, Harm]] = {
     "a worker is killed": kill_a_worker,
