@@ -15,8 +15,13 @@ from batch_gateway.service.processor_config import ProcessorConfig
 
 
 def hurry(lease: float, lines: int, offset: float) -> None:
-    ProcessorConfig.__init__.__kwdefaults__["lease"] = lease
-    Plan.shards.__kwdefaults__["max_lines"] = lines
+    for function, changes in (
+        (ProcessorConfig.__init__, {"lease": lease}),
+        (Plan.shards, {"max_lines": lines}),
+    ):
+        assert function.__kwdefaults__ is not None
+        assert function.__kwdefaults__.keys() >= changes.keys()
+        function.__kwdefaults__.update(changes)
     right = time.time
     time.time = lambda: right() + offset
 
