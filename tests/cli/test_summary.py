@@ -211,6 +211,11 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "usage": {"input_tokens": 12_000, "output_tokens": 3_000, "total_tokens": 15_000},
         "streamed": 0,
         "time_to_first_token_seconds": None,
+        "percentiles": {
+            "latency_seconds": None,
+            "time_to_first_token_seconds": None,
+            "tokens_per_second": None,
+        },
         "retries": 7,
         "concurrency_limits": [],
         "concurrency": [],
@@ -230,6 +235,8 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "output_file": "results.jsonl",
         "error_file": "results.errors.jsonl",
         "report_file": None,
+        "table_file": None,
+        "data_file": None,
     }
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
 from batch_gateway.cli.configured import configured
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.report_data import check_file
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.engine.plan import Plan
 from batch_gateway.errors import InputError
 from batch_gateway.report.collected import Line
 from batch_gateway.report.collector import RunCollector
 from batch_gateway.report.page import RunFacts, render_page
-from batch_gateway.report.replace_file import replace_file, why_not_ours
+from batch_gateway.report.replace_file import GENERATOR, replace_file, why_not_ours
 from batch_gateway.settings.run_settings import RunSettings
 from batch_gateway.wire.lines import decode_batch_line, parse_line_id
 
@@ -79,17 +79,7 @@ def _check(path: Path, taken: tuple[Path, ...]) -> None:
         raise CommandFailure(
             "--report needs jinja2: install it with `pip install 'batch-gateway[report]'`"
         )
-    if path.is_dir():
-        raise CommandFailure(f"--report: {path} is a directory; name a file")
-    if not path.absolute().parent.is_dir():
-        raise CommandFailure(f"--report: the folder {path.absolute().parent} does not exist")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise CommandFailure(f"--report: the folder {path.absolute().parent} cannot be written to")
-    if any(os.path.realpath(path) == os.path.realpath(other) for other in taken):
-        raise CommandFailure(f"--report: {path} is the input or a result file; name another")
-    problem = why_not_ours(path)
-    if problem:
-        raise CommandFailure(f"--report: {path} {problem}; name another, or delete it yourself")
+    check_file(path, "--report", GENERATOR, taken)
 
 
 def _line(plan: Plan, request_id: str) -> Line | None:

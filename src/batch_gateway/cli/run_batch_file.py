@@ -36,9 +36,8 @@ from batch_gateway.cli.result_paths import (
     error_path,
     output_path,
 )
-from batch_gateway.cli.standard_streams import write_stderr
+from batch_gateway.cli.run_files import RunFiles
 from batch_gateway.cli.summary import RunReport
-from batch_gateway.cli.terminal_text import printable
 from batch_gateway.cli.watching import watch
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
@@ -54,8 +53,6 @@ from batch_gateway.settings.gateway_configs import naming_the_setting
 from batch_gateway.settings.run_settings import RunSettings, read_config_file, resolve_settings
 
 if TYPE_CHECKING:
-    from batch_gateway.cli.report_page import ReportPage
-    from batch_gateway.cli.run_table import RunTable
     from batch_gateway.client.layers.concurrency.metrics_watch import MetricsStatistics
 
 __all__ = ["run_batch_file"]
@@ -92,6 +89,7 @@ def run_batch_file(
         "error file": errors,
         "report": settings.report,
         "table": settings.table,
+        "figures": settings.report_data,
     }
     check_caches(settings.caches, others)
     written = [
@@ -99,6 +97,7 @@ def run_batch_file(
         ("--errors", errors),
         ("--report", settings.report),
         ("--table", settings.table),
+        ("--report-data", settings.report_data),
     ]
     check_standard_streams([*written, *(("--cache", cache) for cache in settings.caches)])
     job = _Job(arguments, file, settings, output, errors, reuse=reuse)
@@ -123,7 +122,8 @@ def _run(job: _Job, file: str, settings: RunSettings, asked: InputOptions) -> in
                 settings.concurrency * settings.gateways, both_ends=settings.uses_simulator
             )
         with check_input(file, job.display, asked) as plan:
-            report = job.tabled(run_async(job.run(plan, interrupts)), plan, asked)
+            report = job.files.tabled(run_async(job.run(plan, interrupts)), plan, asked)
+        report = job.files.exported(report)
         # Everything is done and on disk; only being told twice may cut the summary short.
         interrupts.on_first(lambda: None)
         print_summary(report, as_json_object=settings.json, quiet=settings.quiet)
@@ -152,10 +152,10 @@ class _Job:
         self._output = output
         self._errors = errors
         self._reuse = reuse
-        self._page: ReportPage | None = None
-        self._table = self._run_table()
         configs = (settings.gateway, *settings.model_gateways.values())
         self.crashes = CrashReport.of_run(output, (one for one in configs if one is not None))
+        read = () if file == STANDARD_INPUT else (Path(file),)
+        self.files = RunFiles(settings, self.crashes, taken=(*read, output, errors))
 
     def logs_shown(self) -> AbstractContextManager[None]:
         """Log records on standard error; not across a display that redraws there."""
@@ -169,21 +169,18 @@ class _Job:
         with naming_the_setting({}), ExitStack() as watchers:
             run = self._batch_run(plan)
             observers = watch(self._settings, run.stats, self.display.note, watchers)
-            self._page = self._report_page()
-            if self._page is not None:
-                observers.append(self._page.collector)
-                self._page.follow(watchers)
+            observers += self.files.watch(watchers)
             self._stop_at_first(interrupts, run)
             try:
                 opening = run.opened(observers, note=self.display.note, hint=_unused)
                 async with opening as opened:
                     if opened.to_send:
                         self._announce(opened)
-                    return self._paged(await self._send(run, opened), plan)
+                    return self.files.paged(await self._send(run, opened), plan)
             except StoppedEarly as stopped:
                 raise click.Abort from stopped
             except GatewayUnusableError as error:
-                self._paged(self._report(_unreached(plan, error)), plan)
+                self.files.paged(self._report(_unreached(plan, error)), plan)
                 raise CommandFailure(
                     error.message, details=error.problems, code=ExitCode.GATEWAY_UNUSABLE
                 ) from error
@@ -224,53 +221,6 @@ class _Job:
             )
 
         interrupts.on_first(lambda: loop.call_soon_threadsafe(ask) and None)
-
-    def _report_page(self) -> ReportPage | None:
-        if self._settings.report is None:
-            return None
-        # Only who asks for it pays for importing it.
-        from batch_gateway.cli.report_page import ReportPage  # noqa: PLC0415
-
-        return ReportPage(self._settings.report, self._settings, taken=self._files())
-
-    def _run_table(self) -> RunTable | None:
-        settings = self._settings
-        if settings.table is None:
-            return None
-        # Only who asks for it pays for importing it.
-        from batch_gateway.cli.run_table import RunTable  # noqa: PLC0415
-
-        page = () if settings.report is None else (settings.report,)
-        return RunTable(settings.table, settings.fields, taken=(*self._files(), *page))
-
-    def _files(self) -> tuple[Path, ...]:
-        """The input, if it has a name, and the files of results."""
-        read = () if self._file == STANDARD_INPUT else (Path(self._file),)
-        return *read, self._output, self._errors
-
-    def tabled(self, report: RunReport, plan: Plan, asked: InputOptions) -> RunReport:
-        """`report`, and the table written if one is wanted."""
-        if self._table is None:
-            return report
-        problem = self._table.write(self._output, self._errors, plan, asked)
-        if problem is not None:
-            write_stderr(printable(f"The table could not be written: {problem}"))
-            return report
-        return msgspec.structs.replace(report, table=os.fspath(self._table.path))
-
-    def _paged(self, report: RunReport, plan: Plan) -> RunReport:
-        """`report`, and its page written if one is wanted."""
-        if self._page is None:
-            return report
-        try:
-            problem = self._page.write(report, plan)
-        except Exception as error:  # noqa: BLE001 - the run is done, with or without its page
-            told = self.crashes.note(error, "the report")
-            problem = f"a fault of batch-gateway itself ({type(error).__name__}); {told}"
-        if problem is not None:
-            write_stderr(printable(f"The report could not be written: {problem}"))
-            return report
-        return msgspec.structs.replace(report, page=os.fspath(self._page.path))
 
     def _announce(self, opened: OpenRun) -> None:
         settings, note, plan = self._settings, self.display.note, opened.plan
@@ -332,6 +282,7 @@ class _Job:
             input=display_name(self._file),
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),
+            distributions=self.files.distributions,
             hints=self._hints(summary, paces),
             next_steps=next_steps(
                 self._arguments,

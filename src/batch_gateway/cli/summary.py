@@ -16,6 +16,7 @@ from batch_gateway.durations import format_duration
 from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.outcome_words import categories_in_words, cut_off_in_words
 from batch_gateway.engine.progress import RunOutcome, RunSummary
+from batch_gateway.report.distributions import Distributions, Percentiles
 from batch_gateway.wire.answer_figures import CUT_OFF
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         paces: how many requests at a time there might be at the end, and what held that, for each
             gateway where it is found out.
         looked: what came of looking at the metrics of each gateway that has some.
+        distributions: of the answers, where they were measured.
         page: where the page about the run is, when one was written.
         table: where the table of answers is, likewise.
+        data: where these figures are, likewise.
     """
 
     summary: RunSummary
@@ -51,8 +54,10 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     hints: Sequence[str] = ()
     paces: Sequence[GatewayPace] = ()
     looked: Sequence[MetricsStatistics] = ()
+    distributions: Distributions = msgspec.field(default_factory=Distributions)
     page: str | None = None
     table: str | None = None
+    data: str | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -104,6 +109,9 @@ def as_json(report: RunReport) -> dict[str, Any]:
         },
         "streamed": figures.streamed,
         "time_to_first_token_seconds": _rounded(figures.mean_time_to_first_token),
+        "percentiles": {
+            name: _figures(one) for name, one in report.distributions.percentiles().items()
+        },
         "retries": figures.retries,
         "concurrency_limits": [pace.figures.limit for pace in report.paces],
         "concurrency": pace_json(report.paces, summary.seconds),
@@ -124,7 +132,14 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "error_file": report.errors,
         "report_file": report.page,
         "table_file": report.table,
+        "data_file": report.data,
     }
+
+
+def _figures(one: Percentiles | None) -> dict[str, float] | None:
+    if one is None:
+        return None
+    return {name: round(value, 6) for name, value in msgspec.structs.asdict(one).items()}
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -246,6 +261,8 @@ def _files(report: RunReport) -> Iterator[tuple[str, str]]:
         yield "report", report.page
     if report.table is not None:
         yield "table", report.table
+    if report.data is not None:
+        yield "figures", report.data
 
 
 def _looked(found: Sequence[MetricsStatistics]) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.errors import InferenceError
-from batch_gateway.histogram import DURATIONS, Histogram
+from batch_gateway.report.distributions import Distributions
 from batch_gateway.report.timeline import Timeline, Totals
 
 __all__ = ["MOST_SLOW", "OTHERS", "Collected", "Line", "LineOf", "SlowRequest"]
@@ -55,7 +55,7 @@ class Collected:
     Attributes:
         timeline: the course.
         totals: by gateway and model; past a hundred pairs, the others of a gateway share `OTHERS`.
-        first_tokens: times to the first token, of answers that were streamed.
+        distributions: of the answers, be they of whatever gateway and model.
         retries: attempts that were to be repeated, by reason.
         cache: look-ups by result.
         cancelled: requests that were given up under way.
@@ -68,7 +68,7 @@ class Collected:
         self._numbers = count()
         self.timeline = Timeline(clock.monotonic())
         self.totals: dict[tuple[str, str], Totals] = {}
-        self.first_tokens = Histogram(DURATIONS)
+        self.distributions = Distributions()
         self.retries: Counter[str] = Counter()
         self.cache: Counter[str] = Counter()
         self.cancelled = 0
@@ -109,8 +109,8 @@ class Collected:
         """
         self.timeline.at(self._clock.monotonic()).count(answer, seconds)
         self._totals_of(gateway, model).count(answer, seconds)
-        if isinstance(answer, InferenceResponse) and answer.time_to_first_token is not None:
-            self.first_tokens.add(answer.time_to_first_token)
+        if isinstance(answer, InferenceResponse):
+            self.distributions.count(answer, seconds)
         if len(self._slowest) < MOST_SLOW or seconds > self._slowest[0][0]:
             line = None if line_of is None else line_of(request_id)
             self.keep(_slow(model, request_id, answer, seconds, line))

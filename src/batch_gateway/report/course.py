@@ -9,8 +9,8 @@ from operator import attrgetter
 import msgspec
 
 from batch_gateway.engine.figures import Additive, Cause, Figures
-from batch_gateway.histogram import Histogram
 from batch_gateway.report.collected import MOST_SLOW, Collected, SlowRequest
+from batch_gateway.report.distributions import Distributions
 from batch_gateway.report.timeline import MAX_SLICES, Slice, Totals, coarser
 
 __all__ = ["Course", "Stretch", "pack_course", "unpack_course"]
@@ -79,7 +79,7 @@ class Course(Additive):
     totals: dict[tuple[str, str], Totals] = msgspec.field(
         default_factory=dict[tuple[str, str], Totals]
     )
-    first_tokens: Histogram = msgspec.field(default_factory=Histogram)
+    distributions: Distributions = msgspec.field(default_factory=Distributions)
     slowest: Slowest = Slowest()
 
     @classmethod
@@ -90,7 +90,7 @@ class Course(Additive):
             figures,
             Stretch(now - collected.elapsed, now, line.width, tuple(line.slices)),
             dict(collected.totals),
-            collected.first_tokens,
+            collected.distributions,
             Slowest(tuple(collected.slowest())),
         )
 
@@ -100,7 +100,7 @@ class Course(Additive):
         shown = Collected()
         shown.seconds = time.ended - time.began
         shown.timeline.width, shown.timeline.slices = time.width, list(time.slices)
-        shown.totals, shown.first_tokens = self.totals, self.first_tokens
+        shown.totals, shown.distributions = self.totals, self.distributions
         for slow in self.slowest.requests:
             shown.keep(slow)
         return shown

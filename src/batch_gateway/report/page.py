@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
 from batch_gateway.engine.outcome_words import cut_off_in_words
 from batch_gateway.engine.progress import RunOutcome, RunSummary
-from batch_gateway.histogram import Histogram
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
 from batch_gateway.report.collected import Collected, Line, SlowRequest
+from batch_gateway.report.distributions import Distributions, Percentiles
 from batch_gateway.report.places import Places, policy_of
 from batch_gateway.report.reason_course import reason_rows, reason_strips
 from batch_gateway.report.replace_file import GENERATOR
@@ -110,13 +110,13 @@ def _figures(facts: RunFacts, collected: Collected) -> dict[str, Any]:
         "tone": _tone(facts.summary),
         "total": total,
         "courses": _courses(facts, collected),
-        "distributions": _distributions(total.latencies, collected.first_tokens),
+        "distributions": _distributions(collected.distributions),
         "groups": groups,
         "untold": figures.failed - sum(group.count for group in groups),
         "models": _rows(collected.by_model()),
         "gateways": gateways if len(gateways) > 1 else [],
         "slowest": [_slow(request, facts.find_line) for request in collected.slowest()],
-        "median": total.latencies.quantile(0.5),
+        "percentiles": list(_percentiles(collected.distributions)),
         "cut_off": cut_off_in_words(figures.cut_off) if figures.cut_off else "",
         "shares": _shares(facts),
         "reasons": reason_rows(facts.paces, facts.summary.seconds),
@@ -204,7 +204,7 @@ def _courses(facts: RunFacts, collected: Collected) -> list[Chart]:
         for title, unit, series in charts
         if series
     ]  # fmt: skip
-    if collected.total().latencies.count:
+    if collected.distributions.latencies.count:
         drawn.append(_latency_course(slices, timeline.width, seconds, pauses))
     return drawn
 
@@ -240,12 +240,26 @@ def _pauses(slices: Sequence[Slice]) -> list[tuple[int, int, str]]:
     return found
 
 
-def _distributions(latencies: Histogram, first_tokens: Histogram) -> list[Chart]:
+def _distributions(found: Distributions) -> list[Chart]:
     charts = (
-        ("Latency, with retries and waits", latencies),
-        ("Time to first token", first_tokens),
+        ("Latency, with retries and waits", found.latencies),
+        ("Time to first token", found.first_tokens),
     )
-    return [distribution_chart(title, found) for title, found in charts if found.count]
+    return [distribution_chart(title, values) for title, values in charts if values.count]
+
+
+def _percentiles(
+    found: Distributions,
+) -> Iterator[tuple[str, Callable[[float], str], Percentiles]]:
+    """(what, how it is written, its figures), of what is known."""
+    shown = (
+        ("latency", duration_text, found.latencies),
+        ("first token", duration_text, found.first_tokens),
+        ("tokens/s of an answer", number_text, found.token_rates),
+    )
+    for name, write, values in shown:
+        if (figures := Percentiles.of(values)) is not None:
+            yield name, write, figures
 
 
 def _rows(totals: dict[str, Totals]) -> list[tuple[str, Totals]]:

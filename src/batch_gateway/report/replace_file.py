@@ -15,8 +15,11 @@ GENERATOR = '<meta name="generator" content="batch-gateway">'
 _HEAD_BYTES = 1024
 
 
-def why_not_ours(path: Path) -> str:
-    """What a file is that must not be replaced; nothing for a page, an empty file or none."""
+def why_not_ours(path: Path, mark: str = GENERATOR) -> str:
+    """What a file is that must not be replaced; nothing for an empty file or none.
+
+    Nor for one of ours, which has `mark` near its beginning.
+    """
     try:
         if not path.exists():
             return ""
@@ -26,7 +29,7 @@ def why_not_ours(path: Path) -> str:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         return f"cannot be looked at: {error.strerror}"
-    is_ours = not head or GENERATOR.encode() in head
+    is_ours = not head or mark.encode() in head
     return "" if is_ours else "is no report of this program, so it is left alone"
 
 

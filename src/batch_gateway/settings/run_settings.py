@@ -54,6 +54,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         otel: trace and measure by the OpenTelemetry SDK of this process.
         log_format, log_level: None unless given; see `logs_shown`.
         report: where the page about the run goes, or None.
+        report_data: where its figures go, or None.
         table: where the table of answers goes, or None.
         fields: its columns that are picked from answers.
         warnings: what was given and may be a mistake, a sentence each.
@@ -85,10 +86,16 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: LogFormat | None
     log_level: str | None
     report: Path | None
+    report_data: Path | None
     table: Path | None
     fields: Sequence[str]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def measures(self) -> bool:
+        """Whether somebody wants to know how long answers took."""
+        return self.json or self.report_data is not None
 
     @property
     def caches(self) -> frozenset[Path]:
@@ -102,7 +109,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
 _AS_GIVEN = (
     "deadline", "max_bytes_in_flight", "max_failures", "output", "errors", "order", "ordered",
     "fresh", "retry_failed", "json", "quiet", "metrics_port", "metrics_host", "otel", "log_format",
-    "log_level", "report", "table",
+    "log_level", "report", "report_data", "table",
 )  # fmt: skip
 
 

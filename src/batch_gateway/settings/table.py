@@ -320,6 +320,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("quiet", SWITCH, "Say nothing unless something is wrong.", only=_RUN),
         Setting("report", PATH, "Write a page about the run there, HTML.", only=_RUN,
             see="[the report](report.md)"),
+        Setting("report_data", PATH, "Write the run's figures there: .json or .csv.", only=_RUN,
+            see="[its figures](report.md#the-figures-alone)"),
     ),
     "Metrics and logs": (
         Setting("metrics_port", PORT, "Serve Prometheus metrics there; 0 takes a free one.",
