@@ -155,7 +155,7 @@ def test_the_output_of_another_input_is_left_alone(tmp_path: Path, gateway: Gate
     command = ("run", "requests.jsonl", "--gateway", gateway.url)
     batch_gateway(*command, cwd=tmp_path)
     before = (tmp_path / "requests.results.jsonl").read_bytes()
-    write_batch(tmp_path / "requests.jsonl", 3)
+    write_batch(tmp_path / "requests.jsonl", 1)
     run = batch_gateway(*command, cwd=tmp_path)
     assert run.returncode == 2
     assert "holds results of another input" in run.stderr

@@ -19,7 +19,13 @@ from batch_gateway.cli.dry_run import show_requests
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.input_options import asked_of_input, dry_run_options, input_options
-from batch_gateway.cli.options import GroupedCommand, option, pairs_option, setting_options
+from batch_gateway.cli.options import (
+    CommandGroup,
+    GroupedCommand,
+    option,
+    pairs_option,
+    setting_options,
+)
 from batch_gateway.cli.progress_display import counted
 from batch_gateway.cli.standard_streams import write_json, write_stderr, write_stdout
 from batch_gateway.cli.terminal_text import one_line
@@ -33,6 +39,10 @@ __all__ = ["batches"]
 
 _BATCH, _RESULTS, _DISPLAY = "Batch", "Results", "Display"
 _PATH = click.Path(path_type=Path)
+_FIRST = (
+    *("--server", "--wait", "--output", "--model", "--template", "--limit", "--dry-run"),
+    *("--endpoint", "--window", "--api-key-file"),
+)
 _EXIT_CODES = """
 Exit codes: 0 every line succeeded, 1 some failed, 2 the input or a setting is wrong, 3 the server
 cannot be used, or the batch expired or was cancelled, 4 results could not be written, 130 Ctrl-C.
@@ -53,7 +63,7 @@ def _not_empty(_: click.Context, __: click.Parameter, value: str) -> str:
 _id = click.argument("batch_id", metavar="ID", callback=_not_empty)
 
 
-@click.group(short_help="Submit, watch and fetch batches of a batch server.")
+@click.group(cls=CommandGroup, short_help="Submit, watch and fetch batches of a batch server.")
 def batches() -> None:
     """Submit, watch and fetch batches of any OpenAI-compatible batch server.
 
@@ -77,7 +87,7 @@ def _targets(written: str) -> Any:
     return add
 
 
-@batches.command(cls=GroupedCommand, epilog=_EXIT_CODES)
+@batches.command(cls=GroupedCommand, first=_FIRST, epilog=_EXIT_CODES)
 @click.argument("file", metavar="FILE")
 @input_options
 @dry_run_options

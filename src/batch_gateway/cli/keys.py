@@ -15,7 +15,7 @@ import msgspec
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
-from batch_gateway.cli.options import GroupedCommand, option, setting_options
+from batch_gateway.cli.options import CommandGroup, GroupedCommand, option, setting_options
 from batch_gateway.cli.records_place import RECORDS_OPTIONS, database_url
 from batch_gateway.cli.standard_streams import write_json, write_stderr, write_stdout
 from batch_gateway.cli.terminal_text import one_line, printable
@@ -35,7 +35,7 @@ _records = setting_options(RECORDS_OPTIONS)
 _as_json = option("Display", "--json", "as_json", is_flag=True, help="Print JSON instead.")
 
 
-@click.group(short_help="Make, list and revoke API keys of a service.")
+@click.group(cls=CommandGroup, short_help="Make, list and revoke API keys of a service.")
 def keys() -> None:
     """Make, list and revoke API keys of the service that has --data or --database.
 

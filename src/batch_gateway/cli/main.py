@@ -16,6 +16,7 @@ import click
 
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure, internal_failure
+from batch_gateway.cli.options import CommandGroup
 from batch_gateway.cli.standard_streams import drop_stdout, prepare_streams
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.errors import ConfigError, InputError, JournalError
@@ -40,18 +41,16 @@ _COMMANDS = (
 )
 
 
-class _Commands(click.Group):
+class _Commands(CommandGroup):
     """The subcommands, each a module of its name that is loaded when somebody asks for it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        # For a name that is none click looks for similar ones among the commands that it has.
-        for name in (cmd_name,) if cmd_name in _COMMANDS else _COMMANDS:
-            if name not in self.commands:
-                module = importlib.import_module(f"batch_gateway.cli.{name}")
-                self.add_command(getattr(module, name))
+        if cmd_name in _COMMANDS and cmd_name not in self.commands:
+            module = importlib.import_module(f"batch_gateway.cli.{cmd_name}")
+            self.add_command(getattr(module, cmd_name))
         return self.commands.get(cmd_name)
 
 

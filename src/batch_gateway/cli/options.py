@@ -12,10 +12,20 @@ from batch_gateway.errors import ConfigError
 from batch_gateway.settings.kinds import DURATION, PATH, pairs
 from batch_gateway.settings.setting import Setting
 
-__all__ = ["GroupedCommand", "duration_option", "option", "pairs_option", "setting_options"]
+__all__ = [
+    "CommandGroup",
+    "GroupedCommand",
+    "duration_option",
+    "option",
+    "pairs_option",
+    "setting_options",
+]
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+_OTHER = "Other"
+_ALL = "batch_gateway.help_all"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,23 +38,107 @@ class _GroupedOption(click.Option):
         self.group = group
 
 
-class GroupedCommand(click.Command):
-    """A command whose help lists its options under headings, in the order they were declared."""
+class _Suggesting(click.Command):
+    """Names the option that somebody may have meant by one that is none."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            names = [name for one in self.get_params(ctx) for name in _shown_names(one)]
+            raise _no_such("option", error.option_name, names, ctx) from error
+
+
+class GroupedCommand(_Suggesting):
+    """A command whose help lists its options under headings, in the order they were declared.
+
+    Attributes:
+        first: the options that its help shows where it has many; `--help-all` shows the others.
+        more: what stands below its epilog if all are shown.
+    """
+
+    def __init__(
+        self, *arguments: Any, first: Sequence[str] = (), more: str = "", **settings: Any
+    ) -> None:
+        super().__init__(*arguments, **settings)
+        self.first, self.more = first, more
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        found = super().get_params(ctx)
+        return [*found, _help_all()] if self.first else found
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
+        groups = self._records(ctx)
+        few = [] if ctx.meta.get(_ALL) else [*self.first, "--help", "--help-all"]
+        if self.first and few:
+            by_name = {name: one for group in groups.values() for name, one in group.items()}
+            with formatter.section("Most used"):
+                formatter.write_dl([by_name[name] for name in few])
+            headings = ", ".join(heading for heading in groups if heading != _OTHER)
+            formatter.write_paragraph()
+            formatter.write_text(f"--help-all shows more under: {headings}.")
+            return
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(list(records.values()))
+
+    def _records(self, ctx: click.Context) -> dict[str, dict[str, tuple[str, str]]]:
+        """What help says of each option, by heading and long name."""
+        groups: dict[str, dict[str, tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, click.Option):
-                groups.setdefault(getattr(parameter, "group", "Other"), []).append(record)
-        for heading, records in groups.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
+                name = max(parameter.opts, key=len)
+                groups.setdefault(getattr(parameter, "group", _OTHER), {})[name] = record
+        return groups
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # Click would wrap it into one paragraph; ours are tables and examples.
-        if self.epilog:
-            formatter.write("\n" + self.epilog.strip("\n") + "\n")
+        for text in (self.epilog, self.more if ctx.meta.get(_ALL) else ""):
+            if text:
+                formatter.write("\n" + text.strip("\n") + "\n")
+
+
+class CommandGroup(_Suggesting, click.Group):
+    """Commands that name the one that somebody may have meant by another."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            raise _no_such("command", name, self.list_commands(ctx), ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _no_such(
+    kind: str, name: str, known: Iterable[str], ctx: click.Context | None
+) -> click.UsageError:
+    """The error for an option or a command that is none, with those that may have been meant."""
+    # Only who is mistaken pays for loading it.
+    from batch_gateway.settings.nearest import near_names  # noqa: PLC0415
+
+    near = " or ".join(map(repr, near_names(name, known)))
+    hint = f" Did you mean {near}?" if near else ""
+    return click.UsageError(f"No such {kind} {name!r}.{hint}", ctx)
+
+
+def _shown_names(parameter: click.Parameter) -> Sequence[str]:
+    is_shown = isinstance(parameter, click.Option) and not parameter.hidden
+    return (*parameter.opts, *parameter.secondary_opts) if is_shown else ()
+
+
+def _help_all() -> click.Option:
+    def show(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            ctx.meta[_ALL] = True
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+
+    return click.Option(
+        ["--help-all"], is_flag=True, is_eager=True, expose_value=False, callback=show,
+        help="Show every option and exit.",
+    )  # fmt: skip
 
 
 def option(group: str, *names: str, **settings: Any) -> Callable[[F], F]:

@@ -18,26 +18,32 @@ from batch_gateway.settings.table import settings_of
 __all__ = ["run"]
 
 _CODES = "\n".join(f"  {int(code):>3}  {text}" for code, text in EXIT_CODE_MEANINGS.items())
+_FIRST = (
+    *("--gateway", "--output", "--model", "--template", "--limit", "--dry-run"),
+    *("--concurrency", "--api-key-file", "--retry-failed", "--table"),
+)
 _EPILOG = f"""\
 Examples:
   batch-gateway run examples/requests.jsonl --gateway simulator
-  batch-gateway run requests.jsonl --gateway http://llm-d:8000 -o results.jsonl
   batch-gateway run reviews.csv --gateway http://llm-d:8000 --model llama-3 \\
-      --template 'Is this review positive? {{review}}' --dry-run
-  batch-gateway run requests.jsonl --config gateway.yaml --deadline 2h --json > summary.json
+      --template 'Is this review positive? {{review}}' --table answers.csv
 
 The same command again goes on where it stopped: finished lines are never sent twice.
-A flag wins over the environment, the environment over the config file. Every flag has a variable:
-BATCH_GATEWAY_URL for --gateway, BATCH_GATEWAY_TIMEOUT for --timeout, and so on; and the key itself
-may be in BATCH_GATEWAY_API_KEY. Durations are seconds or such as 90s, 5m, 1h30m.
 
 Exit codes:
 {_CODES}
+"""
+_MORE = """\
+A flag wins over the environment, the environment over the config file. Every flag has a variable:
+BATCH_GATEWAY_URL for --gateway, BATCH_GATEWAY_TIMEOUT for --timeout, and so on; and the key itself
+may be in BATCH_GATEWAY_API_KEY. Durations are seconds or such as 90s, 5m, 1h30m.
 """
 
 
 @click.command(
     cls=GroupedCommand,
+    first=_FIRST,
+    more=_MORE,
     short_help="Send every request of a batch file and keep what comes.",
     epilog=_EPILOG,
 )

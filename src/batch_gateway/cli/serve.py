@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_FIRST = (
+    *("--gateway", "--config", "--host", "--port", "--data", "--store", "--database", "--role"),
+    *("--api-keys", "--concurrency"),
+)
 _EPILOG = """\
 Examples:
   batch-gateway serve --gateway simulator
@@ -55,7 +59,10 @@ What is served survives every end of the process: the same command again goes on
 
 
 @click.command(
-    cls=GroupedCommand, short_help="Serve /v1/files and /v1/batches until Ctrl-C.", epilog=_EPILOG
+    cls=GroupedCommand,
+    first=_FIRST,
+    short_help="Serve /v1/files and /v1/batches until Ctrl-C.",
+    epilog=_EPILOG,
 )
 @setting_options(settings_of("serve"))
 def serve(config: Path | None, **flags: Any) -> int:

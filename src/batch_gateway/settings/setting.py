@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import msgspec
 from batch_gateway.errors import ConfigError
 from batch_gateway.settings.kinds import Kind
 
-__all__ = ["PREFIX", "ConfigFile", "Given", "ModelGateway", "Setting", "nearest"]
+__all__ = ["PREFIX", "ConfigFile", "Given", "ModelGateway", "Setting"]
 
 PREFIX = "BATCH_GATEWAY_"
 
@@ -133,10 +133,3 @@ class ConfigFile(msgspec.Struct, frozen=True):
         default_factory=dict[str, ModelGateway]
     )
     notes: tuple[str, ...] = ()
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """The known name that somebody may have meant by another; empty where none is like it."""
-    import difflib  # noqa: PLC0415 - most never need it
-
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")

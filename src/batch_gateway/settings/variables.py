@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 
 from batch_gateway.errors import ConfigError
-from batch_gateway.settings.setting import PREFIX, Given, Setting, nearest
+from batch_gateway.settings.nearest import nearest
+from batch_gateway.settings.setting import PREFIX, Given, Setting
 from batch_gateway.settings.table import SETTINGS
 
 __all__ = ["from_variables", "unknown_variables"]

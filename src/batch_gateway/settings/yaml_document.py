@@ -10,7 +10,8 @@ import yaml
 
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.header_rules import check_headers
-from batch_gateway.settings.setting import Given, Setting, nearest
+from batch_gateway.settings.nearest import nearest
+from batch_gateway.settings.setting import Given, Setting
 
 __all__ = ["YAMLDocument", "compose", "is_empty"]
 
@@ -64,7 +65,7 @@ class YAMLDocument:
 
     def unknown_key(self, node: yaml.Node, key: str, valid: Collection[str]) -> None:
         near = nearest(key, valid)
-        few = sorted(valid) if len(valid) < _FEW else ["the flags of --help, with underscores"]
+        few = sorted(valid) if len(valid) < _FEW else ["the flags of --help-all, with underscores"]
         hint = f"did you mean {near}?" if near else f"valid here: {', '.join(few)}"
         self.problem(node, f"unknown key {key}; {hint}")
 
