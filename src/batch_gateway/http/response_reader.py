@@ -121,9 +121,10 @@ class ResponseReader:
             self.keep_alive = False
         finally:
             if self._pieces and self._stream is not None:
-                has_streamed, pieces, self._pieces = True, self._pieces, []
+                has_streamed, pieces = True, self._pieces
                 # In one, as each token may be a chunk of the coding.
                 body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                pieces.clear()
                 self._streamed += len(body)
                 self._stream.body_received(body)
         if self._complete or self._undecodable:

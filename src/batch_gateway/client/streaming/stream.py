@@ -165,6 +165,8 @@ class _Channel:
         reader: what whoever reads waits for, `writer`: what the request does.
     """
 
+    __slots__ = ("begun", "chunks", "over", "reader", "writer")
+
     def __init__(self) -> None:
         self.begun = False
         self.chunks: deque[Chunk] = deque()
