@@ -19,6 +19,7 @@ PAGE = Path(__file__).parent.parent / "ARCHITECTURE.md"
 
 # What everybody may import.
 GROUND = {"version", "errors", "durations", "clock", "byte_size", "config_checks", "histogram"}
+GROUND |= {"extras"}
 CLIENT = {"client", "client.interfaces", "client.layers"}
 LAYER_FOLDERS = {
     "client.layers.admission",
@@ -32,6 +33,7 @@ LAYER_FOLDERS = {
 LAYERS: dict[str, set[str]] = {
     "version": set(),
     "loading": set(),
+    "extras": set(),
     "clock": set(),
     "histogram": set(),
     "errors": set(),
@@ -41,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
     "concurrency": set(),
     "wire.ext_proc": set(),
     "wire.http2": {"errors", "durations"},
-    "wire": {"wire.http2", "errors", "durations"},
+    "wire": {"wire.http2", "errors", "durations", "extras"},
     "http": {"wire", "wire.ext_proc"} | GROUND,
     "grpc": {"http", "wire", "wire.http2"} | GROUND,
     "picker": {"grpc", "http", "wire", "wire.http2", "wire.ext_proc"} | GROUND,

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -314,6 +315,13 @@ def test_every_page_is_in_the_navigation_and_on_the_first_page() -> None:
     first = (ROOT / "docs" / "index.md").read_text("utf-8")
     assert {name for name in pages if f": {name}\n" not in navigation} == set()
     assert {name for name in pages if f"({name}" not in first} == set()
+
+
+def test_every_extra_is_on_the_first_page() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    first = (ROOT / "docs" / "index.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \|", first, re.MULTILINE)
+    assert sorted(rows) == sorted(project["optional-dependencies"])
 
 
 def test_the_readme_has_exactly_two_set_up_commands() -> None:

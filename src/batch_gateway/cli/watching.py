@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.client.interfaces.instrumentation import Observer
 from batch_gateway.engine.progress import RunStats
+from batch_gateway.extras import command_for
 from batch_gateway.metrics.request_log import RequestLog
 from batch_gateway.settings.run_settings import RunSettings
 
@@ -45,7 +46,7 @@ def _open_telemetry() -> Observer:
         from batch_gateway.metrics.opentelemetry import OpenTelemetry  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CommandFailure(
-            "--otel needs opentelemetry-api: install it with `pip install 'batch-gateway[otel]'`"
+            f"--otel needs opentelemetry-api: install it with `{command_for('otel')}`"
         ) from error
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         raise CommandFailure(
@@ -67,8 +68,7 @@ def _metrics(stats: RunStats, host: str, port: int) -> tuple[Observer, MetricsSe
         from batch_gateway.metrics.prometheus import PrometheusMetrics  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise CommandFailure(
-            "--metrics-port needs prometheus-client: "
-            "install it with `pip install 'batch-gateway[prometheus]'`"
+            f"--metrics-port needs prometheus-client: install it with `{command_for('prometheus')}`"
         ) from error
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)

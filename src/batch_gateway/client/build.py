@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.errors import ConfigError
+from batch_gateway.extras import command_for
 from batch_gateway.http.exchange import HTTPExchanger
 from batch_gateway.http.proxies import proxy_of
 from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
@@ -62,6 +63,6 @@ def _endpoint_picker_exchanger(config: HTTPInferenceClientConfig) -> HTTPExchang
         raise ConfigError(
             "base_url",
             f"{config.url.scheme}:// needs protobuf and hpack:"
-            " install them with `pip install 'batch-gateway[grpc]'`",
+            f" install them with `{command_for('grpc')}`",
         ) from error
     return EndpointPickerExchanger(config, config.endpoint_picker or EndpointPickerConfig())

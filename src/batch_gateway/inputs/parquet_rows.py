@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, BinaryIO, Final
 
 from batch_gateway.errors import InputError
+from batch_gateway.extras import command_for
 from batch_gateway.inputs.data_row import Row
 
 __all__ = ["open_parquet", "parquet_rows"]
@@ -21,7 +22,8 @@ def open_parquet(stream: BinaryIO, name: str) -> Any:
         arrow = import_module("pyarrow")
     except ImportError as error:
         raise InputError(
-            f"{name} is a Parquet file, which needs pyarrow: install batch-gateway[tables]"
+            f"{name} is a Parquet file, which needs pyarrow: install it with"
+            f" `{command_for('tables')}`"
         ) from error
     try:
         return parquet.ParquetFile(stream)

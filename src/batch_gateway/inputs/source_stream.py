@@ -13,6 +13,7 @@ from batch_gateway.engine.first_pass import ProgressCallback
 from batch_gateway.engine.foreign_formats import archive_advice
 from batch_gateway.engine.source import Source
 from batch_gateway.errors import InputError
+from batch_gateway.extras import command_for
 
 __all__ = ["GZIP", "ZSTD", "compression_of", "reading", "unpacked"]
 
@@ -96,8 +97,8 @@ def _zstd_stream(plain: BinaryIO, name: str) -> Any:
         zstandard = import_module("zstandard")
     except ImportError as error:
         raise InputError(
-            f"{name} is compressed with zstd, and nothing here can read that: install "
-            f"batch-gateway[zstd], or pipe `zstd -dc {name}` into `-`"
+            f"{name} is compressed with zstd, and nothing here can read that: install it with "
+            f"`{command_for('zstd')}`, or pipe `zstd -dc {name}` into `-`"
         ) from error
     return zstandard.ZstdDecompressor().stream_reader(plain, read_across_frames=True)
 

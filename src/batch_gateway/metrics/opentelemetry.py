@@ -18,6 +18,7 @@ from batch_gateway.client.interfaces.instrumentation import (
     RequestStarted,
     RetryScheduled,
 )
+from batch_gateway.extras import command_for
 from batch_gateway.metrics.series import BoundedLabels
 from batch_gateway.version import __version__
 from batch_gateway.wire.usage import Usage
@@ -26,8 +27,7 @@ try:
     from opentelemetry import metrics, propagate, trace
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "OpenTelemetry needs opentelemetry-api: "
-        "install it with `pip install 'batch-gateway[otel]'`",
+        f"OpenTelemetry needs opentelemetry-api: install it with `{command_for('otel')}`",
         name=error.name,
     ) from error
 

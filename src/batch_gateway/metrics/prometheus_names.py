@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from batch_gateway.extras import command_for
+
 try:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import (
@@ -14,8 +16,7 @@ try:
     from prometheus_client.registry import Collector
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "Prometheus metrics need prometheus-client: "
-        "install it with `pip install 'batch-gateway[prometheus]'`",
+        f"Prometheus metrics need prometheus-client: install it with `{command_for('prometheus')}`",
         name=error.name,
     ) from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from batch_gateway.errors import ConfigError
+from batch_gateway.extras import command_for
 
 _NEEDED = (
     *("alembic", "cryptography", "jinja2", "prometheus_client", "python_multipart"),
@@ -17,5 +18,5 @@ _missing = [name for name in _NEEDED if find_spec(name) is None]
 if _missing:
     raise ConfigError(
         "serve",
-        f"needs {', '.join(_missing)}: install it with `pip install 'batch-gateway[server]'`",
+        f"needs {', '.join(_missing)}: install it with `{command_for('server')}`",
     )

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from batch_gateway.errors import ConfigError, RecordsError, RecordsFullError
+from batch_gateway.extras import command_for
 from batch_gateway.service.database import Database
 from batch_gateway.service.migrate import bring_up_to_date_together
 from batch_gateway.service.postgres_url import shown_url
@@ -28,8 +29,7 @@ _missing = [name for name in ("asyncpg", "greenlet") if find_spec(name) is None]
 if _missing:
     raise ConfigError(
         "database",
-        f"PostgreSQL needs {' and '.join(_missing)}: install it with"
-        " `pip install 'batch-gateway[postgres]'`",
+        f"PostgreSQL needs {' and '.join(_missing)}: install it with `{command_for('postgres')}`",
     )
 
 _Result = TypeVar("_Result")

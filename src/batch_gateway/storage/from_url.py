@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from batch_gateway.errors import ConfigError, StorageError
+from batch_gateway.extras import command_for
 from batch_gateway.storage.folder import LocalFolder
 from batch_gateway.storage.protocol import Storage
 from batch_gateway.storage.s3_keys import find_s3_keys
@@ -48,8 +49,7 @@ def connect(
     except ImportError as error:
         raise ConfigError(
             "store",
-            f"{address.scheme}:// needs obstore: install it with "
-            "`pip install 'batch-gateway[object-store]'`",
+            f"{address.scheme}:// needs obstore: install it with `{command_for('object-store')}`",
         ) from error
     options = _options(address, environment)
     endpoint = str(options.get("endpoint") or options.get("base_url") or "")

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import IO, Any
 
 from batch_gateway.errors import ConfigError
+from batch_gateway.extras import command_for
 from batch_gateway.tables.answer_row import Cells
 from batch_gateway.tables.columns import Column, Kind, as_kind
 
@@ -87,6 +88,6 @@ def loaded_arrow() -> Any:
     except ImportError as error:
         raise ConfigError(
             "table",
-            "Parquet needs pyarrow: install it with `pip install 'batch-gateway[tables]'`, or write"
-            " .csv or .jsonl",
+            f"Parquet needs pyarrow: install it with `{command_for('tables')}`, or write .csv or"
+            " .jsonl",
         ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from batch_gateway.errors import ConfigError
+from batch_gateway.extras import command_for
 from batch_gateway.wire.answer_json import NO_JSON, json_in_text
 from batch_gateway.wire.answer_text import answer_text
 from batch_gateway.wire.short_text import short_text
@@ -36,7 +37,7 @@ class JSONSchema:
         except ImportError as error:
             raise ConfigError(
                 place,
-                "needs jsonschema: install it with `pip install 'batch-gateway[json-schema]'`",
+                f"needs jsonschema: install it with `{command_for('json-schema')}`",
             ) from error
         kind = library.validators.validator_for(schema, library.Draft202012Validator)
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_gateway.config_checks import require_count, require_kind, require_port
 from batch_gateway.errors import ConfigError
+from batch_gateway.extras import command_for
 from batch_gateway.simulator.picker.decisions import Decision
 from batch_gateway.simulator.picker.picker_config import PickerConfig
 from batch_gateway.simulator.simulated_gateway import SimulatedGateway, reachable_address
@@ -176,7 +177,7 @@ class SimulatedPool:
         except ImportError as error:
             raise ConfigError(
                 "picker",
-                "the simulated picker needs hpack and protobuf: pip install 'batch-gateway[grpc]'",
+                f"the simulated picker needs hpack and protobuf: {command_for('grpc')}",
             ) from error
         return PickerServer(
             self._picker_config,
