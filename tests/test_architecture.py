@@ -76,7 +76,10 @@ LAYERS: dict[str, set[str]] = {
     "service.migrations.versions": set(),
     "service.migrations": set(),
     "service": {"storage", "report", "engine", "client.interfaces", "wire"} | GROUND,
-    "settings": {"storage", "engine", "picker", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
+    "settings": {"storage", "report", "engine", "picker", "http", "wire"}
+    | CLIENT
+    | LAYER_FOLDERS
+    | GROUND,
     "remote": {"engine", "http", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
     "runs": {"inputs", "engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,

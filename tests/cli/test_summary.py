@@ -180,6 +180,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "outcome": "completed",
         "exit_code": 1,
         "reason": None,
+        "failed_if": [],
         "hints": [],
         "total": 1000,
         "succeeded": 995,

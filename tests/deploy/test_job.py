@@ -44,7 +44,7 @@ def test_each_exit_code_of_the_program_ends_the_job_is_tried_again_or_counts_for
         by_action.setdefault(rule["action"], set()).update(codes["values"])
     assert by_action == {
         "Ignore": {ExitCode.INTERRUPTED},
-        "FailJob": {ExitCode.SOME_FAILED, ExitCode.BAD_INPUT},
+        "FailJob": {ExitCode.SOME_FAILED, ExitCode.BAD_INPUT, ExitCode.CONDITION_HOLDS},
     }
     again = set(ExitCode) - {ExitCode.SUCCEEDED}.union(*by_action.values())
     assert again == {

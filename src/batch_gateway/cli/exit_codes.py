@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     GATEWAY_UNUSABLE = 3
     NOT_WRITTEN = 4
     INTERNAL_ERROR = 5
+    CONDITION_HOLDS = 6
     INTERRUPTED = 130
 
 
@@ -27,5 +28,6 @@ EXIT_CODE_MEANINGS: dict[ExitCode, str] = {
     " lines are left",
     ExitCode.NOT_WRITTEN: "results could not be written, a full disk for example; lines are left",
     ExitCode.INTERNAL_ERROR: "a fault of batch-gateway itself; the results so far are safe",
+    ExitCode.CONDITION_HOLDS: "the run is finished and a condition of --fail-if holds",
     ExitCode.INTERRUPTED: "stopped by Ctrl-C, SIGTERM or SIGHUP; the same command goes on",
 }

@@ -64,6 +64,7 @@ class ReportPage:
                 {"input": report.input, "results": report.output, "errors": report.errors},
             ),
             paces=report.paces,
+            failed_if=report.failed_if,
             hints=report.hints,
             next_steps=report.next_steps,
             find_line=lambda request_id: _line(plan, request_id),

@@ -43,7 +43,7 @@ from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.engine.plan import Plan
-from batch_gateway.engine.progress import RunSummary
+from batch_gateway.engine.progress import RunOutcome, RunSummary
 from batch_gateway.errors import BatchGatewayError, GatewayUnusableError, InferenceError
 from batch_gateway.inputs.read_input import InputOptions
 from batch_gateway.runs.batch_run import BatchRun, OpenRun, StoppedEarly
@@ -282,6 +282,7 @@ class _Job:
             input=display_name(self._file),
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),
+            failed_if=self._failed_if(summary),
             distributions=self.files.distributions,
             hints=self._hints(summary, paces),
             next_steps=next_steps(
@@ -291,6 +292,13 @@ class _Job:
                 from_stdin=self._file == STANDARD_INPUT,
             ),
         )
+
+    def _failed_if(self, summary: RunSummary) -> tuple[str, ...]:
+        if summary.outcome is not RunOutcome.COMPLETED:
+            return ()
+        answers = self.files.distributions
+        found = (one.why(summary, answers) for one in self._settings.fail_if)
+        return tuple(filter(None, found))
 
     def _hints(self, summary: RunSummary, paces: Sequence[GatewayPace]) -> tuple[str, ...]:
         settings = self._settings

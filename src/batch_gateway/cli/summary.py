@@ -40,6 +40,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         paces: how many requests at a time there might be at the end, and what held that, for each
             gateway where it is found out.
         looked: what came of looking at the metrics of each gateway that has some.
+        failed_if: the conditions of --fail-if that hold, with what is so instead.
         distributions: of the answers, where they were measured.
         page: where the page about the run is, when one was written.
         table: where the table of answers is, likewise.
@@ -54,6 +55,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     hints: Sequence[str] = ()
     paces: Sequence[GatewayPace] = ()
     looked: Sequence[MetricsStatistics] = ()
+    failed_if: Sequence[str] = ()
     distributions: Distributions = msgspec.field(default_factory=Distributions)
     page: str | None = None
     table: str | None = None
@@ -63,6 +65,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     def exit_code(self) -> ExitCode:
         summary = self.summary
         if summary.outcome is RunOutcome.COMPLETED:
+            if self.failed_if:
+                return ExitCode.CONDITION_HOLDS
             all_good = summary.succeeded == summary.total
             return ExitCode.SUCCEEDED if all_good else ExitCode.SOME_FAILED
         return _EXIT_CODES[summary.outcome]
@@ -91,6 +95,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "outcome": summary.outcome.value,
         "exit_code": int(report.exit_code),
         "reason": summary.reason or None,
+        "failed_if": list(report.failed_if),
         "hints": list(report.hints),
         "total": summary.total,
         "succeeded": summary.succeeded,
@@ -169,7 +174,7 @@ def plain(text: StyledText) -> str:
 
 def _headline(report: RunReport) -> tuple[str, str]:
     style = "bold green" if report.exit_code == ExitCode.SUCCEEDED else "bold yellow"
-    if report.summary.reason:
+    if report.summary.reason or report.failed_if:
         style = "bold red"
     begin = {
         RunOutcome.COMPLETED: f"Done in {format_duration(report.summary.seconds)}",
@@ -183,7 +188,8 @@ def _headline(report: RunReport) -> tuple[str, str]:
     if report.summary.outcome is RunOutcome.COMPLETED and not report.summary.figures.finished:
         begin = "Nothing to send"
     separator = "\n" if report.summary.reason else ": "
-    return f"{printable(begin)}{separator}{_counts(report.summary)}", style
+    conditions = "".join(f"\nFailed if {printable(one)}" for one in report.failed_if)
+    return f"{printable(begin)}{separator}{_counts(report.summary)}{conditions}", style
 
 
 def _deadline_words(report: RunReport) -> str:

@@ -44,6 +44,7 @@ class RunFacts:
         hints: what may be the cure, a sentence each.
         next_steps: (what for, command) pairs.
         find_line: from a request id to its line, None when it cannot be told.
+        failed_if: conditions that the run was not to meet and does, a sentence each.
         headline: how it ended, where the summary does not know.
         left: what became of lines without a result.
         note: what else a reader has to know of the figures.
@@ -60,6 +61,7 @@ class RunFacts:
     hints: Sequence[str]
     next_steps: Sequence[tuple[str, str]]
     find_line: Callable[[str], Line | None]
+    failed_if: Sequence[str] = ()
     headline: str = ""
     left: str = "left to send"
     note: str = ""
@@ -107,7 +109,7 @@ def _figures(facts: RunFacts, collected: Collected) -> dict[str, Any]:
     gateways = _rows(collected.by_gateway())
     return {
         "headline": _headline(facts),
-        "tone": _tone(facts.summary),
+        "tone": "bad" if facts.failed_if else _tone(facts.summary),
         "total": total,
         "courses": _courses(facts, collected),
         "distributions": _distributions(collected.distributions),

@@ -17,11 +17,13 @@ from batch_gateway.durations import parse_duration
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.errors import ConfigError
 from batch_gateway.http.proxy_url import Proxy
+from batch_gateway.report.threshold import Threshold
 from batch_gateway.storage.store_address import StoreAddress
 
 __all__ = [
     "AUTO",
     "CONCURRENCY",
+    "CONDITIONS",
     "DATABASE",
     "DURATION",
     "FAILURES",
@@ -240,6 +242,7 @@ DURATION = Kind("DURATION", lambda field, given: parse_duration(given, field), i
 SIZE = size()
 RATE = Kind("N", _rate, bounds="x>0", is_number=True)
 FRACTION = Kind("N", _fraction, is_number=True)
+CONDITIONS = Kind("CONDITION", lambda field, given: Threshold.parse(given, field), several="items")
 FAILURES = Kind("N|P%", lambda field, given: FailureLimit.parse(given, field))
 PORT = Kind("N", _port, bounds=f"0<=x<={_HIGHEST_PORT}", is_number=True)
 DATABASE = Kind("DSN", _database)

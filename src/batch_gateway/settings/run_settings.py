@@ -17,6 +17,7 @@ from batch_gateway.client.for_batches import MOST_CONCURRENCY, paced
 from batch_gateway.engine.failure_limit import FailureLimit
 from batch_gateway.engine.plan import Order
 from batch_gateway.errors import ConfigError
+from batch_gateway.report.threshold import Threshold
 from batch_gateway.settings.kinds import AUTO
 from batch_gateway.settings.layers import Layers
 from batch_gateway.settings.openai_variables import use_of_openai
@@ -55,6 +56,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         log_format, log_level: None unless given; see `logs_shown`.
         report: where the page about the run goes, or None.
         report_data: where its figures go, or None.
+        fail_if: conditions under which the finished run counts as failed.
         table: where the table of answers goes, or None.
         fields: its columns that are picked from answers.
         warnings: what was given and may be a mistake, a sentence each.
@@ -87,6 +89,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str | None
     report: Path | None
     report_data: Path | None
+    fail_if: Sequence[Threshold]
     table: Path | None
     fields: Sequence[str]
     warnings: tuple[str, ...] = ()
@@ -95,7 +98,7 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def measures(self) -> bool:
         """Whether somebody wants to know how long answers took."""
-        return self.json or self.report_data is not None
+        return self.json or self.report_data is not None or bool(self.fail_if)
 
     @property
     def caches(self) -> frozenset[Path]:
@@ -176,6 +179,7 @@ def resolve_settings(
         warnings=unknown_variables(environment),
         notes=file.notes,
         fields=_fields(layers),
+        fail_if=value("fail_if") or (),
         **{name: value(name) for name in _AS_GIVEN},
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from batch_gateway.client.layers.coalesce.coalesce_policy import MOST_REQUESTS
 from batch_gateway.settings.kinds import (
     CONCURRENCY,
+    CONDITIONS,
     DURATION,
     FAILURES,
     PATH,
@@ -320,6 +321,11 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("quiet", SWITCH, "Say nothing unless something is wrong.", only=_RUN),
         Setting("report", PATH, "Write a page about the run there, HTML.", only=_RUN,
             see="[the report](report.md)"),
+        Setting(
+            "fail_if", CONDITIONS,
+            "End with code 6 if so, such as 'p95>30s' or 'failed>1%'; repeatable.", only=_RUN,
+            see="[conditions](running.md#conditions)",
+        ),
         Setting("report_data", PATH, "Write the run's figures there: .json or .csv.", only=_RUN,
             see="[its figures](report.md#the-figures-alone)"),
     ),
