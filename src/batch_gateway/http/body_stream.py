@@ -174,7 +174,7 @@ class BodyStream:
         """
         self._closed = True
         self._pieces.clear()
-        self._error = None
+        self._error = self._failure = None
         self._pause = self._set_deadline = _tell_nobody
 
     def _stop_handing(self) -> None:

@@ -67,6 +67,14 @@ def test_chunks_that_were_not_decoded_have_all_that_the_server_sent() -> None:
     assert reader.chunks == 4
 
 
+def test_a_long_text_may_be_cut_anywhere() -> None:
+    whole = event("one") + event("word " * 400) + event("two") + LAST
+    for cut in range(0, len(whole), 7):
+        reader, _, _ = reader_of(whole[:cut], whole[cut : cut + 900], whole[cut + 900 :])
+        [choice] = json.loads(reader.finish())["choices"]
+        assert choice["message"]["content"] == "one" + "word " * 400 + "two"
+
+
 def test_an_answer_of_many_events_takes_as_long_as_it_is() -> None:
     def read(count: int) -> None:
         reader, _, _ = reader_of(*[event(" word")] * count, LAST)

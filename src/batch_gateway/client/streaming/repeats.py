@@ -90,10 +90,10 @@ class Repeats:
 
     def _take_plain(self, data: bytes, put: Put | None) -> int:
         """The same of many events at once, if they are ASCII without escapes."""
-        end = data.rfind(self._after)
-        if not data.startswith(self._before) or end > self._most:
+        start, end = len(self._before), data.rfind(self._after)
+        if not data.startswith(self._before) or not start < end <= self._most:
             return 0
-        texts = data[len(self._before) : end].decode("latin-1").split(self._between)
+        texts = data[start:end].decode("latin-1").split(self._between)
         said = "".join(texts)
         is_plain = said.isascii() and said.isprintable() and '"' not in said and "\\" not in said
         left = self._allowance.left - len(said)
