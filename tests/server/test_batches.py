@@ -294,10 +294,11 @@ async def test_a_tenant_has_so_many_batches_under_way(start: Start) -> None:
 @pytest.mark.specified("batches.retention")
 async def test_a_batch_is_shown_for_as_long_after_its_end_as_is_set(start: Start) -> None:
     async with start() as api:
-        young, waiting, old = [(await api.submit()).json()["id"] for _ in range(3)]
-        await api.http.post(f"/v1/batches/{young}/cancel")
         api.time.seconds -= 3600
+        young, waiting, old = [(await api.submit()).json()["id"] for _ in range(3)]
         await api.http.post(f"/v1/batches/{old}/cancel")
+        api.time.seconds += 3600
+        await api.http.post(f"/v1/batches/{young}/cancel")
     async with start(batch_lifetime="1h") as api:
         assert (await api.http.get(f"/v1/batches/{old}")).status_code == 200
     async with start(batch_lifetime="59m") as api, asyncio.timeout(60):

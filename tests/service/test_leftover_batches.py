@@ -62,7 +62,7 @@ class Service:
         self.database, self.storage = database, storage
 
     async def add(self, past: Past) -> str:
-        batch = a_batch()
+        batch = a_batch(created_at=NOW - past.age - 1)
         await self.database.write(partial(add_batch, record=batch))
         for event in past.events:
             happen = partial(record_event, batch_id=batch.id, event=event, now=NOW - past.age)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -14,7 +15,7 @@ from batch_gateway.errors import BatchGatewayError
 from batch_gateway.service.database import Database
 from batch_gateway.service.job_records import Job, JobKind, add_jobs, forget_jobs
 from batch_gateway.service.paging import Page, Paging, page_of
-from batch_gateway.service.statuses import ENDED, UNSEEN, BatchEvent, BatchStatus, following
+from batch_gateway.service.statuses import ENDED, OPEN, UNSEEN, BatchEvent, BatchStatus, following
 from batch_gateway.service.tables import batches
 
 __all__ = [
@@ -163,7 +164,7 @@ async def read_batches(database: Database, tenant: str, paging: Paging) -> Page[
 
 def batches_under_way(connection: Connection, tenant: str) -> int:
     """How many batches of the tenant have not ended."""
-    counted = select(func.count()).where(batches.c.tenant == tenant, batches.c.status.not_in(ENDED))
+    counted = select(func.count()).where(batches.c.tenant == tenant, batches.c.status.in_(OPEN))
     return connection.execute(counted).scalar_one()
 
 
@@ -200,13 +201,13 @@ def record_event(
 
 def note(connection: Connection, batch_id: str, words: str | None) -> None:
     """Say why the batch does not go on just now; None when it does."""
-    here = and_(batches.c.id == batch_id, batches.c.status.not_in(ENDED))
+    here = and_(batches.c.id == batch_id, batches.c.status.in_(OPEN))
     connection.execute(update(batches).where(here).values(notice=words))
 
 
 def sealed_headers(connection: Connection) -> bytes | None:
     """Those of the newest batch that has some and has not ended."""
-    open_ = and_(batches.c.headers.is_not(None), batches.c.status.not_in(ENDED))
+    open_ = and_(batches.c.headers.is_not(None), batches.c.status.in_(OPEN))
     chosen = select(batches.c.headers).where(open_).order_by(batches.c.id.desc()).limit(1)
     return connection.execute(chosen).scalar()
 
@@ -222,7 +223,9 @@ def remove_ended_before(connection: Connection, moment: float, limit: int = 500)
     """Forget the first batches that ended before `moment`; how many those were."""
     ended = batches.c.status.in_(ENDED)
     ended_at = func.coalesce(*(batches.c[_SINCE[status]] for status in ENDED))
-    old = select(batches.c.id).where(ended, ended_at < moment).order_by(batches.c.id).limit(limit)
+    # What ended before was made before, and that an index knows, for whole seconds.
+    is_old = and_(batches.c.created_at < math.ceil(moment), ended, ended_at < moment)
+    old = select(batches.c.id).where(is_old).order_by(batches.c.created_at).limit(limit)
     return connection.execute(delete(batches).where(batches.c.id.in_(old))).rowcount
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Connection, and_, cast, exists, func, or_, se
 from sqlalchemy.sql import ColumnElement
 
 from batch_gateway.service.paging import Page, Paging, page_of
-from batch_gateway.service.statuses import ENDED
+from batch_gateway.service.statuses import OPEN
 from batch_gateway.service.tables import batches, files
 
 __all__ = [
@@ -135,9 +135,11 @@ def leftovers(
     have been pending for longer than `pending_seconds`: who stored them is gone. `only` looks at
     one file, `after` at those whose ids come later.
     """
-    abandoned = and_(files.c.state == FileState.PENDING, files.c.created_at < now - pending_seconds)
-    unwanted = or_(files.c.state == FileState.DELETED, files.c.expires_at <= now)
-    read = exists().where(batches.c.input_file_id == files.c.id, batches.c.status.not_in(ENDED))
+    # Whole seconds, as PostgreSQL looks up no fraction in an index of whole numbers.
+    long_ago = int(now - pending_seconds)
+    abandoned = and_(files.c.state == FileState.PENDING, files.c.created_at < long_ago)
+    unwanted = or_(files.c.state == FileState.DELETED, files.c.expires_at <= int(now))
+    read = exists().where(batches.c.input_file_id == files.c.id, batches.c.status.in_(OPEN))
     chosen = select(files.c.id).where(files.c.id > after, or_(abandoned, and_(unwanted, ~read)))
     if only is not None:
         chosen = chosen.where(files.c.id == only)

@@ -21,7 +21,7 @@ from batch_gateway.errors import FencedError
 from batch_gateway.service.database import database_now
 from batch_gateway.service.model_lines import count_finished, forget_models
 from batch_gateway.service.parts import Part, Tally, role_of_part
-from batch_gateway.service.statuses import ENDED, ENDING
+from batch_gateway.service.statuses import ENDING, OPEN
 from batch_gateway.service.tables import batches, jobs, parts
 from batch_gateway.wire.usage import Usage
 
@@ -146,7 +146,7 @@ def free_jobs(
         select(*_COLUMNS, batches.c.tenant, due.label("due"), is_short.label("is_short"))
         .add_columns(rank.label("rank"))
         .join(batches, batches.c.id == jobs.c.batch_id)
-        .where((jobs.c.state == JobState.WAITING) | stale, batches.c.status.not_in(ENDED))
+        .where((jobs.c.state == JobState.WAITING) | stale, batches.c.status.in_(OPEN))
         .subquery()
     )
     chosen = select(free).where(free.c.rank <= most_of_tenant)

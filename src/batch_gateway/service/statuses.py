@@ -19,6 +19,7 @@ from typing import Final
 __all__ = [
     "ENDED",
     "ENDING",
+    "OPEN",
     "SHOWN",
     "TRANSITIONS",
     "UNSEEN",
@@ -131,6 +132,10 @@ ENDED: Final = frozenset(
     {BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.CANCELLED, BatchStatus.EXPIRED}
 )
 """Statuses that a batch never leaves."""
+
+OPEN: Final = frozenset(BatchStatus) - ENDED
+"""All others. A database has an index for batches that are in one of these, but none for those that
+are not in one of the rest."""
 
 ENDING: Final = frozenset({BatchStatus.CANCELLING, BatchStatus.EXPIRING, BatchStatus.FAILING})
 """Statuses in which nothing more is sent, and what has no result yet gets an error."""

@@ -72,6 +72,8 @@ files: Final = Table(
     Column("state", Words, nullable=False),
     Index("files_of_tenant", "tenant", "state", "id"),
     Index("files_to_expire", "expires_at"),
+    # Hardly any: those that a collector looks for.
+    Index("files_not_stored", "state", "created_at", postgresql_where=text("state <> 'stored'")),
 )
 
 batches: Final = Table(
@@ -117,6 +119,7 @@ batches: Final = Table(
     Index("batches_of_tenant", "tenant", "id"),
     Index("batches_by_status", "status", "due_at"),
     Index("batches_by_input", "input_file_id"),
+    Index("batches_by_age", "created_at"),
 )
 
 jobs: Final = Table(
