@@ -110,6 +110,7 @@ _LAST = (
     b'{"index":1,"text":"","delta":{},"finish_reason":"stop"}]}\n\n'
 )
 _LASTS = (*[_LAST + b"data: [DONE]\n\n"] * 5, _LAST, b"")
+_LONG = max(range(len(_TEXTS)), key=lambda place: len(_TEXTS[place]))
 _NEW_EVENT, _SEVERAL = len(_OTHERS), 47
 _FIELDS = (b"data: ", b"data: ", b"data:", b"data: \t", b"data: data: ", b"\xef\xbb\xbfdata: ")
 _ENDS = (
@@ -130,7 +131,7 @@ WORDS = tuple(
     for choice in range(len(_CHOICES))
     for delta in range(len(_DELTAS))
     for frame in range(len(_FRAMES))
-    for texts in ((0, 1, 4, 1, 0, 3, 9), (0, 2, 1, 11, 0, 18, 0))
+    for texts in ((0, 1, 4, 1, 0, 3, 9), (0, _LONG, 1, 11, _LONG, 18, 0))
 )
 
 Seen = tuple[list[Any], bytes | tuple[type[InferenceError], str, bool, str], int, bool]
