@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 __all__ = ["GENERATOR", "replace_file", "why_not_ours"]
@@ -35,6 +34,8 @@ def why_not_ours(path: Path, mark: str = GENERATOR) -> str:
 
 def replace_file(path: Path, text: str) -> None:
     """Put `text` at `path` in one step. Raises OSError, and then leaves what was there."""
+    import tempfile  # noqa: PLC0415 - slow to load, and most runs write no page
+
     path = Path(os.path.realpath(path))
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
