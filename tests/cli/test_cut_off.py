@@ -10,6 +10,7 @@ import pytest
 
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
 from tests.cli.commands import batch_gateway, chat_line
+from tests.cli.test_report import read
 
 LONG = SimulatorConfig.instant(output_tokens=50, output_distribution="fixed")
 
@@ -30,6 +31,23 @@ def cut_off(folder: Path, gateway: GatewayHandle, *arguments: str) -> Any:
     done = batch_gateway(*asked, cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["cut_off"]
+
+
+def test_the_first_three_truncated_lines_are_named_by_the_summary_and_the_page(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "in.jsonl", chat_lines(5, 3))
+    with simulated_gateway(LONG) as gateway:
+        done = batch_gateway(
+            "run", "in.jsonl", "--gateway", gateway.url, "--json", "--report", "report.html",
+            cwd=tmp_path,
+        )  # fmt: skip
+    assert json.loads(done.stdout)["cut_off_examples"] == {
+        "length": [{"line": line, "custom_id": f"c-{line - 1}"} for line in (1, 2, 3)]
+    }
+    truncated = read(tmp_path).text.partition("Truncated answers")[2]
+    words = "at the token limit 5 62.5 % line 1 c-0 line 2 c-1 line 3 c-2 They are among"
+    assert words in " ".join(truncated.split())
 
 
 @pytest.mark.parametrize("arguments", [(), ("--stream-upstream",)])

@@ -191,6 +191,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
         "finished_now": 800,
         "failed_by_category": {"INVALID_REQ": 4, "SERVER_ERROR": 1},
         "cut_off": {"length": 0, "content_filter": 0, "incomplete": 0},
+        "cut_off_examples": {},
         "causes": [
             {
                 "line": 12,
@@ -199,6 +200,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
                 "status_code": 400,
                 "message": "no model x",
                 "count": 3,
+                "examples": [],
             },
             {
                 "line": 1999,
@@ -207,6 +209,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
                 "status_code": None,
                 "message": "connection reset",
                 "count": 1,
+                "examples": [],
             },
         ],
         "usage": {"input_tokens": 12_000, "output_tokens": 3_000, "total_tokens": 15_000},

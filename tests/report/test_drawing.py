@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.engine.figures import Cause
+from batch_gateway.engine.figures import Cause, Figures
+from batch_gateway.engine.results import Outcome
 from batch_gateway.errors import ErrorCategory
 from batch_gateway.histogram import DURATIONS, Histogram
 from batch_gateway.report.causes import group_causes
@@ -172,4 +174,28 @@ def test_messages_that_differ_in_ids_and_numbers_are_one_cause() -> None:
         (13, "request 8f2a91 failed after 12.5 s"),
         (10, "model not loaded"),
     ]
-    assert [example.line_number for example in groups[0].examples] == [1, 3, 10]
+    assert [line.line_number for line, _, _ in groups[0].examples()] == [1, 3, 10]
+
+
+def test_a_cause_of_one_message_has_three_lines_and_says_how_many_more_there_are() -> None:
+    def counted(lines: Iterable[int]) -> Figures:
+        found = Figures()
+        for line in lines:
+            found.count(
+                Outcome(
+                    index=line,
+                    custom_id=f"req-{line}",
+                    line=b"",
+                    attempts=1,
+                    message="gone",
+                    status_code=404,
+                    category=ErrorCategory.INVALID_REQ,
+                ),
+                line,
+            )
+        return found
+
+    figures = counted(range(9, 2, -1)) + counted([2, 20])
+    [group] = group_causes(figures.causes.values())
+    shown = [(line.line_number, line.custom_id, more) for line, _, more in group.examples()]
+    assert shown == [(2, "req-2", 0), (3, "req-3", 0), (4, "req-4", 6)]

@@ -106,6 +106,10 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "finished_now": figures.finished,
         "failed_by_category": figures.by_category,
         "cut_off": {reason: figures.cut_off.get(reason, 0) for reason in CUT_OFF},
+        "cut_off_examples": {
+            reason: msgspec.to_builtins(found.lines)
+            for reason, found in figures.cut_off_examples.items()
+        },
         "causes": msgspec.to_builtins(figures.chief_causes()),
         "usage": {
             "input_tokens": figures.usage.input_tokens,

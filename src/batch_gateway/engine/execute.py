@@ -133,7 +133,8 @@ class Executor(Sender):
 
     def record(self, outcome: Outcome) -> Coroutine[Any, Any, None]:
         ok = outcome.category is None
-        self.stats.count(outcome, 0 if ok else self.plan.line_number(outcome.index))
+        is_plain = ok and outcome.cut_off is None
+        self.stats.count(outcome, 0 if is_plain else self.plan.line_number(outcome.index))
         # The journal's own coroutine: one that only waits for it is made for each line, too.
         return self.journal.append(outcome.index, outcome.line, ok)
 

@@ -9,11 +9,13 @@ import msgspec
 from batch_gateway.engine.results import Outcome
 from batch_gateway.wire.usage import Usage
 
-__all__ = ["Additive", "Cause", "Figures"]
+__all__ = ["Additive", "Cause", "Example", "Examples", "Figures"]
 
 _MAX_CAUSES = 5
 # Messages that name a request are all different; past this many they are not told apart.
 _MAX_DISTINCT_MESSAGES = 1_000
+_MOST_EXAMPLES = 3
+_LONGEST_NAME = 200
 
 
 class Additive(msgspec.Struct):
@@ -40,8 +42,31 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
+class Example(msgspec.Struct, frozen=True, order=True, rename={"line_number": "line"}):
+    """A line that stands for others, with the beginning of its `custom_id`."""
+
+    line_number: int
+    custom_id: str
+
+
+class Examples(msgspec.Struct, frozen=True):
+    """The first three of some lines."""
+
+    lines: tuple[Example, ...] = ()
+
+    @classmethod
+    def of(cls, line_number: int, custom_id: str) -> Examples:
+        return cls((Example(line_number, _storable(custom_id[:_LONGEST_NAME])),))
+
+    def __add__(self, other: Examples) -> Examples:
+        return Examples(tuple(sorted((*self.lines, *other.lines))[:_MOST_EXAMPLES]))
+
+
 class Cause(msgspec.Struct, frozen=True, rename={"line_number": "line"}):
-    """A reason why lines failed: how many failed with the same message, and the first of them."""
+    """A reason why lines failed: how many failed with the same message, and the first of them.
+
+    `examples` are the first three.
+    """
 
     line_number: int
     custom_id: str
@@ -49,10 +74,12 @@ class Cause(msgspec.Struct, frozen=True, rename={"line_number": "line"}):
     status_code: int | None
     message: str
     count: int = 1
+    examples: tuple[Example, ...] = ()
 
     def __add__(self, other: Cause) -> Cause:
         first = min(self, other, key=_place)
-        return msgspec.structs.replace(first, count=self.count + other.count)
+        both = Examples(self.examples) + Examples(other.examples)
+        return msgspec.structs.replace(first, count=self.count + other.count, examples=both.lines)
 
 
 def _place(cause: Cause) -> tuple[int, str, str, int]:
@@ -75,6 +102,7 @@ class Figures(Additive):
         causes: reasons of failures by their messages.
         usage: tokens of the answers, as the gateway counted them.
         cut_off: answers that are not whole, by reason: length, content_filter or incomplete.
+        cut_off_examples: the first such lines, likewise.
         from_cache: lines answered from the cache, or by an identical request under way.
         joint: lines answered together with others, by how many were sent as one.
         sent_again: sendings after the first, of lines so many of which were sent as one.
@@ -93,6 +121,7 @@ class Figures(Additive):
     causes: dict[str, Cause] = {}
     usage: Usage = Usage()
     cut_off: dict[str, int] = {}
+    cut_off_examples: dict[str, Examples] = {}
     from_cache: int = 0
     joint: dict[int, int] = {}
     sent_again: dict[int, int] = {}
@@ -110,7 +139,7 @@ class Figures(Additive):
             self.causes = {one.message: one for one in self.chief_causes(_MAX_DISTINCT_MESSAGES)}
 
     def count(self, outcome: Outcome, line_number: int) -> None:
-        """One more line recorded; only of a failure is the line number looked at."""
+        """One more line recorded; of a whole answer the line number is not looked at."""
         size = outcome.coalesced
         if outcome.attempts > 1:
             self.sent_again[size] = self.sent_again.get(size, 0) + outcome.attempts - 1
@@ -123,8 +152,10 @@ class Figures(Additive):
             self.joint[size] = self.joint.get(size, 0) + 1
         if outcome.usage is not None:
             self.usage += outcome.usage
-        if outcome.cut_off is not None:
-            self.cut_off[outcome.cut_off] = self.cut_off.get(outcome.cut_off, 0) + 1
+        if (reason := outcome.cut_off) is not None:
+            self.cut_off[reason] = self.cut_off.get(reason, 0) + 1
+            known = self.cut_off_examples.get(reason, Examples())
+            self.cut_off_examples[reason] = known + Examples.of(line_number, outcome.custom_id)
         if outcome.time_to_first_token is not None:
             self.streamed += 1
             self.first_token_seconds += outcome.time_to_first_token
@@ -136,7 +167,9 @@ class Figures(Additive):
         message, custom_id = _storable(outcome.message), _storable(outcome.custom_id)
         known = self.causes.get(message)
         if known is not None or len(self.causes) < _MAX_DISTINCT_MESSAGES:
-            cause = Cause(line_number, custom_id, category, outcome.status_code, message)
+            examples = Examples.of(line_number, custom_id).lines
+            status = outcome.status_code
+            cause = Cause(line_number, custom_id, category, status, message, 1, examples)
             self.causes[message] = cause if known is None else known + cause
 
     @property

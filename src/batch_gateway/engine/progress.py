@@ -54,7 +54,7 @@ class RunStats:
         self.__init__()
 
     def count(self, outcome: Outcome, line_number: int) -> None:
-        """One more line recorded; only of a failure is the line number looked at."""
+        """One more line recorded; of a whole answer the line number is not looked at."""
         self.figures.count(outcome, line_number)
         if self.figures.failed > self.most_failures:
             self.too_many_failed.set()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from batch_gateway.engine.figures import Cause
+from batch_gateway.engine.figures import Cause, Example
 from batch_gateway.engine.outcome_words import CATEGORIES
 
 __all__ = ["CauseGroup", "group_causes", "kind_of_message"]
@@ -22,13 +22,13 @@ class CauseGroup:
 
     Attributes:
         count: lines of this run.
-        examples: the first few that differ.
+        causes: the first few that differ.
     """
 
     category: str
     status_code: int | None
     count: int = 0
-    examples: list[Cause] = field(default_factory=list[Cause])
+    causes: list[Cause] = field(default_factory=list[Cause])
 
     @property
     def words(self) -> str:
@@ -36,7 +36,18 @@ class CauseGroup:
 
     @property
     def message(self) -> str:
-        return self.examples[0].message
+        return self.causes[0].message
+
+    def examples(self) -> Iterator[tuple[Example, str, int]]:
+        """Up to three: (line, message, how many more there are that are not shown)."""
+        spare = _EXAMPLES - len(self.causes)
+        for cause in self.causes:
+            first = Example(cause.line_number, cause.custom_id)
+            shown = cause.examples[: 1 + spare] or (first,)
+            spare -= len(shown) - 1
+            for number, example in enumerate(shown, 1):
+                more = cause.count - number if number == len(shown) else 0
+                yield example, cause.message, more
 
 
 def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
@@ -46,8 +57,8 @@ def group_causes(causes: Iterable[Cause]) -> list[CauseGroup]:
         kind = (cause.category, cause.status_code, kind_of_message(cause.message))
         group = groups.setdefault(kind, CauseGroup(cause.category, cause.status_code))
         group.count += cause.count
-        if len(group.examples) < _EXAMPLES:
-            group.examples.append(cause)
+        if len(group.causes) < _EXAMPLES:
+            group.causes.append(cause)
     return sorted(groups.values(), key=lambda group: -group.count)
 
 

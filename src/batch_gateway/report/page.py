@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batch_gateway.concurrency.telling import ConcurrencyStatistics
-from batch_gateway.engine.outcome_words import cut_off_in_words
+from batch_gateway.engine.outcome_words import WORDS_OF_CUT_OFF, cut_off_in_words
 from batch_gateway.engine.progress import RunOutcome, RunSummary
 from batch_gateway.report.causes import group_causes
 from batch_gateway.report.charts import Chart, Series, distribution_chart, time_chart
@@ -119,6 +119,7 @@ def _figures(facts: RunFacts, collected: Collected) -> dict[str, Any]:
         "gateways": gateways if len(gateways) > 1 else [],
         "slowest": [_slow(request, facts.find_line) for request in collected.slowest()],
         "percentiles": list(_percentiles(collected.distributions)),
+        "words_of_cut_off": WORDS_OF_CUT_OFF,
         "cut_off": cut_off_in_words(figures.cut_off) if figures.cut_off else "",
         "shares": _shares(facts),
         "reasons": reason_rows(facts.paces, facts.summary.seconds),
