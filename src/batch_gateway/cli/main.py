@@ -28,6 +28,7 @@ __all__ = ["main"]
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 _COMMANDS = (
     "batches",
+    "compare",
     "convert",
     "doctor",
     "keys",
