@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from batch_gateway.testing import GatewayHandle
-from tests.cli.commands import batch_gateway, write_batch
+from tests.cli.commands import batch_gateway, chat_line, write_batch
 from tests.cli.test_report import read
 
 ALL = ["count", "min", "mean", "p50", "p90", "p95", "p99", "max"]
@@ -83,6 +83,16 @@ def test_as_csv_every_figure_has_a_row(tmp_path: Path, gateway: GatewayHandle) -
     assert rows["causes.0.custom_id"] == "req-4"
     assert rows["percentiles.latency_seconds.count"] == "3"
     assert float(rows["percentiles.latency_seconds.p99"]) > 0
+
+
+def test_in_csv_no_name_of_a_line_becomes_a_formula(tmp_path: Path, gateway: GatewayHandle) -> None:
+    line = json.dumps(chat_line("=1+1", "fault-status-400"))
+    (tmp_path / "requests.jsonl").write_text(f"{line}\n")
+    batch_gateway(
+        "run", "requests.jsonl", "--gateway", gateway.url, "--report-data", "figures.csv",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert "causes.0.custom_id,'=1+1\n" in (tmp_path / "figures.csv").read_text()
 
 
 @pytest.mark.parametrize("name", ["figures.json", "figures.csv"])

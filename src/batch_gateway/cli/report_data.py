@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -13,6 +12,7 @@ from typing import Any, cast
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.summary import RunReport, as_json
 from batch_gateway.report.replace_file import replace_file, why_not_ours
+from batch_gateway.tables.delimited import write_delimited
 from batch_gateway.version import __version__
 
 __all__ = ["ReportData", "check_file"]
@@ -74,9 +74,8 @@ def check_file(path: Path, flag: str, mark: str, taken: tuple[Path, ...]) -> Non
 
 def _csv(figures: Mapping[str, Any]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("figure", "value"))
-    writer.writerows(_flat("", figures))
+    rows = ({"figure": name, "value": value} for name, value in _flat("", figures))
+    write_delimited(text, ("figure", "value"), rows, ",", exact=False)
     return text.getvalue()
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch_gateway.cli.crash_report import CrashReport
-from batch_gateway.cli.report_data import ReportData
 from batch_gateway.cli.standard_streams import write_stderr
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.cli.terminal_text import printable
@@ -21,6 +20,7 @@ from batch_gateway.report.distributions import DistributionCollector, Distributi
 from batch_gateway.settings.run_settings import RunSettings
 
 if TYPE_CHECKING:
+    from batch_gateway.cli.report_data import ReportData
     from batch_gateway.cli.report_page import ReportPage
     from batch_gateway.cli.run_table import RunTable
 
@@ -78,6 +78,9 @@ class RunFiles:
         settings = self._settings
         if settings.report_data is None:
             return None
+        # Only who asks for it pays for importing it.
+        from batch_gateway.cli.report_data import ReportData  # noqa: PLC0415
+
         return ReportData(settings.report_data, taken=self._beside(settings.report, settings.table))
 
     def _beside(self, *others: Path | None) -> tuple[Path, ...]:
