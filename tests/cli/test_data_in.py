@@ -301,7 +301,7 @@ def test_a_dry_run_shows_requests_their_size_and_their_price_and_needs_no_gatewa
         (("--allow-path", "http://x/y"), "is not a relative path"),
         (("--model", "a", "--model-override", "b"), "--model: .*give one"),
         (("--limit", "0"), "--limit"),
-        (("--price", "input=1"), "--price is for --dry-run"),
+        (("--price", "cached=1"), "--price: 'cached=1' is not like input=0.15"),
     ],
 )
 def test_what_cannot_be_asked_is_told_with_its_option(

@@ -144,3 +144,27 @@ def test_figures_that_cannot_be_written_in_the_end_cost_no_result(
     assert run.returncode == 0
     assert "The figures could not be written: figures.json: No space left" in run.stderr
     assert json.loads(run.stdout)["data_file"] is None
+
+
+def test_with_prices_a_run_tells_what_its_tokens_cost(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", 3)
+    command = ("run", "requests.jsonl", "--gateway", gateway.url, "--fresh")
+    prices = ("--price", "input=1000,output=5000")
+    run = batch_gateway(*command, *prices, "--json", "--report", "report.html", cwd=tmp_path)
+    found = json.loads(run.stdout)
+    usage = found["usage"]
+    cost = usage["input_tokens"] / 1000 + usage["output_tokens"] / 200
+    assert cost > 0
+    assert found["cost"] == pytest.approx(cost)
+    assert "cost, by tokens" in read(tmp_path).text
+    assert "  cost      about " in batch_gateway(*command, *prices, cwd=tmp_path).stdout
+    assert "cost" not in batch_gateway(*command, cwd=tmp_path).stdout
+
+
+def test_a_batch_is_submitted_without_prices(tmp_path: Path) -> None:
+    write_batch(tmp_path / "requests.jsonl", 1)
+    run = batch_gateway("batches", "submit", "requests.jsonl", "--price", "input=1", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "--price is for --dry-run" in run.stderr

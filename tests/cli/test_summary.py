@@ -213,6 +213,7 @@ def test_the_json_object_has_the_documented_keys() -> None:
             },
         ],
         "usage": {"input_tokens": 12_000, "output_tokens": 3_000, "total_tokens": 15_000},
+        "cost": None,
         "streamed": 0,
         "time_to_first_token_seconds": None,
         "percentiles": {

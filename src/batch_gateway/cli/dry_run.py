@@ -12,6 +12,7 @@ import msgspec
 
 from batch_gateway.cli.check_input import check_input, display_name
 from batch_gateway.cli.choose_display import choose_display
+from batch_gateway.cli.cost import MILLION, amount_text
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.input_options import hosts_of
@@ -25,10 +26,9 @@ from batch_gateway.http.base_url import checked_base_url
 from batch_gateway.inputs.prompt_size import RequestSize, size_of_request
 from batch_gateway.inputs.read_input import InputOptions
 
-__all__ = ["show_requests"]
+__all__ = ["prices_of", "show_requests"]
 
 _SHOWN: Final = 3
-_MILLION: Final = 1_000_000
 _KINDS: Final = ("input", "output")
 
 
@@ -46,7 +46,7 @@ def show_requests(
     """
     if not dry_run:
         raise CommandFailure("--price is for --dry-run, which shows what it would cost")
-    prices = _prices(price or {})
+    prices = prices_of(price or {})
     gateway = flags.get("gateway")
     if gateway is not None and ":" in gateway:
         asked = msgspec.structs.replace(asked, hosts=hosts_of([checked_base_url(gateway)]))
@@ -61,8 +61,11 @@ def show_requests(
     return ExitCode.SUCCEEDED
 
 
-def _prices(given: Mapping[str, str]) -> dict[str, float]:
-    """For a million tokens of each kind, which may stand in one option with commas between."""
+def prices_of(given: Mapping[str, str]) -> dict[str, float]:
+    """For a million tokens of each kind, which may stand in one option with commas between.
+
+    Raises ConfigError.
+    """
     pairs = ",".join(f"{name}={value}" for name, value in given.items()).split(",")
     found: dict[str, float] = {}
     for pair in filter(None, pairs):
@@ -93,9 +96,9 @@ def _found(plan: Plan, prices: Mapping[str, float]) -> dict[str, Any]:
         "answer_tokens_at_most": answers,
     }
     if "input" in prices:
-        found["cost_of_prompts"] = total.prompt_tokens * prices["input"] / _MILLION
+        found["cost_of_prompts"] = total.prompt_tokens * prices["input"] / MILLION
     if "output" in prices:
-        cost = None if answers is None else answers * prices["output"] / _MILLION
+        cost = None if answers is None else answers * prices["output"] / MILLION
         found["cost_of_answers_at_most"] = cost
     return found
 
@@ -115,11 +118,9 @@ def _text(file: str, found: Mapping[str, Any], shown: list[Any]) -> str:
         else f"At most {answers:,} tokens of answers, by their limits"
     )
     if "cost_of_prompts" in found:
-        lines.append(f"The prompts would cost about {_amount(found['cost_of_prompts'])}")
+        lines.append(f"The prompts would cost about {amount_text(found['cost_of_prompts'])}")
     if found.get("cost_of_answers_at_most") is not None:
-        lines.append(f"The answers would cost at most {_amount(found['cost_of_answers_at_most'])}")
+        lines.append(
+            f"The answers would cost at most {amount_text(found['cost_of_answers_at_most'])}"
+        )
     return printable("\n".join(lines))
-
-
-def _amount(cost: float) -> str:
-    return f"{cost:,.2f}" if cost >= 1 else f"{cost:.2g}"

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from batch_gateway.cli.configured import configured
+from batch_gateway.cli.cost import amount_text
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.report_data import check_file
 from batch_gateway.cli.summary import RunReport
@@ -64,6 +65,7 @@ class ReportPage:
                 {"input": report.input, "results": report.output, "errors": report.errors},
             ),
             paces=report.paces,
+            cost="" if report.cost is None else amount_text(report.cost),
             failed_if=report.failed_if,
             hints=report.hints,
             next_steps=report.next_steps,

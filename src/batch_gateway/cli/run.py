@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from batch_gateway.cli.dry_run import show_requests
+from batch_gateway.cli.dry_run import prices_of, show_requests
 from batch_gateway.cli.exit_codes import EXIT_CODE_MEANINGS
 from batch_gateway.cli.input_options import asked_of_input, dry_run_options, input_options
 from batch_gateway.cli.options import GroupedCommand, option, setting_options
@@ -72,6 +72,7 @@ def run(
     failures are written as they come; progress goes to stderr.
     """
     asked = asked_of_input(flags, endpoint)
-    if dry_run or price:
-        return show_requests(file, asked, flags, price, dry_run=dry_run)
-    return run_batch_file(arguments, file, config, flags, asked=asked, reuse=reuse)
+    if dry_run:
+        return show_requests(file, asked, flags, price, dry_run=True)
+    prices = prices_of(price or {})
+    return run_batch_file(arguments, file, config, flags, asked=asked, reuse=reuse, prices=prices)

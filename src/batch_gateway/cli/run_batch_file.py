@@ -17,6 +17,7 @@ import msgspec
 from batch_gateway.cli.check_input import STANDARD_INPUT, check_input, display_name
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.connection_limit import allow_connections, most_connections
+from batch_gateway.cli.cost import cost_of
 from batch_gateway.cli.crash_report import CrashReport
 from batch_gateway.cli.event_loop import run_async
 from batch_gateway.cli.exit_codes import ExitCode
@@ -68,10 +69,12 @@ def run_batch_file(
     *,
     asked: InputOptions,
     reuse: Sequence[Path] = (),
+    prices: Mapping[str, float] | None = None,
 ) -> int:
     """Do what `batch-gateway run` does; `arguments` are printed as the way to go on.
 
-    `asked` is of the input, and `reuse` are results that may have answers to its lines.
+    `asked` is of the input, `reuse` are results that may have answers to its lines, and `prices`
+    are of a million tokens, by "input" and "output".
 
     Returns the exit code of a run. Raises CommandFailure, InputError and JournalError when there
     is none.
@@ -100,7 +103,7 @@ def run_batch_file(
         ("--report-data", settings.report_data),
     ]
     check_standard_streams([*written, *(("--cache", cache) for cache in settings.caches)])
-    job = _Job(arguments, file, settings, output, errors, reuse=reuse)
+    job = _Job(arguments, file, settings, output, errors, reuse=reuse, prices=prices or {})
     configs = (settings.gateway, *settings.model_gateways.values())
     hosts = hosts_of(one.base_url for one in configs if one is not None)
     try:
@@ -142,6 +145,7 @@ class _Job:
         errors: Path,
         *,
         reuse: Sequence[Path],
+        prices: Mapping[str, float],
     ) -> None:
         self.display: Display = choose_display(sys.stderr, quiet=settings.quiet)
         if settings.log_format == "json" and not settings.quiet:
@@ -151,7 +155,7 @@ class _Job:
         self._settings = settings
         self._output = output
         self._errors = errors
-        self._reuse = reuse
+        self._reuse, self._prices = reuse, prices
         configs = (settings.gateway, *settings.model_gateways.values())
         self.crashes = CrashReport.of_run(output, (one for one in configs if one is not None))
         read = () if file == STANDARD_INPUT else (Path(file),)
@@ -282,6 +286,7 @@ class _Job:
             input=display_name(self._file),
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),
+            cost=cost_of(summary.figures.usage, self._prices),
             failed_if=self._failed_if(summary),
             distributions=self.files.distributions,
             hints=self._hints(summary, paces),

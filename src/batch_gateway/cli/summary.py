@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from batch_gateway.cli.cost import amount_text
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.pace_summary import pace_json, pace_rows
 from batch_gateway.cli.paces import GatewayPace
@@ -40,6 +41,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         paces: how many requests at a time there might be at the end, and what held that, for each
             gateway where it is found out.
         looked: what came of looking at the metrics of each gateway that has some.
+        cost: of this run's tokens, where prices are given.
         failed_if: the conditions of --fail-if that hold, with what is so instead.
         distributions: of the answers, where they were measured.
         page: where the page about the run is, when one was written.
@@ -55,6 +57,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     hints: Sequence[str] = ()
     paces: Sequence[GatewayPace] = ()
     looked: Sequence[MetricsStatistics] = ()
+    cost: float | None = None
     failed_if: Sequence[str] = ()
     distributions: Distributions = msgspec.field(default_factory=Distributions)
     page: str | None = None
@@ -111,16 +114,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
             for reason, found in figures.cut_off_examples.items()
         },
         "causes": msgspec.to_builtins(figures.chief_causes()),
-        "usage": {
-            "input_tokens": figures.usage.input_tokens,
-            "output_tokens": figures.usage.output_tokens,
-            "total_tokens": figures.usage.total_tokens,
-        },
-        "streamed": figures.streamed,
-        "time_to_first_token_seconds": _rounded(figures.mean_time_to_first_token),
-        "percentiles": {
-            name: _figures(one) for name, one in report.distributions.percentiles().items()
-        },
+        **_of_answers(report),
         "retries": figures.retries,
         "concurrency_limits": [pace.figures.limit for pace in report.paces],
         "concurrency": pace_json(report.paces, summary.seconds),
@@ -142,6 +136,23 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "report_file": report.page,
         "table_file": report.table,
         "data_file": report.data,
+    }
+
+
+def _of_answers(report: RunReport) -> dict[str, Any]:
+    figures = report.summary.figures
+    return {
+        "usage": {
+            "input_tokens": figures.usage.input_tokens,
+            "output_tokens": figures.usage.output_tokens,
+            "total_tokens": figures.usage.total_tokens,
+        },
+        "cost": None if report.cost is None else round(report.cost, 6),
+        "streamed": figures.streamed,
+        "time_to_first_token_seconds": _rounded(figures.mean_time_to_first_token),
+        "percentiles": {
+            name: _figures(one) for name, one in report.distributions.percentiles().items()
+        },
     }
 
 
@@ -237,6 +248,8 @@ def _rows(report: RunReport) -> Iterator[tuple[str, str]]:
             yield from pace_rows(report.paces, summary.seconds)
         if report.looked:
             yield "metrics", _looked(report.looked)
+    if report.cost is not None:
+        yield "cost", f"about {amount_text(report.cost)}, by the tokens of this run"
     yield from _waits(figures)
     if figures.from_cache:
         yield "cache", f"{counted(figures.from_cache, 'answer')} not asked for again"

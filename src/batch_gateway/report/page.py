@@ -44,6 +44,7 @@ class RunFacts:
         hints: what may be the cure, a sentence each.
         next_steps: (what for, command) pairs.
         find_line: from a request id to its line, None when it cannot be told.
+        cost: of this run's tokens, as it is shown, where prices are given.
         failed_if: conditions that the run was not to meet and does, a sentence each.
         headline: how it ended, where the summary does not know.
         left: what became of lines without a result.
@@ -61,6 +62,7 @@ class RunFacts:
     hints: Sequence[str]
     next_steps: Sequence[tuple[str, str]]
     find_line: Callable[[str], Line | None]
+    cost: str = ""
     failed_if: Sequence[str] = ()
     headline: str = ""
     left: str = "left to send"
