@@ -18,6 +18,7 @@ from batch_gateway.service.batch_records import (
     remove_ended_before,
     sealed_headers,
 )
+from batch_gateway.service.database import Database
 from batch_gateway.service.file_records import find_file, leftovers, list_files, tenant_use
 from batch_gateway.service.job_records import list_parts, shards_left
 from batch_gateway.service.paging import Paging
@@ -30,6 +31,8 @@ NOW: Final = 1_800_000_000.5
 
 _TENANT: Final = "tenant-7"
 _DAY: Final = 86_400
+# A transaction that takes long is ended.
+_FILES_AT_ONCE: Final = 50_000
 
 
 class Records(NamedTuple):
@@ -48,7 +51,7 @@ INSERT INTO files (id, tenant, filename, purpose, bytes, created_at, expires_at,
 SELECT 'file_' || lpad(i::text, 12, '0'), 'tenant-' || i % $tenants, 'input.jsonl',
     CASE WHEN i / $tenants % 10 = 0 THEN 'batch_output' ELSE 'batch' END, 20000000,
     $now - ($files - i), CASE WHEN i % 2 = 0 THEN $now + 86400 + i END, 'processed', 'stored'
-FROM generate_series(0, $files - 1) AS i
+FROM generate_series($start, $end - 1) AS i
 """
 _BATCHES: Final = """
 INSERT INTO batches (id, tenant, status, endpoint, input_file_id, completion_window, due_at,
@@ -117,16 +120,21 @@ def _file_id(number: int) -> str:
     return f"file_{number:012}"
 
 
-def fill(connection: Connection, records: Records) -> None:
+async def fill(database: Database, records: Records) -> None:
     """Fill the tables of a PostgreSQL database in which there is nothing yet."""
-    # As long as it takes.
-    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     numbers = records._asdict() | {"now": int(NOW)}
-    for statement in (_FILES, _BATCHES, _JOBS, _PARTS, "ANALYZE"):
-        connection.exec_driver_sql(Template(statement).substitute(numbers))
+    for start in range(0, records.files, _FILES_AT_ONCE):
+        end = min(start + _FILES_AT_ONCE, records.files)
+        await _execute(database, Template(_FILES).substitute(numbers, start=start, end=end))
+    for statement in (_BATCHES, _JOBS, _PARTS, "ANALYZE"):
+        await _execute(database, Template(statement).substitute(numbers))
 
 
-def open_all(connection: Connection) -> None:
+async def open_all(database: Database) -> None:
     """Let a shard of every batch wait for a worker."""
     for statement in (*_OPEN_ALL.split(";"), "ANALYZE"):
-        connection.exec_driver_sql(statement)
+        await _execute(database, statement)
+
+
+async def _execute(database: Database, statement: str) -> None:
+    await database.write(lambda connection: connection.exec_driver_sql(statement))

@@ -23,11 +23,7 @@ def full(postgres: PostgresServer) -> str:
 
     async def fill_it() -> None:
         database = await open_database(url)
-        await database.write(
-            lambda connection: fill(
-                connection, Records(tenants=200, batches=4000, files=20_000, open=40)
-            )
-        )
+        await fill(database, Records(tenants=200, batches=4000, files=20_000, open=40))
         await database.aclose()
 
     asyncio.run(fill_it())
