@@ -39,10 +39,12 @@ def test_two_runs_stand_beside_each_other_with_the_change(
 
 def test_what_one_run_alone_knows_is_shown_without_a_change(tmp_path: Path) -> None:
     known = {"min": 1.0, "p95": 2.5}
-    for name, first in (("a.json", None), ("b.json", known)):
-        figures = {"outcome": "completed", "percentiles": {"time_to_first_token_seconds": first}}
+    for name, first, cost in (("a.json", None, 2.0), ("b.json", known, 3.0)):
+        percentiles = {"time_to_first_token_seconds": first}
+        figures = {"outcome": "completed", "percentiles": percentiles, "cost": cost}
         (tmp_path / name).write_text(json.dumps(figures))
     found = json.loads(batch_gateway("compare", "a.json", "b.json", "--json", cwd=tmp_path).stdout)
+    assert found.pop("cost") == {"before": 2.0, "after": 3.0, "change": 0.5}
     assert found == {
         f"percentiles.time_to_first_token_seconds.{name}": {
             "before": None,

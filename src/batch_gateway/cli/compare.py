@@ -19,7 +19,7 @@ __all__ = ["compare"]
 
 _PATH = click.Path(path_type=Path)
 _COMPARED = (
-    "succeeded", "failed", "left", "retries", "duration_seconds", "requests_per_second",
+    "succeeded", "failed", "left", "retries", "cost", "duration_seconds", "requests_per_second",
     "tokens_per_second", "usage.input_tokens", "usage.output_tokens", "cut_off.length",
     "cut_off.content_filter", "cut_off.incomplete",
 )  # fmt: skip
