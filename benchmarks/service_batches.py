@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def _beside_run(folder: Path, gateway: GatewayHandle, lines: int, rounds: int) -> dict[str, float]:
-    path = _file(folder, lines)
+    path = batch_file(folder, lines)
     seconds, cpu = list[float](), list[float]()
     for number in range(rounds):
         ran, ran_cpu = _run(folder / f"out-{number}.jsonl", path, gateway)
@@ -143,7 +143,7 @@ def _run(output: Path, path: Path, gateway: GatewayHandle) -> tuple[float, float
 
 
 def _alone(folder: Path, gateway: GatewayHandle, large: int) -> dict[str, float]:
-    one, hundred = _file(folder, 1), _file(folder, 100)
+    one, hundred = batch_file(folder, 1), batch_file(folder, 100)
     figures: dict[str, float] = {}
     with _serving(folder / "alone", gateway) as service:
         figures["start to ready, s"] = service.ready_seconds
@@ -162,7 +162,7 @@ def _alone(folder: Path, gateway: GatewayHandle, large: int) -> dict[str, float]
         for batch_id in [service.submit(hundred) for _ in range(100)]:
             assert service.wait(batch_id) == "completed"
         figures["100 batches of 100 lines, s"] = time.monotonic() - began
-    path = _file(folder, large)
+    path = batch_file(folder, large)
     with _serving(folder / "large", gateway) as service:
         began = time.monotonic()
         assert service.wait(service.submit(path), every=0.5) == "completed"
@@ -172,7 +172,7 @@ def _alone(folder: Path, gateway: GatewayHandle, large: int) -> dict[str, float]
 
 
 def _cancelling(folder: Path, gateway: GatewayHandle) -> float:
-    path = _file(folder, 1000)
+    path = batch_file(folder, 1000)
     with _serving(folder / "cancelling", gateway) as service:
         batch_id = service.submit(path)
         while gateway.journal()["in_flight"] < _CONCURRENCY:
@@ -185,7 +185,7 @@ def _cancelling(folder: Path, gateway: GatewayHandle) -> float:
 
 
 def _expiring(folder: Path, gateway: GatewayHandle) -> float:
-    path, window = _file(folder, 1000), 3.0
+    path, window = batch_file(folder, 1000), 3.0
     with _serving(folder / "expiring", gateway) as service:
         file = service.sdk.files.create(file=path, purpose="batch")
         began, asked = time.monotonic(), {"completion_window": f"{window:g}s"}
@@ -203,13 +203,20 @@ def _expiring(folder: Path, gateway: GatewayHandle) -> float:
 
 
 def _polling(folder: Path, gateway: GatewayHandle) -> float:
-    """Over a few connections that stay open; the CPU is that of the service, the batch's too."""
-    path = _file(folder, 1000)
-    with _serving(folder / "polling", gateway) as service, contextlib.ExitStack() as stack:
+    """The CPU is that of the service, the batch's too."""
+    path = batch_file(folder, 1000)
+    with _serving(folder / "polling", gateway) as service:
         batch_id = service.submit(path)
-        connections = [stack.enter_context(contextlib.closing(service.connect())) for _ in range(8)]
         while gateway.journal()["in_flight"] < _CONCURRENCY:
             time.sleep(0.01)
+        polls, cpu = polls_of(service, batch_id)
+        return polls / cpu
+
+
+def polls_of(service: Service, batch_id: str) -> tuple[int, float]:
+    """Status polls in some seconds, over a few connections, and the CPU seconds they took."""
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(contextlib.closing(service.connect())) for _ in range(8)]
         count, cpu, end = 0, cpu_seconds_of([service.pid]), time.monotonic() + _POLL_SECONDS
         while time.monotonic() < end:
             for connection in connections:
@@ -217,7 +224,7 @@ def _polling(folder: Path, gateway: GatewayHandle) -> float:
             answers = [json.loads(one.getresponse().read())["status"] for one in connections]
             assert set(answers) == {"in_progress"}
             count += len(connections)
-        return count / (cpu_seconds_of([service.pid]) - cpu)
+        return count, cpu_seconds_of([service.pid]) - cpu
 
 
 @contextlib.contextmanager
@@ -248,7 +255,8 @@ def _pinned(arguments: list[Any]) -> list[str]:
     return ["taskset", "-c", str(CLIENT_CORE), *program]
 
 
-def _file(folder: Path, lines: int) -> Path:
+def batch_file(folder: Path, lines: int) -> Path:
+    """A file of so many prompts, made the first time it is asked for."""
     path = folder / f"{lines}.jsonl"
     if not path.exists():
         with path.open("w") as file:
