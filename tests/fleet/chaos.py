@@ -26,6 +26,7 @@ from batch_gateway.testing import simulated_gateway
 from tests.fleet.harms import HARMS
 from tests.fleet.relay import relaying
 from tests.fleet.running import Fleet
+from tests.peers.object_stores import Seaweed, running_seaweed
 from tests.peers.postgres import PostgresServer, running_postgres
 
 __all__ = ["a_fleet"]
@@ -35,14 +36,16 @@ LONGEST = 60.0
 
 
 @contextlib.contextmanager
-def a_fleet(folder: Path, database: PostgresServer, *, workers: int) -> Iterator[Fleet]:
+def a_fleet(
+    folder: Path, database: PostgresServer, store: Seaweed, *, workers: int
+) -> Iterator[Fleet]:
     """One process of the API and so many workers, with a simulated gateway, whole and started."""
     with ExitStack() as stack:
         gateway = stack.enter_context(
             simulated_gateway(latency_scale=LATENCY_SCALE, output_tokens=1)
         )
         ways = [stack.enter_context(relaying(database.port)) for _ in range(workers)]
-        fleet = Fleet(folder, database, gateway, ways)
+        fleet = Fleet(folder, database, gateway, ways, store)
         stack.callback(fleet.end)
         fleet.start_api()
         for number in range(workers):
@@ -81,10 +84,12 @@ def main() -> int:
     print(f"seed {asked.seed}", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="chaos-") as folder,
+        tempfile.TemporaryDirectory(prefix="chaos-store-") as objects,
         running_postgres("of-chaos") as database,
+        running_seaweed(Path(objects)) as store,
     ):
         database.make_template()
-        with a_fleet(Path(folder), database, workers=asked.workers) as fleet:
+        with a_fleet(Path(folder), database, store, workers=asked.workers) as fleet:
             done = torment(fleet, Random(asked.seed), asked.seconds)
             for harm, times in sorted(done.items()):
                 print(f"{times:4d}  {harm}")

@@ -87,6 +87,20 @@ def cut_a_worker_off(fleet: Fleet, chance: Random, seconds: float) -> None:
     way.open.set()
 
 
+def kill_the_store(fleet: Fleet, chance: Random, seconds: float) -> None:
+    fleet.look()
+    fleet.store.kill()
+    time.sleep(seconds)
+    fleet.store.start()
+
+
+def pause_the_store(fleet: Fleet, chance: Random, seconds: float) -> None:
+    fleet.look()
+    fleet.store.pause()
+    time.sleep(seconds)
+    fleet.store.go_on()
+
+
 HARMS: Final[Mapping[str, Harm]] = {
     "a worker is killed": kill_a_worker,
     "all workers are killed": kill_all_workers,
@@ -96,4 +110,6 @@ HARMS: Final[Mapping[str, Harm]] = {
     "the database is stopped hard": stop_the_database_hard,
     "the database stands still": pause_the_database,
     "a worker is cut off from the database": cut_a_worker_off,
+    "the store of files is killed": kill_the_store,
+    "the store of files stands still": pause_the_store,
 }

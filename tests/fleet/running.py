@@ -13,14 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import httpx2
+import obstore
 
+from batch_gateway.storage.from_url import connect
 from batch_gateway.testing import GatewayHandle
 from tests.commands_to_kill import times_received
 from tests.engine.batch_files import request, text_of
 from tests.fleet.relay import Relay
+from tests.peers.object_stores import S3_KEYS, Seaweed
 from tests.peers.postgres import PostgresServer
 from tests.peers.processes import free_port
 
@@ -62,6 +65,7 @@ class Fleet:
     """Processes of the API and workers over one database, one store and one gateway.
 
     Attributes:
+        store: of files.
         ways: between the workers and the database; each has one of its own.
         registered: how often each request had been received whose result was registered, when that
             was first seen.
@@ -71,6 +75,7 @@ class Fleet:
     database: PostgresServer
     gateway: GatewayHandle
     ways: Sequence[Relay]
+    store: Seaweed
     name: str = ""
     api: Member | None = None
     workers: dict[int, Member] = field(default_factory=dict[int, Member])
@@ -110,7 +115,8 @@ class Fleet:
         self._started += 1
         log = self.folder / f"{self._started}-{role}.log"
         hurried = (Path(__file__).with_name("hurried.py"), LEASE, SHARD_LINES, offset)
-        where = ("--database", url, "--data", self.folder / "data", "--observability-port", 0)
+        where = ["--database", url, "--data", self.folder / "data", "--observability-port", 0]
+        where += ["--store", self.store.store_url(self.name)]
         command = [sys.executable, *hurried, "serve", "--role", role, *where, *flags]
         environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         with log.open("wb") as output:
@@ -119,7 +125,7 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment | {"PYTHONPATH": str(Path.cwd())},
+                env=environment | S3_KEYS | {"PYTHONPATH": str(Path.cwd())},
             )
         return Member(role, process, log)
 
@@ -146,17 +152,18 @@ class Fleet:
     def look(self) -> dict[str, int]:
         """Remembers what is registered, and how often it had been received by then."""
         names = self.database.execute("SELECT name FROM parts", self.name).split()
-        objects = self.folder / "data" / "files" / "objects"
         found = set[str]()
         for name in names:
             # Parts are put together to larger ones, and what a finished batch had goes.
             with contextlib.suppress(FileNotFoundError):
-                lines = (objects / PurePosixPath(name)).read_bytes().splitlines()
-                found |= {json.loads(line)["id"] for line in lines}
+                found |= {json.loads(line)["id"] for line in self._read(name).splitlines()}
         received = times_received(self.gateway)
         for request_id in found - self.registered.keys():
             self.registered[request_id] = received[request_id]
         return received
+
+    def _read(self, name: str) -> bytes:
+        return bytes(obstore.get(connect(self.store.address(self.name), S3_KEYS), name).bytes())
 
     def finished_lines(self) -> int:
         """Of all batches, as registered."""

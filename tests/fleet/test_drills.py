@@ -10,6 +10,7 @@ import pytest
 
 from tests.fleet.chaos import a_fleet
 from tests.fleet.harms import HARMS
+from tests.peers.object_stores import Seaweed, running_seaweed
 from tests.peers.postgres import PostgresServer, running_postgres
 
 LINES = 600
@@ -24,10 +25,18 @@ def database() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    with running_seaweed(tmp_path_factory.mktemp("store")) as server:
+        yield server
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_batch_goes_on_when(harm: str, tmp_path: Path, database: PostgresServer) -> None:
-    with a_fleet(tmp_path, database, workers=2) as fleet:
+def test_a_batch_goes_on_when(
+    harm: str, tmp_path: Path, database: PostgresServer, store: Seaweed
+) -> None:
+    with a_fleet(tmp_path, database, store, workers=2) as fleet:
         fleet.submit(LINES)
         fleet.wait_for_lines(100)
         HARMS[harm](fleet, Random(7), SECONDS)
