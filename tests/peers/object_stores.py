@@ -65,6 +65,8 @@ class Seaweed(S3Server):
                 log=self._folder / "seaweed.log",
                 limit=60,
                 cwd=self._folder,
+                # Where its logs go.
+                env={"TMPDIR": str(self._folder)},
             )
         )
 
