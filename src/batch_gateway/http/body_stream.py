@@ -99,9 +99,8 @@ class BodyStream:
                 until = take(data)
             except Exception as failure:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
                 self._failure, until = failure, 0.0
-            if until:
-                self._until = until
-            else:
+            self._until = until
+            if not until:
                 self._stop_handing()
             return
         self._begun = True
@@ -147,17 +146,18 @@ class BodyStream:
             raise self._in_words(self._error)
         return b""
 
-    async def hand_on(self, take: Callable[[bytes], float], most: int) -> None:
+    async def hand_on(self, take: Callable[[bytes], float], most: int) -> bool:
         """Give `take` what comes, the moment it does, so that nobody is woken for each piece.
 
         It returns until when more must come, in monotonic seconds, or 0 to have no more given.
         Then this returns, and when `read` has something to return at once: a piece of more than
-        `most` bytes, the end, an error. Raises what `take` does.
+        `most` bytes, the end, an error. Says whether it was `take`. Raises what that does.
         """
         if self._pieces or self._ended:
-            return
+            return False
         self._take, self._most = take, most
-        self._set_deadline(min(self._deadline, time.monotonic() + self._idle))
+        self._until = time.monotonic() + self._idle
+        self._set_deadline(min(self._deadline, self._until))
         try:
             await self._wait()
         finally:
@@ -165,6 +165,7 @@ class BodyStream:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+        return not self._until
 
     def close(self) -> None:
         """Nobody reads any more: forget what was not read, and whom to tell.

@@ -137,8 +137,8 @@ class _Reception:
                     for start in range(0, len(piece) or 1, _STINT_BYTES):
                         yield piece[start : start + _STINT_BYTES]
                         await self._pause_after(len(piece))
-                if self._pushed is not None and decoder.is_plain:
-                    await self._pushed.hand_on(self._take, _STINT_BYTES)
+                pushed = self._pushed if decoder.is_plain else None
+                if pushed is not None and await pushed.hand_on(self._take, _STINT_BYTES):
                     # What was taken may be the last.
                     yield b""
             for piece in decoder.finish():
