@@ -114,7 +114,7 @@ class Connection(Dialled):
     def expire(self) -> None:
         """The deadline of the exchange passed: fail it, unless its stream has lived since."""
         later = 0.0 if self._stream is None else self._stream.may_be_silent_until()
-        if later > self.deadline:
+        if later > time.monotonic():
             self.deadline = later
             return
         progress = self._reader.progress()
