@@ -348,6 +348,6 @@ async def test_others_have_their_turn_while_a_small_body_unpacks_to_much(event: 
 
 @pytest.mark.parametrize("event", TINY)
 async def test_a_deadline_holds_for_what_has_come_already(event: bytes) -> None:
-    request = InferenceRequest(params=REQUEST.params, deadline=0.3)
+    request = InferenceRequest(params=REQUEST.params, deadline=0.05)
     with pytest.raises(DeadlineExceededError):
         await answer_to(once(packed(event, 60_000_000)), request=request)
