@@ -37,7 +37,8 @@ _IN_FLIGHT = 32
 _SLOW = SimulatorConfig(
     seats=10_000,
     prefill_tokens_per_second=1e9,
-    time_per_token=0.02,
+    prefill_chunk_tokens=1_000_000,
+    time_per_token=0.1,
     load_growth=0.0,
     output_tokens=1,
     output_distribution="fixed",
@@ -142,13 +143,13 @@ class Place:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", choices=_PARTS, nargs="+", default=list(_PARTS))
-    parser.add_argument("--lines", type=int, default=9_600, help="of the batch of 1, 2, 4 workers")
+    parser.add_argument("--lines", type=int, default=4_800, help="of the batch of 1, 2, 4 workers")
     parser.add_argument("--large", type=int, default=50_000, help="of the batch beside run")
     parser.add_argument("--small", type=int, default=100, help="batches of 100 lines beside run")
     parser.add_argument("--seaweed", action="store_true", help="files in SeaweedFS by S3")
     given = parser.parse_args()
     print("machine:", ", ".join(f"{key} {value}" for key, value in describe().items()))
-    figures, aims = dict[str, float](), list[Aim]()
+    figures: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="benchmark-fleet-")))
         server = stack.enter_context(running_postgres("of-a-benchmark"))
