@@ -21,7 +21,7 @@ EXAMPLES = {
     "N|P%": "7", "DURATION": "7s", "SIZE": "7KiB", "NAME": "X-Api-Key", "KEY": "sk-v",
     "NAME=VALUE": "X-A=v", "SHA256": "ab" * 32, "IP:PORT": "10.0.0.1:8000", "HOST": "v",
     "URL|env": "env", "STORE": "s3://data/v", "": "true", "ADDRESS": "127.0.0.2",
-    "DSN": "postgresql://h/d",
+    "DSN": "postgresql://h/d", "CONDITION": "p95>30s",
 }  # fmt: skip
 
 

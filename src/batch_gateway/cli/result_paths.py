@@ -15,7 +15,8 @@ from batch_gateway.engine.result_names import default_errors, default_output, is
 
 __all__ = ["check_caches", "check_standard_streams", "error_path", "output_path"]
 
-_DEVICES = ("/dev/", "/proc/")
+# What a shell makes of <(…), too.
+_NAMELESS = ("/dev/stdin", "/dev/fd/", "/proc/")
 # A path has one slash where a URL has two.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _STANDARD_STREAMS = (
@@ -33,19 +34,10 @@ def output_path(file: str, given: Path | None) -> Path:
     """
     if given is not None:
         return _file("-o", given)
-    if file == STANDARD_INPUT or _is_stream(file):
+    if file == STANDARD_INPUT or file.startswith(_NAMELESS):
         what = "standard input" if file == STANDARD_INPUT else f"{file}, a stream,"
         raise CommandFailure(f"{what} has no name to make one for the results from: give -o FILE")
     return default_output(file)
-
-
-def _is_stream(file: str) -> bool:
-    """Whether it is what a shell makes of <(…), or another device or pipe."""
-    try:
-        mode = Path(file).stat().st_mode
-    except (OSError, ValueError):
-        return False
-    return file.startswith(_DEVICES) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def error_path(output: Path, given: Path | None) -> Path:
