@@ -16,6 +16,10 @@ Harm = Callable[[Fleet, Random, float], None]
 """Does it, for so many seconds where it lasts, and leaves the fleet whole again."""
 
 
+def last(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def kill_a_worker(fleet: Fleet, chance: Random, seconds: float) -> None:
     number = chance.choice(sorted(fleet.workers))
     fleet.workers[number].kill()
@@ -41,7 +45,7 @@ def pause_a_worker_past_its_lease(fleet: Fleet, chance: Random, seconds: float) 
     worker = fleet.workers[chance.choice(sorted(fleet.workers))]
     worker.signal(signal.SIGSTOP)
     fleet.look()
-    time.sleep(LEASE * 1.5 + seconds / 4)
+    last(LEASE * 1.5 + seconds / 4)
     fleet.look()
     worker.signal(signal.SIGCONT)
 
@@ -57,7 +61,7 @@ def stop_a_worker(fleet: Fleet, chance: Random, seconds: float) -> None:
 def stop_the_database_hard(fleet: Fleet, chance: Random, seconds: float) -> None:
     fleet.look()
     fleet.database.signal(signal.SIGKILL)
-    time.sleep(seconds)
+    last(seconds)
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -73,7 +77,7 @@ def pause_the_database(fleet: Fleet, chance: Random, seconds: float) -> None:
     """It answers nobody, and refuses nobody."""
     fleet.look()
     fleet.database.signal(signal.SIGSTOP)
-    time.sleep(seconds)
+    last(seconds)
     fleet.database.signal(signal.SIGCONT)
 
 
@@ -82,7 +86,7 @@ def cut_a_worker_off(fleet: Fleet, chance: Random, seconds: float) -> None:
     way = fleet.ways[chance.choice(sorted(fleet.workers))]
     fleet.look()
     way.open.clear()
-    time.sleep(seconds)
+    last(seconds)
     fleet.look()
     way.open.set()
 
@@ -90,14 +94,14 @@ def cut_a_worker_off(fleet: Fleet, chance: Random, seconds: float) -> None:
 def kill_the_store(fleet: Fleet, chance: Random, seconds: float) -> None:
     fleet.look()
     fleet.store.kill()
-    time.sleep(seconds)
+    last(seconds)
     fleet.store.start()
 
 
 def pause_the_store(fleet: Fleet, chance: Random, seconds: float) -> None:
     fleet.look()
     fleet.store.pause()
-    time.sleep(seconds)
+    last(seconds)
     fleet.store.go_on()
 
 

@@ -80,7 +80,8 @@ class PostgresServer:
                 yield
             finally:
                 # What is connected yet is not waited for.
-                self.signal(signal.SIGINT)
+                with suppress(FileNotFoundError):
+                    self.signal(signal.SIGINT)
 
     def start(self) -> None:
         """Also again, when it was stopped meanwhile; until `running` ends."""

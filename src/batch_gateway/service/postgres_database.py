@@ -58,6 +58,8 @@ _FAILURES: Final[tuple[type[Exception], ...]] = (
     SQLAlchemyError,
     _asyncpg.PostgresError,
     _asyncpg.InterfaceError,
+    # Of a connection that ended in the middle of something.
+    _asyncpg.InternalClientError,
     OSError,
 )
 _SERIALIZATION, _DEADLOCK, _DISK_FULL = "40001", "40P01", "53100"
@@ -178,7 +180,8 @@ def _is_worth_another_try(error: Exception, tried: int, *, is_committing: bool =
         return tried < _MOST_TRIES
     # A connection of the pool that the server, or something between, has closed long ago.
     is_stale = (isinstance(error, DBAPIError) and error.connection_invalidated) or isinstance(
-        error, _asyncpg.InterfaceError | _asyncpg.PostgresConnectionError
+        error,
+        _asyncpg.InterfaceError | _asyncpg.InternalClientError | _asyncpg.PostgresConnectionError,
     )
     return is_stale and tried == 1 and not is_committing
 
