@@ -77,9 +77,9 @@ class StoreAddress(msgspec.Struct, frozen=True, kw_only=True):
     def _parse(cls, url: _Taken) -> Self:
         names = _OPTIONS[url.scheme]
         options: dict[str, str] = {}
-        for given, value in url.options:
-            name = _OTHER_NAMES.get(given, given)
-            if name not in names and _LOOKS_SECRET.search(given):
+        for said, value in url.options:
+            name = _OTHER_NAMES.get(said, said)
+            if name not in names and _LOOKS_SECRET.search(said):
                 raise ValueError(_no_secrets(url.scheme))
             if name not in names:
                 # Which is not shown: it may be a secret without its name.
@@ -88,16 +88,18 @@ class StoreAddress(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"has {name} twice")
             options[name] = value
         path_style = options.pop("path_style", None)
-        return msgspec.convert(
-            {
-                "scheme": url.scheme,
-                "bucket": url.bucket,
-                "prefix": url.path.strip("/"),
-                "path_style": None if path_style is None else _yes_or_no(path_style),
-                **{name: value for name, value in options.items() if value},
-            },
-            cls,
-        )
+        given = {
+            "scheme": url.scheme,
+            "bucket": url.bucket,
+            "prefix": url.path.strip("/"),
+            "path_style": None if path_style is None else _yes_or_no(path_style),
+            **{name: value for name, value in options.items() if value},
+        }
+        try:
+            return msgspec.convert(given, cls)
+        except msgspec.ValidationError as error:
+            # Before msgspec 0.20 it is no ValueError.
+            raise ValueError(str(error)) from None
 
     def __str__(self) -> str:
         """As in messages: `s3://bucket/prefix`."""
