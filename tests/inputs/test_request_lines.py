@@ -205,6 +205,11 @@ def test_other_spellings_of_an_endpoint_are_taken(url: str, meant: str) -> None:
     assert (line["url"], line["method"]) == (meant, "POST")
 
 
+@pytest.mark.parametrize("url", ["http://llm-d:8000/v1/chat/completions", "chat/completions"])
+def test_a_system_message_is_put_where_the_endpoint_is_spelled_otherwise(url: str) -> None:
+    assert bodies(batch_line(url=url), system="S") == [chat("S", "Hi")]
+
+
 @pytest.mark.parametrize("url", ["http://elsewhere/v1/completions", "/v1/nothing", "/v1/chat"])
 def test_other_urls_are_not(url: str) -> None:
     (line,) = lines(batch_line(url=url))

@@ -134,13 +134,13 @@ class RequestLines:
     def _request(self, row: Row) -> tuple[str, dict[str, Any]]:
         """The endpoint and the body."""
         recipe = self._recipe
-        values: Mapping[str, Any] = _decode_object(row.text) if row.text else row.values
         if recipe.template is not None:
             prompt = recipe.template.render(row.values)
             url = recipe.endpoint or CHAT
             body: dict[str, Any] = {}
             self._put_prompt(body, url, prompt, recipe.system)
         else:
+            values: Mapping[str, Any] = _decode_object(row.text) if row.text else row.values
             url, body = self._by_columns(row, values)
             if self._typed:
                 body |= {
@@ -263,20 +263,22 @@ class RequestLines:
         if recipe.template is not None:
             raise FaultyRowError("is a request already, and the template is for rows of data")
         fields = _decode_object(row.text)
-        changed = self._spelled(fields, row.values)
+        url, changed = self._spelled(fields, row.values)
         if "body" in fields and (recipe.id_column is not None or _CUSTOM_ID not in fields):
             fields[_CUSTOM_ID] = msgspec.Raw(_encode(custom_id_of(row, recipe.id_column)))
             changed = True
         if isinstance(row.values.get("body"), dict):
             body: dict[str, Any] = dict(_decode_object(fields["body"]))
-            if self._completed(body, row.values):
+            if self._completed(body, row.values["body"], url):
                 fields["body"] = msgspec.Raw(_encode(body))
                 changed = True
         self.changed = self.changed or changed
         return _encode(fields) if changed else row.text.strip()
 
-    def _spelled(self, fields: dict[str, msgspec.Raw], values: Mapping[str, Any]) -> bool:
-        """Mends the method and the url; whether there was anything to mend."""
+    def _spelled(
+        self, fields: dict[str, msgspec.Raw], values: Mapping[str, Any]
+    ) -> tuple[str, bool]:
+        """Mends the method and the url; the url that is meant, and whether anything was mended."""
         method, url = values.get("method"), values.get("url")
         changed = False
         if isinstance(method, str) and method != "POST" and method.strip().upper() == "POST":
@@ -288,25 +290,20 @@ class RequestLines:
             fields["url"] = msgspec.Raw(_encode(meant))
             self.notes[f"url {url:.100} is taken as {meant}"] += 1
             changed = True
-        return changed
+        return meant or (url if isinstance(url, str) else CHAT), changed
 
-    def _completed(self, body: dict[str, Any], values: Mapping[str, Any]) -> bool:
-        """Puts into a body what it lacks; whether there was anything."""
+    def _completed(self, body: dict[str, Any], given: Mapping[str, Any], url: str) -> bool:
+        """Puts into a body what it lacks; whether there was anything. `given` is it decoded."""
         recipe = self._recipe
-        own = values["body"].get("model")
+        own = given.get("model")
         changed = False
         model = recipe.model_override or (recipe.model if own in (None, "") else None)
         if model is not None and model != own:
             body["model"] = model
             changed = True
-        if recipe.system is not None and self._put_system(body, _url_of(values), recipe.system):
+        if recipe.system is not None and self._put_system(body, url, recipe.system):
             changed = True
         return with_defaults(body, recipe.params) or changed
-
-
-def _url_of(values: Mapping[str, Any]) -> str:
-    url = values.get("url")
-    return same_endpoint(url, (), ()) or url if isinstance(url, str) else CHAT
 
 
 _decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
