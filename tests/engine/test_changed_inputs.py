@@ -135,6 +135,20 @@ async def test_lines_with_problems_become_failures_when_they_are_to_be_skipped(
         assert [plan.problems(index)[1] for index in plan.faulty] == ["b", "a", "c", ""]
 
 
+def test_of_a_line_that_is_left_out_it_is_told_what_is_wrong_with_it(tmp_path: Path) -> None:
+    own = {"url": "/v1/own"}
+    lines = [request("a", **own), request("a", **own), request("c", **own, body={})]
+    path = tmp_path / "requests.jsonl"
+    in_a_string = text_of([request("d")]).replace(b"hello d", b"hello \xff")
+    path.write_bytes(text_of(lines) + in_a_string)
+    with make_plan(path, paths=["/v1/own"], skip_bad_lines=True) as plan:
+        told = [[fault.text for fault in plan.problems(index)[2]] for index in plan.faulty]
+    repeated, no_model, (no_text,) = told
+    assert repeated == ["its custom_id was already used on an earlier line"]
+    assert no_model == ["body.model is missing"]
+    assert "is not UTF-8" in no_text
+
+
 def test_a_file_of_bad_lines_alone_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
     path.write_bytes(b"not JSON\n{}\n")

@@ -38,12 +38,14 @@ class FirstPass(msgspec.Struct):
         lines: where they stand, those with problems too.
         grouping: which belong together; lines with problems are of the model "".
         faulty: the requests with problems, in order.
+        paths: endpoints that were taken beside those of OpenAI's Batch API.
     """
 
     fingerprint: str
     lines: LineIndex
     grouping: Grouping
     faulty: Sequence[int] = ()
+    paths: Collection[str] = ()
 
 
 class _Problems:
@@ -130,7 +132,7 @@ def first_pass(
     scanner.grouping.finish()
     fingerprint = digest.hexdigest()[:_FINGERPRINT_DIGITS]
     faulty = [scanner.lines.index_of(number) for number in problems.lines()]
-    return FirstPass(fingerprint, scanner.lines, scanner.grouping, faulty)
+    return FirstPass(fingerprint, scanner.lines, scanner.grouping, faulty, paths)
 
 
 class _Scanner:
@@ -198,7 +200,7 @@ class _Scanner:
         if self.problems.is_full and not self.skip:
             self.problems.add(number, [])
             return True
-        diagnosis = diagnose(line.removesuffix(b"\n"))
+        diagnosis = diagnose(line.removesuffix(b"\n"), self.paths)
         self.problems.add(number, [] if self.problems.is_full else diagnosis.problems)
         if diagnosis.custom_id is not None:
             self.ids.extend((diagnosis.custom_id,))

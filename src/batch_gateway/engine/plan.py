@@ -11,11 +11,12 @@ from zlib import crc32
 import msgspec
 
 from batch_gateway.engine.first_pass import FirstPass, ProgressCallback, first_pass
+from batch_gateway.engine.line_blocks import is_utf8
 from batch_gateway.engine.problems import Fault
 from batch_gateway.engine.shard import SHARD_BYTES, SHARD_LINES, Shard, split
 from batch_gateway.engine.source import FileSource, RangeSource, Source, changed
 from batch_gateway.engine.validate import check_line, diagnose
-from batch_gateway.wire.lines import OTHER_ENDPOINTS, BatchLine, decode_batch_line, line_id
+from batch_gateway.wire.lines import BatchLine, decode_batch_line, line_id
 
 __all__ = ["Order", "Plan", "make_plan"]
 
@@ -91,10 +92,11 @@ class Plan:
         """
         text = self.read(index)
         result_id = line_id(self.fingerprint, index, crc32(text))
-        if (checked := check_line(text, OTHER_ENDPOINTS)) is not None:
+        paths = self.found.paths
+        if is_utf8(text) and (checked := check_line(text, paths)) is not None:
             again = "its custom_id was already used on an earlier line"
             return result_id, checked.custom_id, [Fault(again, "duplicate_custom_id", "custom_id")]
-        diagnosis = diagnose(text)
+        diagnosis = diagnose(text, paths)
         return result_id, diagnosis.custom_id or "", diagnosis.problems
 
     def line_number(self, index: int) -> int:

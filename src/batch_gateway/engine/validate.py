@@ -127,8 +127,8 @@ def _check_oddly_shaped(line: bytes, paths: Collection[str]) -> CheckedLine | No
     return CheckedLine(plain.custom_id, plain.method, url, CheckedBody(plain.body.model))
 
 
-def diagnose(line: bytes) -> Diagnosis:
-    """Every problem of a line that `check_line` refused, in words."""
+def diagnose(line: bytes, paths: Collection[str] = ()) -> Diagnosis:
+    """Every problem of a line that `check_line` refused with the same `paths`, in words."""
     if (odd := _oddity(line)) is not None:
         return Diagnosis([Fault(odd)])
     try:
@@ -145,7 +145,13 @@ def diagnose(line: bytes) -> Diagnosis:
         return Diagnosis(
             [Fault(text, "invalid_row") for text in told], fields.get("custom_id") or None
         )
-    faults = [Fault.of_field(text) for check in _FIELD_CHECKS for text in check(fields)]
+    texts = (
+        *_check_custom_id(fields),
+        *_check_method(fields),
+        *_check_url(fields, paths),
+        *_check_body(fields),
+    )
+    faults = [Fault.of_field(text) for text in texts]
     custom_id = fields.get("custom_id")
     usable = isinstance(custom_id, str) and custom_id
     faults = faults or [Fault("cannot be read as a request")]
@@ -215,13 +221,13 @@ def _check_method(fields: dict[str, Any]) -> Iterator[str]:
         yield f'method is {_quoted(method)}: only "POST" can be batched'
 
 
-def _check_url(fields: dict[str, Any]) -> Iterator[str]:
+def _check_url(fields: dict[str, Any], paths: Collection[str]) -> Iterator[str]:
     url = fields.get("url")
     if "url" not in fields:
         yield f'url is missing: write "url": "{BATCH_ENDPOINTS[0]}" or another endpoint'
     elif not isinstance(url, str):
         yield f"url must be a string, not {_kind(url)}"
-    elif url not in BATCH_ENDPOINTS:
+    elif url not in BATCH_ENDPOINTS and url not in paths:
         yield _url_problem(url)
 
 
@@ -269,9 +275,6 @@ def _check_body_fields(body: dict[str, Any], fields: dict[str, Any]) -> Iterator
         yield f"body.stream must be false or absent, not {_kind(stream)}"
     if body.get("background") is True:
         yield "body.background is true: a batch waits for its answers, so remove it"
-
-
-_FIELD_CHECKS = (_check_custom_id, _check_method, _check_url, _check_body)
 
 
 def _kind(value: object) -> str:

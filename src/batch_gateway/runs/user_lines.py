@@ -103,7 +103,7 @@ class LineReader:
 def _from_bytes(index: int, line: bytes) -> tuple[str, InferenceRequest]:
     checked = check_line(line, OTHER_ENDPOINTS)
     if checked is None:
-        faults = diagnose(line.removesuffix(b"\n")).problems
+        faults = diagnose(line.removesuffix(b"\n"), OTHER_ENDPOINTS).problems
         raise _wrong(index, "", "; ".join(fault.text for fault in faults))
     body = bytes(decode_batch_line(line).body)
     model = checked.body.model
