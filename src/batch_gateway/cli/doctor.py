@@ -18,7 +18,7 @@ from batch_gateway.cli.options import GroupedCommand, option, setting_options
 from batch_gateway.cli.progress_display import counted
 from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import printable
-from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.client.client import gateway_name
 from batch_gateway.diagnosis.finding import Finding, Status, worst
 from batch_gateway.diagnosis.gateway_examination import examine_gateway
 from batch_gateway.diagnosis.machine import EXTRAS, examine_machine
@@ -103,16 +103,10 @@ async def _examine(settings: RunSettings, model: str | None, page: _Page) -> Non
     async with routing.opened() as clients:
         # Clients of the same settings are one; each has the address of a simulator by now.
         for one in clients.all:
-            page.begin(_shown(one.config))
+            page.begin(gateway_name(one.config))
             of_model = [name for name, own in settings.model_gateways.items() if own == one.config]
             async for finding in examine_gateway(one.config, model or next(iter(of_model), None)):
                 page.show(finding)
-
-
-def _shown(config: HTTPInferenceClientConfig) -> str:
-    return (
-        config.base_url if config.unix_socket is None else f"unix:{os.fspath(config.unix_socket)}"
-    )
 
 
 def _machine(proxy: str) -> Iterator[Finding]:
