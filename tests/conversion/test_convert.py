@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_gateway.conversion.convert_file import convert_file
 from batch_gateway.conversion.fields import Losses
 from batch_gateway.conversion.forms import Form, Wanted, converted
+from batch_gateway.engine import line_blocks
+from batch_gateway.engine.source import BytesSource
+from batch_gateway.errors import InputError
 from tests.cli.commands import batch_gateway, read_lines
 from tests.tables.result_files import chat, write_lines
 
@@ -247,6 +251,21 @@ def test_a_line_whose_fields_are_of_other_kinds_is_no_fault_of_the_program(tmp_p
     write_lines(tmp_path / "in.jsonl", lines)
     done = batch_gateway("convert", "in.jsonl", "--to", "openai", "-o", "o.jsonl", cwd=tmp_path)
     assert (done.returncode, "5 of 5 lines" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_line_that_is_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_blocks, "MAX_LINE_BYTES", 1000)
+    source = BytesSource(b'{"custom_id":"' + b"a" * 600_000 + b'"}\n')
+    with pytest.raises(InputError, match="the input: the line at byte 0 is too long"):
+        convert_file(source, tmp_path / "out.jsonl", "openai")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    text = json.dumps(MESSAGE) + "\n"
+    (tmp_path / "in.jsonl").write_text(text * 2, "utf-8-sig")
+    batch_gateway("convert", "in.jsonl", "--to", "openai", "-o", "out.jsonl", cwd=tmp_path)
+    assert read_lines(tmp_path / "out.jsonl") == [CHAT] * 2
 
 
 def test_a_file_that_is_there_is_left_alone(tmp_path: Path) -> None:

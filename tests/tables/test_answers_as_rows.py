@@ -151,6 +151,12 @@ def test_what_is_no_result_is_named_by_its_line(tmp_path: Path, text: bytes, pro
         list(read_results(tmp_path / "results.jsonl"))
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "results.jsonl", [result(one, chat(one)) for one in "ab"])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [row["text"] for row in read_results(path)] == ["a", "b"]
+
+
 def test_half_a_line_at_the_end_is_what_a_run_is_just_writing(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "results.jsonl", [result("a", chat("x"))])
     path.write_bytes(path.read_bytes() + b'{"id":"batch_req_b","cust')

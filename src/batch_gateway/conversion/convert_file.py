@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -11,11 +10,10 @@ import msgspec
 
 from batch_gateway.conversion.fields import CannotSayError, Losses
 from batch_gateway.conversion.forms import FORMS, Form, Wanted, converted, form_of
-from batch_gateway.engine.source import Source
+from batch_gateway.engine.source import Source, numbered_lines
 from batch_gateway.errors import ConfigError, InputError
 from batch_gateway.tables.columns import as_json_text
 from batch_gateway.tables.table_file import replacing
-from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 
 __all__ = ["Conversion", "convert_file"]
 
@@ -91,22 +89,19 @@ class _Lines:
         self._wrong = 0
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, object]]]:
-        number = 0
-        for offset, block in self._source.blocks():
-            text = block if offset else block.removeprefix(BYTE_ORDER_MARK)
-            for number, line in enumerate(io.BytesIO(text), number + 1):  # noqa: B020
-                if line.isspace():
-                    continue
-                self.count += 1
-                try:
-                    value = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    self.note(number, f"is not JSON: {error}")
-                    continue
-                if isinstance(value, dict):
-                    yield number, value
-                else:
-                    self.note(number, "is no JSON object")
+        for number, _, line in numbered_lines(self._source):
+            if line.isspace():
+                continue
+            self.count += 1
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                self.note(number, f"is not JSON: {error}")
+                continue
+            if isinstance(value, dict):
+                yield number, value
+            else:
+                self.note(number, "is no JSON object")
 
     def note(self, number: int, problem: str) -> None:
         """Something is wrong with a line."""

@@ -16,7 +16,7 @@ from batch_gateway.engine.grouping import MAX_MODELS, Grouping, TooManyModelsErr
 from batch_gateway.engine.line_blocks import MAX_LINE_BYTES, LineTooLongError, is_utf8
 from batch_gateway.engine.line_index import LineIndex
 from batch_gateway.engine.problems import Fault, LineProblem
-from batch_gateway.engine.source import Source
+from batch_gateway.engine.source import Source, numbered_lines
 from batch_gateway.engine.uniqueness import SeenIds, secret_numbers, stable_numbers
 from batch_gateway.engine.validate import check_line, diagnose
 from batch_gateway.errors import EmptyInputError, InputError
@@ -244,11 +244,8 @@ def _add_repeated_ids(source: Source, ids: SeenIds, problems: _Problems) -> None
 
 
 def _read_ids(source: Source) -> Iterator[tuple[int, str]]:
-    number = 0
-    for offset, block in source.blocks():
-        text = block.removeprefix(_BOM) if offset == 0 else block
-        for number, line in enumerate(io.BytesIO(text), number + 1):  # noqa: B020
-            try:
-                yield number, _decode_id(line).custom_id
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                continue
+    for number, _, line in numbered_lines(source):
+        try:
+            yield number, _decode_id(line).custom_id
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue

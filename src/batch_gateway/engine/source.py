@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import BinaryIO, Protocol, cast
 
-from batch_gateway.engine.line_blocks import iter_blocks
+from batch_gateway.engine.line_blocks import LineTooLongError, iter_blocks
 from batch_gateway.errors import InputError
+from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 
-__all__ = ["BytesSource", "FileSource", "RangeSource", "Source", "changed"]
+__all__ = ["BytesSource", "FileSource", "RangeSource", "Source", "changed", "numbered_lines"]
 
 _COPY_BYTES = 1024 * 1024
 # Lines are mostly read in the order of the file. Asking the system twice for each, for its bytes
@@ -53,6 +55,24 @@ class Source(Protocol):
     def close(self) -> None:
         """Give back what it holds. A second call does nothing."""
         ...
+
+
+def numbered_lines(source: Source) -> Iterator[tuple[int, int, bytes]]:
+    """(number from 1, where it begins, the line with its break) of each.
+
+    A byte order mark before the first belongs to none. Raises InputError as `blocks` does, and for
+    a line that is too long.
+    """
+    number = 0
+    try:
+        for offset, block in source.blocks():
+            text = block if offset else block.removeprefix(BYTE_ORDER_MARK)
+            end = offset + len(block) - len(text)
+            for number, line in enumerate(io.BytesIO(text), number + 1):  # noqa: B020
+                start, end = end, end + len(line)
+                yield number, start, line
+    except LineTooLongError as error:
+        raise InputError(f"{source.name}: the line at byte {error.offset:,} is too long") from error
 
 
 def changed(name: str) -> InputError:

@@ -5,16 +5,13 @@ The index is a temporary database on disk: ids of others are of any length and i
 
 from __future__ import annotations
 
-import io
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Self
 
-from batch_gateway.engine.line_blocks import LineTooLongError
-from batch_gateway.engine.source import Source
+from batch_gateway.engine.source import Source, numbered_lines
 from batch_gateway.errors import InputError
 from batch_gateway.tables.answer_row import NotAResultError, decode_result
-from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 from batch_gateway.wire.lines import parse_line_id
 
 __all__ = ["Found", "ResultIndex"]
@@ -60,25 +57,20 @@ class ResultIndex:
         self._database.executemany("REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
 
     def _lines_of(self, file: int, source: Source, on_result: OnResult) -> Iterator[_Row]:
-        number = 0
-        for offset, block in _blocks(source):
-            end = offset
-            for number, line in enumerate(io.BytesIO(block), number + 1):  # noqa: B020
-                start, end = end, end + len(line)
-                text = line.removeprefix(BYTE_ORDER_MARK) if not start else line
-                if not text or text.isspace():
-                    continue
-                try:
-                    line_id, custom_id, response, error = decode_result(text)
-                except NotAResultError as wrong:
-                    if not line.endswith(b"\n") and self.lines:
-                        continue  # A crash, or a run that is under way, leaves half a line.
-                    raise InputError(f"{source.name}: line {number} {wrong}") from wrong
-                on_result(response, error)
-                ours = parse_line_id(line_id)
-                self._fingerprints.add(ours[0] if ours else None)
-                self.lines += 1
-                yield _storable(custom_id), ours[1] if ours else -1, file, start, end
+        for number, start, line in numbered_lines(source):
+            if line.isspace():
+                continue
+            try:
+                line_id, custom_id, response, error = decode_result(line)
+            except NotAResultError as wrong:
+                if not line.endswith(b"\n") and self.lines:
+                    continue  # A crash, or a run that is under way, leaves half a line.
+                raise InputError(f"{source.name}: line {number} {wrong}") from wrong
+            on_result(response, error)
+            ours = parse_line_id(line_id)
+            self._fingerprints.add(ours[0] if ours else None)
+            self.lines += 1
+            yield _storable(custom_id), ours[1] if ours else -1, file, start, start + len(line)
 
     def find(self, custom_id: str, number: int = -1) -> Found | None:
         """Where the result of `custom_id` stands, or of the request of that number without one."""
@@ -110,8 +102,7 @@ class ResultIndex:
     def read(self, found: Found) -> bytes:
         """The line itself. Raises InputError when its file changed."""
         file, start, end = found
-        line = self._sources[file].read(start, end)
-        return line.removeprefix(BYTE_ORDER_MARK) if not start else line
+        return self._sources[file].read(start, end)
 
     def __len__(self) -> int:
         return self._database.execute("SELECT count(*) FROM results").fetchone()[0]
@@ -130,10 +121,3 @@ class ResultIndex:
 def _storable(text: str) -> str:
     """Without half a surrogate pair, which JSON may have and a database does not take."""
     return text if text.isascii() else text.encode(errors="replace").decode()
-
-
-def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
-    try:
-        yield from source.blocks()
-    except LineTooLongError as error:
-        raise InputError(f"{source.name}: the line at byte {error.offset:,} is too long") from error
