@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,14 @@ import msgspec
 
 from benchmarks.contenders.contract import Open, Send, Target
 from benchmarks.contenders.roster import ROSTER
-from benchmarks.machine import CLIENT_CORE, cpu_seconds_of, pin, take_turns
+from benchmarks.machine import (
+    CLIENT_CORE,
+    cpu_seconds_of,
+    memory_mib,
+    own_cpu_seconds,
+    pin,
+    take_turns,
+)
 from benchmarks.payload import ANSWER_TEXT
 
 __all__ = ["LoadResult", "LoadSpec"]
@@ -108,17 +114,17 @@ async def _wait_for_connections() -> None:
 
 async def _measure_window(progress: _Progress, spec: LoadSpec) -> LoadResult:
     answers, started = progress.answers, time.perf_counter()
-    own_cpu, server_cpu = _own_cpu_s(), cpu_seconds_of(spec.server_pids)
+    own_cpu, server_cpu = own_cpu_seconds(), cpu_seconds_of(spec.server_pids)
     await asyncio.sleep(spec.window)
     answered, took = progress.answers - answers, time.perf_counter() - started
-    own_cpu, server_cpu = _own_cpu_s() - own_cpu, cpu_seconds_of(spec.server_pids) - server_cpu
+    own_cpu, server_cpu = own_cpu_seconds() - own_cpu, cpu_seconds_of(spec.server_pids) - server_cpu
     return LoadResult(
         requests=answered,
         requests_per_s=answered / took,
         cpu_us=own_cpu / max(answered, 1) * 1e6,
         cpu_busy=own_cpu / took,
         server_busy=server_cpu / took,
-        peak_mib=_peak_mib(),
+        peak_mib=memory_mib("VmHWM"),
     )
 
 
@@ -130,18 +136,6 @@ def _leave_with(error: BaseException | None) -> NoReturn:
     """Say what went wrong before thousands of other workers fail because the client closes."""
     print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     os._exit(1)
-
-
-def _own_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _peak_mib() -> float:
-    # Not ru_maxrss, which a child inherits from the process that started it.
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
-        line = next(line for line in status if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def _opener(contender: str) -> Open:

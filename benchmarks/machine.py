@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,8 @@ __all__ = [
     "SERVER_CORE",
     "cpu_seconds_of",
     "describe",
+    "memory_mib",
+    "own_cpu_seconds",
     "pin",
     "take_turns",
     "versions",
@@ -48,6 +51,19 @@ def cpu_seconds_of(pids: list[int]) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks * _TICK_S
+
+
+def own_cpu_seconds() -> float:
+    """The same of this process, exactly."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def memory_mib(field: str, pid: int | str = "self") -> float:
+    """`VmRSS`, what a process has of memory, or `VmHWM`, the most that it has had."""
+    # Not ru_maxrss, which a child inherits from the process that started it.
+    status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
 def describe() -> dict[str, str | int]:

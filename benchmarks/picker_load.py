@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import sys
 import time
 from statistics import quantiles
@@ -18,7 +17,7 @@ import msgspec
 import uvloop
 
 from batch_gateway import HTTPInferenceClient, HTTPInferenceClientConfig, InferenceRequest
-from benchmarks.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds_of, pin
+from benchmarks.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds_of, own_cpu_seconds, pin
 from benchmarks.payload import ANSWER_TEXT, REQUEST
 
 __all__ = ["PickerLoadResult", "PickerLoadSpec"]
@@ -114,9 +113,9 @@ async def _warm_up(
 async def _measure_window(workers: _Workers, spec: PickerLoadSpec) -> PickerLoadResult:
     workers.seconds.clear()
     others = {name: cpu_seconds_of(pids) for name, pids in spec.pids.items()}
-    started, own = time.perf_counter(), _own_cpu_s()
+    started, own = time.perf_counter(), own_cpu_seconds()
     await asyncio.sleep(spec.window)
-    took, own = time.perf_counter() - started, _own_cpu_s() - own
+    took, own = time.perf_counter() - started, own_cpu_seconds() - own
     count = len(workers.seconds)
     if count < 2:
         raise SystemExit("no answers within the window")
@@ -133,11 +132,6 @@ async def _measure_window(workers: _Workers, spec: PickerLoadSpec) -> PickerLoad
             for name, pids in spec.pids.items()
         },
     )
-
-
-def _own_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:

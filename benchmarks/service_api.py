@@ -16,12 +16,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from benchmarks.environment import REPOSITORY
-from benchmarks.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds_of, describe, pin
+from benchmarks.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds_of, describe, memory_mib, pin
 from benchmarks.tables import Aim, print_aims, print_table, write_json
 
 _PIECE = (b'{"custom_id":"' + b"x" * 1008 + b'"}\n') * 256
@@ -40,8 +39,7 @@ class Server:
         return http.client.HTTPConnection(self.host, self.port, timeout=120)
 
     def peak_mib(self) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text("utf-8")
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        return memory_mib("VmHWM", self.pid)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ import openai
 
 from batch_gateway.testing import GatewayHandle, simulated_gateway
 from benchmarks.environment import REPOSITORY
-from benchmarks.machine import CLIENT_CORE, cpu_seconds_of, describe
+from benchmarks.machine import CLIENT_CORE, cpu_seconds_of, describe, memory_mib
 from benchmarks.tables import Aim, print_aims, print_table, write_json
 
 _CONCURRENCY = 64
@@ -60,10 +60,6 @@ class Service:
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self.sdk.base_url.netloc.decode())
-
-    def peak_mib(self) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text("utf-8")
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 _ENDED = {"completed", "failed", "cancelled", "expired"}
@@ -167,7 +163,7 @@ def _alone(folder: Path, gateway: GatewayHandle, large: int) -> dict[str, float]
         began = time.monotonic()
         assert service.wait(service.submit(path), every=0.5) == "completed"
         figures["large batch, lines/s"] = large / (time.monotonic() - began)
-        figures["peak MiB with the large batch"] = service.peak_mib()
+        figures["peak MiB with the large batch"] = memory_mib("VmHWM", service.pid)
     return figures
 
 

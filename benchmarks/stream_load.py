@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-import resource
 import sys
 from collections.abc import Callable
 from typing import cast
@@ -18,7 +17,7 @@ import msgspec
 import uvloop
 
 from benchmarks.contenders.contract import Open, Send, Target
-from benchmarks.machine import CLIENT_CORE, pin, take_turns
+from benchmarks.machine import CLIENT_CORE, memory_mib, own_cpu_seconds, pin, take_turns
 from benchmarks.servers.event_server import event_text, events
 
 __all__ = ["StreamResult", "StreamSpec"]
@@ -65,28 +64,17 @@ async def _work(send: Send, answers: int, wanted: set[str]) -> None:
 async def _measure(new_worker: Callable[[], Send], spec: StreamSpec) -> StreamResult:
     # The floor counts events, and looks into none.
     wanted = {event_text(spec.events), str(len(events(spec.events)))}
-    before = _memory_mib("VmRSS")
+    before = memory_mib("VmRSS")
     workers = [new_worker() for _ in range(spec.target.in_flight)]
     await asyncio.gather(*(_work(send, 1, wanted) for send in workers))
-    started = _cpu_s()
+    started = own_cpu_seconds()
     await asyncio.gather(*(_work(send, spec.answers, wanted) for send in workers))
     counted = len(workers) * spec.answers * spec.events
     return StreamResult(
-        cpu_us=(_cpu_s() - started) / counted * 1e6,
+        cpu_us=(own_cpu_seconds() - started) / counted * 1e6,
         before_mib=before,
-        peak_mib=_memory_mib("VmHWM"),
+        peak_mib=memory_mib("VmHWM"),
     )
-
-
-def _cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _memory_mib(field: str) -> float:
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
-        line = next(line for line in status if line.startswith(field))
-    return int(line.split()[1]) / 1024
 
 
 async def _run(spec: StreamSpec) -> None:
