@@ -73,7 +73,10 @@ def _writes(count: int, a_write: int) -> list[bytes]:
     """Each event a chunk of the transfer coding, so many of them in a write."""
     chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in events(count)]
     writes = [b"".join(chunks[at : at + a_write]) for at in range(0, len(chunks), a_write)]
-    return [_HEAD + writes[0], *writes[1:-1], writes[-1] + b"0\r\n\r\n"]
+    # The first may be the last.
+    writes[0] = _HEAD + writes[0]
+    writes[-1] += b"0\r\n\r\n"
+    return writes
 
 
 @cache
