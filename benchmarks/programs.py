@@ -41,8 +41,9 @@ def run_program(
     server_pids: Sequence[int] = (),
     *,
     source: Path | None = None,
+    core: int | None = CLIENT_CORE,
 ) -> ProgramResult:
-    """Run `command` on the client's core to its end. For `source` see `child_environment`.
+    """Run `command` to its end on `core`, or on any. For `source` see `child_environment`.
 
     Raises SystemExit with its last lines when it ends with an error.
     """
@@ -56,7 +57,7 @@ def run_program(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=lambda: pin(CLIENT_CORE),  # noqa: PLW1509 - no threads here
+            preexec_fn=None if core is None else lambda: pin(core),  # noqa: PLW1509 - no threads here
         )
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import http.client
 import json
-import os
 import signal
 import statistics
 import subprocess
@@ -31,9 +30,10 @@ import openai
 from batch_gateway.testing import GatewayHandle, simulated_gateway
 from benchmarks.environment import REPOSITORY
 from benchmarks.machine import CLIENT_CORE, cpu_seconds_of, describe, memory_mib
+from benchmarks.programs import ProgramResult, run_program
 from benchmarks.tables import Aim, print_aims, print_table, write_json
 
-_CONCURRENCY = 64
+CONCURRENCY = 64
 _POLL_SECONDS = 5.0
 
 
@@ -113,14 +113,14 @@ def _beside_run(folder: Path, gateway: GatewayHandle, lines: int, rounds: int) -
     path = batch_file(folder, lines)
     seconds, cpu = list[float](), list[float]()
     for number in range(rounds):
-        ran, ran_cpu = _run(folder / f"out-{number}.jsonl", path, gateway)
+        ran = run_alone(folder / f"out-{number}.jsonl", path, gateway)
         with _serving(folder / f"data-{number}", gateway) as service:
             began, before = time.monotonic(), cpu_seconds_of([service.pid])
             assert service.wait(service.submit(path)) == "completed"
-            seconds.append((time.monotonic() - began) / ran)
-            cpu.append((cpu_seconds_of([service.pid]) - before) / ran_cpu)
+            seconds.append((time.monotonic() - began) / ran.wall_s)
+            cpu.append((cpu_seconds_of([service.pid]) - before) / ran.cpu_s)
         print(
-            f"round {number + 1}: run {ran:.2f} s, {ran_cpu:.2f} s of CPU; "
+            f"round {number + 1}: run {ran.wall_s:.2f} s, {ran.cpu_s:.2f} s of CPU; "
             f"serve {seconds[-1]:.3f} and {cpu[-1]:.3f} times that"
         )
     return {
@@ -129,13 +129,13 @@ def _beside_run(folder: Path, gateway: GatewayHandle, lines: int, rounds: int) -
     }
 
 
-def _run(output: Path, path: Path, gateway: GatewayHandle) -> tuple[float, float]:
-    command = ["run", path, "--gateway", gateway.url, "-o", output, "--quiet"]
-    began, before = time.monotonic(), os.times()
-    subprocess.run(_pinned([*command, "--concurrency", _CONCURRENCY]), check=True, cwd=REPOSITORY)
-    after = os.times()
-    cpu = after.children_user + after.children_system
-    return time.monotonic() - began, cpu - before.children_user - before.children_system
+def run_alone(
+    output: Path, path: Path, gateway: GatewayHandle, core: int | None = CLIENT_CORE
+) -> ProgramResult:
+    """What `run` does with the lines that the service gets."""
+    command = [sys.executable, "-m", "batch_gateway", "run", str(path), "--gateway", gateway.url]
+    command += ["-o", str(output), "--quiet", "--concurrency", str(CONCURRENCY)]
+    return run_program(command, 1, core=core)
 
 
 def _alone(folder: Path, gateway: GatewayHandle, large: int) -> dict[str, float]:
@@ -171,7 +171,7 @@ def _cancelling(folder: Path, gateway: GatewayHandle) -> float:
     path = batch_file(folder, 1000)
     with _serving(folder / "cancelling", gateway) as service:
         batch_id = service.submit(path)
-        while gateway.journal()["in_flight"] < _CONCURRENCY:
+        while gateway.journal()["in_flight"] < CONCURRENCY:
             time.sleep(0.01)
         began = time.monotonic()
         service.sdk.batches.cancel(batch_id)
@@ -203,7 +203,7 @@ def _polling(folder: Path, gateway: GatewayHandle) -> float:
     path = batch_file(folder, 1000)
     with _serving(folder / "polling", gateway) as service:
         batch_id = service.submit(path)
-        while gateway.journal()["in_flight"] < _CONCURRENCY:
+        while gateway.journal()["in_flight"] < CONCURRENCY:
             time.sleep(0.01)
         polls, cpu = polls_of(service, batch_id)
         return polls / cpu
@@ -226,7 +226,7 @@ def polls_of(service: Service, batch_id: str) -> tuple[int, float]:
 @contextlib.contextmanager
 def _serving(data: Path, gateway: GatewayHandle) -> Iterator[Service]:
     command: list[object] = ["serve", "--gateway", gateway.url, "--data", data, "--port", 0]
-    command += ["--observability-port", 0, "--concurrency", _CONCURRENCY]
+    command += ["--observability-port", 0, "--concurrency", CONCURRENCY]
     command += ["--max-file-bytes", "4GiB", "--max-file-lines", 10_000_000]
     began = time.monotonic()
     with subprocess.Popen(

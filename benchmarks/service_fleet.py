@@ -27,7 +27,7 @@ import openai
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
 from benchmarks.environment import REPOSITORY
 from benchmarks.machine import cpu_seconds_of, describe
-from benchmarks.service_batches import Service, batch_file, polls_of
+from benchmarks.service_batches import CONCURRENCY, Service, batch_file, polls_of, run_alone
 from benchmarks.tables import Aim, print_aims, print_table, write_json
 from tests.peers.object_stores import S3_KEYS, S3Server, running_seaweed
 from tests.peers.postgres import PostgresServer, running_postgres
@@ -47,7 +47,6 @@ _SLOW = SimulatorConfig(
 _PROGRAM = REPOSITORY / "tests" / "fleet" / "hurried.py"
 _LEASE_SECONDS = 30.0
 _SHARDS = 16
-_MANY_IN_FLIGHT = 64
 _LIMIT_SECONDS = 3600.0
 _STATISTICS_SECONDS, _IDLE_SECONDS = 11.0, 20.0
 
@@ -272,7 +271,7 @@ def _ratios(name: str, fleet: Cost, run: Cost) -> dict[str, float]:
 
 
 def _through_fleet(place: Place, gateway: GatewayHandle, paths: list[Path]) -> Cost:
-    with place.fleet(gateway, _MANY_IN_FLIGHT, 50_000) as fleet:
+    with place.fleet(gateway, CONCURRENCY, 50_000) as fleet:
         api = fleet.api()
         fleet.add_workers(1)
         pids = [api.pid, *fleet.pids]
@@ -283,15 +282,10 @@ def _through_fleet(place: Place, gateway: GatewayHandle, paths: list[Path]) -> C
 
 
 def _run(place: Place, gateway: GatewayHandle, path: Path) -> Cost:
-    program = [sys.executable, "-m", "batch_gateway", "run", str(path), "--gateway", gateway.url]
     output = place.folder / "out" / f"{gateway.port}-{path.name}"
     output.parent.mkdir(exist_ok=True)
-    options = ["-o", str(output), "--quiet", "--concurrency", str(_MANY_IN_FLIGHT)]
-    began, before = time.monotonic(), os.times()
-    subprocess.run([*program, *options], check=True, cwd=REPOSITORY)
-    after = os.times()
-    used = after.children_user + after.children_system
-    return time.monotonic() - began, used - before.children_user - before.children_system
+    ran = run_alone(output, path, gateway, core=None)
+    return ran.wall_s, ran.cpu_s
 
 
 _PARTS: Final[Mapping[str, Callable[[Place, argparse.Namespace], dict[str, float]]]] = {
