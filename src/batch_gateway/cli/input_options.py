@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -33,54 +33,42 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _INPUT = "Input"
 _COUNT = click.IntRange(min=1)
-_OPTIONS = (
-    option(_INPUT, "--template", metavar="TEXT|@FILE",
-           help="The prompt, with columns in braces: 'Classify: {review}'."),
-    option(_INPUT, "--template-file", metavar="FILE", help="The same from a file."),
-    option(_INPUT, "--system", metavar="TEXT|@FILE", help="System message of chats without one."),
-    option(_INPUT, "--model", metavar="NAME", help="Of requests that name none."),
-    option(_INPUT, "--model-override", metavar="NAME", help="Of all requests."),
-    pairs_option(_INPUT, "--param", metavar="NAME=JSON",
-                 help="Of requests that do not have it: temperature=0; repeatable."),
-    option(_INPUT, "--id-column", metavar="NAME",
-           help="Whose values are the custom_ids.  [custom_id, else request-1 and so on]"),
-    option(_INPUT, "--limit", metavar="N", type=_COUNT, help="Only the first rows."),
-    option(_INPUT, "--sample", metavar="N", type=_COUNT, help="Only so many rows, by chance."),
-    option(_INPUT, "--sample-seed", metavar="N", type=int, default=0, show_default=True,
-           help="Another seed is another sample."),
-    option(_INPUT, "--input-format", type=click.Choice(FORMATS),
-           help="What FILE is.  [by its content or name]"),
-    option(_INPUT, "--input-encoding", metavar="NAME",
-           help="Of CSV, TSV and text.  [UTF-8, or by its mark]"),
-    option(_INPUT, "--delimiter", metavar="CHARACTER",
-           help="Of CSV, or comma, semicolon, tab, pipe, space.  [by the header]"),
-    option(_INPUT, "--allow-path", metavar="PATH", multiple=True,
-           help="Take this as an endpoint, too; repeatable."),
-    option(_INPUT, "--skip-bad-lines", is_flag=True, help="Record them as failed, send the rest."),
-)  # fmt: skip
-_NAMES = (
-    "template",
-    "template_file",
-    "system",
-    "model",
-    "model_override",
-    "param",
-    "id_column",
-    "limit",
-    "sample",
-    "sample_seed",
-    "input_format",
-    "input_encoding",
-    "delimiter",
-    "allow_path",
-    "skip_bad_lines",
-)
+# By the name of what it gives a command.
+_OPTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "template": option(_INPUT, "--template", metavar="TEXT|@FILE",
+        help="The prompt, with columns in braces: 'Classify: {review}'."),
+    "template_file": option(_INPUT, "--template-file", metavar="FILE",
+        help="The same from a file."),
+    "system": option(_INPUT, "--system", metavar="TEXT|@FILE",
+        help="System message of chats without one."),
+    "model": option(_INPUT, "--model", metavar="NAME", help="Of requests that name none."),
+    "model_override": option(_INPUT, "--model-override", metavar="NAME", help="Of all requests."),
+    "param": pairs_option(_INPUT, "--param", metavar="NAME=JSON",
+        help="Of requests that do not have it: temperature=0; repeatable."),
+    "id_column": option(_INPUT, "--id-column", metavar="NAME",
+        help="Whose values are the custom_ids.  [custom_id, else request-1 and so on]"),
+    "limit": option(_INPUT, "--limit", metavar="N", type=_COUNT, help="Only the first rows."),
+    "sample": option(_INPUT, "--sample", metavar="N", type=_COUNT,
+        help="Only so many rows, by chance."),
+    "sample_seed": option(_INPUT, "--sample-seed", metavar="N", type=int, default=0,
+        show_default=True, help="Another seed is another sample."),
+    "input_format": option(_INPUT, "--input-format", type=click.Choice(FORMATS),
+        help="What FILE is.  [by its content or name]"),
+    "input_encoding": option(_INPUT, "--input-encoding", metavar="NAME",
+        help="Of CSV, TSV and text.  [UTF-8, or by its mark]"),
+    "delimiter": option(_INPUT, "--delimiter", metavar="CHARACTER",
+        help="Of CSV, or comma, semicolon, tab, pipe, space.  [by the header]"),
+    "allow_path": option(_INPUT, "--allow-path", metavar="PATH", multiple=True,
+        help="Take this as an endpoint, too; repeatable."),
+    "skip_bad_lines": option(_INPUT, "--skip-bad-lines", is_flag=True,
+        help="Record them as failed, send the rest."),
+}  # fmt: skip
 _FLAGS = {"encoding": "--input-encoding", "format": "--input-format"}
 
 
 def input_options(command: F) -> F:
     """The options under the heading Input; `asked_of_input` reads what was given."""
-    for one in reversed(_OPTIONS):
+    for one in reversed(_OPTIONS.values()):
         command = one(command)
     return command
 
@@ -96,13 +84,13 @@ def dry_run_options(command: F) -> F:
 def reading_options(command: F) -> F:
     """Those of them that say how rows are read, and which requests they became."""
     for name in ("delimiter", "input_encoding", "input_format", "id_column"):
-        command = _OPTIONS[_NAMES.index(name)](command)
+        command = _OPTIONS[name](command)
     return command
 
 
 def asked_of_input(flags: dict[str, Any], endpoint: str | None = None) -> InputOptions:
     """What the options say, which are taken out of `flags`. Raises ConfigError, and InputError."""
-    given = {name: flags.pop(name, None) for name in _NAMES}
+    given = {name: flags.pop(name, None) for name in _OPTIONS}
     try:
         recipe = Recipe(
             model=given["model"],
