@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.engine.plan import Plan
 from batch_gateway.errors import BatchGatewayError
-from batch_gateway.inputs.read_input import InputOptions
-from batch_gateway.inputs.read_rows import rows_of
+from batch_gateway.inputs.read_input import InputOptions, open_rows
 from batch_gateway.tables.asked_rows import AskedRows
 from batch_gateway.tables.field_path import FieldPath
 from batch_gateway.tables.open_table import write_table
@@ -43,12 +42,7 @@ class RunTable:
         """What hindered it, if anything did, and the command that makes it later."""
         source: Source = getattr(plan.source, "origin", None) or plan.source
         try:
-            with rows_of(
-                source,
-                format=options.format,
-                encoding=options.encoding,
-                delimiter=options.delimiter,
-            ) as rows:
+            with open_rows(source, options) as rows:
                 write_table(
                     output,
                     self.path,

@@ -24,7 +24,7 @@ from batch_gateway.inputs.request_line import RequestLines
 from batch_gateway.inputs.source_stream import compression_of
 from batch_gateway.wire.lines import OTHER_ENDPOINTS
 
-__all__ = ["InputOptions", "chosen", "on_their_lines", "plan_of", "request_lines"]
+__all__ = ["InputOptions", "chosen", "on_their_lines", "open_rows", "plan_of", "request_lines"]
 
 _HEAD_BYTES: Final = 64 * 1024
 _MOST: Final = 20
@@ -118,13 +118,7 @@ def _made(
 ) -> FileSource | None:
     """The lines that its rows become. None when all stay as they are, which was a `problem`."""
     try:
-        rows = rows_of(
-            source,
-            format=asked.format,
-            encoding=asked.encoding,
-            delimiter=asked.delimiter,
-            on_progress=on_progress,
-        )
+        rows = open_rows(source, asked, on_progress)
     except InputError:
         if problem is None:
             raise
@@ -143,6 +137,19 @@ def _made(
 def _with_hint(problem: InputError) -> InputError:
     hint = "if it is no file of JSON lines, --input-format csv, tsv, text or parquet says so"
     return InputError(str(problem), [*problem.problems, hint])
+
+
+def open_rows(
+    source: Source, asked: InputOptions, on_progress: ProgressCallback | None = None
+) -> SourceRows:
+    """All its rows, read as `asked` tells; see `rows_of`."""
+    return rows_of(
+        source,
+        format=asked.format,
+        encoding=asked.encoding,
+        delimiter=asked.delimiter,
+        on_progress=on_progress,
+    )
 
 
 def request_lines(rows: Rows, asked: InputOptions) -> RequestLines:

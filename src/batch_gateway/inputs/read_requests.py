@@ -18,10 +18,10 @@ from batch_gateway.inputs.read_input import (
     InputOptions,
     chosen,
     on_their_lines,
+    open_rows,
     plan_of,
     request_lines,
 )
-from batch_gateway.inputs.read_rows import rows_of
 from batch_gateway.inputs.recipe import Recipe
 from batch_gateway.inputs.remote_source import is_remote, open_remote
 from batch_gateway.inputs.table_rows import TableRows
@@ -67,12 +67,8 @@ class Requests:
         """All rows of the data, which stay open as long as `stack`. Raises InputError."""
         if self._path is None:
             return TableRows(self._data)
-        asked = self.options
         source = stack.enter_context(closing(open_source(self._path)))
-        rows = rows_of(
-            source, format=asked.format, encoding=asked.encoding, delimiter=asked.delimiter
-        )
-        return stack.enter_context(rows)
+        return stack.enter_context(open_rows(source, self.options))
 
     def plan(self) -> Plan:
         """They as a checked plan, kept on disk. Raises InputError and ConfigError."""
