@@ -96,13 +96,12 @@ def _upload(plan: Plan) -> tuple[str, Source]:
     A batch file is sent as it is. What was made of rows has blank lines where those have several,
     at which others may stumble.
     """
-    source = plan.source
-    if plan.faulty or (isinstance(source, FileSource) and source.origin is not None):
+    if plan.faulty or plan.origin is not None:
         lines = (plan.read(index) + b"\n" for index in plan.order("file"))
         return f"{unpacked_name(plan.name).stem}.jsonl", FileSource.keep(lines, plan.name)
     is_named = plan.name != display_name(STANDARD_INPUT)
     name = Path(plan.name).name if is_named else "requests.jsonl"
-    return name, RangeSource(source, 0, plan.size_bytes)
+    return name, RangeSource(plan.source, 0, plan.size_bytes)
 
 
 async def watch(call: Call, server: BatchServer, batch_id: str) -> tuple[RemoteBatch, bytes]:

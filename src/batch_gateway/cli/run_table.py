@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.engine.plan import Plan
@@ -15,9 +14,6 @@ from batch_gateway.tables.asked_rows import AskedRows
 from batch_gateway.tables.field_path import FieldPath
 from batch_gateway.tables.open_table import write_table
 from batch_gateway.tables.table_file import check_place, format_of_table
-
-if TYPE_CHECKING:
-    from batch_gateway.engine.source import Source
 
 __all__ = ["RunTable"]
 
@@ -40,9 +36,8 @@ class RunTable:
 
     def write(self, output: Path, errors: Path, plan: Plan, options: InputOptions) -> str | None:
         """What hindered it, if anything did, and the command that makes it later."""
-        source: Source = getattr(plan.source, "origin", None) or plan.source
         try:
-            with open_rows(source, options) as rows:
+            with open_rows(plan.origin or plan.source, options) as rows:
                 write_table(
                     output,
                     self.path,

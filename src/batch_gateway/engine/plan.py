@@ -61,6 +61,11 @@ class Plan:
         self.size_of = found.lines.size
         self.model_of = found.grouping.model_of
 
+    @property
+    def origin(self) -> Source | None:
+        """What its lines were made of; None where they stand as they are in the source."""
+        return self.source.origin if isinstance(self.source, FileSource) else None
+
     def _forget(self, model: str) -> None:
         self.models[model] -= 1
         if not self.models[model]:
