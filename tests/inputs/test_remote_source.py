@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +102,17 @@ def test_other_schemes_are_refused_with_those_that_are_read() -> None:
 
 def test_a_url_is_shown_without_what_may_be_secret() -> None:
     assert shown_url("https://me:pw@host:1/a.csv?sig=x#y") == "https://host:1/a.csv"
+
+
+def test_validate_shows_no_signature_in_its_json_either(tmp_path: Path) -> None:
+    with serving() as (url, _):
+        command = ("validate", url, "--model", "m", "--json")
+        good = batch_gateway(*command, "--template", "{review}", cwd=tmp_path)
+        bad = batch_gateway(*command, cwd=tmp_path)
+    assert (good.returncode, bad.returncode) == (0, 2)
+    for run in (good, bad):
+        assert json.loads(run.stdout)["file"] == shown_url(url)
+        assert "s3cr3t" not in run.stdout + run.stderr
 
 
 def test_a_table_behind_a_url_is_run_and_its_signature_is_nowhere(tmp_path: Path) -> None:

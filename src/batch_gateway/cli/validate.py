@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from batch_gateway.cli.check_input import check_input, display_name
+from batch_gateway.cli.check_input import STANDARD_INPUT, check_input, display_name
 from batch_gateway.cli.choose_display import choose_display
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.input_options import asked_of_input, input_options
@@ -70,4 +70,4 @@ def _report(file: str, plan: Plan, as_json: bool) -> None:
 
 
 def _print_json(file: str, found: Mapping[str, Any]) -> None:
-    write_json({"file": file, **found})
+    write_json({"file": file if file == STANDARD_INPUT else display_name(file), **found})
