@@ -23,7 +23,7 @@ _Result = TypeVar("_Result")
 
 
 class Insisting:
-    """Begins again what fails, until that has lasted `seconds` without anything that came of it.
+    """Begins again what fails, until that has lasted `seconds`.
 
     Waits are between half of and all of a time that doubles up to 5 s, so that those who lost the
     same store do not come back to it all at once.
@@ -33,10 +33,6 @@ class Insisting:
         self._seconds, self._clock = seconds, clock
         self._since: float | None = None
         self._times = 0
-
-    def went_on(self) -> None:
-        """Something came of it: the time begins anew at the next failure."""
-        self._since, self._times = None, 0
 
     async def after(self, trouble: Trouble) -> bool:
         """Wait before the next try; False where there is none."""
