@@ -22,6 +22,7 @@ from batch_gateway.errors import ConfigError
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.settings.kinds import AUTO
+from batch_gateway.settings.layers import require_what_is_needed
 from batch_gateway.settings.setting import Given
 from batch_gateway.settings.table import GATEWAY_SETTINGS, SETTINGS
 from batch_gateway.wire.json_schema import JSONSchema
@@ -39,8 +40,8 @@ def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClien
 
     Raises ConfigError that names the flag, variable or line of the config file.
     """
+    require_what_is_needed(given, GATEWAY_SETTINGS)
     with naming_the_setting({**given, "gateway": url}):
-        _require_what_is_needed(given)
         # The gateway's own fields are under "".
         parts: dict[str, dict[str, Any]] = {}
         for name, setting in GATEWAY_SETTINGS.items():
@@ -93,13 +94,6 @@ def _in_flags(problem: str) -> str:
         return _place(_SETTING_OF_FIELD[found[0]]) if found["field"] else found[0]
 
     return _CLIENT_FIELD.sub(shown, problem)
-
-
-def _require_what_is_needed(given: Mapping[str, Given]) -> None:
-    """Of some settings the first switches a feature on and the others only adjust it."""
-    for name, setting in GATEWAY_SETTINGS.items():
-        if name in given and setting.needs and setting.needs not in given:
-            raise ConfigError(name, f"does nothing without {_place(setting.needs)}")
 
 
 def _cache(chosen: Mapping[str, Any]) -> CacheConfig | None:

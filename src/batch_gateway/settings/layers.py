@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from batch_gateway.errors import ConfigError
@@ -11,7 +11,7 @@ from batch_gateway.settings.setting import ConfigFile, Given, ModelGateway
 from batch_gateway.settings.table import API_KEY_SETTINGS, SETTINGS
 from batch_gateway.settings.variables import from_variables
 
-__all__ = ["Layers"]
+__all__ = ["Layers", "require_what_is_needed"]
 
 _FLAGS, _FILE, _NOWHERE = 0, 2, 3
 
@@ -93,6 +93,18 @@ class Layers:
 
     def _level(self, name: str) -> int:
         return next((i for i, one in enumerate(self._layers) if name in one), _NOWHERE)
+
+
+def require_what_is_needed(given: Mapping[str, Given], names: Iterable[str]) -> None:
+    """Each of `names` that was given does something. Raises ConfigError.
+
+    Of some settings the first switches a feature on and the others only adjust it.
+    """
+    for name in names:
+        needed = SETTINGS[name].needs
+        if name in given and needed and needed not in given:
+            flag = SETTINGS[needed].shown_name
+            raise ConfigError(given[name].place, f"does nothing without {flag}")
 
 
 def _headers(base: Mapping[str, str], over: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from batch_gateway.engine.plan import Order
 from batch_gateway.errors import ConfigError
 from batch_gateway.report.threshold import Threshold
 from batch_gateway.settings.kinds import AUTO
-from batch_gateway.settings.layers import Layers
+from batch_gateway.settings.layers import Layers, require_what_is_needed
 from batch_gateway.settings.openai_variables import use_of_openai
 from batch_gateway.settings.routes import Routes
 from batch_gateway.settings.setting import ConfigFile
@@ -167,6 +167,7 @@ def resolve_settings(
     most = _most_each(concurrency, total, gateways, by_files)
     is_found, isolates = concurrency == AUTO, _isolates(layers)
     pace = partial(paced, most=most, adaptive=is_found)
+    require_what_is_needed(layers.given, ["fields"])
     return RunSettings(
         gateway=None if routes.default is None else pace(routes.default),
         gateways=gateways,
@@ -178,19 +179,10 @@ def resolve_settings(
         what_bounds=_what_bounds(most, by_files, isolates=isolates),
         warnings=unknown_variables(environment),
         notes=file.notes,
-        fields=_fields(layers),
+        fields=value("fields") or (),
         fail_if=value("fail_if") or (),
         **{name: value(name) for name in _AS_GIVEN},
     )
-
-
-def _fields(layers: Layers) -> Sequence[str]:
-    given = layers.given.get("fields")
-    if given is None:
-        return ()
-    if "table" not in layers.given:
-        raise ConfigError(given.place, "does nothing without --table")
-    return given.value
 
 
 def _most_each(concurrency: int | str, total: int | None, gateways: int, by_files: int) -> int:

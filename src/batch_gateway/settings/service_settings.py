@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from batch_gateway.errors import ConfigError
-from batch_gateway.settings.layers import Layers
+from batch_gateway.settings.layers import Layers, require_what_is_needed
 from batch_gateway.settings.service_table import FILE_CLIENT, PROCESSOR_FIELDS, SERVER_FIELDS
 from batch_gateway.settings.setting import ConfigFile, Given
 from batch_gateway.settings.table import SETTINGS
@@ -71,9 +71,8 @@ def resolve_service(
     given = Layers("serve", flags, environment, file).given
     role = _value(given, "role")
     # A worker reads what others have sealed.
-    for name in _KEY_SOURCES if role != "worker" else ():
-        if name in given and "pass_through_headers" not in given:
-            raise ConfigError(given[name].place, "does nothing without --pass-through-header")
+    if role != "worker":
+        require_what_is_needed(given, _KEY_SOURCES)
     server = {field: given[name].value for name, field in SERVER_FIELDS.items() if name in given}
     keys = _header_keys(given, environment)
     return ServiceSettings(
@@ -158,8 +157,7 @@ def _password(given: Mapping[str, Given]) -> str | None:
     source = given.get("database_password_file")
     if source is None:
         return None
-    if "database" not in given:
-        raise ConfigError(source.place, "does nothing without --database")
+    require_what_is_needed(given, ["database_password_file"])
     password = _text_of(source, "utf-8").partition("\n")[0].rstrip("\r")
     if not password:
         raise ConfigError(source.place, f"{source.value} is empty")
