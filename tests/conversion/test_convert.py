@@ -167,6 +167,24 @@ def test_refusals_keep_their_status_and_words() -> None:
             "params.top_k has no place",
         ),
         (
+            {
+                **MESSAGE,
+                "params": {
+                    **MESSAGE["params"],
+                    "system": [
+                        {
+                            "type": "text",
+                            "text": "Be brief.",
+                            "cache_control": {"type": "ephemeral"},
+                        }
+                    ],
+                },
+            },
+            "anthropic",
+            "openai",
+            "params.system[0].cache_control has no place",
+        ),
+        (
             {**CHAT, "body": {**CHAT["body"], "logit_bias": {"1": 2}}},
             "openai",
             "anthropic",

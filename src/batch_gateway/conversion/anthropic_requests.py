@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from batch_gateway.conversion.fields import CannotSayError, Fields
 from batch_gateway.tables.columns import as_json_text
 
-__all__ = ["chat_of_message", "message_of_chat"]
+__all__ = ["chat_of_message", "message_of_chat", "tool_call_of", "tool_use_of"]
 
 _SAME = {"model": "model", "temperature": "temperature", "top_p": "top_p"}
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _JOIN = "\n\n"
+_SUCH = "such a message"
 
 
 # --- to OpenAI ---
@@ -28,7 +29,8 @@ def chat_of_message(params: Fields) -> dict[str, Any]:
     """The body of a chat completion. Raises CannotSayError."""
     names = {**_SAME, "max_tokens": "max_completion_tokens", "stop_sequences": "stop"}
     body = params.moved(names)
-    messages = [{"role": "system", "content": text} for text in _system(params)]
+    system = _words(params, "system", "system")
+    messages = [] if system is None else [{"role": "system", "content": system}]
     for message in params.items("messages"):
         messages += _chat_messages(message)
     body["messages"] = messages
@@ -49,13 +51,12 @@ def chat_of_message(params: Fields) -> dict[str, Any]:
     return body
 
 
-def _system(params: Fields) -> Iterator[str]:
-    system = params.take("system")
-    if isinstance(system, str):
-        yield system
-    elif system is not None:
-        blocks = Fields({"system": system}, "", params.losses).items("system")
-        yield _JOIN.join(_text(block, "system") for block in blocks)
+def _words(fields: Fields, name: str, where: str) -> str | None:
+    """The text in a field, or that of all blocks in it; None where it is not there."""
+    found = fields.text_or_items(name)
+    if found is None or isinstance(found, str):
+        return found
+    return _JOIN.join(_text(block, where) for block in found)
 
 
 def _text(block: Fields, where: str) -> str:
@@ -69,21 +70,20 @@ def _text(block: Fields, where: str) -> str:
 
 def _chat_messages(message: Fields) -> Iterator[dict[str, Any]]:
     """A message may be several: results of tools are messages of their own."""
-    role, content = message.text("role"), message.take("content", "")
+    role, content = message.text("role"), message.text_or_items("content") or ""
     message.end()
     if isinstance(content, str):
         yield {"role": role, "content": content}
         return
     parts, calls = list[dict[str, Any]](), list[dict[str, Any]]()
-    holder = Fields({"content": content}, message.path("")[:-1], message.losses)
-    for block in holder.items("content"):
+    for block in content:
         kind = block.text("type")
         if kind == "text":
             parts.append({"type": "text", "text": block.text("text")})
         elif kind == "image":
             parts.append({"type": "image_url", "image_url": {"url": _image_url(block)}})
         elif kind == "tool_use" and role == "assistant":
-            calls.append(_tool_call(block))
+            calls.append(tool_call_of(block))
         elif kind == "tool_result":
             yield _tool_message(block)
         else:
@@ -111,17 +111,15 @@ def _image_url(block: Fields) -> str:
     return url
 
 
-def _tool_call(block: Fields) -> dict[str, Any]:
+def tool_call_of(block: Fields) -> dict[str, Any]:
+    """The call of a tool that a block `tool_use` is."""
     arguments = as_json_text(block.take("input", {}))
     function = {"name": block.text("name"), "arguments": arguments}
     return {"id": block.text("id"), "type": "function", "function": function}
 
 
 def _tool_message(block: Fields) -> dict[str, Any]:
-    content = block.take("content", "")
-    if not isinstance(content, str):
-        inner = Fields({"content": content}, block.path("")[:-1], block.losses).items("content")
-        content = _JOIN.join(_text(one, "the result of a tool") for one in inner)
+    content = _words(block, "content", "the result of a tool") or ""
     if block.take("is_error"):
         block.lose("is_error")
     return {"role": "tool", "tool_call_id": block.text("tool_use_id"), "content": content}
@@ -193,12 +191,12 @@ def _messages(body: Fields) -> dict[str, Any]:
                 raise CannotSayError(
                     f"{message.path('role')}: {role} behind other messages has no place there"
                 )
-            system.append(_system_text(message))
+            system.append(_words(message, "content", _SUCH) or "")
         elif role == "tool":
             result = {
                 "type": "tool_result",
                 "tool_use_id": message.text("tool_call_id"),
-                "content": _system_text(message),
+                "content": _words(message, "content", _SUCH) or "",
             }
             _append(messages, "user", [result])
         elif role in ("user", "assistant"):
@@ -220,23 +218,14 @@ def _append(messages: list[dict[str, Any]], role: str, content: Any) -> None:
         messages.append({"role": role, "content": content})
 
 
-def _system_text(message: Fields) -> str:
-    content = message.take("content", "")
-    if isinstance(content, str):
-        return content
-    parts = Fields({"content": content}, message.path("")[:-1], message.losses).items("content")
-    return _JOIN.join(_text(part, "such a message") for part in parts)
-
-
 def _blocks(message: Fields) -> Any:
-    content = message.take("content", "")
-    calls = [_tool_use(call) for call in message.items("tool_calls")]
+    content = message.text_or_items("content") or ""
+    calls = [tool_use_of(call, ("type",)) for call in message.items("tool_calls")]
     if isinstance(content, str):
         if not calls:
             return content
         return [*([{"type": "text", "text": content}] if content else []), *calls]
-    parts = Fields({"content": content}, message.path("")[:-1], message.losses).items("content")
-    return [*(_block(part) for part in parts), *calls]
+    return [*(_block(part) for part in content), *calls]
 
 
 def _block(part: Fields) -> dict[str, Any]:
@@ -258,9 +247,9 @@ def _block(part: Fields) -> dict[str, Any]:
     return block
 
 
-def _tool_use(call: Fields) -> dict[str, Any]:
+def tool_use_of(call: Fields, harmless: Collection[str]) -> dict[str, Any]:
+    """The block `tool_use` that a call of a tool is; `harmless` of its fields have no place."""
     call_id = call.text("id")
-    call.take("type")
     function = call.inner("function")
     name, arguments = function.text("name"), function.text("arguments")
     try:
@@ -268,7 +257,7 @@ def _tool_use(call: Fields) -> dict[str, Any]:
     except ValueError as error:
         raise CannotSayError(f"{function.path('arguments')} are no JSON") from error
     function.end()
-    call.end()
+    call.end(harmless=harmless)
     return {"type": "tool_use", "id": call_id, "name": name, "input": given}
 
 

@@ -5,12 +5,11 @@ https://platform.claude.com/docs/en/api/messages/batches/results and .../api/err
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from batch_gateway.conversion.anthropic_requests import tool_call_of, tool_use_of
 from batch_gateway.conversion.fields import CannotSayError, Fields
-from batch_gateway.tables.columns import as_json_text
 
 __all__ = ["line_of_result", "result_of_line"]
 
@@ -87,8 +86,7 @@ def _answer(message: Fields) -> dict[str, Any]:
         elif kind == "thinking":
             said["reasoning_content"] = said.get("reasoning_content", "") + block.text("thinking")
         elif kind == "tool_use":
-            function = {"name": block.text("name"), "arguments": as_json_text(block.take("input"))}
-            calls.append({"id": block.text("id"), "type": "function", "function": function})
+            calls.append(tool_call_of(block))
         else:
             raise CannotSayError(f"{block.path('type')}: {kind} has no place in a chat's answer")
         block.end()
@@ -165,8 +163,7 @@ def _message(body: Fields, request_id: str) -> dict[str, Any]:
     text = said.take("content")
     if text:
         content.append({"type": "text", "text": text})
-    for call in said.items("tool_calls"):
-        content.append(_tool_use(call))
+    content += (tool_use_of(call, ("type", "index")) for call in said.items("tool_calls"))
     said.end(harmless=("role", "annotations"))
     reason, sequence = choice.text("finish_reason"), choice.take("stop_reason")
     if reason not in _STOPS:
@@ -187,19 +184,6 @@ def _message(body: Fields, request_id: str) -> dict[str, Any]:
         harmless=("object", "created", "system_fingerprint", "service_tier", "kv_transfer_params")
     )
     return message
-
-
-def _tool_use(call: Fields) -> dict[str, Any]:
-    call_id = call.text("id")
-    function = call.inner("function")
-    try:
-        given = json.loads(function.text("arguments") or "{}")
-    except ValueError as error:
-        raise CannotSayError(f"{function.path('arguments')} are no JSON") from error
-    name = function.text("name")
-    function.end()
-    call.end(harmless=("type", "index"))
-    return {"type": "tool_use", "id": call_id, "name": name, "input": given}
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,14 @@ class Fields:
 
     def items(self, name: str) -> Iterator[Fields]:
         """The objects in a list; none where it is not there."""
-        value = self.take(name, [])
+        return self._objects(name, self.take(name, []))
+
+    def text_or_items(self, name: str) -> str | Iterator[Fields] | None:
+        """The text in a field, or the objects in its list; None where it is not there."""
+        value = self.take(name)
+        return value if value is None or isinstance(value, str) else self._objects(name, value)
+
+    def _objects(self, name: str, value: object) -> Iterator[Fields]:
         if not isinstance(value, list):
             raise CannotSayError(f"{self.path(name)} is no list")
         for place, item in enumerate(cast("list[Any]", value)):
