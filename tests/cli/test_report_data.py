@@ -107,8 +107,10 @@ def test_figures_replace_earlier_figures_and_no_other_file(
     assert f"--report-data: {name} is no report of this program" in run.stderr
     assert gateway.journal()["received"] == 0
     (tmp_path / name).unlink()
-    for _ in range(2):
-        assert batch_gateway(*command, cwd=tmp_path).returncode == 0
+    assert batch_gateway(*command, cwd=tmp_path).returncode == 0
+    (tmp_path / name).chmod(0o640)
+    assert batch_gateway(*command, cwd=tmp_path).returncode == 0
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize(

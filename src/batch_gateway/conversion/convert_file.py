@@ -11,9 +11,9 @@ import msgspec
 from batch_gateway.conversion.fields import CannotSayError, Losses
 from batch_gateway.conversion.forms import FORMS, Form, Wanted, converted, form_of
 from batch_gateway.engine.source import Source, numbered_lines
+from batch_gateway.engine.whole_file import replacing
 from batch_gateway.errors import ConfigError, InputError
 from batch_gateway.tables.columns import as_json_text
-from batch_gateway.tables.table_file import replacing
 
 __all__ = ["Conversion", "convert_file"]
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import os
-import tempfile
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
 import msgspec
 
-from batch_gateway.engine.result_file import sync_directory
+from batch_gateway.engine.whole_file import replacing
 from batch_gateway.errors import ConfigError, JournalError
 from batch_gateway.tables.answer_row import ALWAYS, Cells
 from batch_gateway.tables.columns import Column, as_json_text
@@ -22,7 +20,7 @@ from batch_gateway.tables.delimited import write_delimited
 from batch_gateway.tables.parquet import MARK, loaded_arrow, write_parquet
 from batch_gateway.tables.table import ID
 
-__all__ = ["TableFormat", "check_place", "format_of_table", "replacing", "write_table_file"]
+__all__ = ["TableFormat", "check_place", "format_of_table", "write_table_file"]
 
 TableFormat = Literal["csv", "tsv", "parquet", "jsonl"]
 _ENDINGS: Final[dict[str, TableFormat]] = {
@@ -85,9 +83,8 @@ def write_table_file(
     ConfigError and what `rows` raise, and then leaves what was there.
     """
     form = format_of_table(path)
-    target = Path(os.path.realpath(path))
     try:
-        with replacing(target) as stream:
+        with replacing(path) as stream:
             return _write(stream, form, columns, rows, exact=exact)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -114,33 +111,6 @@ def _write(
     text.flush()
     text.detach()
     return guarded
-
-
-@contextlib.contextmanager
-def replacing(target: Path) -> Generator[IO[bytes]]:
-    """A file that stands at `target` once it is whole. Raises OSError."""
-    fd, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(fd)
-        temporary.chmod(_usual_mode(target))
-        temporary.replace(target)
-        sync_directory(target)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _usual_mode(target: Path) -> int:
-    """That of the file which is replaced, or of any new one: a temporary file is for its owner."""
-    if target.exists():
-        return target.stat().st_mode & 0o7777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def _is_ours(path: Path, columns: Collection[str]) -> bool:
