@@ -42,8 +42,8 @@ class AnsweredLines:
     def find(self, found: LineId, custom_id: str) -> int | Changed:
         """Its request, or what became of that. Raises InputError."""
         plan, index = self._plan, None
-        for index in self._candidates(found.request, custom_id):
-            if crc32(plan.read(index)) == found.content:
+        for index, line in self._candidates(found.request, custom_id):
+            if crc32(line) == found.content:
                 return index
         if index is None:
             return Changed(f'is the result of "{custom_id:.80}", which is not in it')
@@ -63,24 +63,30 @@ class AnsweredLines:
         ]
         return f": the {' and the '.join(changed)} changed since" if changed else ""
 
-    def _custom_id(self, index: int) -> str:
-        try:
-            return _decode_id(self._plan.read(index)).custom_id
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return ""  # one that cannot be sent
-
     @cached_property
     def _in_order(self) -> tuple[array[int], array[int]]:
         """The hashes of all custom_ids, sorted, and the requests that have them."""
-        pairs = sorted((hash(self._custom_id(index)), index) for index in self._plan.requests)
+        plan = self._plan
+        pairs = sorted((hash(_custom_id(plan.read(index))), index) for index in plan.requests)
         return array("q", (number for number, _ in pairs)), array("Q", (one for _, one in pairs))
 
-    def _candidates(self, index: int, custom_id: str) -> Iterator[int]:
-        """The requests with this custom_id, first of all the one at the same place."""
-        if index in self._plan.requests and self._custom_id(index) == custom_id:
+    def _candidates(self, index: int, custom_id: str) -> Iterator[tuple[int, bytes]]:
+        """The requests with this custom_id and their lines, first the one at the same place."""
+        for one in self._worth_reading(index, custom_id):
+            line = self._plan.read(one)
+            if _custom_id(line) == custom_id:
+                yield one, line
+
+    def _worth_reading(self, index: int, custom_id: str) -> Iterator[int]:
+        if index in self._plan.requests:
             yield index
         hashes, indexes = self._in_order
         number = hash(custom_id)
-        for place in range(bisect_left(hashes, number), bisect_right(hashes, number)):
-            if self._custom_id(indexes[place]) == custom_id:
-                yield indexes[place]
+        yield from indexes[bisect_left(hashes, number) : bisect_right(hashes, number)]
+
+
+def _custom_id(line: bytes) -> str:
+    try:
+        return _decode_id(line).custom_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""  # one that cannot be sent

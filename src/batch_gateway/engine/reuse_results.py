@@ -13,7 +13,7 @@ from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.result_line import ResultLine, Role, parse_result
 from batch_gateway.engine.source import FileSource
 from batch_gateway.errors import JournalError
-from batch_gateway.wire.lines import parse_line_id
+from batch_gateway.wire.lines import LineId, parse_line_id
 
 __all__ = ["reuse_results"]
 
@@ -31,8 +31,8 @@ async def reuse_results(plan: Plan, journal: Journal, path: str | os.PathLike[st
         for _, block in source.blocks():
             for line in block.split(b"\n"):
                 number += 1
-                if line.strip() and (result := _result(line, source.name, number)) is not None:
-                    index = _request_of(result, plan, answered)
+                if line.strip() and (answer := _answer(line, source.name, number)) is not None:
+                    index = _request_of(*answer, plan, answered)
                     if index is not None and not journal.has_result(index):
                         await journal.append(index, line.rstrip(b"\r") + b"\n", ok=True)
                         taken += 1
@@ -43,24 +43,27 @@ async def reuse_results(plan: Plan, journal: Journal, path: str | os.PathLike[st
     return taken
 
 
-def _result(line: bytes, name: str, number: int) -> ResultLine | None:
-    """The result of a line; None for one that is damaged, as a crash leaves it."""
+def _answer(line: bytes, name: str, number: int) -> tuple[LineId, str] | None:
+    """What an answer is of, and its custom_id.
+
+    None for a failure, and for a line that is damaged, as a crash leaves it.
+    """
     try:
         result = parse_result(line)
     except msgspec.ValidationError:
         result = ResultLine("", "")
-    if result is not None and parse_line_id(result.id) is None:
-        raise JournalError(f"{name}: line {number} is not a result of this program")
-    return result
-
-
-def _request_of(result: ResultLine, plan: Plan, answered: AnsweredLines) -> int | None:
-    found = parse_line_id(result.id)
-    if found is None or result.role is not Role.SUCCESS:
+    if result is None:
         return None
+    found = parse_line_id(result.id)
+    if found is None:
+        raise JournalError(f"{name}: line {number} is not a result of this program")
+    return (found, result.custom_id) if result.role is Role.SUCCESS else None
+
+
+def _request_of(found: LineId, custom_id: str, plan: Plan, answered: AnsweredLines) -> int | None:
     if found.fingerprint == plan.fingerprint:
         return found.request if found.request in plan.requests else None
     if found.content is None:
         return None
-    index = answered.find(found, result.custom_id)
+    index = answered.find(found, custom_id)
     return index if isinstance(index, int) else None
