@@ -95,7 +95,7 @@ async def _examine(settings: RunSettings, model: str | None, page: _Page) -> Non
         is_simulated=settings.uses_simulator,
     )
     page.begin(_MACHINE)
-    proxies = [one.proxy for one in (settings.gateway, *settings.model_gateways.values()) if one]
+    proxies = [one.proxy for one in settings.configs]
     for finding in _machine(next(filter(None, proxies), "")):
         page.show(finding)
     for warning in settings.warnings:

@@ -87,25 +87,18 @@ def run_batch_file(
     )
     output = output_path(file, settings.output)
     errors = error_path(output, settings.errors)
-    others = {
-        "output": output,
-        "error file": errors,
-        "report": settings.report,
-        "table": settings.table,
-        "figures": settings.report_data,
+    written = {
+        "-o": ("output", output),
+        "--errors": ("error file", errors),
+        "--report": ("report", settings.report),
+        "--table": ("table", settings.table),
+        "--report-data": ("figures", settings.report_data),
     }
-    check_caches(settings.caches, others)
-    written = [
-        ("-o", output),
-        ("--errors", errors),
-        ("--report", settings.report),
-        ("--table", settings.table),
-        ("--report-data", settings.report_data),
-    ]
-    check_standard_streams([*written, *(("--cache", cache) for cache in settings.caches)])
+    check_caches(settings.caches, dict(written.values()))
+    options = [(option, path) for option, (_, path) in written.items()]
+    check_standard_streams([*options, *(("--cache", cache) for cache in settings.caches)])
     job = _Job(arguments, file, settings, output, errors, reuse=reuse, prices=prices or {})
-    configs = (settings.gateway, *settings.model_gateways.values())
-    hosts = hosts_of(one.base_url for one in configs if one is not None)
+    hosts = hosts_of(one.base_url for one in settings.configs)
     try:
         return _run(job, file, settings, msgspec.structs.replace(asked, hosts=hosts))
     except (click.ClickException, click.Abort, BatchGatewayError, BrokenPipeError):
@@ -156,8 +149,7 @@ class _Job:
         self._output = output
         self._errors = errors
         self._reuse, self._prices = reuse, prices
-        configs = (settings.gateway, *settings.model_gateways.values())
-        self.crashes = CrashReport.of_run(output, (one for one in configs if one is not None))
+        self.crashes = CrashReport.of_run(output, settings.configs)
         read = () if file == STANDARD_INPUT else (Path(file),)
         self.files = RunFiles(settings, self.crashes, taken=(*read, output, errors))
 
@@ -255,7 +247,7 @@ class _Job:
             return f"{settings.gateways} gateways"
         if settings.uses_simulator:
             return "the simulator"
-        only = settings.gateway or next(iter(settings.model_gateways.values()))
+        only = settings.configs[0]
         return only.base_url if only.unix_socket is None else os.fspath(only.unix_socket)
 
     async def _send(self, run: BatchRun, opened: OpenRun) -> RunReport:

@@ -101,10 +101,15 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.json or self.report_data is not None or bool(self.fail_if)
 
     @property
+    def configs(self) -> tuple[HTTPInferenceClientConfig, ...]:
+        """Those of all gateways, the one of the rest first where there is one."""
+        default = () if self.gateway is None else (self.gateway,)
+        return (*default, *self.model_gateways.values())
+
+    @property
     def caches(self) -> frozenset[Path]:
         """Where answers are kept."""
-        configs = (self.gateway, *self.model_gateways.values())
-        caches = (config.cache for config in configs if config is not None)
+        caches = (config.cache for config in self.configs)
         return frozenset(Path(cache.path) for cache in caches if cache is not None)
 
 
