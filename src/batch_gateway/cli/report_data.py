@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.result_paths import check_not_taken
 from batch_gateway.cli.summary import RunReport, as_json
 from batch_gateway.report.replace_file import replace_file, why_not_ours
 from batch_gateway.tables.delimited import write_delimited
@@ -65,8 +66,7 @@ def check_file(path: Path, flag: str, mark: str, taken: tuple[Path, ...]) -> Non
         raise CommandFailure(f"{flag}: the folder {path.absolute().parent} does not exist")
     if not os.access(path.absolute().parent, os.W_OK):
         raise CommandFailure(f"{flag}: the folder {path.absolute().parent} cannot be written to")
-    if any(os.path.realpath(path) == os.path.realpath(other) for other in taken):
-        raise CommandFailure(f"{flag}: {path} is the input or a result file; name another")
+    check_not_taken(flag, path, taken)
     problem = why_not_ours(path, mark)
     if problem:
         raise CommandFailure(f"{flag}: {path} {problem}; name another, or delete it yourself")

@@ -13,7 +13,7 @@ from batch_gateway.cli.check_input import STANDARD_INPUT
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.engine.result_names import default_errors, default_output, is_packed
 
-__all__ = ["check_caches", "check_standard_streams", "error_path", "output_path"]
+__all__ = ["check_caches", "check_not_taken", "check_standard_streams", "error_path", "output_path"]
 
 # What a shell makes of <(…), too.
 _NAMELESS = ("/dev/stdin", "/dev/fd/", "/proc/")
@@ -56,6 +56,12 @@ def check_caches(caches: Collection[Path], others: Mapping[str, Path | None]) ->
         for what, other in others.items():
             if other is not None and os.path.realpath(other) in _database_files(cache):
                 raise CommandFailure(f"--cache: {cache} is where the {what} goes; name another")
+
+
+def check_not_taken(option: str, path: Path, taken: Iterable[Path]) -> None:
+    """Raises CommandFailure for a file that would replace the input or a result file."""
+    if any(os.path.realpath(path) == os.path.realpath(other) for other in taken):
+        raise CommandFailure(f"{option}: {path} is the input or a result file; name another")
 
 
 def check_standard_streams(files: Iterable[tuple[str, Path | None]]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from batch_gateway.cli.failure import CommandFailure
+from batch_gateway.cli.result_paths import check_not_taken
 from batch_gateway.engine.plan import Plan
 from batch_gateway.errors import BatchGatewayError
 from batch_gateway.inputs.read_input import InputOptions, open_rows
@@ -28,8 +27,7 @@ class RunTable:
         for field in fields:
             FieldPath.parse(field, "--field")
         format_of_table(path, "--table")
-        if any(os.path.realpath(path) == os.path.realpath(other) for other in taken):
-            raise CommandFailure(f"--table: {path} is the input or a result file; name another")
+        check_not_taken("--table", path, taken)
         check_place(path)
         self.path = path
         self._fields = fields
