@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Self
 
 from batch_gateway.engine.source import Source, numbered_lines
 from batch_gateway.errors import InputError
@@ -47,14 +46,12 @@ class ResultIndex:
         for command in ("PRAGMA journal_mode=OFF", "PRAGMA synchronous=OFF", _TABLE, "BEGIN"):
             self._database.execute(command)
         for file, source in enumerate(sources):
-            self._add(self._lines_of(file, source, on_result))
+            rows = self._lines_of(file, source, on_result)
+            self._database.executemany("REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
 
     @property
     def in_order(self) -> bool:
         return None not in self._fingerprints and len(self._fingerprints) <= 1
-
-    def _add(self, rows: Iterator[_Row]) -> None:
-        self._database.executemany("REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
 
     def _lines_of(self, file: int, source: Source, on_result: OnResult) -> Iterator[_Row]:
         for number, start, line in numbered_lines(source):
@@ -110,12 +107,6 @@ class ResultIndex:
     def close(self) -> None:
         """Give back the disk. A second call does nothing."""
         self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def _storable(text: str) -> str:
