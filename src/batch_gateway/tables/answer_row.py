@@ -16,9 +16,18 @@ from batch_gateway.errors import ErrorCategory, map_status_code_to_category
 from batch_gateway.tables.columns import Column, Kind, as_json_text
 from batch_gateway.wire.answer_text import answer_text
 from batch_gateway.wire.error_body import parse_error_body
+from batch_gateway.wire.json_schema import INVALID_ANSWER
 from batch_gateway.wire.usage import parse_usage
 
-__all__ = ["ALWAYS", "SOMETIMES", "Cells", "NotAResultError", "decode_result", "read_cells"]
+__all__ = [
+    "ALWAYS",
+    "SOMETIMES",
+    "UNFIT",
+    "Cells",
+    "NotAResultError",
+    "decode_result",
+    "read_cells",
+]
 
 Cells: TypeAlias = dict[str, Any]
 """What is in a row, by the names of columns; what is not there is None."""
@@ -48,6 +57,9 @@ SOMETIMES: Final = (
 )
 """Those that a table has if some answer has them."""
 
+UNFIT: Final = "INVALID_ANSWER"
+"""The category of an answer that is not what a schema says, be it checked by a run or a table."""
+
 # Failures without an answer have a code instead of a status. Those that are not here are of the
 # gateway or of the way to it.
 _CATEGORY_OF_CODE: Mapping[str, str] = {
@@ -59,7 +71,7 @@ _CATEGORY_OF_CODE: Mapping[str, str] = {
     "batch_cancelled": ErrorCategory.UNKNOWN,
     "internal_error": ErrorCategory.UNKNOWN,
     "unknown_error": ErrorCategory.UNKNOWN,
-    "invalid_answer": "INVALID_ANSWER",
+    INVALID_ANSWER: UNFIT,
 }
 
 

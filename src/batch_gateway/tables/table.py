@@ -13,6 +13,7 @@ from batch_gateway.errors import InputError
 from batch_gateway.tables.answer_row import (
     ALWAYS,
     SOMETIMES,
+    UNFIT,
     Cells,
     decode_result,
     read_cells,
@@ -28,7 +29,6 @@ __all__ = ["ID", "Table", "TableCounts"]
 ID = "custom_id"
 
 _NOT_YET: Cells = {"error": "no result yet", "error_category": "NOT_SENT"}
-_UNFIT = "INVALID_ANSWER"
 
 
 class TableCounts(msgspec.Struct):
@@ -172,7 +172,7 @@ class Table:
             problem = None if not text and cells.get("tool_calls") else self._schema.problem(text)
         if problem is not None:
             counts.unfit += 1
-            cells.update(error=problem, error_category=_UNFIT)
+            cells.update(error=problem, error_category=UNFIT)
         elif "error" not in cells:
             counts.answered += 1
         elif cells["error_category"] == _NOT_YET["error_category"]:
