@@ -23,14 +23,14 @@ def last(seconds: float) -> None:
 def kill_a_worker(fleet: Fleet, chance: Random, seconds: float) -> None:
     number = chance.choice(sorted(fleet.workers))
     fleet.workers[number].kill()
-    fleet.look()
+    fleet.look_after_a_kill()
     fleet.start_worker(number)
 
 
 def kill_all_workers(fleet: Fleet, chance: Random, seconds: float) -> None:
     for worker in fleet.workers.values():
         worker.kill()
-    fleet.look()
+    fleet.look_after_a_kill()
     for number in sorted(fleet.workers):
         fleet.start_worker(number)
 

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import httpx2
 import obstore
+from obstore.store import ObjectStore
 
+from batch_gateway.service.parts import BATCHES, parts_folder
 from batch_gateway.storage.from_url import connect
 from batch_gateway.testing import GatewayHandle
 from tests.commands_to_kill import times_received
@@ -67,8 +69,8 @@ class Fleet:
     Attributes:
         store: of files.
         ways: between the workers and the database; each has one of its own.
-        registered: how often each request had been received whose result was registered, when that
-            was first seen.
+        registered: how often each request had been received whose result was registered, or
+            stored by one that was killed, when that was first seen.
     """
 
     folder: Path
@@ -151,7 +153,20 @@ class Fleet:
 
     def look(self) -> dict[str, int]:
         """Remembers what is registered, and how often it had been received by then."""
-        names = self.database.execute("SELECT name FROM parts", self.name).split()
+        return self._remember(self.database.execute("SELECT name FROM parts", self.name).split())
+
+    def look_after_a_kill(self) -> None:
+        """As `look`, with what the killed had stored and not registered yet, which is adopted."""
+        self.look()
+        # What came from one that had lost its work by then, nobody adopts.
+        asked = "SELECT batch_id, number, epoch FROM jobs WHERE kind = 'run'"
+        shards = [row.split("|") for row in self.database.execute(asked, self.name).split()]
+        now = tuple(f"{parts_folder(b, int(number))}/{int(e):06}-" for b, number, e in shards)
+        paths = [one["path"] for page in obstore.list(self._files(), BATCHES) for one in page]
+        self._remember([path for path in paths if path.startswith(now)])
+
+    def _remember(self, names: Sequence[str]) -> dict[str, int]:
+        """What is in these parts, and how often it had been received by now."""
         found = set[str]()
         for name in names:
             # Parts are put together to larger ones, and what a finished batch had goes.
@@ -163,7 +178,10 @@ class Fleet:
         return received
 
     def _read(self, name: str) -> bytes:
-        return bytes(obstore.get(connect(self.store.address(self.name), S3_KEYS), name).bytes())
+        return bytes(obstore.get(self._files(), name).bytes())
+
+    def _files(self) -> ObjectStore:
+        return connect(self.store.address(self.name), S3_KEYS)
 
     def finished_lines(self) -> int:
         """Of all batches, as registered."""

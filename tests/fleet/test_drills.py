@@ -39,6 +39,7 @@ def test_a_batch_goes_on_when(
     with a_fleet(tmp_path, database, store, workers=2) as fleet:
         fleet.submit(LINES)
         fleet.wait_for_lines(100)
+        assert fleet.lines_left() > 0
         HARMS[harm](fleet, Random(7), SECONDS)
         fleet.wait_for_ends()
         fleet.check()
