@@ -1,5 +1,5 @@
-"""A fleet of real processes on PostgreSQL: one is paused or told to stop, and the other alone ends
-its work without asking again for any result that was stored. `tests.fleet` has all other harms."""
+"""A fleet of real processes on PostgreSQL: one is killed, paused or told to stop, and the other
+alone ends its work without asking again for what was stored. `tests.fleet` has all other harms."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _end(member: ServedFolder) -> None:
     with suppress(ProcessLookupError):
         member.terminate()
         os.kill(member.process, signal.SIGCONT)
-    assert member.exit_code() == 0
+    assert member.exit_code() in {0, -signal.SIGKILL}
     assert "Traceback" not in member.log(), member.log()
 
 
@@ -106,6 +106,17 @@ def fleet_of(tmp_path: Path, postgres: PostgresServer) -> Iterator[Callable[[str
     with ExitStack() as stack:
         database = postgres.new_database_with_tables()
         yield lambda lease: stack.enter_context(a_fleet(tmp_path, database, lease))
+
+
+def test_the_work_of_a_killed_worker_is_taken_over_when_its_lease_is_over(
+    fleet_of: Callable[[str], Fleet],
+) -> None:
+    fleet = fleet_of("2s")
+    fleet.workers[0].kill()
+    safe = fleet.safe()
+    assert sum(fleet.progress()) < BATCHES * LINES
+    fleet.finish()
+    assert fleet.asked_again(safe) == set()
 
 
 def test_a_worker_that_stood_still_past_its_lease_sends_nothing_more_of_what_it_had(
