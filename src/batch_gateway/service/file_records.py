@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import BigInteger, Connection, and_, cast, exists, func, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
+from batch_gateway.errors import RecordsError
 from batch_gateway.service.paging import Page, Paging, page_of
 from batch_gateway.service.statuses import OPEN
 from batch_gateway.service.tables import batches, files
@@ -78,7 +79,11 @@ def add_file(connection: Connection, record: FileRecord, state: FileState) -> No
 
 
 def mark_stored(connection: Connection, file_id: str) -> None:
-    connection.execute(update(files).where(files.c.id == file_id).values(state=FileState.STORED))
+    """From now on the file is seen. Raises RecordsError when it was taken for abandoned meanwhile,
+    as that of a process that stood still for an hour: its bytes may be gone."""
+    change = update(files).where(files.c.id == file_id, files.c.state == FileState.PENDING)
+    if connection.execute(change.values(state=FileState.STORED)).rowcount != 1:
+        raise RecordsError(f"{file_id} was not stored in time, and is given up")
 
 
 def find_file(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import NamedTuple
 from zlib import crc32
 
 from sqlalchemy import Connection
@@ -39,84 +41,96 @@ class LostResultsError(BatchGatewayError):
         self.shards = shards
 
 
+class _ResultFile(NamedTuple):
+    """One that is being written."""
+
+    role: Role
+    id: str
+    size: int
+    upload: Upload
+
+
 class Finalizing:
     """Puts the result files of batches together and ends the batches with them.
 
-    `output_seconds` is how long files are kept where a batch does not say.
+    `output_seconds` is how long files are kept where a batch does not say, and `now` the time in
+    seconds since the epoch.
     """
 
-    def __init__(self, database: Database, storage: Storage, output_seconds: int) -> None:
+    def __init__(
+        self, database: Database, storage: Storage, output_seconds: int, now: Callable[[], float]
+    ) -> None:
         self._database, self._storage = database, storage
-        self._output_seconds = output_seconds
+        self._output_seconds, self._now = output_seconds, now
 
-    async def finalize(self, job: Job, batch: BatchRecord, now: float) -> BatchRecord:
+    async def finalize(self, job: Job, batch: BatchRecord) -> BatchRecord:
         """Write the files that have lines, and end the batch in one transaction.
 
         Returns the batch as it is then. Raises LostResultsError when results are lost, FencedError,
         StorageError and RecordsError; then nothing has changed but files that nobody sees.
         """
         parts = await self._database.read(lambda connection: list_parts(connection, batch.id))
-        files: dict[Role, str] = {}
-        lost: set[int] = set()
-        for role in Role:
-            mine = [(shard, part) for shard, part in parts if role_of_part(part.name) is role]
-            if mine:
-                files[role] = await self._put_together(role, mine, batch, now, lost)
-        if lost:
-            raise LostResultsError(lost)
-
-        def end(connection: Connection) -> BatchRecord:
-            finish(connection, job)
-            for file_id in files.values():
-                mark_stored(connection, file_id)
-            return record_event(
-                connection,
-                batch.id,
-                BatchEvent.WRITTEN,
-                now,
-                output_file_id=files.get(Role.SUCCESS),
-                error_file_id=files.get(Role.FAILURE),
-                notice=None,
-            )
-
-        ended = await self._database.write(end)
+        async with contextlib.AsyncExitStack() as stack:
+            files: list[_ResultFile] = []
+            lost: set[int] = set()
+            for role in Role:
+                mine = [(shard, part) for shard, part in parts if role_of_part(part.name) is role]
+                if not mine:
+                    continue
+                file_id, size = new_id("file"), sum(part.bytes for _, part in mine)
+                opened = self._storage.upload(object_name(file_id))
+                upload = await stack.enter_async_context(opened)
+                files.append(_ResultFile(role, file_id, size, upload))
+                lost |= {shard for shard, part in mine if not await self._copy(part, upload)}
+            if lost:
+                raise LostResultsError(lost)
+            await self._commit(batch, files)
+        ended = await self._database.write(partial(self._end, job=job, files=files))
         # What stays is removed later: see `remove_all_working_objects`.
         with contextlib.suppress(StorageError):
             await remove_working_objects(self._storage, batch.id)
         return ended
 
-    async def _put_together(
-        self,
-        role: Role,
-        parts: Sequence[tuple[int, Part]],
-        batch: BatchRecord,
-        now: float,
-        lost: set[int],
-    ) -> str:
-        """The id of a new file of these parts, which is not seen before the batch has ended.
+    async def _commit(self, batch: BatchRecord, files: Sequence[_ResultFile]) -> None:
+        """Make the files durable. Their records come first, and not before all has been copied:
+        what has been pending for long is taken for abandoned."""
+        now = int(self._now())
+        records = [
+            FileRecord(
+                id=file.id,
+                tenant=batch.tenant,
+                filename=_NAMES[file.role].format(batch.id),
+                purpose="batch_output",
+                bytes=file.size,
+                created_at=now,
+                expires_at=now + (batch.output_seconds or self._output_seconds),
+                status="processed",
+            )
+            for file in files
+        ]
 
-        Shards whose parts are not what they were go into `lost`, and there is no file then.
-        """
-        record = FileRecord(
-            id=new_id("file"),
-            tenant=batch.tenant,
-            filename=_NAMES[role].format(batch.id),
-            purpose="batch_output",
-            bytes=sum(part.bytes for _, part in parts),
-            created_at=int(now),
-            expires_at=int(now) + (batch.output_seconds or self._output_seconds),
-            status="processed",
+        def add(connection: Connection) -> None:
+            for record in records:
+                add_file(connection, record, FileState.PENDING)
+
+        await self._database.write(add)
+        for file in files:
+            await file.upload.commit()
+
+    def _end(self, connection: Connection, job: Job, files: Sequence[_ResultFile]) -> BatchRecord:
+        finish(connection, job)
+        for file in files:
+            mark_stored(connection, file.id)
+        ids = {file.role: file.id for file in files}
+        return record_event(
+            connection,
+            job.batch_id,
+            BatchEvent.WRITTEN,
+            self._now(),
+            output_file_id=ids.get(Role.SUCCESS),
+            error_file_id=ids.get(Role.FAILURE),
+            notice=None,
         )
-        await self._database.write(
-            lambda connection: add_file(connection, record, FileState.PENDING)
-        )
-        async with self._storage.upload(object_name(record.id)) as upload:
-            for shard, part in parts:
-                if not await self._copy(part, upload):
-                    lost.add(shard)
-            if not lost:
-                await upload.commit()
-        return record.id
 
     async def _copy(self, part: Part, upload: Upload) -> bool:
         """Whether the part could be read, and is what was stored."""

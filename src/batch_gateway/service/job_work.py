@@ -86,7 +86,8 @@ class JobWork:
         self._database, self._storage, self._client_for = database, storage, client_for
         self._config, self._open_headers = config, open_headers
         self._courses, self._observer, self._clock = courses, observer, clock
-        self._finalizing = Finalizing(database, storage, int(seconds(config.output_lifetime)))
+        kept = int(seconds(config.output_lifetime))
+        self._finalizing = Finalizing(database, storage, kept, clock.wall_time)
 
     async def do(self, working: Working) -> bool:
         """Whether there is nothing more to do for it; False when somebody is to go on with it."""
@@ -97,8 +98,7 @@ class JobWork:
         elif job.kind is JobKind.RUN:
             return await self._run_shard(working, batch)
         else:
-            now = self._clock.wall_time()
-            self._observer.moved(await self._finalizing.finalize(job, batch, now))
+            self._observer.moved(await self._finalizing.finalize(job, batch))
         return True
 
     async def _validate(self, job: Job, batch: BatchRecord) -> None:
