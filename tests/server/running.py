@@ -152,13 +152,13 @@ def message_of(body: bytes) -> str:
 
 @contextlib.asynccontextmanager
 async def running_api(
-    folder: Path, *, has_page: bool = False, **settings: Any
+    folder: Path, *, has_page: bool = False, records: str | None = None, **settings: Any
 ) -> AsyncIterator[Api]:
     anywhere: dict[str, Any] = {"port": 0, "observability_port": 0}
     config = ServerConfig(**(anywhere | settings))
     seal = HeaderSeal(config.header_keys) if config.header_keys else None
     time = ManualTime()
-    database = await open_database(folder / "records.sqlite3")
+    database = await open_database(records or folder / "records.sqlite3")
     storage = LocalFolder(folder / "files")
     added: list[str] = []
     cancelled: list[str] = []

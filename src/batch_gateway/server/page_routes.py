@@ -23,7 +23,7 @@ from batch_gateway.server.frame import ROUTE
 from batch_gateway.server.list_query import parse_paging
 from batch_gateway.server.page_events import Piece, Streams
 from batch_gateway.server.page_failures import find_failures
-from batch_gateway.server.page_sessions import Sessions, key_of_form
+from batch_gateway.server.page_sessions import key_of_form, sign_in, sign_out, signed_in
 from batch_gateway.server.page_templates import CONTENT_SECURITY_POLICY, render, static_file
 from batch_gateway.server.page_views import (
     BatchView,
@@ -60,7 +60,6 @@ class WebPage:
 
     def __init__(self, state: ApiState) -> None:
         self._state = state
-        self._sessions = Sessions()
         # The rest is for those who ask for something.
         self._streams = Streams(max(state.config.max_connections // 4, 1))
         table: Sequence[tuple[str, str, _Handler]] = (
@@ -76,7 +75,7 @@ class WebPage:
             ("POST", "/sign-out", self._sign_out),
         )
         self.routes = [
-            Route(path, _PageEndpoint(path, handler, self._sessions, state), methods=[method])
+            Route(path, _PageEndpoint(path, handler, state), methods=[method])
             for method, path, handler in table
         ]
 
@@ -202,21 +201,21 @@ class WebPage:
         state = self._state
         if not state.config.api_keys or await tenant_of_key(state.database, key) is None:
             raise ApiError(401, "This is no API key of this service, or it was revoked.")
-        return _see("./", {"set-cookie": self._sessions.begin(key, request.scope)})
+        return _see("./", {"set-cookie": await sign_in(state.database, key, request.scope)})
 
     async def _sign_out(self, request: Request) -> Response:
-        return _see("./", {"set-cookie": self._sessions.end(request.scope)})
+        return _see("./", {"set-cookie": await sign_out(self._state.database, request.scope)})
 
 
 class _PageEndpoint:
     """A handler with what holds for all of the page: who asks, and errors for people to read."""
 
-    def __init__(self, path: str, handler: _Handler, sessions: Sessions, state: ApiState) -> None:
-        self._path, self._handler, self._sessions, self._state = path, handler, sessions, state
+    def __init__(self, path: str, handler: _Handler, state: ApiState) -> None:
+        self._path, self._handler, self._state = path, handler, state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[ROUTE] = self._path
-        request = Request(self._sessions.signed_in(scope), receive, send)
+        request = Request(signed_in(scope), receive, send)
         try:
             if request.method == "POST":
                 require_own_page(scope)

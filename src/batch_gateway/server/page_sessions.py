@@ -1,54 +1,49 @@
-"""Who looks at the page: an API key that was typed in once, kept in a cookie that only this process
-can read.
+"""Who looks at the page: an API key that was typed in once, and a cookie from then on.
 
-The cookie holds the key encrypted with a secret that ends with the process, and each request looks
-the key up again: a key that is revoked opens nothing from then on, and nothing is kept here.
+The cookie is good at every process of a fleet, and what it says is looked up with each request: see
+`session_records`.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 from urllib.parse import parse_qs
 
-from cryptography.fernet import Fernet, InvalidToken
 from starlette.requests import Request
 from starlette.types import Scope
 
-__all__ = ["Sessions", "key_of_form"]
+from batch_gateway.server.tenants import SESSION
+from batch_gateway.service.database import Database
+from batch_gateway.service.session_records import SESSION_SECONDS, begin_session, end_session
+
+__all__ = ["key_of_form", "sign_in", "sign_out", "signed_in"]
 
 _COOKIE: Final = "batch_gateway_session"
-_SECONDS: Final = 12 * 3600
-_AUTHORIZATION = b"authorization"
 
 
-class Sessions:
-    """Those who signed in."""
+async def sign_in(database: Database, key: str, scope: Scope) -> str:
+    """A cookie for somebody who has proven to have `key`. Raises RecordsError."""
+    secret = await database.write(partial(begin_session, key=key))
+    return _cookie(secret, SESSION_SECONDS, scope)
 
-    def __init__(self) -> None:
-        self._fernet = Fernet(Fernet.generate_key())
 
-    def begin(self, key: str, scope: Scope) -> str:
-        """A cookie for somebody who has proven to have `key`."""
-        return _cookie(self._fernet.encrypt(key.encode()).decode(), _SECONDS, scope)
+async def sign_out(database: Database, scope: Scope) -> str:
+    """A cookie that takes the place of the other, which opens nothing any more. Raises
+    RecordsError."""
+    if secret := scope.get(SESSION):
+        await database.write(partial(end_session, secret=secret))
+    return _cookie("", 0, scope)
 
-    def end(self, scope: Scope) -> str:
-        """A cookie that takes the place of the other."""
-        return _cookie("", 0, scope)
 
-    def signed_in(self, scope: Scope) -> Scope:
-        """`scope` as of a request that brings the key of its cookie, if it has one and brings
-        no key by itself."""
-        request = Request(scope)
-        key = self._key(request.cookies.get(_COOKIE, ""))
-        if key is None or "authorization" in request.headers:
-            return scope
-        return {**scope, "headers": [*scope["headers"], (_AUTHORIZATION, b"Bearer " + key)]}
-
-    def _key(self, cookie: str) -> bytes | None:
-        try:
-            return self._fernet.decrypt(cookie.encode("latin-1"), ttl=_SECONDS)
-        except InvalidToken:
-            return None
+def signed_in(scope: Scope) -> Scope:
+    """`scope` as of a request in the session of its cookie, if it has one and brings no key by
+    itself."""
+    request = Request(scope)
+    secret = request.cookies.get(_COOKIE)
+    if not secret or "authorization" in request.headers:
+        return scope
+    return {**scope, SESSION: secret}
 
 
 def _cookie(value: str, seconds: int, scope: Scope) -> str:

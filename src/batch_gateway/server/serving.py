@@ -28,6 +28,7 @@ from batch_gateway.service.backlog import backlog
 from batch_gateway.service.database import Database
 from batch_gateway.service.leftover_batches import remove_all_working_objects, remove_old_batches
 from batch_gateway.service.leftover_files import remove_leftovers
+from batch_gateway.service.session_records import forget_old_sessions
 
 __all__ = ["RunningApi", "serve", "serve_figures"]
 
@@ -158,6 +159,7 @@ async def _keep_clearing(state: ApiState) -> None:
         for clear in (
             partial(remove_leftovers, database, storage, state.now()),
             partial(remove_old_batches, database, state.now(), kept),
+            partial(database.write, forget_old_sessions),
             partial(remove_all_working_objects, database, storage),
             storage.clear,
         ):

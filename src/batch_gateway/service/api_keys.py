@@ -14,7 +14,14 @@ from sqlalchemy import Connection, bindparam, select, update
 from batch_gateway.service.database import Database
 from batch_gateway.service.tables import api_keys
 
-__all__ = ["ApiKey", "create_api_key", "list_api_keys", "revoke_api_key", "tenant_of_key"]
+__all__ = [
+    "ApiKey",
+    "create_api_key",
+    "digest_of_key",
+    "list_api_keys",
+    "revoke_api_key",
+    "tenant_of_key",
+]
 
 # 256 random bits: there is nothing to guess, so that a fast digest is as good as a slow one.
 _KEY_BYTES = 32
@@ -42,7 +49,7 @@ def create_api_key(
     """A new key and its secret, which nobody can show again."""
     secret = f"bgw_{secrets.token_urlsafe(_KEY_BYTES)}"
     key = ApiKey(id=f"key_{secrets.token_hex(6)}", tenant=tenant, label=label, created_at=int(now))
-    values = msgspec.structs.asdict(key) | {"digest": _digest(secret)}
+    values = msgspec.structs.asdict(key) | {"digest": digest_of_key(secret)}
     connection.execute(api_keys.insert().values(values))
     return key, secret
 
@@ -61,11 +68,12 @@ def revoke_api_key(connection: Connection, key_id: str, now: float) -> bool:
 
 async def tenant_of_key(database: Database, secret: str) -> str | None:
     """Whose key it is, or None."""
-    digest = _digest(secret)
+    digest = digest_of_key(secret)
     found = await database.poll(_LOOK_UP, digest)
     # The index compares digests and not keys, whose bytes its time tells nothing about.
     return found[0] if found and hmac.compare_digest(found[1], digest) else None
 
 
-def _digest(secret: str) -> bytes:
+def digest_of_key(secret: str) -> bytes:
+    """What is kept of a key."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

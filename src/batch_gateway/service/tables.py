@@ -33,6 +33,7 @@ __all__ = [
     "metadata",
     "model_lines",
     "parts",
+    "sessions",
     "workers",
 ]
 
@@ -203,4 +204,15 @@ api_keys: Final = Table(
     Column("digest", LargeBinary, nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+)
+
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    # SHA-256 of the secret that a browser has.
+    Column("digest", LargeBinary, primary_key=True),
+    Column("key_id", Words, ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=False),
+    # By the clock of the database.
+    Column("expires_at", Float, nullable=False),
+    Index("sessions_to_expire", "expires_at"),
 )
