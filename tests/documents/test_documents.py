@@ -115,29 +115,48 @@ def expected_exit(block: Block) -> int:
     return int(found.group(1)) if found else 0
 
 
-@pytest.mark.parametrize("block", of("python", "run"), ids=str)
-def test_a_snippet_runs_as_printed(
-    block: Block, desk: Path, gateway_url: str, in_tests: Callable[[str], str]
-) -> None:
+def in_python(code: str) -> list[str]:
     # Some snippets rely on the default gateway, which no test may assume to be there.
-    code = block.code.replace(
+    code = code.replace(
         "HTTPInferenceClient()", "HTTPInferenceClient(HTTPInferenceClientConfig())"
     ).replace("HTTPInferenceClientConfig()", 'HTTPInferenceClientConfig("http://localhost:8000")')
     if "import HTTPInferenceClientConfig" not in code:
         code = "from batch_gateway import HTTPInferenceClientConfig\n" + code
-    (desk / "snippet.py").write_text(in_tests(code))
-    done = run([sys.executable, "snippet.py"], desk, gateway_url)
-    assert done.returncode == expected_exit(block), done.stdout + done.stderr
+    return [sys.executable, "-c", code]
 
 
-@pytest.mark.parametrize("block", of("sh", "run"), ids=str)
-def test_a_command_runs_as_printed(
+def in_a_notebook(code: str) -> list[str]:
+    """As a cell: in an event loop that runs, with `await` where a program could not have it."""
+    cell = f"compile({code!r}, 'cell', 'exec', flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)"
+    running = f"async def run():\n    made = eval({cell}, {{}})\n    if made: await made\n"
+    return [sys.executable, "-c", f"import ast, asyncio\n{running}asyncio.run(run())"]
+
+
+# How the blocks are run that need nothing but a gateway.
+RUNNERS: dict[tuple[str, str], Callable[[str], list[str]]] = {
+    ("python", "run"): in_python,
+    ("python", "notebook"): in_a_notebook,
+    ("sh", "run"): lambda code: ["bash", "-euo", "pipefail", "-c", code],
+}
+
+
+def steps(block: Block) -> list[Block]:
+    """A block, behind the last one above it that stands alone if it comes `after` that."""
+    if "after" not in block.note:
+        return [block]
+    above = [one for one in BLOCKS if one.path == block.path and one.line < block.line]
+    return [[one for one in above if "after" not in one.note][-1], block]
+
+
+@pytest.mark.parametrize("block", [block for kind in RUNNERS for block in of(*kind)], ids=str)
+def test_a_snippet_runs_as_printed(
     block: Block, desk: Path, gateway_url: str, in_tests: Callable[[str], str]
 ) -> None:
-    script = in_tests(block.code)
-    done = run(["bash", "-euo", "pipefail", "-c", script], desk, gateway_url)
-    assert done.returncode == expected_exit(block), done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    for step in steps(block):
+        command = RUNNERS[step.language, re.split(r"\W", step.note)[0]]
+        done = run(command(in_tests(step.code)), desk, gateway_url)
+        assert done.returncode == expected_exit(step), done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("block", of("sh", "serve"), ids=str)
@@ -275,8 +294,7 @@ def test_no_block_is_left_unchecked() -> None:
     checked = {
         id(block)
         for language, note in [
-            ("python", "run"),
-            ("sh", "run"),
+            *RUNNERS,
             ("sh", "serve"),
             ("yaml", "serve config"),
             ("python", "service"),
@@ -289,6 +307,8 @@ def test_no_block_is_left_unchecked() -> None:
             # tests/deploy/test_kubernetes_page.py
             ("yaml", "values"),
             ("yaml", "adapter"),
+            # tests/documents/test_slurm.py
+            ("sh", "sbatch"),
             *CLIENTS,
         ]
         for block in of(language, note)
