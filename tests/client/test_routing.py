@@ -43,6 +43,61 @@ async def test_equal_gateways_share_one_client() -> None:
         assert len(client.clients) == 2
 
 
+@pytest.mark.parametrize(
+    ("model", "gateway"),
+    [
+        ("llama-8b", "http://h:1"),
+        ("llama-70b", "http://h:2"),
+        ("llama-70b-lora-7", "http://h:3"),
+        ("llama-70b-lora-7\nx", "http://h:3"),
+        ("a/llama", "http://h:4"),
+        ("[b]?", "http://h:5"),
+        ("[b]?!", "http://h:6"),
+        ("b?", "http://h:9"),
+        ("Llama-8b", "http://h:9"),
+        ("", "http://h:9"),
+    ],
+)
+async def test_a_name_comes_before_patterns_and_of_these_the_one_that_spells_out_most(
+    model: str, gateway: str
+) -> None:
+    routes = {
+        "llama-*": "http://h:1",
+        "llama-70b": "http://h:2",
+        "llama-*-lora-*": "http://h:3",
+        "*/llama": "http://h:4",
+        "[b]?": "http://h:5",
+        "[b]?*": "http://h:6",
+    }
+    configs = {name: HTTPInferenceClientConfig(url) for name, url in routes.items()}
+    async with RoutedInferenceClient(HTTPInferenceClientConfig("http://h:9"), configs) as client:
+        found = client.client_for(model)
+        assert found is not None
+        assert found.config.base_url == gateway
+
+
+@pytest.mark.parametrize("name", ["a" * 30_000, "ab" * 15_000 + "c"])
+async def test_a_long_name_is_compared_with_a_pattern_of_many_marks_at_once(name: str) -> None:
+    own = HTTPInferenceClientConfig("http://h:1")
+    async with RoutedInferenceClient(None, {"*a*b*a*b*a*d": own}) as client:
+        assert client.client_for(name) is None
+
+
+async def test_isolated_models_of_one_pattern_have_a_client_each() -> None:
+    own = HTTPInferenceClientConfig("http://h:1")
+    isolated = ["llama-1", "llama-2", "other"]
+    async with RoutedInferenceClient(None, {"llama-*": own}, isolated_models=isolated) as client:
+        one, two, rest = (client.client_for(f"llama-{n}") for n in (1, 2, 3))
+        assert len({id(one), id(two), id(rest)}) == 3
+        assert client.client_for("other") is None
+
+
+def test_a_default_beside_a_pattern_that_takes_everything_is_refused() -> None:
+    own = HTTPInferenceClientConfig("http://h:1")
+    with pytest.raises(ConfigError, match="takes every model, and so does the default"):
+        RoutedInferenceClient(own, {"*": own})
+
+
 async def test_isolated_models_share_their_client_with_no_other() -> None:
     gateway = HTTPInferenceClientConfig("http://h:1")
     own = HTTPInferenceClientConfig("http://h:2")

@@ -19,6 +19,7 @@ from batch_gateway.cli.progress_display import counted
 from batch_gateway.cli.standard_streams import write_json, write_stdout
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.client.client import gateway_name
+from batch_gateway.client.model_routes import is_pattern
 from batch_gateway.diagnosis.finding import Finding, Status, worst
 from batch_gateway.diagnosis.gateway_examination import examine_gateway
 from batch_gateway.diagnosis.machine import EXTRAS, examine_machine
@@ -104,7 +105,11 @@ async def _examine(settings: RunSettings, model: str | None, page: _Page) -> Non
         # Clients of the same settings are one; each has the address of a simulator by now.
         for one in clients.all:
             page.begin(gateway_name(one.config))
-            of_model = [name for name, own in settings.model_gateways.items() if own == one.config]
+            of_model = [
+                name
+                for name, own in settings.model_gateways.items()
+                if own == one.config and not is_pattern(name)
+            ]
             async for finding in examine_gateway(one.config, model or next(iter(of_model), None)):
                 page.show(finding)
 

@@ -17,6 +17,7 @@ from batch_gateway.client.interfaces.request import (
     RequestLike,
     as_request,
 )
+from batch_gateway.client.model_routes import ModelRoutes
 from batch_gateway.client.prepare import model_of
 from batch_gateway.client.streaming.stream import InferenceStream
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
@@ -34,14 +35,17 @@ class RoutedInferenceClient:
 
     Every gateway has a whole client of its own, with its own retry budget: one that is sick
     must not use up what a healthy one needs. Equal configurations share one client, and so one
-    pool. Models without a gateway of their own go to `default`. Each of `isolated_models` has a
-    client that it shares with no other, whatever its gateway: its pace, breaker and limits then
-    belong to the pool of servers that this model has behind the gateway.
+    pool. A `*` in a name of `model_gateways` is any text: the gateway is that of all models whose
+    names are so, but for those with an entry of their own or one that spells out more of the name.
+    Models without a gateway of their own go to `default`. Each of `isolated_models` has a client
+    that it shares with no other, whatever its gateway: its pace, breaker and limits then belong to
+    the pool of servers that this model has behind the gateway.
 
     `observers` are told what happens at each gateway, under its base URL; gateways with one URL
     and different settings are numbered, and those of isolated models have the model's name behind.
 
-    Raises ConfigError when there is neither a default nor a model.
+    Raises ConfigError when there is neither a default nor a model, or `*` leaves nothing to the
+    default.
     """
 
     def __init__(
@@ -61,6 +65,11 @@ class RoutedInferenceClient:
             require_kind(f"model_gateways[{model!r}]", config, HTTPInferenceClientConfig)
         if default is None and not routes:
             raise ConfigError("model_gateways", "give a default gateway, or one for a model")
+        if default is not None and "*" in routes:
+            raise ConfigError(
+                "model_gateways['*']",
+                "takes every model, and so does the default gateway; leave one of them out",
+            )
         require_kind("isolated_models", isolated_models, Sequence[str])
         clients: dict[tuple[HTTPInferenceClientConfig, str], HTTPInferenceClient] = {}
         names = Counter[str]()
@@ -80,13 +89,18 @@ class RoutedInferenceClient:
 
         self._default = None if default is None else client(default)
         self._known_models = tuple(routes)
-        if default is not None:
-            routes |= {model: default for model in isolated_models if model not in routes}
+        configs = ModelRoutes(routes)
+        for model in isolated_models:
+            config = configs.of(model) or default
+            if config is not None:
+                routes[model] = config
         isolated = frozenset(isolated_models)
-        self._by_model = {
-            model: client(config, model if model in isolated else "")
-            for model, config in routes.items()
-        }
+        self._routes = ModelRoutes(
+            {
+                model: client(config, model if model in isolated else "")
+                for model, config in routes.items()
+            }
+        )
         self._clients = tuple(clients.values())
 
     @property
@@ -96,7 +110,7 @@ class RoutedInferenceClient:
 
     def client_for(self, model: str) -> HTTPInferenceClient | None:
         """The client of the model's gateway, None when there is none and no default."""
-        return self._by_model.get(model, self._default)
+        return self._routes.of(model) or self._default
 
     async def generate(self, request: RequestLike) -> InferenceResponse:
         """As `HTTPInferenceClient.generate`, on the model's gateway.

@@ -17,6 +17,7 @@ from batch_gateway.client.interfaces.request import InferenceClient
 from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
 from batch_gateway.client.layers.retry import RetryPolicy
 from batch_gateway.client.layers.scheduling_hints import SchedulingHints
+from batch_gateway.client.model_routes import is_pattern
 from batch_gateway.client.routing import RoutedInferenceClient
 from batch_gateway.config_checks import require_count, require_kind
 from batch_gateway.durations import Duration, parse_duration
@@ -72,6 +73,11 @@ class Routing:
     client: InferenceClient | None = None
     is_simulated: bool = False
     isolate_models: bool = False
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Those with a gateway of their own that are known by name."""
+        return [name for name in self.by_model if not is_pattern(name)]
 
     def of_service(self, concurrency: int | None) -> Routing:
         """For clients that many batches share, with at most so many requests at each gateway."""

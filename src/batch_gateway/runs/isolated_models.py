@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
+from batch_gateway.client.model_routes import ModelRoutes
 from batch_gateway.errors import ConfigError
 
 __all__ = ["keep_apart"]
@@ -30,7 +31,8 @@ def keep_apart(
             f"the file has {len(models):,} models, and at most {_MOST} can be kept apart; leave it"
             " out, or split the file",
         )
-    found = {model: routes.get(model, gateway) for model in models}
+    own = ModelRoutes(routes)
+    found = {model: own.of(model) or gateway for model in models}
     apart = {m: _share(one, len(models)) for m, one in found.items() if one is not None}
     return apart or dict(routes)
 

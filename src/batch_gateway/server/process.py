@@ -101,7 +101,7 @@ async def _processor(
     is_alone: bool,
 ) -> AsyncGenerator[tuple[Processor, ProcessorMetrics]]:
     """One that is not started yet, with clients of its gateways."""
-    metrics = ProcessorMetrics(registry, config.workers, lambda: worker.shards, routing.by_model)
+    metrics = ProcessorMetrics(registry, config.workers, lambda: worker.shards, routing.models)
     outages = _Outages()
     waits = Waits(Figures(), outages.tell)
     try:

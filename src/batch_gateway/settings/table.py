@@ -52,7 +52,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
             see="[the URL](#the-url-of-a-gateway)",
         ),
         Setting(
-            "model_gateways", pairs("MODEL=URL"), "Another gateway for one model; repeatable.",
+            "model_gateways", pairs("MODEL=URL"),
+            "Another gateway for one model, or for names with *; repeatable.",
             flag="--model-gateway", see="[several gateways](#models-on-different-gateways)",
         ),
         Setting(
