@@ -30,8 +30,8 @@ from batch_gateway.storage.store_address import StoreAddress
 from tests.cli.commands import batch_gateway
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-# A user has no use for these: what may be asked for is OpenAI's, and keys come from elsewhere.
-LEFT_OUT = {"endpoints", "header_keys", "max_bytes_in_flight"}
+# A user has no use for these: keys come from elsewhere.
+LEFT_OUT = {"header_keys", "max_bytes_in_flight"}
 
 
 def test_every_field_of_the_service_can_be_set() -> None:

@@ -44,8 +44,9 @@ KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
         ({"batch_lifetime": "0s"}, "batch_lifetime: must be more than zero"),
         ({"file_lifetime": -1}, "file_lifetime"),
         ({"stall_timeout": "soon"}, "stall_timeout: 'soon' is not a duration"),
-        ({"endpoints": []}, "endpoints: must be paths"),
-        ({"endpoints": ["v1/x"]}, "endpoints: must be paths"),
+        ({"allow_paths": "/v1/x"}, "allow_paths: must be a list"),
+        ({"allow_paths": ["v1/x"]}, "allow_paths: endpoint 'v1/x' is not a relative path"),
+        ({"allow_paths": ["/v1/../admin"]}, "allow_paths: endpoint '/v1/../admin' is not"),
         ({"max_connections": None}, "max_connections"),
     ],
 )

@@ -16,6 +16,7 @@ import pytest
 from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.client.for_batches import patient_breaker
+from batch_gateway.client.interfaces.request import InferenceRequest, InferenceResponse
 from batch_gateway.client.layers.concurrency.policy import FixedConcurrency
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.engine.figures import Figures
@@ -185,6 +186,38 @@ async def test_no_two_batches_use_the_same_ids_at_the_gateway(tmp_path: Path) ->
         files = [(await service.until(one)).output_file_id for one in ids]
         lines = [line for file in files for line in await service.lines(file)]
         assert len({line["id"] for line in lines}) == 6
+
+
+class Classifying:
+    """A client whose gateway knows another endpoint."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def generate(self, request: InferenceRequest) -> InferenceResponse:
+        self.asked.append(request.endpoint)
+        return InferenceResponse(
+            request_id=request.request_id, status_code=200, body=b'{"object":"list","data":[]}'
+        )
+
+
+async def test_what_is_no_endpoint_of_openai_is_sent_where_the_batch_asks_for_it(
+    tmp_path: Path,
+) -> None:
+    client = Classifying()
+    async with (
+        a_service(tmp_path) as service,
+        service.processor(client_for=lambda _: client) as processor,
+    ):
+        lines = [request(f"c{n}", url="/v1/classify", body={"model": "m"}) for n in range(3)]
+        batch_id = await service.submit(lines, endpoint="/v1/classify")
+        wrong = await service.submit(requests(1), endpoint="/v1/classify")
+        processor.wake()
+        batch = await service.until(batch_id)
+        assert (batch.status, batch.completed) == ("completed", 3)
+        assert client.asked == 3 * ["/v1/classify"]
+        [problem] = json.loads((await service.until(wrong)).errors or "")
+        assert problem["code"] == "url_mismatch"
 
 
 @pytest.mark.specified("batches.failed")

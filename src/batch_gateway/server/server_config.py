@@ -17,8 +17,9 @@ from batch_gateway.config_checks import (
     require_readable_file,
 )
 from batch_gateway.durations import Duration
-from batch_gateway.errors import ConfigError
+from batch_gateway.errors import ConfigError, InvalidRequestError
 from batch_gateway.http.header_rules import check_headers
+from batch_gateway.wire.endpoint import check_endpoint
 from batch_gateway.wire.lines import BATCH_ENDPOINTS
 
 __all__ = ["Role", "ServerConfig"]
@@ -59,7 +60,7 @@ class ServerConfig:
         api_keys: tenants prove themselves by an API key, and the header counts for nothing.
         pass_through_headers: headers of the one who makes a batch, sent with its requests.
         header_keys: what they are encrypted with at rest: Fernet keys, the first for new ones.
-        endpoints: what a batch may ask for.
+        allow_paths: endpoints that a batch may ask for beside those of OpenAI's Batch API.
         max_completion_window: the longest window a batch may ask for.
         max_file_bytes, max_file_lines: of one upload; the lines are those of `batch` files.
         file_lifetime: how long an upload is kept when it does not say; None is for ever.
@@ -86,7 +87,7 @@ class ServerConfig:
     api_keys: bool = False
     pass_through_headers: Sequence[str] = ()
     header_keys: Sequence[str] = field(default=(), repr=False)
-    endpoints: Sequence[str] = BATCH_ENDPOINTS
+    allow_paths: Sequence[str] = ()
     max_completion_window: Duration = "720h"
     max_file_bytes: ByteSize = "200MiB"
     max_file_lines: int | None = 50_000
@@ -119,9 +120,16 @@ class ServerConfig:
                 normalise_duration(self, name)
                 require_positive(name, getattr(self, name))
         self._check_headers()
-        wrong = [path for path in self.endpoints if not path.startswith("/")]
-        if wrong or not self.endpoints:
-            raise ConfigError("endpoints", "must be paths, such as /v1/chat/completions")
+        for path in self.allow_paths:
+            try:
+                check_endpoint(path)
+            except InvalidRequestError as error:
+                raise ConfigError("allow_paths", error.message) from error
+
+    @property
+    def endpoints(self) -> Sequence[str]:
+        """What a batch may ask for."""
+        return (*BATCH_ENDPOINTS, *self.allow_paths)
 
     def _check_listening(self) -> None:
         # Which sockets take as every address of the machine.

@@ -46,10 +46,12 @@ class Valid(msgspec.Struct, frozen=True):
 def look_at(source: Source, batch_id: str, endpoint: str) -> Valid | Sequence[BatchProblem]:
     """Check every line; the first problems when there are any. Takes the time of reading it all.
 
+    That batches may ask for `endpoint` was looked at when this one was made.
+
     Raises InputError when the source itself cannot be read.
     """
     try:
-        plan = make_plan(source, max_problems=MOST_PROBLEMS, endpoint=endpoint)
+        plan = make_plan(source, max_problems=MOST_PROBLEMS, endpoint=endpoint, paths=(endpoint,))
     except InputError as error:
         return _problems(error)
     plan.fingerprint = _fingerprint_of(plan.fingerprint, batch_id)
