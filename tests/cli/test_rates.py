@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.cli.rates import Mark, Rates, measure, seconds_left, with_mark
+from batch_gateway.cli.rates import Mark, Rates, measure, with_mark
 from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.progress import RunStats
 
@@ -39,22 +38,3 @@ def test_the_window_spans_its_length_and_little_more(gaps: list[float]) -> None:
         assert now - window[0].at >= min(30, now) - 1e-9
         if len(window) > 1:
             assert now - window[1].at < 30
-
-
-def test_time_left_follows_the_present_rate() -> None:
-    window = (at(100, 10), at(110, 30))
-    assert seconds_left(window, at(0), 70) == pytest.approx(35)
-
-
-def test_while_nothing_finishes_the_rate_of_the_whole_run_counts() -> None:
-    window = (at(100, 10), at(130, 10))
-    assert seconds_left(window, at(0), 90) == pytest.approx(90 / (10 / 130))
-
-
-def test_before_the_first_result_nothing_is_foretold() -> None:
-    assert seconds_left((at(0), at(5)), at(0), 100) is None
-
-
-def test_results_of_earlier_runs_do_not_make_this_one_look_fast() -> None:
-    started, now = at(0, 80), at(10, 90)
-    assert seconds_left((started, now), started, 10) == pytest.approx(10)

@@ -28,6 +28,7 @@ from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.metrics.series import OTHER, BoundedLabels, Histogram
 from batch_gateway.testing import GatewayHandle
+from tests.engine.lines_under_way import sending
 from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
@@ -221,7 +222,9 @@ def test_a_run_is_shown_while_it_goes_on(
     registry: CollectorRegistry, metrics: PrometheusMetrics
 ) -> None:
     figures = Figures(succeeded=10, failed=2)
-    stats = RunStats(total=100, done_before=40, in_flight=5, figures=figures, stopping=True)
+    stats = RunStats(
+        total=100, done_before=40, time_left=sending(5), figures=figures, stopping=True
+    )
     metrics.follow_run(stats)
     assert shown(registry, "run_lines") == {(): 100}
     assert shown(registry, "run_lines_done") == {

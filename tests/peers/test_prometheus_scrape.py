@@ -12,6 +12,7 @@ from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.metrics_server import MetricsServer
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.testing import SimulatorConfig, simulated_gateway
+from tests.engine.lines_under_way import sending
 from tests.metrics.every_layer import use_every_layer
 from tests.peers.watching_prometheus import Prometheus, targets_of, watching
 
@@ -26,7 +27,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     folder = tmp_path_factory.mktemp("prometheus")
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry)
-    run = RunStats(total=10, in_flight=1)
+    run = RunStats(total=10, time_left=sending(1))
     metrics.follow_run(run)
     quick = SimulatorConfig(latency_scale=0.01, prefix_cache_tokens=10_000)
     with (

@@ -23,6 +23,7 @@ from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.result_names import unpacked_name
 from batch_gateway.engine.source import FileSource, RangeSource, Source
+from batch_gateway.engine.time_left import TimeLeft
 from batch_gateway.errors import InferenceError, InputError
 from batch_gateway.remote.batch_server import BatchServer
 from batch_gateway.remote.outage import Outage
@@ -114,10 +115,12 @@ async def watch(call: Call, server: BatchServer, batch_id: str) -> tuple[RemoteB
     batch, told = await server.batch(batch_id)
     started = _mark(batch)
     window: tuple[Mark, ...] = (started,)
-    status = ""
+    status, time_left = "", TimeLeft()
     while not batch.has_ended:
         call.begun = batch.id
-        words = progress_line(batch, window, started)
+        if batch.status == "in_progress":
+            time_left.look(window[-1].done, window[-1].at)
+        words = progress_line(batch, window, time_left)
         steps.show(words, share_done(batch), at_once=batch.status != status)
         status = batch.status
         await clock.sleep(_wait(clock.monotonic() - started.at))

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from batch_gateway.cli.exit_codes import ExitCode
 from batch_gateway.cli.progress_display import counted
-from batch_gateway.cli.rates import Mark, measure, seconds_left
+from batch_gateway.cli.rates import Mark, measure
 from batch_gateway.cli.terminal_text import one_line
 from batch_gateway.cli.text_table import utc_time
 from batch_gateway.durations import format_duration
+from batch_gateway.engine.time_left import TimeLeft
 from batch_gateway.remote.remote_batch import RemoteBatch
 from batch_gateway.report.scales import number_text
 
@@ -78,7 +79,7 @@ def share_done(batch: RemoteBatch) -> float | None:
     return (counts.completed + counts.failed) / counts.total if counts.total else None
 
 
-def progress_line(batch: RemoteBatch, window: tuple[Mark, ...], started: Mark) -> str:
+def progress_line(batch: RemoteBatch, window: tuple[Mark, ...], time_left: TimeLeft) -> str:
     """How a batch stands, and how fast it goes."""
     counts = batch.requests
     done = counts.completed + counts.failed
@@ -92,9 +93,9 @@ def progress_line(batch: RemoteBatch, window: tuple[Mark, ...], started: Mark) -
         parts.append(f"{rates.requests:,.1f} lines/s")
     if rates.tokens:
         parts.append(f"{number_text(rates.tokens)} tokens/s")
-    left = seconds_left(window, started, counts.total - done)
+    left = time_left.seconds(counts.total - done)
     if left and batch.status == "in_progress":
-        parts.append(f"{format_duration(left)} left")
+        parts.append(f"{format_duration(max(1, round(left)))} left")
     if batch.notice:
         parts.append(batch.notice)
     return one_line(", ".join(parts))

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from batch_gateway.cli.paces import GatewayPace, Pace, PaceNotes, PaceWatch
-from batch_gateway.cli.rates import Mark, Rates, measure, seconds_left, standstill, with_mark
+from batch_gateway.cli.rates import Mark, Rates, measure, standstill, with_mark
 from batch_gateway.cli.terminal_text import printable
 from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration
@@ -94,12 +94,12 @@ async def follow(
 ) -> None:
     """Show a run until cancelled: in the display's time, a standstill at once."""
     gateways = look()
-    started = _mark(run, gateways, clock)
-    moved: Mark = started
-    before: Mark = started
-    now: Mark = started
-    window: tuple[Mark, ...] = (started,)
-    next_view, stood, watch = now.at, False, PaceWatch()
+    now: Mark = _mark(run, gateways, clock)
+    moved: Mark = now
+    before: Mark = now
+    window: tuple[Mark, ...] = (now,)
+    next_view, next_estimate, stood, watch = now.at, now.at, False, PaceWatch()
+    left: float | None = None
     while True:
         if now.done != moved.done:
             # What failed since the look before may have failed after the last one was done.
@@ -110,15 +110,18 @@ async def follow(
         why, paces = "", watch.look(gateways.paces, now.at)
         if run.left and not run.stopping:
             why = standstill(moved, now, in_flight, gateways.last_failure)
+        if now.at >= next_estimate:
+            left = run.seconds_left(now.at)
+            next_estimate = now.at + max(display.interval, _LOOK_SECONDS)
         if now.at >= next_view or (why and not stood):
-            left = None if why else seconds_left(window, started, run.left)
-            rates = measure(window[0], now)
-            display.show(View(run, rates, in_flight, left, why, paces))
+            rates, expected = measure(window[0], now), None if why else left
+            display.show(View(run, rates, in_flight, expected, why, paces))
             next_view = now.at + display.interval
         stood = bool(why)
         await clock.sleep(min(display.interval, _LOOK_SECONDS))
         before, gateways = now, look()
         now = _mark(run, gateways, clock)
+        run.look(now.at)
         window = with_mark(window, now)
 
 

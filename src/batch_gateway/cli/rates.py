@@ -11,7 +11,6 @@ __all__ = [
     "Mark",
     "Rates",
     "measure",
-    "seconds_left",
     "standstill",
     "with_mark",
 ]
@@ -72,14 +71,3 @@ def measure(first: Mark, last: Mark) -> Rates:
     if elapsed <= 0:
         return Rates()
     return Rates((last.done - first.done) / elapsed, (last.tokens - first.tokens) / elapsed)
-
-
-def seconds_left(window: tuple[Mark, ...], started: Mark, left: int) -> float | None:
-    """How long the `left` lines take at the present rate; None while nothing says.
-
-    When nothing finished within the window, as with answers that take minutes, the rate of the
-    whole run since `started` counts.
-    """
-    last = window[-1]
-    rate = measure(window[0], last).requests or measure(started, last).requests
-    return left / rate if rate > 0 else None

@@ -14,12 +14,18 @@ from batch_gateway.engine.byte_budget import ByteBudget
 from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.outcome_words import categories_in_words
 from batch_gateway.engine.results import Outcome
+from batch_gateway.engine.time_left import TimeLeft
 
 __all__ = ["RunOutcome", "RunStats", "RunSummary"]
 
 
 def _nothing() -> None:
     """Nothing is sent yet."""
+
+
+def _is_up() -> bool:
+    """Nobody watches the gateways."""
+    return False
 
 
 @dataclass(slots=True)
@@ -29,10 +35,12 @@ class RunStats:
     Attributes:
         total: lines of the input.
         done_before: lines that are not sent in this run because of earlier results.
-        in_flight: lines being sent, retries and their waits included.
         figures: what this run's lines came to so far.
         rooms: how many bytes each gateway's lines may take, and who waits for room.
         started: monotonic seconds when the run began.
+        size: bytes of all lines; None where some had their results before.
+        is_down: whether a gateway of its is down just now.
+        time_left: what is known of how long lines take.
         stopping: nothing new is sent any more.
         most_failures: so many lines may fail; one more sets `too_many_failed`.
         cut_off: ends whatever is being sent, before any of it goes a step further.
@@ -40,10 +48,12 @@ class RunStats:
 
     total: int = 0
     done_before: int = 0
-    in_flight: int = 0
     figures: Figures = field(default_factory=Figures)
     rooms: Sequence[ByteBudget] = ()
     started: float = 0.0
+    size: int | None = None
+    is_down: Callable[[], bool] = _is_up
+    time_left: TimeLeft = field(default_factory=TimeLeft)
     stopping: bool = False
     most_failures: float = float("inf")
     too_many_failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,12 +78,29 @@ class RunStats:
         return self.figures.failed
 
     @property
+    def in_flight(self) -> int:
+        """Lines being sent, retries and their waits included."""
+        return len(self.time_left.under_way)
+
+    @property
     def done(self) -> int:
         return self.done_before + self.figures.finished
 
     @property
     def left(self) -> int:
         return self.total - self.done
+
+    def look(self, now: float) -> None:
+        """Note how far it is, for `seconds_left`: best once a second."""
+        held = self.figures.rate_limit_seconds
+        self.time_left.look(self.figures.finished, now, is_down=self.is_down(), held=held)
+
+    def seconds_left(self, now: float) -> float | None:
+        """How long the rest takes; None while nobody can know."""
+        self.look(now)
+        if self.is_down() or self.stopping or not self.left:
+            return None
+        return self.time_left.seconds(self.left, self.size)
 
     @property
     def is_short_of_room(self) -> bool:

@@ -141,6 +141,8 @@ class _Run:
         stats.total = plan.total
         stats.done_before = plan.total - journal.without_result - journal.still_to_retry
         stats.started = now
+        stats.time_left.look(0, now)
+        stats.size = None if stats.done_before else plan.size_bytes
         self.executor = Executor(
             plan=plan,
             journal=journal,

@@ -93,14 +93,15 @@ class Sender(ABC):
         """What one worker of `lane` does: line after line, until there are none for it."""
         room = lane.room
         while (ticket := lane.take()) is not None:
-            cost, held = room.cost(self.size_of(ticket.index)), 0
+            size = self.size_of(ticket.index)
+            cost, held = room.cost(size), 0
             try:
                 try:
                     if not room.take(cost):
                         await room.wait(cost)
                     held = cost
                     # It may have waited for room until nothing was to be sent any more.
-                    ended = None if lane.is_closed else await self._send(lane, ticket)
+                    ended = None if lane.is_closed else await self._send(lane, ticket, size)
                 except BaseException:
                     lane.give_up(ticket)
                     raise
@@ -113,12 +114,13 @@ class Sender(ABC):
                 room.give(held)
             self.passed(lane, ticket.index)
 
-    async def _send(self, lane: Lane, ticket: Ticket) -> Ended | None:
-        """How a line ended; None when it did not and stays to be sent."""
+    async def _send(self, lane: Lane, ticket: Ticket, size: int) -> Ended | None:
+        """How a line of so many bytes ended; None when it did not and stays to be sent."""
         index = ticket.index
         request, custom_id = self.request_of(ticket)
         result_id = request.request_id
-        self.stats.in_flight += 1
+        time_left = self.stats.time_left
+        time_left.under_way[index] = self.clock.monotonic()
         try:
             try:
                 response = await lane.client.generate(request)
@@ -133,7 +135,10 @@ class Sender(ABC):
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
             return self._internal_error(ticket, result_id, custom_id, error)
         finally:
-            self.stats.in_flight -= 1
+            begun = time_left.under_way.pop(index)
+            time_left.unkept += 1
+            if time_left.unkept >= time_left.each:
+                time_left.keep(size, begun, self.clock.monotonic())
         lane.room.learn(len(response.body))
         # The cache answers whether or not the gateway does.
         return Ended(ticket, outcome, SAYS_NOTHING if response.from_cache else ALIVE)

@@ -41,6 +41,10 @@ class Waits(Observer):
         self._clock = clock
         self._down: dict[str, _Outage] = {}
 
+    def is_down(self) -> bool:
+        """Whether a gateway is down just now."""
+        return bool(self._down)
+
     def rate_limit_waited(self, event: RateLimitWaited) -> None:
         self._figures.rate_limited += 1
         self._figures.rate_limit_seconds += event.seconds

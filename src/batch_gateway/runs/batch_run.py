@@ -225,6 +225,7 @@ class BatchRun:
                 plan = await self._plan(stack)
                 outages = OutageNotes(note)
                 waits = Waits(self.stats.figures, outages.tell)
+                self.stats.is_down = waits.is_down
                 stack.callback(waits.close)
                 clients = await stack.enter_async_context(
                     self._gateways.opened(list(plan.models), [*observers, waits])

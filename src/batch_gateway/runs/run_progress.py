@@ -27,6 +27,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
         seconds: since the first line was sent.
         stopping: nothing new is sent any more.
         figures: what this run's lines have come to.
+        seconds_left: how long the rest takes; None while nobody can know.
     """
 
     total: int
@@ -35,6 +36,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     stopping: bool
     figures: Figures
+    seconds_left: float | None = None
 
     @classmethod
     def of(cls, stats: RunStats, now: float) -> RunProgress:
@@ -46,17 +48,12 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
             seconds=now - stats.started if stats.started else 0.0,
             stopping=stats.stopping,
             figures=Figures() + stats.figures,
+            seconds_left=stats.seconds_left(now),
         )
 
     @property
     def requests_per_second(self) -> float:
         return self.figures.finished / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """How long the rest takes at the rate of this run so far; None while nothing says."""
-        rate = self.requests_per_second
-        return (self.total - self.done) / rate if rate > 0 else None
 
     def __str__(self) -> str:
         parts = [f"{self.done:,} of {self.total:,} done"]
