@@ -25,6 +25,16 @@ def test_those_in_a_folder_are_too(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "records.sqlite3").exists()
 
 
+def test_it_says_where_the_files_are_from_now_on(postgres: PostgresServer, tmp_path: Path) -> None:
+    url = postgres.new_database()
+    words = ("migrate", "--database", url, "--data", "moved", "--adopt-store")
+    done = batch_gateway(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"Its files are in {tmp_path / 'moved'} of " in done.stderr
+    place = postgres.execute("SELECT place FROM fleets", url.rpartition("/")[2])
+    assert place.startswith(f"{tmp_path / 'moved'} of ")
+
+
 def test_a_database_that_is_another_programs_is_left_alone(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:

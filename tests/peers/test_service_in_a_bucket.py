@@ -118,10 +118,10 @@ def test_a_service_in_a_bucket_serves_what_it_was_given_and_leaves_nothing(
             assert known.status_code == 304
             store = connect(seaweed.address("first/of it"), S3_KEYS)
             until(lambda: not any(name.startswith("batches/") for name in names_in(store)))
-            assert len(names_in(store)) == 3
+            assert len(names_in(store)) == 4
             for file in http.get("/v1/files").json()["data"]:
                 assert http.delete(f"/v1/files/{file['id']}").json()["deleted"]
-            assert names_in(store) == []
+            assert names_in(store) == ["identity"]
         service.terminate()
         assert service.exit_code() == 0
         assert "s3cret" not in service.log()
@@ -200,3 +200,24 @@ def test_a_service_does_not_start_with_a_bucket_that_it_cannot_use(
     assert "s3://batches/x cannot be written to: the store does not know these keys" in said
     assert "HIDDEN" not in said
     assert "Traceback" not in said
+
+
+def test_a_service_does_not_start_with_another_bucket_than_its_files_are_in(
+    tmp_path: Path, seaweed: Seaweed, gateway: GatewayHandle
+) -> None:
+    own = seaweed.store_url("own")
+    with a_served_folder(tmp_path, gateway, "--store", own) as service:
+        service.terminate()
+        assert service.exit_code() == 0
+    with commands(tmp_path, "batch_gateway.server.process") as run:
+        flags = ("--data", tmp_path / "data", "--store", seaweed.store_url("other"))
+        run.start("serve", "--gateway", gateway.url, *flags)
+        assert run.exit_code() == 2
+        said = (tmp_path / "log").read_text()
+        assert "--store: the files of " in said
+        assert " are in s3://batches/own, and not in s3://batches/other. Give every" in said
+        run.start("serve", "--gateway", gateway.url, "--data", tmp_path / "new", "--store", own)
+        assert run.exit_code() == 2
+        assert (
+            "s3://batches/own has the files of another database" in (tmp_path / "log").read_text()
+        )

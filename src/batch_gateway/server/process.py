@@ -25,11 +25,12 @@ from batch_gateway.server.server_config import Role, ServerConfig
 from batch_gateway.server.serving import RunningApi, serve, serve_figures
 from batch_gateway.service.batch_records import BatchRecord, sealed_headers
 from batch_gateway.service.database import Database
-from batch_gateway.service.open_database import open_database
+from batch_gateway.service.one_store import require_one_store
+from batch_gateway.service.open_database import open_database, shown_place
 from batch_gateway.service.processor import Processor
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.sealed_headers import HeaderSeal
-from batch_gateway.storage.from_url import opened_storage
+from batch_gateway.storage.from_url import opened_storage, place_of_store
 from batch_gateway.storage.store_address import StoreAddress
 
 __all__ = ["serve_from_folder"]
@@ -59,9 +60,13 @@ async def serve_from_folder(
         if database is None:
             _require_all(role)
             stack.enter_context(_only_user_of(folder))
-        records = await open_database(database or folder / "records.sqlite3")
+        place = database or folder / "records.sqlite3"
+        records = await open_database(place)
         stack.push_async_callback(records.aclose)
         storage = await stack.enter_async_context(opened_storage(store, folder))
+        if database is not None or store is not None:
+            places = {"place": place_of_store(store, folder), "database_place": shown_place(place)}
+            await require_one_store(records, storage, **places)
         registry = CollectorRegistry()
         seal = HeaderSeal(config.header_keys) if config.header_keys else None
         state = ApiState(config, records, storage, seal)

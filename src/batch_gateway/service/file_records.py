@@ -25,6 +25,7 @@ __all__ = [
     "TenantUse",
     "add_file",
     "find_file",
+    "latest_stored",
     "leftovers",
     "list_files",
     "mark_deleted",
@@ -108,6 +109,12 @@ def list_files(
         kept = and_(kept, files.c.purpose == purpose)
     rows = page_of(connection, files, _COLUMNS, kept, paging)
     return Page([FileRecord(**row) for row in rows.items], rows.has_more)
+
+
+def latest_stored(connection: Connection, most: int) -> Sequence[str]:
+    """Ids of the latest files whose bytes are in the store."""
+    stored = select(files.c.id).where(files.c.state == FileState.STORED)
+    return connection.execute(stored.order_by(files.c.id.desc()).limit(most)).scalars().all()
 
 
 def tenant_use(connection: Connection, tenant: str) -> TenantUse:

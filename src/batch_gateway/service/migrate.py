@@ -16,7 +16,7 @@ from batch_gateway.service.database import in_turn
 
 __all__ = ["NEWEST", "bring_up_to_date", "bring_up_to_date_together"]
 
-NEWEST: Final = "0007"
+NEWEST: Final = "0008"
 """The form of the tables that this version of the package works with."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 
 from batch_gateway.service.database import Database
+from batch_gateway.service.postgres_url import shown_url
 
-__all__ = ["is_postgres", "open_database"]
+__all__ = ["is_postgres", "open_database", "shown_place"]
 
 
 def is_postgres(place: str | os.PathLike[str]) -> bool:
     """Whether a database is named by the URL of a PostgreSQL server, and not by a path."""
     return isinstance(place, str) and place.startswith(("postgresql:", "postgres:"))
+
+
+def shown_place(place: str | os.PathLike[str]) -> str:
+    """What may be shown of it. Raises ConfigError for a URL that is none."""
+    return shown_url(str(place)) if is_postgres(place) else os.fspath(place)
 
 
 async def open_database(place: str | os.PathLike[str]) -> Database:

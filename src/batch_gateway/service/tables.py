@@ -29,6 +29,7 @@ __all__ = [
     "batches",
     "courses",
     "files",
+    "fleets",
     "jobs",
     "metadata",
     "model_lines",
@@ -215,4 +216,15 @@ sessions: Final = Table(
     # By the clock of the database.
     Column("expires_at", Float, nullable=False),
     Index("sessions_to_expire", "expires_at"),
+)
+
+fleets: Final = Table(
+    "fleets",
+    metadata,
+    # There is one: all processes that share the database.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("id", Words, nullable=False),
+    # What its store says of itself, and what people call it; NULL before the first start.
+    Column("store", Words),
+    Column("place", Words),
 )

@@ -24,6 +24,7 @@ __all__ = [
     "naming_the_service_setting",
     "resolve_records",
     "resolve_service",
+    "resolve_store",
 ]
 
 _FIELDS = {field: name for name, field in {**SERVER_FIELDS, **PROCESSOR_FIELDS}.items()}
@@ -143,6 +144,11 @@ def _header_keys(given: Mapping[str, Given], environment: Mapping[str, str]) -> 
 def resolve_records(flags: Mapping[str, Any], environment: Mapping[str, str]) -> RecordsSettings:
     """For whoever needs nothing else of a service. Raises ConfigError."""
     return _records(Layers("serve", flags, environment, ConfigFile()).given)
+
+
+def resolve_store(flags: Mapping[str, Any], environment: Mapping[str, str]) -> StoreAddress | None:
+    """For whoever needs the files beside the records. Raises ConfigError."""
+    return _store(Layers("serve", flags, environment, ConfigFile()).given)
 
 
 def _records(given: Mapping[str, Given]) -> RecordsSettings:

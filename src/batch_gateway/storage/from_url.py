@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final
 
 from batch_gateway.errors import ConfigError, StorageError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from batch_gateway.storage.object_store import Bucket
 
-__all__ = ["connect", "open_bucket", "opened_storage"]
+__all__ = ["connect", "open_bucket", "opened_storage", "place_of_store"]
 
 # A store that says nothing for so long is tried again; a whole body may take longer.
 _SILENT: Final = timedelta(seconds=30)
@@ -79,6 +80,11 @@ def connect(
         # Which may show what it could not read.
         problem = "cannot be opened: look at what the environment says of its keys and its account"
         raise ConfigError("store", problem) from None
+
+
+def place_of_store(address: StoreAddress | None, folder: Path) -> str:
+    """What people call what `opened_storage` opens: a folder is one machine's."""
+    return f"{folder.absolute()} of {gethostname()}" if address is None else str(address)
 
 
 @contextlib.asynccontextmanager
