@@ -159,7 +159,9 @@ class StreamState:
     def send_at_once(self, messages: Sequence[bytes], *, end: bool) -> bool:
         """Send messages in one frame; False, and nothing sent, where they may not go so."""
         outlet = self._outlet
-        size = sum(map(len, messages)) + PREFIX_SIZE * len(messages)
+        is_one = len(messages) == 1
+        size = len(messages[0]) if is_one else sum(map(len, messages))
+        size += PREFIX_SIZE * len(messages)
         if (
             size > self._send_window
             or size > outlet.send_window
@@ -172,8 +174,11 @@ class StreamState:
         self._send_window -= size
         outlet.send_window -= size
         self._half_closed = end
-        content = b"".join([prefixed(message) for message in messages])
-        outlet.write(data_frame(self.id, content, end=end))
+        if is_one:
+            outlet.write(message_frame(self.id, messages[0], end=end))
+        else:
+            content = b"".join([prefixed(message) for message in messages])
+            outlet.write(data_frame(self.id, content, end=end))
         return True
 
     def half_close(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from batch_gateway.errors import RequestTimeoutError
 from batch_gateway.http.connection_errors import idle_error
+from batch_gateway.http.exchange import LiveStream
 from batch_gateway.wire.headers import Headers
 
 __all__ = ["BodyStream"]
@@ -17,7 +18,7 @@ __all__ = ["BodyStream"]
 _HIGH_WATER = 64 * 1024
 
 
-class BodyStream:
+class BodyStream(LiveStream):
     """What has arrived and has not been read yet, bounded by not reading from the socket.
 
     An `HTTPStream`. The connection's side (`head_received`, `body_received`, `ended`) never
@@ -147,12 +148,7 @@ class BodyStream:
         return b""
 
     async def hand_on(self, take: Callable[[bytes], float], most: int) -> bool:
-        """Give `take` what comes, the moment it does, so that nobody is woken for each piece.
-
-        It returns until when more must come, in monotonic seconds, or 0 to have no more given.
-        Then this returns, and when `read` has something to return at once: a piece of more than
-        `most` bytes, the end, an error. Says whether it was `take`. Raises what that does.
-        """
+        """See `LiveStream.hand_on`."""
         if self._pieces or self._ended:
             return False
         self._take, self._most = take, most

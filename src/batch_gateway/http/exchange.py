@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import msgspec
 
 from batch_gateway.wire.headers import Headers
 
-__all__ = ["HTTPExchanger", "HTTPResponse", "HTTPStream"]
+__all__ = ["HTTPExchanger", "HTTPResponse", "HTTPStream", "LiveStream"]
 
 
 class HTTPResponse(msgspec.Struct, frozen=True, gc=False):
@@ -46,6 +47,21 @@ class HTTPStream(Protocol):
         `HTTPExchanger.post` does, and RequestTimeoutError with the code `idle_timeout`.
         """
         ...
+
+
+class LiveStream(ABC):
+    """An `HTTPStream` that can hand on what comes without waking a task for each piece."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def hand_on(self, take: Callable[[bytes], float], most: int) -> bool:
+        """Give `take` what comes, the moment it does, so that nobody is woken for each piece.
+
+        It returns until when more must come, in monotonic seconds, or 0 to have no more given.
+        Then this returns, and when `read` has something to return at once: a piece of more than
+        `most` bytes, the end, an error. Says whether it was `take`. Raises what that does.
+        """
 
 
 class HTTPExchanger(Protocol):

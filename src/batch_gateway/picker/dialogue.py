@@ -211,6 +211,15 @@ class Dialogue:
             self.conversation.echo.report(piece, last=ends)
             await self.say(response_body(piece, last=ends), last=ends)
 
+    def say_body_nowait(self, piece: bytes) -> bool:
+        """Report a piece of the answer's body that is not its last; whether that was possible."""
+        if not self.conversation.over:
+            message = response_body(piece, last=False)
+            if len(piece) > PIECE or not self._stream.send_nowait((message,)):
+                return False
+        self.conversation.echo.report(piece, last=False)
+        return True
+
     def watch(self, on_event: Callable[[], None]) -> None:
         """Call back at whatever the picker does from now on, instead of interrupting a block."""
         self._on_event = on_event

@@ -74,6 +74,16 @@ class Echo:
             self._expected.append(piece)
             self.awaited += len(piece)
 
+    @property
+    def next(self) -> bytes:
+        """What is to come back next, where a message with just this would be no surprise."""
+        return self._expected[0] if self._expected and not (self._returned or self.ended) else b""
+
+    def came_back(self) -> None:
+        """The picker sends `next`, which there was, and nothing else."""
+        self.answered = True
+        self._put(self._struck_off())
+
     def unchanged(self) -> None:
         """The picker answers a message with nothing: its piece stays as it is."""
         self.answered = True

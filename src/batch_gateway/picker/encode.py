@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 from batch_gateway.errors import ConfigError, InvalidRequestError
 from batch_gateway.http.header_rules import check_headers
@@ -23,6 +24,7 @@ __all__ = [
     "PIECE",
     "QuestionEncoder",
     "Shape",
+    "handed_back",
     "pieces_of",
     "response_body",
     "response_head",
@@ -37,6 +39,8 @@ PIECE = 1024 * 1024
 _REQUEST_HEADERS, _RESPONSE_HEADERS = b"\x12", b"\x1a"
 _REQUEST_BODY, _RESPONSE_BODY = b"\x22", b"\x2a"
 _METADATA_CONTEXT = b"\x42"
+# Of what comes back: ProcessingResponse.response_body and what is within.
+_HANDED_BACK, _BODY_MUTATION, _STREAMED_RESPONSE = b"\x22", b"\x1a", b"\x1a"
 # protocol_config: FULL_DUPLEX_STREAMED both ways.
 _PROTOCOL = b"\x5a\x04\x08\x04\x10\x04"
 # Of HttpHeaders, HeaderMap and HttpBody alike: field 1, with a length.
@@ -172,6 +176,15 @@ def response_head(status: int, headers: Sequence[tuple[bytes, bytes]], served: b
 def response_body(piece: bytes, *, last: bool) -> bytes:
     """The message that reports a piece of a body."""
     return _body(_RESPONSE_BODY, piece, last=last)
+
+
+@lru_cache(_MAX_SHAPES)
+def handed_back(size: int) -> bytes:
+    """How a message begins that hands back a piece of so many bytes, which are the rest of it."""
+    head = b""
+    for field in (_FIRST, _STREAMED_RESPONSE, _BODY_MUTATION, _FIRST, _HANDED_BACK):
+        head = field + _varint(size + len(head)) + head
+    return head
 
 
 def served_by(endpoint: str) -> bytes:

@@ -149,7 +149,7 @@ class EndpointPickerExchanger:
             if pod is None or isinstance(choice, HTTPResponse):
                 yield Refusal(dialogue.refusal)
                 return
-            relay = Relay(dialogue, self._echo_patience(), self._arm, self._most)
+            relay = Relay(dialogue, self._echo_patience(), self._arm, idle_timeout, self._most)
             answer = self._pods.stream(
                 pod, choice, deadline=deadline, begin_by=begin_by, idle_timeout=idle_timeout
             )

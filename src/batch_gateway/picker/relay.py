@@ -13,11 +13,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from batch_gateway.errors import BadResponseError, InferenceError
-from batch_gateway.http.exchange import HTTPResponse, HTTPStream
+from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.picker.dialogue import Dialogue
-from batch_gateway.picker.encode import response_head
+from batch_gateway.picker.encode import PIECE, response_head
 from batch_gateway.picker.pods import Pod
 from batch_gateway.wire.headers import Headers
 
@@ -47,13 +47,14 @@ class Refusal:
         return body
 
 
-class Relay:
+class Relay(LiveStream):
     """An `HTTPStream` over a pod's answer, reported to the picker meanwhile.
 
     Args:
         dialogue: where the choice was made.
         patience: seconds to wait for the picker to hand back what it was told.
         arm: sets when the dialogue is to expire.
+        idle_timeout: seconds that the pod may be silent for.
         most: bytes of an answer that is not an event stream, which a picker keeps to its end.
     """
 
@@ -65,6 +66,7 @@ class Relay:
         dialogue: Dialogue,
         patience: float,
         arm: Callable[[Dialogue, float], None],
+        idle_timeout: float,
         most: int,
     ) -> None:
         self._dialogue = dialogue
@@ -72,6 +74,7 @@ class Relay:
         self._echo = dialogue.conversation.echo
         self._patience = patience
         self._arm = arm
+        self._idle = idle_timeout
         self._most = most
         self._head: tuple[int, Headers] | None = None
         self._is_events = False
@@ -80,6 +83,12 @@ class Relay:
         self._pump: asyncio.Task[None] | None = None
         self._reader: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
+        # What the reader takes of what comes back, when it does, and up to which size.
+        self._take: Callable[[bytes], float] | None = None
+        self._most_taken = 0
+        self._had_enough = False
+        self._mistake: Exception | None = None
+        self._untold = b""
 
     async def begin(self, pod: PodStream) -> HTTPStream:
         """Send the request; returns when the head of the answer is there, or a refusal is.
@@ -111,6 +120,21 @@ class Relay:
                 return b""
             await self._wait()
 
+    async def hand_on(self, take: Callable[[bytes], float], most: int) -> bool:
+        """See `LiveStream.hand_on`. The pod, not this, is held to what `take` returns."""
+        if self._echo.buffered or self._echo.ended:
+            return False
+        self._raise_failure()
+        self._take, self._most_taken, self._had_enough = take, most, False
+        try:
+            await self._wait()
+        finally:
+            self._take = None
+        mistake, self._mistake = self._mistake, None
+        if mistake is not None:
+            raise mistake
+        return self._had_enough
+
     async def aclose(self) -> None:
         """Stop reading from the pod; its connection is closed unless the answer was complete."""
         pump = self._pump
@@ -136,23 +160,47 @@ class Relay:
             self._head = (upstream.status_code, upstream.headers)
             self._set_patience(dialogue.deadline)
             await dialogue.say(head)
-            size, piece = 0, b"first"
-            while piece:
-                _wake(self._reader)
-                while self._is_full():
-                    self._room = asyncio.get_running_loop().create_future()
-                    await self._room
+            await self._tell(upstream)
+
+    async def _tell(self, upstream: HTTPStream) -> None:
+        """Report the answer's body piece by piece."""
+        size, piece = 0, b"first"
+        # Behind the first piece, which may be later than the others.
+        live = None
+        while piece:
+            _wake(self._reader)
+            while self._is_full():
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+            if live is None or not await live.hand_on(self._tell_at_once, PIECE):
                 piece = await upstream.read()
-                size += 0 if self._is_events else len(piece)
-                if size > self._most:
-                    raise BadResponseError(
-                        f"the response is larger than max_response_bytes ({self._most} bytes)"
-                    )
-                self._telling = True
-                self._set_patience(dialogue.deadline)
-                await dialogue.say_body(piece, last=not piece)
-                self._telling = False
-                self._set_patience(dialogue.deadline)
+            elif self._untold:
+                piece, self._untold = self._untold, b""
+            else:
+                continue
+            size += 0 if self._is_events else len(piece)
+            if size > self._most:
+                raise BadResponseError(
+                    f"the response is larger than max_response_bytes ({self._most} bytes)"
+                )
+            self._telling = True
+            self._set_patience(self._dialogue.deadline)
+            await self._dialogue.say_body(piece, last=not piece)
+            self._telling = False
+            self._set_patience(self._dialogue.deadline)
+            live = upstream if self._is_events and isinstance(upstream, LiveStream) else None
+
+    def _tell_at_once(self, piece: bytes) -> float:
+        """Report a piece, for `LiveStream.hand_on`."""
+        dialogue = self._dialogue
+        if not dialogue.say_body_nowait(piece):
+            self._untold = piece
+            return 0.0
+        if dialogue.deadline == _NEVER:
+            self._set_patience(_NEVER)
+        if self._echo.buffered:
+            self._hand_out()
+        return 0.0 if self._is_full() else time.monotonic() + self._idle
 
     def _is_full(self) -> bool:
         """Whether the pod has to wait: for the reader, or for a picker that is to echo at once."""
@@ -180,8 +228,22 @@ class Relay:
             self._fail(self._dialogue.broken_off())
         else:
             self._set_patience(_NEVER)
-        _wake(self._reader)
+        self._hand_out()
         _wake(self._room)
+
+    def _hand_out(self) -> None:
+        """Give the reader what came back, or wake it."""
+        take, echo = self._take, self._echo
+        while take is not None and 0 < echo.buffered <= self._most_taken:
+            try:
+                self._had_enough = not take(echo.take())
+            except Exception as mistake:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
+                self._mistake = mistake
+            if self._had_enough or self._mistake is not None:
+                take = self._take = None
+        if take is None or echo.buffered or echo.ended or self._failure is not None:
+            self._take = None
+            _wake(self._reader)
 
     def _set_patience(self, since: float) -> None:
         """Until when the picker may keep what it was told, or not listen; `since` stays if set."""

@@ -18,10 +18,9 @@ from batch_gateway.client.streaming.request_body import choices_asked
 from batch_gateway.clock import Clock
 from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
 from batch_gateway.http.body_decoder import BodyDecoder, UndecodableBodyError
-from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.connection_errors import too_large, too_large_error
 from batch_gateway.http.content_coding import unpacked
-from batch_gateway.http.exchange import HTTPResponse, HTTPStream
+from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 
@@ -118,7 +117,7 @@ class _Reception:
         self._stint = 0
         self._asked: int | None = None
         # The response while its events can be taken without waking this task.
-        self._pushed: BodyStream | None = None
+        self._pushed: LiveStream | None = None
         self._sink = request.sink
         self._put = None if request.sink is None else request.sink.put
         self._reader, self._quick = self._readers()
@@ -184,7 +183,7 @@ class _Reception:
 
     async def _read_events(self, pieces: AsyncGenerator[bytes], start: bytes) -> InferenceResponse:
         reader, sink = self._reader, self._sink
-        if isinstance(self._response, BodyStream):
+        if isinstance(self._response, LiveStream):
             self._pushed = self._response
         piece: bytes | None = start
         while piece is not None:
@@ -213,7 +212,7 @@ class _Reception:
         )
 
     def _take(self, piece: bytes) -> float:
-        """Read what has just come, for `BodyStream.hand_on`."""
+        """Read what has just come, for `LiveStream.hand_on`."""
         ready = self._quick.ready
         read = 0 if ready is None else ready.take(piece, self._put)
         if read < len(piece):

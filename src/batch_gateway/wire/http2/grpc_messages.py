@@ -75,6 +75,11 @@ class MessageReader:
             data = bytes(self._held)
             self._held.clear()
         at, size = 0, len(data)
+        length = max(0, size - PREFIX_SIZE)
+        if data[:PREFIX_SIZE] == _PREFIX.pack(0, length) and length <= self._limit:
+            # Most come alone and whole.
+            self.messages.append(data[PREFIX_SIZE:])
+            return
         self._needed = PREFIX_SIZE
         while size - at >= PREFIX_SIZE:
             compressed, length = _PREFIX.unpack_from(data, at)
