@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from batch_gateway.errors import BadResponseError
 from batch_gateway.picker.conversation import Conversation
+from batch_gateway.picker.encode import handed_back
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingResponse
 from batch_gateway.wire.headers import Headers
 
@@ -314,3 +315,44 @@ def test_no_order_of_messages_brings_anything_but_a_choice_a_refusal_or_a_named_
         assert one.choice.headers[":path"] == "/v1/chat/completions"
     if one.refusal is not None:
         assert one.over
+
+
+def stream_of(pieces: list[bytes]) -> Conversation:
+    """A conversation whose answer's pieces are all reported and none handed back."""
+    found = talk(b"{}")
+    found.received(chosen())
+    found.received(body(b"{}", last=True))
+    found.reporting()
+    for piece in pieces:
+        found.echo.report(piece, last=False)
+    found.echo.report(b"", last=True)
+    return found
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=20_000), min_size=1, max_size=4),
+    st.lists(st.tuples(st.binary(max_size=300), st.booleans()), max_size=4),
+    st.booleans(),
+)
+def test_a_piece_handed_back_as_it_was_is_read_like_any_other_message(
+    pieces: list[bytes], others: list[tuple[bytes, bool]], with_metadata: bool
+) -> None:
+    quick, general = stream_of(pieces), stream_of(pieces).echo
+    answers = [(piece, False) for piece in pieces] + others
+    for piece, last in answers:
+        message = body(piece, last=last, kind="response_body")
+        if with_metadata:
+            # It says nothing about the body, but such a message is no plain one.
+            message += say(dynamic_metadata={"fields": {}})
+        quick.received(message)
+        general.streamed(piece, last=last)
+        assert (quick.echo.ended, quick.echo.rewritten) == (general.ended, general.rewritten)
+        assert (quick.echo.awaited, quick.echo.buffered) == (general.awaited, general.buffered)
+    assert quick.echo.take_all() == general.take_all()
+    assert quick.echo.answered
+
+
+@given(st.integers(1, 70_000))
+def test_a_piece_of_any_size_is_known_when_it_comes_back(size: int) -> None:
+    piece = b"x" * size
+    assert body(piece, last=False, kind="response_body") == handed_back(size) + piece
