@@ -15,6 +15,7 @@ from batch_gateway.errors import (
 from batch_gateway.grpc.contract import GrpcStatusError
 from batch_gateway.grpc.grpc_call import Call
 from batch_gateway.grpc.stream_state import StreamState
+from batch_gateway.wire.http2.grpc_messages import message_prefix
 from tests.grpc.conftest import Bench, soon
 from tests.grpc.grpcio_server import ECHO, FLOOD, ONCE, REFUSE, SILENT, SINK
 from tests.http.native.raw_server import wait_until
@@ -203,6 +204,29 @@ async def test_who_listens_is_told_when_there_is_something(bench: Bench) -> None
     await call.send(b"two", end=True)
     await ended.wait()
     assert heard == [b"one", b"two", None]
+
+
+async def test_what_is_offered_and_not_taken_is_received(bench: Bench) -> None:
+    _, channel = await bench.grpcio()
+    call = await channel.open(ECHO, deadline=soon())
+    taken: list[bytes] = []
+
+    def take(content: bytes) -> int:
+        if not content.endswith(b"mine"):
+            return 0
+        taken.append(content)
+        return len(content)
+
+    call.offer(take)
+    for number in (1, 2):
+        await call.send(b"mine")
+        await wait_until(lambda number=number: len(taken) == number)
+        for message in (b"yours", b"x" * 100_000):
+            await call.send(message)
+            assert await call.receive() == message
+    await call.half_close()
+    assert await call.receive() is None
+    assert taken == [message_prefix(4) + b"mine"] * 2
 
 
 async def test_who_listens_late_is_told_at_once(bench: Bench) -> None:

@@ -14,6 +14,7 @@ from batch_gateway.picker.conversation import Conversation
 from batch_gateway.picker.encode import handed_back
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingResponse
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.http2.grpc_messages import message_prefix
 
 HEADER = "x-gateway-destination-endpoint"
 OK = Headers.of({"content-type": "application/json", "content-length": "2"})
@@ -344,7 +345,12 @@ def test_a_piece_handed_back_as_it_was_is_read_like_any_other_message(
         if with_metadata:
             # It says nothing about the body, but such a message is no plain one.
             message += say(dynamic_metadata={"fields": {}})
-        quick.received(message)
+        frame = b"before" + message_prefix(len(message)) + message
+        handed, end = quick.echo.came_back(frame, len(b"before"))
+        assert end == (len(frame) if handed else len(b"before"))
+        quick.echo.put(handed)
+        if not handed:
+            quick.received(message)
         general.streamed(piece, last=last)
         assert (quick.echo.ended, quick.echo.rewritten) == (general.ended, general.rewritten)
         assert (quick.echo.awaited, quick.echo.buffered) == (general.awaited, general.buffered)
@@ -355,4 +361,5 @@ def test_a_piece_handed_back_as_it_was_is_read_like_any_other_message(
 @given(st.integers(1, 70_000))
 def test_a_piece_of_any_size_is_known_when_it_comes_back(size: int) -> None:
     piece = b"x" * size
-    assert body(piece, last=False, kind="response_body") == handed_back(size) + piece
+    message = body(piece, last=False, kind="response_body")
+    assert message_prefix(len(message)) + message == handed_back(size) + piece

@@ -76,6 +76,9 @@ class ScriptedStream:
         if callback is not None and self._waiting:
             callback()
 
+    def offer(self, take: Callable[[bytes], int] | None) -> None:
+        pass
+
     @property
     def readable(self) -> bool:
         return bool(self._waiting)

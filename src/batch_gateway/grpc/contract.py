@@ -64,6 +64,14 @@ class GrpcStream(Protocol):
         """
         ...
 
+    def offer(self, take: Callable[[bytes], int] | None) -> None:
+        """Offer what each frame carries to `take`, which says how many bytes it has taken.
+
+        For who knows what the next messages are, as they go into a stream, and can spare reading
+        them. Not offered is what follows a message that has not been received to its end.
+        """
+        ...
+
     @property
     def readable(self) -> bool:
         """Whether `receive` would not wait."""

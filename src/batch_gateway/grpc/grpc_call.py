@@ -79,6 +79,10 @@ class Call:
         if callback is not None and (self._state.messages or self._state.over):
             callback()
 
+    def offer(self, take: Callable[[bytes], int] | None) -> None:
+        """See `GrpcStream.offer`."""
+        self._state.offer_to = take
+
     @property
     def readable(self) -> bool:
         """See `GrpcStream.readable`."""
@@ -95,7 +99,7 @@ class Call:
 
     def cancel(self) -> None:
         """See `GrpcStream.cancel`."""
-        self._listener = None
+        self._listener = self._state.offer_to = None
         self._state.messages.clear()
         if not self._state.over:
             self._state.cancel()
@@ -129,7 +133,7 @@ class Call:
         if state.over:
             # The last time; without a circle of references all of it goes at once.
             state.on_change = _nobody
-            self._listener = None
+            self._listener = state.offer_to = None
         if listener is not None and (state.messages or state.over):
             listener()
 

@@ -19,6 +19,7 @@ from batch_gateway.http.dial import Dialled
 __all__ = ["GrpcConnection"]
 
 _NEVER = float("inf")
+_HIGH_WATER = 1024 * 1024
 
 # Everything is said by then. Many servers do not return the farewell of TLS at all.
 _FAREWELL_SECONDS = 0.2
@@ -148,6 +149,8 @@ class GrpcConnection(Dialled):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not instances of it, so this cannot be checked.
         self._transport = cast("asyncio.Transport", transport)
+        # The windows of the calls bound what is written, and who is held back costs a task a turn.
+        self._transport.set_write_buffer_limits(_HIGH_WATER)
         # Now, as the server may speak first, and no answer may go out before our greeting.
         self._session.greet()
 

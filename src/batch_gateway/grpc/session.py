@@ -161,8 +161,8 @@ class Session:
         try:
             if not self.ready:
                 self._check_beginning(data)
-            for frame in self._frames.feed(data):
-                self._take(*frame)
+            for kind, flags, number, payload in self._frames.feed(data):
+                self._take(kind, flags, number, payload)
         except ProtocolError as violation:
             self._broken(violation)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from batch_gateway.errors import BadResponseError
@@ -76,6 +76,7 @@ class StreamState:
         heard_before: how much had come on its connection when it was opened.
         deadline: in monotonic seconds; past it somebody must call `cancel`.
         touched: whether `on_change` is due.
+        offer_to: is offered what a frame carries, and says how many bytes it has taken.
         on_change: told when something can be received, when all is sent, and at the end.
     """
 
@@ -94,6 +95,7 @@ class StreamState:
         "heard_before",
         "id",
         "messages",
+        "offer_to",
         "on_change",
         "over",
         "received",
@@ -123,6 +125,7 @@ class StreamState:
         self.heard_before = 0
         self.deadline = _NEVER
         self.touched = False
+        self.offer_to: Callable[[bytes], int] | None = None
         self.on_change = _nobody
 
     # --- for the caller ---
@@ -157,7 +160,7 @@ class StreamState:
         self._send_more()
 
     def send_at_once(self, messages: Sequence[bytes], *, end: bool) -> bool:
-        """Send messages in one frame; False, and nothing sent, where they may not go so."""
+        """Send messages; False, and nothing sent, where they may not go now."""
         outlet = self._outlet
         is_one = len(messages) == 1
         size = len(messages[0]) if is_one else sum(map(len, messages))
@@ -165,7 +168,7 @@ class StreamState:
         if (
             size > self._send_window
             or size > outlet.send_window
-            or size > outlet.largest_frame
+            or (size > outlet.largest_frame and not is_one)
             or self._half_closed
             or self._unsent
             or outlet.congested
@@ -174,12 +177,21 @@ class StreamState:
         self._send_window -= size
         outlet.send_window -= size
         self._half_closed = end
-        if is_one:
+        if size > outlet.largest_frame:
+            self._write_cut(prefixed(messages[0]), end=end)
+        elif is_one:
             outlet.write(message_frame(self.id, messages[0], end=end))
         else:
             content = b"".join([prefixed(message) for message in messages])
             outlet.write(data_frame(self.id, content, end=end))
         return True
+
+    def _write_cut(self, content: bytes, *, end: bool) -> None:
+        """Write DATA that the windows allow in as many frames as it needs."""
+        largest, size = self._outlet.largest_frame, len(content)
+        for start in range(0, size, largest):
+            last = end and start + largest >= size
+            self._outlet.write(data_frame(self.id, content[start : start + largest], end=last))
 
     def half_close(self) -> None:
         """Say that no more is sent, once all is."""
@@ -252,6 +264,15 @@ class StreamState:
             raise ProtocolError(
                 ErrorCode.FLOW_CONTROL_ERROR, "more content than it was allowed", self.id
             )
+        offer_to = self.offer_to
+        is_apart = not (end or self.messages or self._reader.held)
+        if offer_to is not None and is_apart and (taken := offer_to(data)):
+            self._taken += taken
+            if taken == len(data):
+                if self._window.worn:
+                    self._allow_more(self._taken)
+                return
+            data = data[taken:]
         try:
             self._reader.feed(data)
         except MessageError as error:

@@ -16,7 +16,6 @@ from google.protobuf.message import DecodeError
 from batch_gateway.errors import BadResponseError
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.picker.echo import Echo
-from batch_gateway.picker.encode import handed_back
 from batch_gateway.picker.mutation import (
     apply_to_request,
     apply_to_response,
@@ -130,10 +129,6 @@ class Conversation:
 
     def received(self, message: bytes) -> None:
         """It said `message`. Raises BadResponseError for what is no choice and no refusal."""
-        if self._phase == _REPORTED and self._is_next(message):
-            self.echo.came_back()
-            self._require_modest()
-            return
         try:
             response = ProcessingResponse.FromString(message)
         except DecodeError as error:
@@ -145,18 +140,6 @@ class Conversation:
             self._answered(kind, response)
         elif self._phase == _REPORTED:
             self._echoed(kind, response)
-
-    def _is_next(self, message: bytes) -> bool:
-        """Whether it hands a piece of an answer back as it is, as most do of an event stream."""
-        piece = self.echo.next
-        if not piece:
-            return False
-        head = handed_back(len(piece))
-        return (
-            len(message) == len(head) + len(piece)
-            and message.startswith(head)
-            and message.endswith(piece)
-        )
 
     def ended(self) -> None:
         """It closed the stream in good order.
@@ -284,17 +267,14 @@ class Conversation:
             if which == "streamed_response":
                 piece = mutation.streamed_response
                 self.echo.streamed(piece.body, last=piece.end_of_stream)
-                self._require_modest()
+                if self.excessive:
+                    raise self._problem("handed back more of an answer than max_response_bytes")
             elif which == "body":
                 self.echo.replaced(mutation.body)
             elif which == "clear_body" and mutation.clear_body:
                 self.echo.replaced(b"")
             else:
                 self.echo.unchanged()
-
-    def _require_modest(self) -> None:
-        if self.excessive:
-            raise self._problem("handed back more of an answer than max_response_bytes")
 
     def _problem(self, what: str) -> BadResponseError:
         return BadResponseError(f"the endpoint picker {self._picker} {what}")

@@ -213,16 +213,21 @@ class Dialogue:
 
     def say_body_nowait(self, piece: bytes) -> bool:
         """Report a piece of the answer's body that is not its last; whether that was possible."""
-        if not self.conversation.over:
+        conversation = self.conversation
+        if not conversation.over:
             message = response_body(piece, last=False)
             if len(piece) > PIECE or not self._stream.send_nowait((message,)):
                 return False
-        self.conversation.echo.report(piece, last=False)
+        conversation.echo.report(piece, last=False)
         return True
 
-    def watch(self, on_event: Callable[[], None]) -> None:
-        """Call back at whatever the picker does from now on, instead of interrupting a block."""
+    def watch(self, on_event: Callable[[], None], offer: Callable[[bytes], int]) -> None:
+        """Call back at whatever the picker does from now on, instead of interrupting a block.
+
+        What it sends is offered first, see `GrpcStream.offer`.
+        """
         self._on_event = on_event
+        self._stream.offer(offer)
 
     def leave(self, farewell: float) -> None:
         """The request is over: the stream is cancelled now, or at `farewell` (monotonic seconds).
@@ -230,6 +235,7 @@ class Dialogue:
         Until then a picker to which one was `polite` may end it in good order.
         """
         self._on_event = None
+        self._stream.offer(None)
         # An error that is raised holds on to its frames, and they to this object and the bodies
         # in it: without these in the circle all of it goes at once.
         self._task = self.failure = None

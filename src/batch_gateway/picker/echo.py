@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from batch_gateway.picker.encode import handed_back
+
 __all__ = ["Echo"]
 
 
@@ -68,27 +70,36 @@ class Echo:
         """A message with `piece` is sent to the picker; or would be, had it not been given up."""
         self._whole = last
         if self._given_up:
-            self._put(piece)
+            self.put(piece)
             self.ended = last
         elif not self._rewritten:
             self._expected.append(piece)
             self.awaited += len(piece)
 
-    @property
-    def next(self) -> bytes:
-        """What is to come back next, where a message with just this would be no surprise."""
-        return self._expected[0] if self._expected and not (self._returned or self.ended) else b""
+    def came_back(self, frame: bytes, at: int) -> tuple[bytes, int]:
+        """The next piece, where a message in `frame` hands it back as it was, and its end there.
 
-    def came_back(self) -> None:
-        """The picker sends `next`, which there was, and nothing else."""
+        The piece is to be handed on, or to be `put`. b"" where anything else begins at `at`, which
+        is then to be read. Nearly all that is said about an event stream is just that.
+        """
+        expected = self._expected
+        if not expected or self._returned or self.ended:
+            return b"", at
+        piece = expected[0]
+        head = handed_back(len(piece))
+        begins = at + len(head)
+        if not (piece and frame.startswith(head, at) and frame.startswith(piece, begins)):
+            return b"", at
+        expected.popleft()
+        self.awaited -= len(piece)
         self.answered = True
-        self._put(self._struck_off())
+        return piece, begins + len(piece)
 
     def unchanged(self) -> None:
         """The picker answers a message with nothing: its piece stays as it is."""
         self.answered = True
         if self._expected and not self.ended:
-            self._put(self._struck_off())
+            self.put(self._struck_off())
             self._end_if_all()
 
     def replaced(self, piece: bytes) -> None:
@@ -96,7 +107,7 @@ class Echo:
         self.answered = True
         if self.ended:
             return
-        self._put(piece)
+        self.put(piece)
         if self._expected:
             self._struck_off()
             self._end_if_all()
@@ -106,7 +117,7 @@ class Echo:
         self.answered = True
         if self.ended or self._given_up:
             return
-        self._put(piece)
+        self.put(piece)
         if not self._rewritten:
             self._match(piece)
         self.ended = last
@@ -122,9 +133,15 @@ class Echo:
             return False
         self._given_up = True
         while self._expected:
-            self._put(self._struck_off())
+            self.put(self._struck_off())
         self.ended = self._whole
         return True
+
+    def put(self, piece: bytes) -> None:
+        """Put out a piece, to be handed on."""
+        if piece:
+            self._out.append(piece)
+            self.buffered += len(piece)
 
     def take(self) -> bytes:
         """The next bytes to hand on; b"" when there are none just now."""
@@ -142,11 +159,6 @@ class Echo:
         whole = b"".join(self._out)
         self._out.clear()
         return whole
-
-    def _put(self, piece: bytes) -> None:
-        if piece:
-            self._out.append(piece)
-            self.buffered += len(piece)
 
     def _end_if_all(self) -> None:
         self.ended = self._whole and not self._expected

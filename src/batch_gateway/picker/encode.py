@@ -19,6 +19,7 @@ from batch_gateway.wire.ext_proc.names import (
     LB_NAMESPACE,
     SUBSET_NAMESPACE,
 )
+from batch_gateway.wire.http2.grpc_messages import message_prefix
 
 __all__ = [
     "PIECE",
@@ -175,16 +176,26 @@ def response_head(status: int, headers: Sequence[tuple[bytes, bytes]], served: b
 
 def response_body(piece: bytes, *, last: bool) -> bytes:
     """The message that reports a piece of a body."""
-    return _body(_RESPONSE_BODY, piece, last=last)
+    if last or not piece:
+        return _body(_RESPONSE_BODY, piece, last=last)
+    return _response_body_head(len(piece)) + piece
+
+
+@lru_cache(_MAX_SHAPES)
+def _response_body_head(size: int) -> bytes:
+    return _body(_RESPONSE_BODY, bytes(size), last=False)[:-size]
 
 
 @lru_cache(_MAX_SHAPES)
 def handed_back(size: int) -> bytes:
-    """How a message begins that hands back a piece of so many bytes, which are the rest of it."""
+    """How a message begins that hands back a piece of so many bytes, which are the rest of it.
+
+    As it goes into a stream, with its length before it.
+    """
     head = b""
     for field in (_FIRST, _STREAMED_RESPONSE, _BODY_MUTATION, _FIRST, _HANDED_BACK):
         head = field + _varint(size + len(head)) + head
-    return head
+    return message_prefix(size + len(head)) + head
 
 
 def served_by(endpoint: str) -> bytes:

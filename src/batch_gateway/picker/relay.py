@@ -97,7 +97,7 @@ class Relay(LiveStream):
         """
         self._pump = asyncio.get_running_loop().create_task(self._forward(pod))
         self._pump.add_done_callback(self._forwarded)
-        self._dialogue.watch(self._heard)
+        self._dialogue.watch(self._heard, self._offered)
         while self._head is None or not (self._conversation.head_echoed or self._gone):
             if self._conversation.refusal is not None:
                 return Refusal(self._conversation.refusal)
@@ -192,15 +192,15 @@ class Relay(LiveStream):
 
     def _tell_at_once(self, piece: bytes) -> float:
         """Report a piece, for `LiveStream.hand_on`."""
-        dialogue = self._dialogue
+        dialogue, now = self._dialogue, time.monotonic()
         if not dialogue.say_body_nowait(piece):
             self._untold = piece
             return 0.0
-        if dialogue.deadline == _NEVER:
-            self._set_patience(_NEVER)
         if self._echo.buffered:
             self._hand_out()
-        return 0.0 if self._is_full() else time.monotonic() + self._idle
+        elif dialogue.deadline == _NEVER and not self._gone:
+            self._arm(dialogue, now + self._patience)
+        return 0.0 if self._is_full() else now + self._idle
 
     def _is_full(self) -> bool:
         """Whether the pod has to wait: for the reader, or for a picker that is to echo at once."""
@@ -231,26 +231,50 @@ class Relay(LiveStream):
         self._hand_out()
         _wake(self._room)
 
+    def _offered(self, frame: bytes) -> int:
+        """The picker sends something; how much of it are pieces as they had been reported."""
+        echo = self._echo
+        piece, end = echo.came_back(frame, 0)
+        while piece:
+            if self._take is not None and len(piece) <= self._most_taken:
+                self._give(piece)
+            else:
+                echo.put(piece)
+                self._hand_out()
+            piece, end = echo.came_back(frame, end) if end < len(frame) else (b"", end)
+        if end:
+            self._set_patience(_NEVER)
+            if self._room is not None:
+                _wake(self._room)
+        return end
+
+    def _give(self, piece: bytes) -> None:
+        """Give the reader, which takes what comes, a piece."""
+        take = self._take
+        assert take is not None  # noqa: S101 - looked for by whoever gives
+        try:
+            self._had_enough = not take(piece)
+        except Exception as mistake:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
+            self._mistake, self._had_enough = mistake, True
+        if self._had_enough:
+            self._take = None
+            _wake(self._reader)
+
     def _hand_out(self) -> None:
         """Give the reader what came back, or wake it."""
-        take, echo = self._take, self._echo
-        while take is not None and 0 < echo.buffered <= self._most_taken:
-            try:
-                self._had_enough = not take(echo.take())
-            except Exception as mistake:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
-                self._mistake = mistake
-            if self._had_enough or self._mistake is not None:
-                take = self._take = None
-        if take is None or echo.buffered or echo.ended or self._failure is not None:
+        echo = self._echo
+        while self._take is not None and 0 < echo.buffered <= self._most_taken:
+            self._give(echo.take())
+        if self._take is None or echo.buffered or echo.ended or self._failure is not None:
             self._take = None
             _wake(self._reader)
 
     def _set_patience(self, since: float) -> None:
         """Until when the picker may keep what it was told, or not listen; `since` stays if set."""
-        echo = self._echo
-        owes_body = echo.waits and (self._is_events or echo.reported_all)
-        owes = self._telling or owes_body or not self._conversation.head_echoed
-        if self._gone or self._head is None or not owes:
+        echo, conversation = self._echo, self._conversation
+        owes_body = self._is_events or echo.reported_all
+        owes = self._telling or not conversation.head_echoed or (owes_body and echo.waits)
+        if conversation.over or self._head is None or not owes:
             self._dialogue.deadline = _NEVER
         elif since == _NEVER:
             self._arm(self._dialogue, time.monotonic() + self._patience)

@@ -15,6 +15,7 @@ __all__ = [
     "MessageReader",
     "MessageTooLargeError",
     "message_frame",
+    "message_prefix",
     "prefixed",
 ]
 
@@ -95,6 +96,11 @@ class MessageReader:
             at = end
         if at < size:
             self._held += data[at:]
+
+
+def message_prefix(size: int) -> bytes:
+    """What goes before a message of so many bytes, not compressed, in a stream."""
+    return _PREFIX.pack(0, size)
 
 
 def prefixed(message: bytes) -> bytes:
