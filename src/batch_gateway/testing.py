@@ -77,6 +77,7 @@ class GatewayHandle:
 
     @property
     def config(self) -> SimulatorConfig:
+        """How the gateway behaves."""
         return self._gateway.config
 
     def journal(self) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class GatewayHandle:
         return self._call(lambda: list(self._gateway.journal.recent))
 
     def clear_journal(self) -> None:
+        """Forget the requests that were seen so far."""
         self._call(self._gateway.journal.clear)
 
     def set_faults(self, faults: Mapping[str, float]) -> None:
@@ -166,6 +168,7 @@ class PoolHandle:
         return self._call(self._pool.decisions)
 
     def clear_decisions(self) -> None:
+        """Forget the decisions of the picker so far."""
         self._call(self._pool.picker.decisions.clear)
 
     def configure(self, **changes: Any) -> None:

@@ -226,6 +226,7 @@ class HTTPInferenceClient:
 
     @property
     def config(self) -> HTTPInferenceClientConfig:
+        """The configuration that the client was made with."""
         return self._config
 
     @property

@@ -24,7 +24,7 @@ __all__ = ["HTTPInferenceClientConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class HTTPInferenceClientConfig(TransportConfig):
-    """Everything about one gateway: how it is reached, see `TransportConfig`, and what follows.
+    """Everything about one gateway: how it is reached, and how requests are sent to it.
 
     Durations are seconds or Go-style strings. Equal configurations share one connection pool
     where several are given for several models.
@@ -85,6 +85,7 @@ class HTTPInferenceClientConfig(TransportConfig):
 
     @property
     def uses_endpoint_picker(self) -> bool:
+        """Whether the URL is that of an endpoint picker: `grpc://` or `grpcs://`."""
         return self.url.scheme in ("grpc", "grpcs")
 
 

@@ -52,6 +52,7 @@ class Bitmap:
         return before - self._count
 
     def copy(self) -> Bitmap:
+        """Another one with the same members, which changes by itself."""
         twin = Bitmap(self.range[:0])
         twin.range = self.range
         twin._bits = self._bits.copy()

@@ -174,6 +174,7 @@ class Figures(Additive):
 
     @property
     def finished(self) -> int:
+        """Lines that succeeded or failed for good."""
         return self.succeeded + self.failed
 
     @property
@@ -193,6 +194,7 @@ class Figures(Additive):
 
     @property
     def mean_time_to_first_token(self) -> float | None:
+        """Seconds; None where no answer was streamed."""
         return self.first_token_seconds / self.streamed if self.streamed else None
 
     def chief_causes(self, most: int = _MAX_CAUSES) -> tuple[Cause, ...]:

@@ -84,28 +84,35 @@ class Ledger:
 
     @property
     def succeeded(self) -> int:
+        """How many requests have a response."""
         return len(self._succeeded)
 
     @property
     def failed(self) -> int:
+        """How many requests failed for good."""
         return len(self._failed)
 
     @property
     def without_result(self) -> int:
+        """How many requests have neither a response nor an error."""
         return len(self._succeeded.range) - len(self._succeeded) - len(self._failed)
 
     @property
     def still_to_retry(self) -> int:
+        """How many of the failed requests are to be sent again."""
         return 0 if self._retry is None else len(self._retry)
 
     @property
     def was_untouched(self) -> bool:
+        """Whether no request has a result, and none is to be sent again."""
         return self._retry is None and not self._succeeded and not self._failed
 
     def is_done(self, index: int) -> bool:
+        """Whether the request of this index is not to be sent."""
         return self.has_result(index) if self._retry is None else index not in self._retry
 
     def has_result(self, index: int) -> bool:
+        """Whether the request of this index has a response or an error."""
         return index in self._succeeded or index in self._failed
 
     def take(self, index: int, ok: bool) -> bool:

@@ -57,6 +57,7 @@ class BatchResult(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
+        """Whether there is a response."""
         return self.error is None
 
     @property
@@ -66,6 +67,7 @@ class BatchResult(msgspec.Struct, frozen=True):
 
     @property
     def usage(self) -> Usage | None:
+        """The tokens that the response counts; None where there is no response."""
         return None if self.response is None else self.response.usage
 
 

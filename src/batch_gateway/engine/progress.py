@@ -71,10 +71,12 @@ class RunStats:
 
     @property
     def succeeded(self) -> int:
+        """Lines of this run that have a response."""
         return self.figures.succeeded
 
     @property
     def failed(self) -> int:
+        """Lines of this run that failed for good."""
         return self.figures.failed
 
     @property
@@ -84,10 +86,12 @@ class RunStats:
 
     @property
     def done(self) -> int:
+        """Lines that are finished, those of earlier runs included."""
         return self.done_before + self.figures.finished
 
     @property
     def left(self) -> int:
+        """Lines that are not finished."""
         return self.total - self.done
 
     def look(self, now: float) -> None:
@@ -164,6 +168,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def outcome(self) -> RunOutcome:
+        """How the run ended; of several reasons the gravest."""
         if self.journal_problem is not None:
             return RunOutcome.NOT_WRITTEN if self.disk_problem else RunOutcome.INPUT_CHANGED
         if self.interrupted:
@@ -181,10 +186,12 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def requests_per_second(self) -> float:
+        """Lines that this run finished, for each second of it."""
         return self.figures.finished / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def tokens_per_second(self) -> float:
+        """Tokens of this run, those of the input and those generated, for each second of it."""
         return self.figures.usage.total_tokens / self.seconds if self.seconds > 0 else 0.0
 
     def __str__(self) -> str:

@@ -37,6 +37,7 @@ HeadersFor = Callable[[InferenceClient], Mapping[str, str]]
 """The headers that a client is to send with every line, over its own."""
 
 ReportCrash = Callable[[Exception, str], str]
+"""Told of a fault of this package at a line; returns the words for the line's error."""
 
 _log = logging.getLogger("batch_gateway.run")
 

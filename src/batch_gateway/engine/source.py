@@ -23,14 +23,12 @@ _AHEAD_BYTES = 64 * 1024
 
 
 class Source(Protocol):
-    """Bytes that stay as they are, to be read more than once and from any place.
-
-    Attributes:
-        name: what to call them in messages.
-    """
+    """Bytes that stay as they are, to be read more than once and from any place."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What to call them in messages."""
+        ...
 
     def size(self) -> int:
         """How many bytes there are."""

@@ -132,6 +132,7 @@ class TransportConfig:
 
     @property
     def url(self) -> SplitResult:
+        """`base_url`, apart into its parts."""
         return urlsplit(self.base_url)
 
     def header_pairs(self) -> tuple[tuple[str, str], ...]:

@@ -66,6 +66,7 @@ class GatewayMetrics(Observer, Collector):
     # What Prometheus asks, from another thread; whatever may grow meanwhile is copied first.
 
     def describe(self) -> Iterable[Metric]:
+        """The names of all metrics, for a registry."""
         return list(self.collect())
 
     def collect(self) -> Iterator[Metric]:

@@ -53,6 +53,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def requests_per_second(self) -> float:
+        """Lines that this run finished, for each second of it."""
         return self.figures.finished / self.seconds if self.seconds > 0 else 0.0
 
     def __str__(self) -> str:

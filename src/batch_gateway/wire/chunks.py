@@ -172,6 +172,7 @@ def _unpacked(chunk: ChatChunk | CompletionChunk) -> Mapping[str, Any]:
 
 
 Chunk: TypeAlias = ChatChunk | CompletionChunk | ResponseEvent
+"""One event of a streamed answer, by the endpoint that it is of."""
 
 
 def chat_chunk(value: Mapping[str, Any]) -> ChatChunk:

@@ -23,6 +23,7 @@ class Usage(msgspec.Struct, frozen=True):
 
     @property
     def total_tokens(self) -> int:
+        """Tokens of the input and those generated."""
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:

@@ -204,7 +204,8 @@ class Observer:
     def attempt_started(self, event: RequestStarted) -> None:
         """The request goes to the gateway, with its waits for that behind it."""
 
-    def attempt_finished(self, event: AttemptFinished) -> None: ...
+    def attempt_finished(self, event: AttemptFinished) -> None:
+        """An attempt has its answer, or failed; others may follow."""
 
     def retry_scheduled(self, event: RetryScheduled) -> None: ...
 
@@ -236,6 +237,9 @@ class GatewayEvents:
         breaker_state: None without a circuit breaker.
         failed_attempts, last_failure: attempts that failed, and the words of the last one.
         closed: whether the client is.
+        retry_scheduled, limit_changed, breaker_changed, cache_looked_up, coalesced: the layers
+            of a client tell it, and it tells observers; so with the next.
+        rate_limit_waited, attempt_failed, backed_off: see before.
     """
 
     def __init__(self, gateway: str, observers: Sequence[Observer] = ()) -> None:

@@ -60,6 +60,7 @@ class InferenceStream:
 
     @property
     def request_id(self) -> str:
+        """The one that is sent."""
         return self._request.request_id
 
     @property

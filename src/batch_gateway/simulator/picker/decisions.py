@@ -74,6 +74,7 @@ class Decision(msgspec.Struct, gc=False):
     messages: list[SeenMessage] = []
 
     def saw(self, message: SeenMessage) -> None:
+        """Keep a message of the stream, unless there are many already."""
         if len(self.messages) < _MOST_MESSAGES:
             self.messages.append(message)
 
