@@ -159,6 +159,22 @@ def test_a_snippet_runs_as_printed(
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("block", of("text", "output of:"), ids=str)
+def test_what_a_command_prints_is_as_shown(block: Block, desk: Path, gateway_url: str) -> None:
+    command = shlex.split(block.note.removeprefix("output of:"))
+    done = run(command, desk, gateway_url)
+    assert done.returncode == 0, done.stderr
+    shown, said = _shapes(block.code), _shapes(done.stdout + done.stderr)
+    assert shown <= said
+    assert len(shown) > 2
+
+
+def _shapes(text: str) -> set[str]:
+    """The lines of a text without their numbers, and without what depends on how a run went."""
+    lines = (re.sub(r"\d[\d.,]*(?:[hms]|ms)?", "#", line) for line in text.splitlines())
+    return {line for line in lines if not line.startswith(("  cut off", "  why"))}
+
+
 @pytest.mark.parametrize("block", of("sh", "serve"), ids=str)
 def test_a_service_starts_and_stops_as_printed(
     block: Block, desk: Path, in_tests: Callable[[str], str]
@@ -313,7 +329,7 @@ def test_no_block_is_left_unchecked() -> None:
         ]
         for block in of(language, note)
     }
-    # `text` blocks show output; everything else must be something that a test runs.
+    # `text` blocks show output, and commands that test_commands_shown.py looks at.
     left = [str(b) for b in BLOCKS if id(b) not in checked and b.language != "text"]
     assert left == []
 
