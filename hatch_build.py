@@ -11,12 +11,21 @@ __all__ = ["CustomMetadataHook", "readable_alone"]
 
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
 _IMAGE_OF_THE_REPOSITORY = re.compile(r"!\[[^\]]*\]\((?![a-z]+:)[^)]*\)")
+# A list of links, which would be one of words.
+_LINKS_ALONE = re.compile(r"^## More\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_WHERE_THE_PAGES_ARE = """\
+## More
+
+The documentation is the folder `docs` of the source archive, from `docs/index.md` on: recipes,
+every setting, the service, errors by message and what to do about each.
+"""
 _LINK_INTO_THE_REPOSITORY = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)[^)]*\)")
 
 
 def readable_alone(readme: str) -> str:
     """The text with the words of links to other files, without such images and without comments."""
     text = _IMAGE_OF_THE_REPOSITORY.sub("", _COMMENT.sub("", readme))
+    text = _LINKS_ALONE.sub(_WHERE_THE_PAGES_ARE, text)
     return _LINK_INTO_THE_REPOSITORY.sub(r"\1", text)
 
 

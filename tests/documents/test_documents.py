@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -95,13 +95,15 @@ def desk(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(command: list[str], desk: Path, gateway_url: str) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], desk: Path, gateway_url: str, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("BATCH_GATEWAY_")}
     return subprocess.run(
         command,
         cwd=desk,
-        env={**inherited, "PATH": path, "PYTHONWARNINGS": "error"},
+        env={**inherited, **(variables or {}), "PATH": path, "PYTHONWARNINGS": "error"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -234,7 +236,9 @@ def test_what_is_asked_of_a_service_runs_as_printed(
     if block.language == "sh":
         script = f"export BATCH_GATEWAY_SERVER={service_url}\n{code}"
         command = ["bash", "-euo", "pipefail", "-c", script]
-    done = run(command, desk, gateway_url)
+    # A page may leave it to these where its program sends batches.
+    openai = {"OPENAI_BASE_URL": f"{service_url}/v1", "OPENAI_API_KEY": "any"}
+    done = run(command, desk, gateway_url, openai)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 

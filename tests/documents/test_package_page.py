@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.documents.blocks import ROOT
+from tests.peers.installing import peer_environment
 
 
 class _Interface:
@@ -49,6 +52,31 @@ def test_no_link_of_the_package_page_leads_into_the_repository(hook: Any) -> Non
     assert targets
     assert all(target.startswith("https://") for target in targets)
     assert "<!--" not in text
+
+
+def test_the_package_page_says_where_the_documentation_is(hook: Any) -> None:
+    more = page(hook, ROOT).partition("## More\n")[2]
+    assert "`docs/index.md`" in more
+    assert "·" not in more
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert "/docs" in project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+
+
+@pytest.mark.peer("readme-renderer")
+def test_the_package_page_is_drawn_without_a_dead_link(hook: Any) -> None:
+    python = peer_environment("readme-renderer", ["readme-renderer[md]==45.0"])
+    draw = (
+        "import sys; from readme_renderer.markdown import render; print(render(sys.stdin.read()))"
+    )
+    drawn = subprocess.run(
+        [python, "-c", draw], input=page(hook, ROOT), capture_output=True, text=True, check=True
+    ).stdout
+    assert drawn.count("<h2") == (ROOT / "README.md").read_text("utf-8").count("\n## ")
+    assert "<pre" in drawn
+    targets = re.findall(r'(?:href|src)="([^"]*)"', drawn)
+    assert targets
+    anchors = {f"#{one}" for one in re.findall(r'id="([^"]*)"', drawn)}
+    assert [one for one in targets if not one.startswith("https://") and one not in anchors] == []
 
 
 def test_what_links_say_and_all_code_stay_on_the_package_page(hook: Any) -> None:

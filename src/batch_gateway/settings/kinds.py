@@ -204,10 +204,11 @@ def pairs(metavar: str) -> Kind:
     return Kind(metavar, _as_it_is, several="pairs")
 
 
-def choice(*choices: str) -> Kind:
-    """One of these texts."""
+def choice(*choices: str, **other_names: str) -> Kind:
+    """One of these texts, or another name of one."""
 
     def parse(field: str, given: str) -> str:
+        given = other_names.get(given, given)
         if given not in choices:
             raise ConfigError(field, f"{given[:_SHOWN]} is not one of {', '.join(choices)}")
         return given

@@ -30,6 +30,8 @@ from batch_gateway.settings.setting import Setting
 __all__ = ["API_KEY_SETTINGS", "GATEWAY_SETTINGS", "GROUPS", "SETTINGS", "settings_of"]
 
 _NAME, _URL = text("NAME"), text("URL")
+# Go programs and Kubernetes write versions otherwise.
+_TLS_VERSION = choice("1.2", "1.3", VersionTLS12="1.2", VersionTLS13="1.3")
 _RUN, _BATCHES = ("run",), ("batches",)
 _PATIENCE = "[the circuit breaker](errors.md#circuit-breaker)"
 _METRICS = "[a gateway's own metrics](concurrency.md#a-gateways-own-metrics)"
@@ -235,7 +237,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("tls_client_cert_file", PATH, "Client certificate, PEM.",
             field="tls.client_cert_file"),
         Setting("tls_client_key_file", PATH, "Its key, PEM.", field="tls.client_key_file"),
-        Setting("tls_min_version", choice("1.2", "1.3"), "Oldest TLS.", "1.2",
+        Setting("tls_min_version", _TLS_VERSION, "Oldest TLS.", "1.2",
             field="tls.minimum_version"),
         Setting(
             "tls_pin", text("SHA256"),
