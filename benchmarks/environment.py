@@ -9,7 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-__all__ = ["OUT", "REPOSITORY", "child_environment", "contenders_python"]
+__all__ = ["OUT", "REPOSITORY", "child_environment", "contenders_python", "peers_folder"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUT = REPOSITORY / "benchmarks" / "out"
@@ -21,7 +21,7 @@ def contenders_python() -> Path:
 
     Raises SystemExit with pip's last lines when they cannot be installed.
     """
-    folder = _folder()
+    folder = peers_folder() / "benchmarks"
     python = folder / "bin" / "python"
     marker = folder / "complete.txt"
     wanted = _digest()
@@ -46,10 +46,10 @@ def child_environment(source: Path | None = None) -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, "OPENAI_API_KEY": "none", "NO_COLOR": "1"}
 
 
-def _folder() -> Path:
+def peers_folder() -> Path:
+    """Where environments of other programs are kept."""
     configured = os.environ.get("BATCH_GATEWAY_PEERS")
-    peers = Path(configured).resolve() if configured else REPOSITORY / ".peers"
-    return peers / "benchmarks"
+    return Path(configured).resolve() if configured else REPOSITORY / ".peers"
 
 
 def _digest() -> str:
