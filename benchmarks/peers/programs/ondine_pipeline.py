@@ -1,10 +1,11 @@
-"""ondine: a pipeline from CSV, a row a request, with the cache that it goes on from."""
+"""ondine: a pipeline from CSV, a row a request, with what it goes on from."""
 
 from __future__ import annotations
 
 import csv
 
 from ondine import PipelineBuilder
+from ondine.adapters import LocalFileCheckpointStorage
 from task import MODEL, Task
 
 task = Task.parse()
@@ -31,7 +32,9 @@ pipeline = (
     .with_progress_mode("none")
     .build()
 )
-rows = pipeline.execute().data
+earlier = LocalFileCheckpointStorage(task.folder / "points").list_checkpoints()
+latest = max(earlier, key=lambda one: one.timestamp).session_id if earlier else None
+rows = pipeline.execute(resume_from=latest).data
 names = {prompt: name for name, prompt in task.prompts}
 texts = zip(rows["prompt"], rows["text"], strict=True)
 # What is missing is not a number, in a data frame.
