@@ -161,8 +161,9 @@ class Session:
         try:
             if not self.ready:
                 self._check_beginning(data)
+            take = self._take
             for kind, flags, number, payload in self._frames.feed(data):
-                self._take(kind, flags, number, payload)
+                take(kind, flags, number, payload)
         except ProtocolError as violation:
             self._broken(violation)
 

@@ -160,7 +160,7 @@ class StreamState:
         self._send_more()
 
     def send_at_once(self, messages: Sequence[bytes], *, end: bool) -> bool:
-        """Send messages; False, and nothing sent, where they may not go now."""
+        """Send messages in one frame; False, and nothing sent, where they may not go so."""
         outlet = self._outlet
         is_one = len(messages) == 1
         size = len(messages[0]) if is_one else sum(map(len, messages))
@@ -168,7 +168,7 @@ class StreamState:
         if (
             size > self._send_window
             or size > outlet.send_window
-            or (size > outlet.largest_frame and not is_one)
+            or size > outlet.largest_frame
             or self._half_closed
             or self._unsent
             or outlet.congested
@@ -177,21 +177,12 @@ class StreamState:
         self._send_window -= size
         outlet.send_window -= size
         self._half_closed = end
-        if size > outlet.largest_frame:
-            self._write_cut(prefixed(messages[0]), end=end)
-        elif is_one:
+        if is_one:
             outlet.write(message_frame(self.id, messages[0], end=end))
         else:
             content = b"".join([prefixed(message) for message in messages])
             outlet.write(data_frame(self.id, content, end=end))
         return True
-
-    def _write_cut(self, content: bytes, *, end: bool) -> None:
-        """Write DATA that the windows allow in as many frames as it needs."""
-        largest, size = self._outlet.largest_frame, len(content)
-        for start in range(0, size, largest):
-            last = end and start + largest >= size
-            self._outlet.write(data_frame(self.id, content[start : start + largest], end=last))
 
     def half_close(self) -> None:
         """Say that no more is sent, once all is."""

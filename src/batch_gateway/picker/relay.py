@@ -28,6 +28,9 @@ _NEVER = float("inf")
 # Past this the pod is not read any more, until half of it has been taken.
 _HIGH_WATER = 64 * 1024
 
+# A message there and back that fits into one frame: as large as all servers take them.
+_AT_ONCE = 16 * 1024 - 64
+
 # And so much of an event stream may be at the picker, which echoes each piece as it comes.
 _MOST_AWAITED = 1024 * 1024
 
@@ -57,6 +60,30 @@ class Relay(LiveStream):
         idle_timeout: seconds that the pod may be silent for.
         most: bytes of an answer that is not an event stream, which a picker keeps to its end.
     """
+
+    __slots__ = (
+        "_arm",
+        "_conversation",
+        "_dialogue",
+        "_echo",
+        "_failure",
+        "_had_enough",
+        "_head",
+        "_idle",
+        "_is_events",
+        "_mistake",
+        "_most",
+        "_most_taken",
+        "_patience",
+        "_pump",
+        "_reader",
+        "_room",
+        "_take",
+        "_telling",
+        "_untold",
+        "headers",
+        "status_code",
+    )
 
     status_code: int
     headers: Headers
@@ -192,13 +219,15 @@ class Relay(LiveStream):
 
     def _tell_at_once(self, piece: bytes) -> float:
         """Report a piece, for `LiveStream.hand_on`."""
-        dialogue, now = self._dialogue, time.monotonic()
-        if not dialogue.say_body_nowait(piece):
-            self._untold = piece
-            return 0.0
+        dialogue, now, rest = self._dialogue, time.monotonic(), piece
+        while rest:
+            piece, rest = rest[:_AT_ONCE], rest[_AT_ONCE:]
+            if not dialogue.say_body_nowait(piece):
+                self._untold = piece + rest
+                return 0.0
         if self._echo.buffered:
             self._hand_out()
-        elif dialogue.deadline == _NEVER and not self._gone:
+        elif dialogue.deadline == _NEVER and not self._conversation.over:
             self._arm(dialogue, now + self._patience)
         return 0.0 if self._is_full() else now + self._idle
 
@@ -243,9 +272,11 @@ class Relay(LiveStream):
                 self._hand_out()
             piece, end = echo.came_back(frame, end) if end < len(frame) else (b"", end)
         if end:
-            self._set_patience(_NEVER)
-            if self._room is not None:
-                _wake(self._room)
+            if echo.awaited or echo.reported_all or not self._conversation.head_echoed:
+                self._set_patience(_NEVER)
+            elif not self._telling:
+                self._dialogue.deadline = _NEVER
+            _wake(self._room)
         return end
 
     def _give(self, piece: bytes) -> None:
