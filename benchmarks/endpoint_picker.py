@@ -21,7 +21,7 @@ import msgspec
 from benchmarks.environment import REPOSITORY, child_environment
 from benchmarks.machine import describe
 from benchmarks.picker_load import PickerLoadResult, PickerLoadSpec
-from benchmarks.profile_shares import available, shares_of
+from benchmarks.profile_shares import available, samples_of
 from benchmarks.servers.pool import BenchmarkPool, running_pool
 from benchmarks.tables import Aim, print_aims, print_table, write_json
 
@@ -30,6 +30,7 @@ CPU_BESIDE_DIRECT = 4.0
 _LIMIT_S = 60.0
 _PROFILE_AFTER_S = 2.0
 _PROFILED_S = 5.0
+_FUNCTIONS = 30
 
 Results = dict[str, list[PickerLoadResult]]
 
@@ -134,11 +135,13 @@ def _where_it_goes(pool: BenchmarkPool, results: Results) -> dict[str, float]:
         stdout=subprocess.DEVNULL,
     ) as process:
         time.sleep(_PROFILE_AFTER_S)
-        shares = shares_of(process.pid, _PROFILED_S)
+        samples = samples_of(process.pid, _PROFILED_S)
         process.terminate()
-    whole = _median(results[NATIVE], "cpu_us")
-    rows = [[part, f"{share:.0%}", f"{share * whole:,.1f}"] for part, share in shares.items()]
-    print_table("Where native gRPC's CPU goes, 16 in flight", ["part", "share", "µs"], rows)
+    whole, shares = _median(results[NATIVE], "cpu_us"), samples.parts()
+    functions = list(samples.functions().items())[:_FUNCTIONS]
+    for what, found in (("part", list(shares.items())), ("function", functions)):
+        rows = [[one, f"{share:.1%}", f"{share * whole:,.1f}"] for one, share in found]
+        print_table("Where native gRPC's CPU goes, 16 in flight", [what, "share", "µs"], rows)
     return dict(shares)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.environment import REPOSITORY
 
-__all__ = ["Parts", "Samples", "available", "record", "shares_of"]
+__all__ = ["Parts", "Samples", "available", "record", "samples_of"]
 
 Parts = Sequence[tuple[str, Sequence[str]]]
 """What parts are called, and names of which one is in the innermost frame that decides."""
@@ -50,7 +50,7 @@ class Samples:
             self._stacks.append((stack.split(";"), int(count)))
         self._total = sum(count for _, count in self._stacks)
 
-    def parts(self, parts: Parts) -> Mapping[str, float]:
+    def parts(self, parts: Parts = _PARTS) -> Mapping[str, float]:
         """The share of each part, 0 to 1, the largest first."""
         return self._shares(lambda stack: _part_of(stack, parts))
 
@@ -70,10 +70,9 @@ def available() -> bool:
     return _py_spy() is not None
 
 
-def shares_of(pid: int, seconds: float) -> Mapping[str, float]:
-    """The share of each part, 0 to 1, in what the process did for so long; the largest first."""
-    whose = ["--pid", str(pid), "--duration", str(int(seconds))]
-    return record(whose, seconds + 30).parts(_PARTS)
+def samples_of(pid: int, seconds: float) -> Samples:
+    """What a process does for so long."""
+    return record(["--pid", str(pid), "--duration", str(int(seconds))], seconds + 30)
 
 
 def record(whose: Sequence[str], timeout: float, **options: Any) -> Samples:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,10 +20,11 @@ from batch_gateway.errors import (
 from batch_gateway.http.no_proxy import is_exempt
 from batch_gateway.http.target import Target
 from batch_gateway.settings.openai_variables import KEY_VARIABLE
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["unused_at_the_end", "unused_variables"]
 
-_REFUSED_KEY = re.compile(r"\bHTTP 40[13]\b")
+_REFUSED_KEY = rare_pattern(r"\bHTTP 40[13]\b")
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 

@@ -7,15 +7,17 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
+from batch_gateway.wire.rare_pattern import rare_pattern
+
 __all__ = ["HIDDEN", "resume_command"]
 
 HIDDEN = "..."
 
 # They act on what earlier runs left, once: repeated, they would send finished lines again.
 _ONCE = frozenset({"--fresh", "--retry-failed"})
-_USERINFO = re.compile(r"(?<=://)[^/@]*@")
+_USERINFO = rare_pattern(r"(?<=://)[^/@]*@")
 # What signed URLs have in their query.
-_SIGNATURE = re.compile(
+_SIGNATURE = rare_pattern(
     r"(?<=[?&])((?:x-(?:amz|goog|ms)-[\w-]*|sig(?:nature)?|[\w-]*token|[\w-]*key|policy|credential)=)"
     r"[^&#]*",
     re.IGNORECASE,

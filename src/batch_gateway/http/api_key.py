@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from batch_gateway.config_checks import PathLike
 from batch_gateway.errors import ConfigError
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 # What stands behind the sign is no padding of base64.
-_ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*[^=\s]")
+_ASSIGNMENT = rare_pattern(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*[^=\s]")
 
 __all__ = ["read_api_key_file", "read_api_key_variable", "require_sendable_key"]
 

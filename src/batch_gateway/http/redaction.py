@@ -19,22 +19,23 @@ from batch_gateway.errors import InferenceError
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.spellings import CUT, Span, looks_escaped, readings, spelt_spans
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["Redactor", "is_credential", "secrets_of_header", "secrets_of_url"]
 
-_CREDENTIAL = re.compile(
+_CREDENTIAL = rare_pattern(
     r"auth(?!or(?:ity|s)?(?:$|[-_]))|key|token|secret|cookie|passw|passphrase|passcode|pwd|credential|signature|jwt"
     r"|bearer|session|assertion|hmac|saml"
     r"|(?:^|[-_])(?:creds?|otp|pass|pat|psk|pw|sid|sig)(?:$|[-_])",
     re.IGNORECASE,
 )
 # Inside one value: what digests and signatures are made of.
-_PARAMETER = re.compile(
+_PARAMETER = rare_pattern(
     r"(?:credential|signature|response|token|key|secret|password)\s{0,4}=\s{0,4}\"?([^\s\",;]+)",
     re.IGNORECASE,
 )
 # Bearer, Basic, Token and whatever else stands before the secret itself.
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,30}")
+_SCHEME = rare_pattern(r"[A-Za-z][A-Za-z0-9_-]{1,30}")
 _MASK = "[redacted]"
 # What `short_text` leaves of a message is shorter.
 _LONGEST_MESSAGE = 4096

@@ -12,6 +12,8 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
+from batch_gateway.wire.rare_pattern import rare_pattern
+
 __all__ = ["CUT", "looks_escaped", "readings", "spelt_spans"]
 
 Span = tuple[int, int]
@@ -29,10 +31,10 @@ _BACKSLASHES = r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([\"'/\\bfnrt]))"
 _OTHERS = r"%([0-9a-fA-F]{2})|(&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8});?)"
 # Before a cut, also where all that arrived ends; it stands for nothing.
 _HALF = r"(?:\\{1,8}(?:[ux][0-9a-fA-F]{0,3})?|&#?[0-9A-Za-z]{0,9}|%[0-9a-fA-F]?)(?=…|\Z)"
-_ESCAPE = re.compile(f"{_BACKSLASHES}|{_OTHERS}")
-_ESCAPE_OR_HALF = re.compile(f"{_HALF}|{_BACKSLASHES}|{_OTHERS}")
+_ESCAPE = rare_pattern(f"{_BACKSLASHES}|{_OTHERS}")
+_ESCAPE_OR_HALF = rare_pattern(f"{_HALF}|{_BACKSLASHES}|{_OTHERS}")
 # With the groups of the others, of which it finds none.
-_JSON_ESCAPE = re.compile(rf"{_BACKSLASHES}|()()(?!)")
+_JSON_ESCAPE = rare_pattern(rf"{_BACKSLASHES}|()()(?!)")
 _ESCAPE_SIGNS = "\\%&"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import ssl
 import sys
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from batch_gateway.config_checks import PathLike, require_kinds, require_readable_file
 from batch_gateway.errors import ConfigError
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["OF_A_PROXY", "RefusedCertificateError", "TLSConfig", "TLSVersion"]
 
@@ -21,8 +21,8 @@ OF_A_PROXY = "proxy"
 """In the place of the settings' name, in a `RefusedCertificateError` about a proxy."""
 
 _TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-_HOST_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}|[0-9a-fA-F:.]+")
+_FINGERPRINT = rare_pattern(r"[0-9a-f]{64}")
+_HOST_NAME = rare_pattern(r"[A-Za-z0-9_.-]{1,253}|[0-9a-fA-F:.]+")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
@@ -12,10 +11,11 @@ import msgspec
 from batch_gateway.errors import ConfigError
 from batch_gateway.inputs.near_name import did_you_mean
 from batch_gateway.inputs.row_fault import FaultyRowError
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["Template", "as_text", "column_of"]
 
-_PIECE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_PIECE: Final = rare_pattern(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _MISSING: Final = object()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
-import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -13,6 +12,7 @@ from typing import Final
 from batch_gateway.engine.line_blocks import MAX_LINE_BYTES
 from batch_gateway.engine.problems import Fault
 from batch_gateway.errors import InputError
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["check_encoding", "fault_of_text", "text_lines"]
 
@@ -24,7 +24,7 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_UNDECODED: Final = re.compile(r"[\ud800-\udfff]")
+_UNDECODED: Final = rare_pattern(r"[\ud800-\udfff]")
 
 
 def check_encoding(name: str) -> str:

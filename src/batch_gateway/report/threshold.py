@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -14,15 +13,16 @@ from batch_gateway.engine.progress import RunSummary
 from batch_gateway.errors import ConfigError
 from batch_gateway.histogram import Histogram
 from batch_gateway.report.distributions import Distributions
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["Threshold"]
 
-_FORM = re.compile(r"\s*([^<>=]*?)\s*(>=|<=|>|<)\s*([^<>=]*?)\s*")
-_MEASURE = re.compile(
+_FORM = rare_pattern(r"\s*([^<>=]*?)\s*(>=|<=|>|<)\s*([^<>=]*?)\s*")
+_MEASURE = rare_pattern(
     r"(?:(latency|ttft|tokens_per_second)\.)?(min|mean|max|p(?!0)[0-9]{1,2}(?:\.[0-9]{1,3})?)"
     r"|(failed|truncated)"
 )
-_NUMBER = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(%?)")
+_NUMBER = rare_pattern(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(%?)")
 _COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,

@@ -26,13 +26,14 @@ from batch_gateway.settings.layers import require_what_is_needed
 from batch_gateway.settings.setting import Given
 from batch_gateway.settings.table import GATEWAY_SETTINGS, SETTINGS
 from batch_gateway.wire.json_schema import JSONSchema
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["gateway_config", "naming_the_setting"]
 
 _SETTING_OF_FIELD = {setting.field: name for name, setting in GATEWAY_SETTINGS.items()}
 # What is a word of the language may be no field, and what stands in quotes is what the user wrote.
 _NAMES = "|".join(re.escape(field) for field in _SETTING_OF_FIELD if re.search("[_.]", field))
-_CLIENT_FIELD = re.compile(rf"""'[^']*'|"[^"]*"|\b(?P<field>{_NAMES})\b""")
+_CLIENT_FIELD = rare_pattern(rf"""'[^']*'|"[^"]*"|\b(?P<field>{_NAMES})\b""")
 
 
 def gateway_config(url: Given, given: Mapping[str, Given]) -> HTTPInferenceClientConfig:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from batch_gateway.wire.rare_pattern import rare_pattern
+
 __all__ = ["decode_abridged", "without_half_pairs"]
 
 _SMALL = 1024
@@ -18,7 +20,7 @@ _decode = msgspec.json.Decoder(float_hook=float).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_entries = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
-_ESCAPE = re.compile(rb"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
+_ESCAPE = rare_pattern(rb"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL)
 _STAND_IN = rb"\u0058"
 
 

@@ -23,6 +23,7 @@ from batch_gateway.wire.json_check import (
     is_utf8,
     read_json,
 )
+from batch_gateway.wire.rare_pattern import rare_pattern
 from batch_gateway.wire.short_text import short_text
 
 __all__ = [
@@ -41,7 +42,7 @@ _Fields: TypeAlias = Mapping[str, Any]
 
 # Where an answer would be; what a model wrote is no word about an error.
 _OUTPUT = frozenset({"choices", "data", "output", "results"})
-_WRONG_PATH = re.compile(
+_WRONG_PATH = rare_pattern(
     r"unexpected endpoint|(?:unknown|no such|unsupported) (?:endpoint|route)"
     r"|(?:invalid url \(|cannot )(?:get|post) |(?:endpoint|route) (?:\S+ )?(?:was )?not found",
     re.IGNORECASE,

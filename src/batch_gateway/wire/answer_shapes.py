@@ -6,12 +6,13 @@ refuses may still be one, oddly shaped, and is then looked at field by field.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
+
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["UNUSUAL", "Shape", "UsualAnswer", "UsualChat", "UsualCompletion", "shape_of"]
 
@@ -204,7 +205,7 @@ _FOREIGN = Shape(_decoder(_Foreign), "choices", demands=False)
 
 # Under a version or below "openai", as Azure, Gemini and other aggregators place them: llama.cpp's
 # own "/completions" and "/embeddings" have another form.
-_VERSIONED = re.compile(
+_VERSIONED = rare_pattern(
     r"/(?:v\d\w*|openai)/(?:.*/)?(completions|embeddings|moderations|responses)"
 )
 _SHAPES = {

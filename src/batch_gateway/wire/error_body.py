@@ -13,6 +13,7 @@ from batch_gateway.wire.chunks import decode_json
 from batch_gateway.wire.error_object import Found, find_in_json
 from batch_gateway.wire.error_status import is_final_word, status_of_words
 from batch_gateway.wire.markup import element_texts, has_markup, plain_text
+from batch_gateway.wire.rare_pattern import rare_pattern
 from batch_gateway.wire.retry_after import wait_in_words
 from batch_gateway.wire.short_text import MESSAGE_LIMIT, short_text
 
@@ -22,13 +23,13 @@ __all__ = ["MESSAGE_LIMIT", "ErrorDetail", "detail_of", "parse_error_body", "sho
 _READ_LIMIT = 256 * 1024
 _TEXT_LIMIT = 64 * 1024
 
-_LINE_END = re.compile(r"\r\n|\r|\n")
-_EVENT_FIELD = re.compile(r"(data|event|id|retry|error):|:", re.IGNORECASE)
+_LINE_END = rare_pattern(r"\r\n|\r|\n")
+_EVENT_FIELD = rare_pattern(r"(data|event|id|retry|error):|:", re.IGNORECASE)
 # Of JSON that is cut short, or else not quite JSON; only its closing quote may be missing.
-_FIELD = re.compile(r'"([A-Za-z_]{2,32})"\s*:\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)|(-?[0-9]{1,15}))')
-_BROKEN_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?$")
+_FIELD = rare_pattern(r'"([A-Za-z_]{2,32})"\s*:\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)|(-?[0-9]{1,15}))')
+_BROKEN_ESCAPE = rare_pattern(r"\\(?:u[0-9a-fA-F]{0,3})?$")
 # llm-d's way to say it without JSON.
-_ROUTER_TEXT = re.compile(r"inference error: ([A-Za-z]{3,40}) - ")
+_ROUTER_TEXT = rare_pattern(r"inference error: ([A-Za-z]{3,40}) - ")
 _ELEMENTS = frozenset({"code", "message", "faultcode", "faultstring", "title", "h1"})
 _MAY_BE_ASKED_TO_WAIT = (429, 503)
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
+from batch_gateway.wire.rare_pattern import rare_pattern
+
 __all__ = ["WORDS", "breaks_off", "hints_at_error", "is_said", "says_error"]
 
 _Fields: TypeAlias = Mapping[str, Any]
@@ -25,7 +27,7 @@ _ABOUT_ERROR = frozenset(
     }
 )
 
-_BROKEN_OFF = re.compile(
+_BROKEN_OFF = rare_pattern(
     r"(?:^|[^a-z])(?:abort|aborted|cancel|cancelled|canceled|error|exception|failed|failure"
     r"|interrupted|preempted|timeout|timed_out)(?:[^a-z]|$)|^insufficient_system_resource$",
     re.IGNORECASE,
@@ -33,7 +35,7 @@ _BROKEN_OFF = re.compile(
 # Cohere's names for a filter and for the end of the context.
 _NOT_BROKEN_OFF = frozenset({"error_toxic", "error_limit"})
 
-_CODE = re.compile(r"[A-Za-z][\w.-]{2,99}")
+_CODE = rare_pattern(r"[A-Za-z][\w.-]{2,99}")
 _NO_ERROR = frozenset(
     {"", "0", "null", "none", "n/a", "ok", "success", "no error", "no_error", "false"}
 )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from batch_gateway.wire.http2.grpc_status import HTTP_STATUS_OF_GRPC, StatusCode
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["is_final_word", "status_of_number", "status_of_words"]
 
 _LONGEST_WORD = 200
-_NO_LETTER = re.compile("[^a-z]+")
+_NO_LETTER = rare_pattern("[^a-z]+")
 
 _STATUS_OF_GRPC_NAME = {
     StatusCode(code).name.replace("_", "").lower(): status

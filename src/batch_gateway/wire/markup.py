@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from batch_gateway.wire.rare_pattern import rare_pattern
+
 __all__ = ["element_texts", "has_markup", "plain_text", "unescape"]
 
 # html.unescape alone would take any number of digits, and Python refuses to read 5,000 of them.
-_REFERENCE = re.compile(
+_REFERENCE = rare_pattern(
     r"&(?:#[0-9]{1,7}(?!\d)|#[xX][0-9a-fA-F]{1,6}(?![0-9a-fA-F])|[A-Za-z][A-Za-z0-9]{1,31});?"
 )
-_TAG = re.compile(r"<[A-Za-z/!?]")
-_NAME = re.compile(r"/?(?:[\w.-]{1,64}:)?([\w.-]{1,64})")
+_TAG = rare_pattern(r"<[A-Za-z/!?]")
+_NAME = rare_pattern(r"/?(?:[\w.-]{1,64}:)?([\w.-]{1,64})")
 _UNSEEN = ("script", "style")
-_UNSEEN_END = re.compile(r"</(?:script|style)", re.IGNORECASE)
+_UNSEEN_END = rare_pattern(r"</(?:script|style)", re.IGNORECASE)
 _CDATA = "<![CDATA["
 
 

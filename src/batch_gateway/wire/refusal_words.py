@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from batch_gateway.errors import InferenceError
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["is_page", "is_refused_key", "is_unknown_model", "is_used_up", "names_unknown_model"]
 
@@ -27,7 +28,7 @@ _USED_UP_CODES = frozenset(
     }
 )
 # What says so under any status; a 400 may quote its request, so these are no everyday words.
-_NO_MONEY = re.compile(
+_NO_MONEY = rare_pattern(
     r"insufficient[_ ](quota|balance|funds|credits?)"
     r"|credit balance is too low"  # Anthropic, with a 400
     r"|billing (hard )?limit (has been )?reached"
@@ -36,20 +37,20 @@ _NO_MONEY = re.compile(
     r"|exceeded your monthly included credits",  # Hugging Face
     re.IGNORECASE,
 )
-_NO_QUOTA_TODAY = re.compile(
+_NO_QUOTA_TODAY = rare_pattern(
     r"per[-_ ]?day\b|\bdaily (limit|quota)|billing cycle", re.IGNORECASE
 )  # Groq, OpenRouter, Cerebras
 # OpenAI says it of money; Google of a minute too, and then how long to wait.
-_CURRENT_QUOTA = re.compile(r"exceeded your current quota", re.IGNORECASE)
+_CURRENT_QUOTA = rare_pattern(r"exceeded your current quota", re.IGNORECASE)
 # Google names each quota; one a minute says "exceeded your current quota" as well.
-_QUOTA_ID = re.compile(rb'"quotaId"\s*:\s*"([^"]{1,200})"')
+_QUOTA_ID = rare_pattern(rb'"quotaId"\s*:\s*"([^"]{1,200})"')
 _LONGEST_WAIT_OF_A_MINUTE = 120.0
 _READ_LIMIT = 64 * 1024
 
 # A key that is no longer one; whoever may not do a single thing is told so in other words.
 _REFUSED_KEY_STATUSES = frozenset({400, 403})
 _REFUSED_KEY_CODES = frozenset({"invalid_api_key", "api_key_invalid"})
-_REFUSED_KEY = re.compile(
+_REFUSED_KEY = rare_pattern(
     r"\bapi key (is )?(not valid|invalid|expired)"  # Gemini, with a 400
     r"|\b(incorrect|invalid|expired) api key\b",  # xAI, with a 400
     re.IGNORECASE,
@@ -57,7 +58,7 @@ _REFUSED_KEY = re.compile(
 
 _MODEL_CODES = frozenset({"model_not_found", "deploymentnotfound", "model_not_supported"})
 _MODEL_STATUSES = frozenset({400, 403, 404, 422})
-_NO_SUCH_MODEL = re.compile(
+_NO_SUCH_MODEL = rare_pattern(
     r"\b(invalid|unknown|no such) model\b(?! (response|output|config))"
     r"|\bnot a valid model\b"
     r"|\bmodels?\b[^.]{0,200}?\b(not found|(does not|doesn't) exist|not exist)\b",

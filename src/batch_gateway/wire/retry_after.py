@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from batch_gateway.wire.rare_pattern import rare_pattern
+
 __all__ = [
     "parse_retry_after",
     "parse_wait",
@@ -23,10 +25,10 @@ _PART = (
     r"(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)(?![a-z])"
 )
 _PARTS = rf"{_PART}(?:,?\s?{_PART}){{0,3}}"
-_DURATION = re.compile(_PARTS, re.IGNORECASE)
-_SPLIT = re.compile(r"([0-9.]+)\s?([a-z]+)", re.IGNORECASE)
-_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,15})?")
-_IN_WORDS = re.compile(
+_DURATION = rare_pattern(_PARTS, re.IGNORECASE)
+_SPLIT = rare_pattern(r"([0-9.]+)\s?([a-z]+)", re.IGNORECASE)
+_NUMBER = rare_pattern(r"[0-9]{1,15}(?:\.[0-9]{0,15})?")
+_IN_WORDS = rare_pattern(
     r"\b(?:(?:try again|retry(?: your request)?|available)\s(?:in|after)|wait(?: for)?)"
     rf"\s({_PARTS})",
     re.IGNORECASE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from batch_gateway.wire.rare_pattern import rare_pattern
 
 __all__ = ["MESSAGE_LIMIT", "short_text"]
 
@@ -10,11 +10,11 @@ MESSAGE_LIMIT = 300
 
 # Control characters, too: a gateway must not be able to move the cursor of a terminal, or to turn
 # the direction of what follows. The joiners between them stay, which emoji are made with.
-_BLANKS = re.compile(
+_BLANKS = rare_pattern(
     "[\\s\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]+"
 )
 # Half a surrogate pair can stand in JSON but not in UTF-8.
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_HALF_PAIR = rare_pattern("[\ud800-\udfff]")
 
 
 def short_text(text: str, limit: int = MESSAGE_LIMIT) -> str:
