@@ -200,7 +200,7 @@ class AdaptiveController:
     def _begin_round(self, now: float) -> None:
         was = self.allowed_now
         self._set_limit(now)
-        self._round = Round.after(
+        self._round = Round(
             self._reading,
             self._typical.tokens,
             now,

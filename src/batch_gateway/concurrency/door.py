@@ -61,7 +61,8 @@ class Door:
     there as a rule, so that ours come down with the room that others leave.
 
     Attributes:
-        watches: whether answers are streamed, and it is known what is usual.
+        listens: whether any answer was streamed, so that it must be told of each request.
+        watches: whether answers are streamed, and it is known what is usual: who waits is known.
         full: whether the server is just now.
         queues: whether it was in the last round, on the whole.
         shared: whether others are known, who need not be proved again; set by whoever knows.
@@ -69,7 +70,7 @@ class Door:
     """
 
     def __init__(self) -> None:
-        self.watches = self.full = self.queues = self.shared = False
+        self.listens = self.watches = self.full = self.queues = self.shared = False
         self.rate = 0.0
         self._round_passed = self._round_expected = 0.0
         self._waiting: dict[int, int] = {}
@@ -81,7 +82,7 @@ class Door:
         self._times = 0
         self._most = _LEAST
         self._full_since = 0.0
-        self.begin(0.0)
+        self._begin(0.0)
 
     def allowed_now(self, in_flight: int) -> int:
         """While `watches`: those of ours that have a place, and a few that may wait for one."""
@@ -104,25 +105,28 @@ class Door:
         in_flight: int,
         now: float,
         heard_after: float = 0.0,
-    ) -> Window | None:
+    ) -> bool:
         """The first token of an answer was heard so many seconds after it was sent, `heard_after`
-        of them after it had come. A window that is over by that, or None."""
+        of them after it had come. Whether more is known by that."""
+        if not self.listens:
+            self.listens = True
+            self._begin(now)
         self._pass_time(in_flight, now)
         if now - started.at > 2 * seconds + _LATE:
             # Told when its answer ended, it shows nothing of those under way.
             self._waiting.setdefault(id(started), self._answers)
-            return None
+            return False
         answers = self._waiting.pop(id(started), None)
         if answers is None:
-            return None
+            return False
         self._passed += self._answers - answers
         self._begun += 1
         self._first += 1
         self._first_seconds += max(0.0, seconds - heard_after)
         return self._look(now)
 
-    def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> Window | None:
-        """A request ended, and so many are left. A window that is over by that, or None."""
+    def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> None:
+        """A request ended, and so many are left."""
         self._pass_time(in_flight, now)
         waited = self._waiting.pop(id(started), None) is not None
         if answered:
@@ -134,7 +138,7 @@ class Door:
         else:
             self._failed += 1
             self._begun += waited
-        return self._look(now)
+        self._look(now)
 
     def learn(self, rate: float) -> None:
         """A round of requests brought so many answers a second."""
@@ -155,16 +159,19 @@ class Door:
 
     # -- windows ---------------------------------------------------------------------------
 
-    def begin(self, now: float) -> None:
-        """Nothing was seen before."""
+    def heed(self, window: Window, now: float) -> None:
+        """What a window that is over shows; for whoever learns from it."""
+
+    def _begin(self, now: float) -> None:
         self._began = self._now = now
         self._waiting_area = self._area = self._closed = self._first_seconds = 0.0
         self._begun = self._ended = self._failed = self._first = self._passed = 0
 
-    def _look(self, now: float) -> Window | None:
+    def _look(self, now: float) -> bool:
+        """Whether a window is over."""
         span = now - self._began
         if span < _SPAN or self._begun + self._ended < _FEWEST or not self._first:
-            return None
+            return False
         share = self._waiting_area / max(self._area, span)
         seconds = self._first_seconds / self._first
         if self._usual is None or self._seconds is None:
@@ -182,8 +189,9 @@ class Door:
         usual = self._usual * self._in_flight
         self._most = round(max(_LEAST, _TIMES * usual, usual + _SHORT * self.rate))
         placed = (self._area - self._waiting_area) / span
-        self.begin(now)
-        return Window(placed, self.full, late)
+        self._begin(now)
+        self.heed(Window(placed, self.full, late), now)
+        return True
 
     def _waits(self, late: bool, span: float) -> bool:
         """Whether a queue held ours up in the window that is over; settles `full`."""

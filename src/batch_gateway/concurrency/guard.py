@@ -27,12 +27,12 @@ class State(Enum):
     RELAXES = "the room is given back little by little"
 
 
-class Guard:
+class Guard(Door):
     """A cap on how many may be in flight, for the sake of people whom the same server answers.
 
     Two means, both of which only lower what others allow:
 
-    - a `Door`, at once: so few of ours wait for their first token that nobody waits long for them;
+    - the `Door`, at once: so few of ours wait for their first token that nobody waits long for them;
     - a memory of the room that is left when others are there, so that they need not even wait
       until ours have come down. It begins when room was seen to go and to come back: a server that
       became smaller stays so, and one that is slow, stands still or reads many prompts at once has
@@ -50,15 +50,13 @@ class Guard:
 
     Attributes:
         state: as in the table.
-        listens: whether any answer was streamed, so that it must be told of each request.
         room: how many of ours leave others their room; infinity where nobody is known.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.state = State.FREE
         self.room = math.inf
-        self.listens = False
-        self._door = Door()
         self._seen: deque[tuple[float, Window]] = deque()
         self._full_at = -math.inf
         self._most = 0.0
@@ -66,61 +64,13 @@ class Guard:
         self._floor = 0.0
         self._until = 0.0
 
-    @property
-    def watches(self) -> bool:
-        """Whether answers are streamed, so that it is known who waits."""
-        return self._door.watches
-
-    @property
-    def queues(self) -> bool:
-        """Whether ours only got in as others went out, in the last round on the whole."""
-        return self._door.queues
-
-    def allowed_now(self, in_flight: int) -> int:
-        """While `watches`: how many may be in flight just now, by those that wait."""
-        return self._door.allowed_now(in_flight)
-
-    # -- events ----------------------------------------------------------------------------
-
-    def sent(self, started: Started, in_flight: int, now: float) -> None:
-        """A request was sent, and so many are in flight with it."""
-        self._door.sent(started, in_flight, now)
-
-    def first_token(
-        self,
-        started: Started,
-        seconds: float,
-        in_flight: int,
-        now: float,
-        heard_after: float = 0.0,
-    ) -> bool:
-        """The first token of an answer was heard so many seconds after it was sent, `heard_after`
-        of them after it had come. Whether more is known by that."""
-        if not self.listens:
-            self.listens = True
-            self._door.begin(now)
-        window = self._door.first_token(started, seconds, in_flight, now, heard_after)
-        if window is None:
-            return False
-        self._look(window, now)
-        return True
-
     def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> None:
-        """A request ended, and so many are left."""
-        window = self._door.ended(started, answered, in_flight, now)
-        if window is not None:
-            self._look(window, now)
-        elif self.state is not State.FREE and not self._door.watches:
+        super().ended(started, answered, in_flight, now)
+        if self.state is not State.FREE and not self.watches:
             self._forget()
 
-    def learn(self, rate: float) -> None:
-        """A round of requests brought so many answers a second."""
-        self._door.learn(rate)
-
-    # -- what is known of others -----------------------------------------------------------
-
-    def _look(self, window: Window, now: float) -> None:
-        self._door.shared = self.state is not State.FREE
+    def heed(self, window: Window, now: float) -> None:
+        self.shared = self.state is not State.FREE
         if self.state is State.FREE:
             self._look_for_others(window, now)
         elif window.full:

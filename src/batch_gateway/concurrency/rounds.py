@@ -68,8 +68,6 @@ class TypicalLength:
         tokens: of an output; 0 while none is known.
     """
 
-    __slots__ = ("_answers", "tokens")
-
     def __init__(self) -> None:
         self.tokens = 0.0
         self._answers = 0
@@ -88,45 +86,8 @@ class Round:
     hardly differ, answers go round in cohorts, of which only one whole turn is a fair sample.
     """
 
-    __slots__ = (
-        "began",
-        "count",
-        "counts_from",
-        "lat",
-        "ll",
-        "needs",
-        "nn",
-        "pace",
-        "tl",
-        "tok",
-        "tt",
-        "turn",
-        "typical",
-        "weight",
-    )
-
     def __init__(
         self,
-        began: float,
-        counts_from: float,
-        typical: float,
-        pace: float | None,
-        *,
-        needs: int,
-        turn: int,
-    ) -> None:
-        self.began = began
-        self.counts_from = counts_from
-        self.typical = typical
-        self.pace = pace
-        self.needs = max(_FEWEST, needs)
-        self.turn = turn
-        self.count = 0
-        self.weight = self.lat = self.tok = self.nn = self.tl = self.tt = self.ll = 0.0
-
-    @classmethod
-    def after(
-        cls,
         before: Reading | None,
         typical: float,
         now: float,
@@ -134,14 +95,19 @@ class Round:
         limit: int,
         was: int,
         climbs: bool,
-    ) -> Round:
-        """The next one, with a limit that `was` another before; `typical` is in tokens."""
-        needs = min(_MOST, limit // (_SHARE_IN_CLIMB if climbs else _SHARE))
-        if before is None:
-            return cls(now, now, typical, None, needs=needs, turn=limit)
-        share = _SETTLE_AFTER_RAISE if limit > _RAISE * was else _SETTLE
-        settle = min(_LONGEST_SETTLE, before.mean_latency * share)
-        return cls(now, now + settle, typical, before.pace, needs=needs, turn=limit)
+    ) -> None:
+        """The one after `before`, with a limit that `was` another then; `typical` is in tokens."""
+        self.began = self.counts_from = now
+        self.typical = typical
+        self.pace = None if before is None else before.pace
+        if before is not None:
+            share = _SETTLE_AFTER_RAISE if limit > _RAISE * was else _SETTLE
+            self.counts_from += min(_LONGEST_SETTLE, before.mean_latency * share)
+        needs = limit // (_SHARE_IN_CLIMB if climbs else _SHARE)
+        self.needs = max(_FEWEST, min(_MOST, needs))
+        self.turn = limit
+        self.count = 0
+        self.weight = self.lat = self.tok = self.nn = self.tl = self.tt = self.ll = 0.0
 
     def add(self, latency: float, tokens: int, in_flight: float) -> None:
         weight = 1.0
