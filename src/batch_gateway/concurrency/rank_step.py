@@ -34,12 +34,13 @@ _LEAST, _MOST = 0.005, 0.9
 # A refusal in 400 sends is a low price for trying; where chance refuses many, tries add little.
 _RAREST = 400.0  # sends from try to try
 _SOONEST = 100.0  # sends to the first; fewer where fewer are in flight
-_LONGEST_WAIT = 10.0  # seconds to a try: who has few places is to try as often as who has many
+_LONGEST_WAIT = 7.0  # seconds to a try: who has few places is to try as often as who has many
 _COMMON = 8 * _LEAST  # chance from which on tries may come sooner
 # A ceiling that fell by more than answers on their way explain was taken by somebody: a tenth of
 # what was ours goes with it, and whoever has more gives more (the decrease of CUBIC, RFC 9438).
 _TAKEN, _YIELD = 0.98, 0.9
-_CHANCE_ALONE = 0.1  # where chance refuses as many, neither places nor sends apart show
+# Where chance refuses as many, places that others took do not show, and still less sends apart.
+_CHANCE_TAKES, _CHANCE_ALONE = 0.3, 0.1
 
 
 class RankStep:
@@ -130,9 +131,10 @@ class RankStep:
         top = self._lowest - 1
         if not self._known:
             self._known = top
-        elif top < _TAKEN * self._known and self.chance < _CHANCE_ALONE:
+        elif top < _TAKEN * self._known and self.chance < _CHANCE_TAKES:
             self._known = top
             top = min(top, int(_YIELD * self.top))
+            self._explain()
         self.top = max(self._minimum, top)
         self.apart = False
         # One answer's time (Little's law): what chance set in the wrong place is soon undone.
@@ -153,11 +155,15 @@ class RankStep:
             self._above = 0.0
             return
         self._known = max(self._known, int(self.top))
-        self._refused = max(_PRIOR[0], self._refused - self._explained)
-        self._explained = 0
+        self._explain()
         self.apart = not self.apart and self.chance < _CHANCE_ALONE
         self._wait = min(_RAREST / self._hurry(), 2 * self._wait)
         self._put_off(now, rate)
+
+    def _explain(self) -> None:
+        """What was refused from the ceiling on was no chance."""
+        self._refused = max(_PRIOR[0], self._refused - self._explained)
+        self._explained = 0
 
     def _hurry(self) -> float:
         return max(1.0, self.chance / _COMMON)
