@@ -23,7 +23,7 @@ class Run:
         self.rule, self.wanted, self.latency = rule, wanted, latency
         self.ceiling = Ceiling()
         self.now = 0.0
-        self.sent = self.refused = self.answered = self.outages = 0
+        self.sent = self.refused = self.answered = 0
         self.most = 0
         self._wakes_at = 0.0
         self._serving = self._in_flight = 0
@@ -51,7 +51,7 @@ class Run:
         if accepted:
             self._serving -= 1
             self.answered += 1
-            self.outages += self.ceiling.answered(started, self.now)
+            self.ceiling.answered(started, self.now)
         else:
             self.refused += 1
             self.ceiling.refused(started, self._asked, self.now, self.wanted / self.latency)

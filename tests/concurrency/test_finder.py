@@ -97,7 +97,7 @@ def test_a_server_that_becomes_slower_is_not_taken_for_a_full_one() -> None:
     rounds = Rounds(finder())
     before = rounds.settle(knee(1e9), 3)[-1]
     after = rounds.settle(knee(1e9, slower=3.0), 12)
-    assert min(after) > 0.7 * before
+    assert min(after) >= before / 2  # it looks at the lower level once more
     assert after[-1] > 2 * before
 
 

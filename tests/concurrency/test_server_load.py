@@ -107,20 +107,6 @@ def test_room_beside_others_may_be_used_without_a_doubt() -> None:
     assert 0.85 * advice.most < advice.least < advice.most
 
 
-def test_after_a_deep_cut_half_of_what_was_before_is_regained_in_a_few_looks() -> None:
-    server = ServerLoad()
-    server.advice(Load(10, 0, servers=1), Standing(10, 100, 0), 0.0)
-    cut = server.advice(Load(10, 90, servers=1), Standing(100, 100, 0), 1.0)
-    assert cut.most < 20
-    limit, looks = 5, 0
-    while limit < 50:
-        looks += 1
-        limit = max(limit, round(server.lost(limit).least))
-        assert limit <= 50
-    assert looks < 10
-    assert server.lost(limit).least == 0
-
-
 def test_waits_of_milliseconds_are_nobodys_business() -> None:
     load = ServerLoad()
     looks = [

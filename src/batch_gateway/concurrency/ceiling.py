@@ -10,7 +10,7 @@ nobody at all, which is what this file is about, beside the order in which sends
 | WATCHED | a refusal | WATCHED | as many in flight as it met, until those before it are judged |
 | WATCHED | refused at fewer and fewer in flight, or with nothing else in flight | SHUT | pause |
 | SHUT | another refusal | SHUT | pause twice as long, or as long as the gateway asks |
-| SHUT | a try is accepted | REOPENING | unless told or expected, an outage of 5 s starts anew |
+| SHUT | a try is accepted | REOPENING | after 5 s, how many were accepted since the last time |
 | REOPENING | acceptances | REOPENING | as many more at once as were accepted |
 | REOPENING | 200 acceptances | WATCHED | |
 | WATCHED | 400 sends unrefused, neither ceiling nor pace | QUIET | nothing is written down |
@@ -36,7 +36,7 @@ _SHUT = 8.0  # log odds (3,000 to 1) that refusals on end are no chance
 _FIRST, _LONGEST = 0.25, 2.0  # seconds of a pause; a gateway that comes back is soon noticed
 _AGAIN = 0.75  # of the time that a pause took; chance does not take long
 _ASKED = 300.0  # seconds; nobody is to wait for a day that was asked by mistake
-_OUTAGE = 5.0  # seconds with nobody accepted: another gateway may come back
+_OUTAGE = 5.0  # seconds with nobody accepted, which is more than a moment
 _REOPENING = 200  # acceptances after which a gateway is open again
 _APART = 0.5  # of the usual time between two answers: in flight stays what it was, nearly
 _LONGEST_APART = 1.0  # seconds
@@ -82,11 +82,9 @@ class Ceiling:
         self._row_chance = 1.0
         self._pause = _FIRST
         self._paused_at = 0.0
-        self._told = False
         self._reopened: int | None = None  # acceptances since
         self._open_at: float | None = None
         self._since_open = 0
-        self._outage_over: float | None = None
 
     # -- what is told ----------------------------------------------------------------------
 
@@ -115,20 +113,16 @@ class Ceiling:
         self._count_row(started, min(_ASKED, retry_after or 0.0), now)
         self._judge(now)
 
-    def answered(self, started: Started, now: float) -> bool:
-        """Whether this answer ends an outage, so that everything is to start anew."""
+    def answered(self, started: Started, now: float) -> None:
+        """It was accepted, and its answer is complete."""
         if not self._watching:
-            return False
+            return
         self._ended(started, refused=False)
         self._answers += 1
         if self._answers >= _ANSWERS and now > self._measured_at:
             self._rate = self._answers / (now - self._measured_at)
             self._answers, self._measured_at = 0, now
         self._judge(now)
-        if self._outage_over is None or started.at < self._outage_over:
-            return False
-        self._outage_over = None
-        return True
 
     def failed(self, started: Started, now: float) -> None:
         """It ended otherwise: whether there was room is not known."""
@@ -170,9 +164,7 @@ class Ceiling:
         late = now - self._late()
         self._pending = {id(started): started for started in self._latest if started.at > late}
         self._in_flight = self._latest[-1].rank if self._latest else 1
-        passed = self._passed - len(self._pending)
-        self._step.passed(passed)
-        self._since_open += passed
+        self._since_open += self._passed - len(self._pending)
         self._latest.clear()
         self._passed = self._calm = self._highest = 0
         self._rate = rate
@@ -183,7 +175,7 @@ class Ceiling:
         self._step.rest(self._highest, now)
         self._calm = self._highest = 0
         limited = self._step.top < math.inf or self._pace.per_second < math.inf
-        if limited or self._probing or self._known or self._outage_over is not None:
+        if limited or self._probing or self._known:
             return
         self._watching = False
         self._latest.extend(self._pending.values())
@@ -269,13 +261,11 @@ class Ceiling:
             asked = asked if sure else 0.0
             self._shut_at = now
             self._surely_shut = sure
-            self._told = False
         elif started.at < self._paused_at:
             return
         else:
             self._surely_shut = True
         self._reopened = None
-        self._told = self._told or asked > 0
         self._paused_at = now
         self.paused_until = max(self.paused_until, now + max(asked, self._pause))
         self._pause = min(_LONGEST, 2 * self._pause)
@@ -301,6 +291,3 @@ class Ceiling:
             self._pace.window(self._since_open - 1, started.at - self._open_at)
         self._open_at = started.at
         self._since_open = 1
-        if self._pace.per_second == math.inf and not self._told:
-            self._outage_over = started.at
-            self._step = RankStep(self._minimum)

@@ -59,7 +59,6 @@ class AdaptiveController:
     | the metrics allow less, or know that more fit | the finder holds there |
     | ten failures on end | the finder holds at half |
     | the first answer after that | the finder climbs from half of what was |
-    | the first answer after an outage | the finder climbs from `initial` |
 
     Attributes:
         limit: how many may be under way.
@@ -161,16 +160,15 @@ class AdaptiveController:
             self._begin_round(now)
 
     def _answered(self, started: Started, ended: Ended, now: float) -> None:
-        allowed = self._failures.answered(started.at, now)
+        allowed = self._failures.answered(started.at)
         if allowed is not None:
             self._climb_from(max(allowed, self._finder.number), now)
-        if self._ceiling.answered(started, now):
-            self._climb_from(self._policy.initial, now)
+        self._ceiling.answered(started, now)
         self._typical.learn(ended.tokens)
         current = self._round
-        latency = max(1e-6, now - started.at)
-        if started.at < current.counts_from and not current.settled_by(started.at, latency):
+        if started.at < current.counts_from:
             return
+        latency = max(1e-6, now - started.at)
         current.add(latency, ended.tokens, max(1.0, (self._area - started.area) / latency))
         if current.is_over(self.allowed_now, now):
             self._learn(current, now)

@@ -8,8 +8,6 @@ __all__ = ["Failures"]
 
 _IN_A_ROW = 10  # not noise any more
 _SHORTEST = 1.0  # seconds between two cuts: failures may come at once
-_CALM = 60.0  # seconds; trouble that comes back sooner is the same trouble
-_LONGEST_MEMORY = 5  # halvings of what is given back
 
 
 class Failures:
@@ -23,8 +21,6 @@ class Failures:
         self._row = 0
         self._cut_at = -math.inf
         self._before: float | None = None
-        self._over_at = -math.inf
-        self._strikes = 0
 
     def failed(self, sent_at: float, base: float, latency: float, now: float) -> bool:
         """Whether to send half as much now; `latency` is that of an answer, in seconds."""
@@ -36,17 +32,13 @@ class Failures:
         self._row = 0
         self._cut_at = now
         if self._before is None:
-            again = now - self._over_at < _CALM
-            self._strikes = min(_LONGEST_MEMORY, self._strikes + 1) if again else 0
             self._before = base
         return True
 
-    def answered(self, sent_at: float, now: float) -> float | None:
-        """What may be sent again when this answer ends the trouble: half of what was, and half
-        of that each time that it comes back at once."""
+    def answered(self, sent_at: float) -> float | None:
+        """What may be sent again when this answer ends the trouble: half of what was."""
         self._row = 0
         if self._before is None or sent_at < self._cut_at:
             return None
         before, self._before = self._before, None
-        self._over_at = now
-        return before * 0.5 ** (1 + self._strikes)
+        return before / 2

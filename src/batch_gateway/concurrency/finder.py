@@ -40,7 +40,7 @@ _GAIN, _GAIN_OF_WAITS = 0.2, 0.5  # of the steps of a hold
 _IN_A_ROW = 4  # sure steps one way: the knee is not near
 _FAR_ABOVE, _FAR_BELOW = 0.15, 0.5  # how far from worthwhile, up and (as a share of it) down
 _TWO = math.log(1.5)  # from there on a level rounds to two
-_AHEAD = 0.25  # ln; the level is at most so far above what was used
+_AHEAD = 0.25  # ln; the level is at most so far above what was used, as others may allow less
 _WHY = {reason: Why(reason) for reason in Reason}
 
 
@@ -54,17 +54,15 @@ class State(Enum):
 class Shown(Enum):
     """What a round showed, beside the one before."""
 
-    PAYS = "more bring more: surely in a climb, four times on end in a hold"
-    PAYS_NOT = "more bring nothing: surely in a climb, four times on end in a hold"
-    FREE_SEATS = "next to nobody waits in a hold, and more may bring more"
+    PAYS = "more bring more, surely; likely will do where nobody waits, and never where some do"
+    PAYS_NOT = "more surely bring too little"
+    MADE_A_QUEUE = "the raise made some wait who did not before"
+    FREE_SEATS = "next to nobody waits for several rounds"
+    LASTING_QUEUE = "more surely wait than may, over several rounds"
+    NO_QUEUE = "after such a cut as many wait as before it, and so not for ours"
+    DOUBTFUL = "answers are slower or quicker by what nothing of ours explains"
+    QUICKER = "they are still quicker"
     UNSURE = "none of these"
-    MADE_A_QUEUE = "the higher level of a climb made some wait that did not wait before"
-    LASTING_QUEUE = "too many have waited over the last rounds"
-    NO_QUEUE = "after that, hardly fewer wait than before"
-    QUICKER = "answers are quicker by what nothing of ours explains, twice"
-    SLOWER = "answers are slower by what nothing of ours explains, twice"
-    DOUBTFUL = "the same, once: the next round will tell"
-    ALIKE = "as many were in flight as in the round before"
 
 
 class _Pair(NamedTuple):
@@ -113,7 +111,6 @@ class Finder:
         self._minimum, self._maximum = minimum, maximum
         self._noise = 0.0  # variance of what nothing of ours explains
         self._compared = 0
-        self._free = FreeSeats()
         self.restart(initial)
 
     # -- commands --------------------------------------------------------------------------
@@ -141,6 +138,7 @@ class Finder:
         self._ln_used = math.log(reading.in_flight)
         shown = self._look(before, reading, tokens)
         self.MOVES[self.state, shown](self)
+        self._ln = min(self._ln, self._ln_used + _AHEAD)
         self._set_level()
         return shown
 
@@ -173,7 +171,8 @@ class Finder:
                 pair = since  # it was soon over
             elif abs(pair.excess) <= noise or (pair.excess > 0) == (since.excess > 0):
                 self._shift = since.excess
-                return Shown.SLOWER if since.excess > 0 else Shown.QUICKER
+                # A slower server is no full one, and so nothing is learnt from that.
+                return Shown.UNSURE if since.excess > 0 else Shown.QUICKER
         elif abs(pair.excess) > noise:
             self._doubted = before
         self._learn_noise(pair, noise)
@@ -190,7 +189,7 @@ class Finder:
     def _weigh(self, pair: _Pair) -> Shown:
         """Add a pair to the evidence, by least squares through the origin."""
         if abs(pair.grown) < _ALIKE:
-            return Shown.ALIKE
+            return Shown.UNSURE
         variance = max(pair.variance, self._noise, _LEAST_NOISE**2)
         self._weight = _FORGET * self._weight + pair.grown**2 / variance
         self._sum = _FORGET * self._sum + pair.grown * (pair.grown - pair.slower) / variance
@@ -212,7 +211,6 @@ class Finder:
         deviations = above * math.sqrt(self._weight)
         sign = (deviations > _SURE) - (deviations < -_SURE)
         if self._high and self._free.learn(self._waiting) and sign >= 0:
-            self._free.tries = True
             return Shown.FREE_SEATS
         self._row = self._row + 1 if sign and sign == self._sign else 1
         self._sign = sign
@@ -226,43 +224,45 @@ class Finder:
     # -- what follows ----------------------------------------------------------------------
 
     def _raise(self) -> None:
-        """The higher level is the lower one now; or a hold was right."""
+        """CLIMB from there: the stride is the elasticity's share of a doubling, and three times the
+        noise at least; but where a hold was doubted, back to it."""
         if self._hold_doubted:
             self._hold(self._ln + self._stride, Reason.KNEE)
             return
-        self._free.tried(paid=True)
         elasticity = self._elasticity
         if self._waiting.hardly_any:
             elasticity = max(_HALF, elasticity)
-        higher = min(self._ln + self._stride, self._ln_used + _AHEAD)
-        self._climb(higher, self._stride_at(elasticity), high=True)
+        self._climb(self._ln + self._stride, self._stride_at(elasticity), high=True)
 
     def _end_climb(self) -> None:
-        """Go to where `min(a n, C)` through the two levels has its corner."""
-        if self._ln + self._stride > self._ln_used + _AHEAD:
-            self._hold(self._ln_used, Reason.KNEE)
-            return
+        """HOLD at the corner of `min(a n, C)` through both levels."""
         share = min(1.0, max(0.0, self._elasticity))
         self._hold(self._ln + share * self._stride, Reason.KNEE)
 
     def _fit_between(self) -> None:
+        """HOLD at as many as did not wait."""
         fitted = math.exp(self._ln_used) * (1 - self._waiting.share)
         lower = self._lower
         self.hold(max(lower.in_flight, fitted), Reason.QUEUE)
         self._last = lower
 
     def _take_back(self) -> None:
+        """HOLD at as many as do not."""
         self.hold(math.exp(self._ln_used) * (1 - self._waiting.lasting), Reason.QUEUE)
 
     def _look_again(self) -> None:
+        """The other level again."""
         self._high = not self._high
 
     def _stay(self) -> None:
-        pass
+        """The same level again: chance, if it is over by then."""
 
     def _follow(self) -> None:
-        """Towards where more just pay: a step of Kiefer and Wolfowitz (1952), as far as it is
-        significant; and down while some wait, as TCP Vegas does."""
+        """HOLD: a small step towards where more just pay, smaller the less it is sure; down while
+        some wait.
+
+        The step is that of Kiefer and Wolfowitz (1952); TCP Vegas goes down likewise.
+        """
         if self._weight:
             above = self._elasticity - self._worthwhile
             square = above * above * self._weight
@@ -270,39 +270,23 @@ class Finder:
             quarter = self._stride / 4
             step = min(quarter, max(-quarter, step))
             step -= min(quarter, _GAIN_OF_WAITS * max(0.0, self._waiting.too_many))
-            self._ln = min(self._ln + step, self._ln_used + _AHEAD)
-        self._sway()
-
-    def _sway(self) -> None:
+            self._ln += step
         self._stride = self._least_sway
         self._high = not self._high
 
     def _climb_from_here(self) -> None:
+        """CLIMB from here."""
         self._climb(self._ln_used, self._stride_at(0.0), high=True)
 
-    def _compare_with_fewer(self) -> None:
-        """A slower server is no full one: only fewer can tell, if they bring as much."""
-        self._climb_up_to(self._ln_used)
-
     def _doubt_hold(self) -> None:
-        self._climb_up_to(min(self._ln, self._ln_used))
+        """CLIMB from 19 % fewer; back to HOLD here if those bring less."""
+        stride = self._stride_at(0.0)
+        self._climb(min(self._ln, self._ln_used) - stride, stride, high=False)
         self._hold_doubted = True
 
-    def _climb_up_to(self, ln: float) -> None:
-        stride = self._stride_at(0.0)
-        self._climb(ln - stride, stride, high=False)
-
     def _climb_by_shift(self) -> None:
-        self._climb(self._ln_used, self._stride_at(abs(self._shift) / _DOUBLE), high=True)
-
-    def _use_what_is_used(self) -> None:
-        """Something else allows no more; keep near what was used."""
-        if self._high and self._ln_used < self._ln - 0.05:
-            self._ln = self._ln_used
-        if self.climbs:
-            self._look_again()
-        else:
-            self._sway()
+        """CLIMB from here, by as much."""
+        self._climb(self._ln_used, self._stride_at(-self._shift / _DOUBLE), high=True)
 
     MOVES: ClassVar[dict[tuple[State, Shown], Callable[[Finder], None]]] = {
         (State.CLIMB, Shown.PAYS): _raise,
@@ -311,22 +295,19 @@ class Finder:
         (State.CLIMB, Shown.MADE_A_QUEUE): _fit_between,
         (State.CLIMB, Shown.LASTING_QUEUE): _take_back,
         (State.CLIMB, Shown.NO_QUEUE): _climb_from_here,
-        (State.CLIMB, Shown.ALIKE): _use_what_is_used,
         (State.CLIMB, Shown.DOUBTFUL): _stay,
         (State.CLIMB, Shown.QUICKER): _climb_by_shift,
-        (State.CLIMB, Shown.SLOWER): _compare_with_fewer,
         (State.HOLD, Shown.PAYS): _climb_from_here,
         (State.HOLD, Shown.FREE_SEATS): _climb_from_here,
         (State.HOLD, Shown.PAYS_NOT): _doubt_hold,
         (State.HOLD, Shown.UNSURE): _follow,
         (State.HOLD, Shown.LASTING_QUEUE): _take_back,
         (State.HOLD, Shown.NO_QUEUE): _climb_from_here,
-        (State.HOLD, Shown.ALIKE): _use_what_is_used,
         (State.HOLD, Shown.DOUBTFUL): _stay,
         (State.HOLD, Shown.QUICKER): _climb_by_shift,
-        (State.HOLD, Shown.SLOWER): _doubt_hold,
     }
-    """What follows from what a round showed, in each state."""
+    """What follows from what a round showed, in each state; what is shown in a hold counts when
+    it was shown four times on end."""
 
     # -- levels ----------------------------------------------------------------------------
 
@@ -335,7 +316,6 @@ class Finder:
         self._go(ln, stride, high=high)
 
     def _hold(self, ln: float, reason: Reason) -> None:
-        self._free.tried(paid=False)
         if ln < _TWO:
             # There are no fewer to go back to.
             self._climb(ln, _DOUBLE, high=False)
@@ -349,7 +329,7 @@ class Finder:
         self._ln, self._stride, self._high = ln, stride, high
         self._at_higher = NOTHING_KNOWN
         self._hold_doubted = False
-        self._free.restart()
+        self._free = FreeSeats()
         self._weight = self._sum = 0.0
         self._sign = self._row = 0
         self._set_level()

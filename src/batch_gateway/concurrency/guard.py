@@ -14,7 +14,6 @@ __all__ = ["Guard", "State"]
 _MEMORY = 20.0  # seconds: room that is gone for longer was taken by nobody who comes in bursts
 _FELL, _FEW = 0.95, 2.0  # room that comes and goes by more than one in twenty, and two, is others'
 _SHARE = 0.96  # of what fitted at the worst; what comes next may be a little worse
-_DEEPEST = 0.5  # of what was kept before; nobody takes more than was there at one time
 _AGAIN = 10.0  # seconds; full moments that follow each other sooner are of one burst
 # Seconds that the room is kept: it may have been chance the first time, and then outlives a lull.
 _FIRST, _THEN = 150.0, 600.0
@@ -32,7 +31,7 @@ class Guard(Door):
 
     Two means, both of which only lower what others allow:
 
-    - the `Door`, at once: so few of ours wait for their first token that nobody waits long for them;
+    - the `Door`, at once: so few of ours wait for their first token that nobody waits for long;
     - a memory of the room that is left when others are there, so that they need not even wait
       until ours have come down. It begins when room was seen to go and to come back: a server that
       became smaller stays so, and one that is slow, stands still or reads many prompts at once has
@@ -59,9 +58,8 @@ class Guard(Door):
         self.room = math.inf
         self._seen: deque[tuple[float, Window]] = deque()
         self._full_at = -math.inf
-        self._most = 0.0
+        self._ever_fitted = 0.0
         self._bursts = 0
-        self._floor = 0.0
         self._until = 0.0
 
     def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> None:
@@ -79,7 +77,7 @@ class Guard(Door):
             self.state = State.RELAXES
             self.room *= math.exp(_GROWS * (now - self._until))
             self._until = now
-            if self.room > self._most:
+            if self.room > self._ever_fitted:
                 self._forget()
 
     def _forget(self) -> None:
@@ -103,7 +101,7 @@ class Guard(Door):
             if one.full and (not least or one.placed <= least):
                 least, most = one.placed, before
         if not window.late and min(most, window.placed) > least / _FELL + _FEW:
-            self._most = most
+            self._ever_fitted = most
             self._full_at = -math.inf
             seen.clear()
             self._keep(least, now)
@@ -111,8 +109,7 @@ class Guard(Door):
     def _keep(self, fitted: float, now: float) -> None:
         if now - self._full_at > _AGAIN:
             self._bursts += 1
-            self._floor = _DEEPEST * min(self.room, fitted)
         self._full_at = now
         self.state = State.KEEPS
-        self.room = max(1.0, self._floor, _SHARE * fitted)
+        self.room = max(1.0, _SHARE * fitted)
         self._until = now + (_FIRST if self._bursts == 1 else _THEN)

@@ -39,7 +39,6 @@ _SECONDS, _FEW, _WINDOW, _ENOUGH = 20.0, 4, 50, 3
 _STEP, _LONGEST_STEP = 0.01, 3.0
 _CLIMB = 0.1  # up to what was accepted before the trial
 _STEADY = 1.02  # a pace within this of the last cut ought to be refused no more
-_LASTING = 30.0  # seconds that make up the long run
 _LATE = 0.01  # seconds by which timers may be late without a loss
 _ALIKE = 0.03  # share by which what a quota takes in two windows may differ
 _LEAST_WINDOW = 8  # accepted; so few are alike by chance
@@ -65,8 +64,7 @@ class Pace:
         self._step = _STEP
         self._calm = 0.0  # sends a second that ought not to be refused, since the last cut
         self._usual = (1.0, float(_WINDOW))  # refused and sent at this pace
-        self._looked_at: float | None = None
-        self._taken = (0.0, 1.0)  # accepted at this pace, in so many seconds
+        self._found = 0.0  # sends a second that were accepted when the pace began
         self._patience = 1
         self._skip = 0
         self._unexplained = _ANOTHER_STORY
@@ -180,8 +178,7 @@ class Pace:
         self.per_second, self._goal = per_second, goal
         self._calm = 0.0
         self._usual = (1.0, float(_WINDOW))
-        self._looked_at = None
-        self._taken = max(goal, per_second) * _LONG_ENOUGH, _LONG_ENOUGH
+        self._found = max(goal, per_second)
         self._odds = SURE
         self._begin()
 
@@ -217,7 +214,6 @@ class Pace:
         window = _FEW if below else min(_WINDOW, max(_FEW, _SECONDS * self.per_second))
         if self._sent < window and self._refused < _ENOUGH:
             return
-        self._remember(at)
         if self._refused > _FINE * self._sent:
             self._cut()
         elif self._sent < 0.5 * self.per_second * (at - self._began):
@@ -231,21 +227,12 @@ class Pace:
             self._step = min(_LONGEST_STEP, self._step * growth)
         self._begin()
 
-    def _remember(self, at: float) -> None:
-        taken, seconds = self._taken
-        taken += self._sent - self._refused
-        seconds += at - (self._began if self._looked_at is None else self._looked_at)
-        half = 0.5 if seconds > _LASTING else 1.0
-        self._taken = taken * half, seconds * half
-        self._looked_at = at
-
     def _cut(self) -> None:
         span = self._last - self._first
         found = (self._between + _WEIGHT) / (span + _WEIGHT / self.per_second)
         self.per_second = _BACK * min(self.per_second, found)
-        # What it took in the long run it will take again, whatever a moment has shown.
-        taken, seconds = self._taken
-        self._step, self._goal = _STEP, _BACK * taken / seconds
+        # What it took once it will take again, whatever a moment has shown.
+        self._step, self._goal = _STEP, _BACK * self._found
         self._calm = max(_STEADY * self.per_second, self._goal)
 
 

@@ -35,10 +35,10 @@ _LEAST, _MOST = 0.005, 0.9
 _RAREST = 400.0  # sends from try to try
 _SOONEST = 100.0  # sends to the first; fewer where fewer are in flight
 _LONGEST_WAIT = 7.0  # seconds to a try: who has few places is to try as often as who has many
-_COMMON = 8 * _LEAST  # chance from which on tries may come sooner
 # A ceiling that fell by more than answers on their way explain was taken by somebody: a tenth of
 # what was ours goes with it, and whoever has more gives more (the decrease of CUBIC, RFC 9438).
 _TAKEN, _YIELD = 0.98, 0.9
+_COMMON = 8 * _LEAST  # chance from which on tries may come sooner
 # Where chance refuses as many, places that others took do not show, and still less sends apart.
 _CHANCE_TAKES, _CHANCE_ALONE = 0.3, 0.1
 
@@ -76,13 +76,6 @@ class RankStep:
     def limit(self, now: float) -> float:
         """The ceiling, or a little more when it is time to try."""
         return self.top + self.stride if now >= self._try_at else self.top
-
-    def passed(self, count: int) -> None:
-        """So many were sent while nothing was refused."""
-        self._sent += count
-        if self._sent > _MEMORY:
-            self._refused *= _MEMORY / self._sent
-            self._sent = _MEMORY
 
     def rest(self, highest: int, now: float) -> None:
         """Drop a ceiling that nobody wants to pass: `highest` is the rank of late."""

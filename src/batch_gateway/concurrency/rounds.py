@@ -123,13 +123,6 @@ class Round:
         self.tt += weight * tokens * tokens
         self.ll += weight * latency * latency
 
-    def settled_by(self, started_at: float, latency: float) -> bool:
-        """Whether a request that was sent so early counts; answers that came sooner than was
-        expected show that the server settled sooner."""
-        if started_at >= self.began:
-            self.counts_from = min(self.counts_from, self.began + latency)
-        return started_at >= self.counts_from
-
     def is_over(self, limit: int, now: float) -> bool:
         """Whether enough answers are in it, where so many may be in flight."""
         if self.count < self.needs or now - self.began < _SHORTEST:

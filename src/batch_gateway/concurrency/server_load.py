@@ -21,7 +21,6 @@ _SEEN = 0.9  # of ours in flight must be on the page, or it does not show the wh
 _FIRM = 60.0  # seconds before a capacity that nothing confirms gives way, 0.1 % a second
 _RELAX = 0.001
 _SURE = 0.9  # of the room beside others may be used without a doubt
-_REGAIN = 1.5  # times as many at each look after a deep cut, up to half of what was before
 _DROP = 0.1  # the most that the capacity falls by at one look
 
 
@@ -63,7 +62,7 @@ class Advice(NamedTuple):
     Attributes:
         most: no more than these; infinity where nothing speaks against more.
         whole: everything at the gateway was seen, so that there is nothing to guess about others.
-        least: so many fit, whatever is guessed from slower answers; 0 where that is not known.
+        least: so many fit beside others, whatever is guessed; 0 where that is not known.
     """
 
     most: float = math.inf
@@ -95,7 +94,6 @@ class ServerLoad:
         self._firm = _FIRM / 2
         self._servers = 0
         self._held = math.inf
-        self._cut_from = self._regained = 0.0
         self._answered: tuple[int, float] | None = None
 
     @property
@@ -113,27 +111,8 @@ class ServerLoad:
         beside = self._beside_others(now)
         full = self._while_full(load, ours.limit)
         most = min(waiting, beside, full, _while_saturated(load, ours.in_flight))
-        least = self._least_after_cut(most, ours.limit)
-        if whole and most == beside < math.inf:
-            least = max(least, _SURE * beside)
-        return Advice(most, whole, least)
-
-    def lost(self, limit: int) -> Advice:
-        """There was nothing to look at, and ours are held to `limit`."""
-        return Advice(least=self._least_after_cut(math.inf, limit))
-
-    def _least_after_cut(self, most: float, limit: int) -> float:
-        """The way back when what a deep cut was for is over, as the slow start of TCP after a
-        loss (RFC 5681); answers alone may not show that there is room again."""
-        if most < limit:
-            self._cut_from = max(self._cut_from, limit)
-            self._regained = most
-            return 0.0
-        if limit >= self._cut_from / 2:
-            self._cut_from = 0.0
-            return 0.0
-        self._regained = max(self._regained * _REGAIN, self._regained + 1)
-        return min(self._regained, self._cut_from / 2, most)
+        known = whole and most == beside < math.inf
+        return Advice(most, whole, _SURE * beside if known else 0.0)
 
     # -- requests that wait ----------------------------------------------------------------
 

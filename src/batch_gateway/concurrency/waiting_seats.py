@@ -32,7 +32,7 @@ _SURE, _SURELY_NOT = 3.0, 2.0
 # Where every seat is just taken, the higher level of a hold shows a little that waits.
 _FREE = 0.07
 _FORGET = 0.8
-_PATIENCE, _LONGEST_PATIENCE = 4, 64  # rounds at the higher level, until more are tried
+_PATIENCE = 4  # rounds at the higher level, until more are tried
 _MOST = 0.9  # of those in flight may seem to wait
 # The lowest share follows down by half, so that one odd round cannot put it too low for long,
 # and up by a hundredth of what is above it, at most to three times as much.
@@ -178,20 +178,10 @@ class Waits:
 class FreeSeats:
     """Whether next to nobody waited at the higher level of a hold, on average over its rounds.
 
-    More may fit then, though the noise hides whether they pay. Tries that brought nothing double
-    the time to the next.
-
-    Attributes:
-        tries: whether more are tried just now because seats seemed free.
+    More may fit then, though the noise hides whether they pay.
     """
 
     def __init__(self) -> None:
-        self.tries = False
-        self._patience = _PATIENCE
-        self.restart()
-
-    def restart(self) -> None:
-        """Another hold begins."""
         self._rounds = 0
         self._weight = self._sum = 0.0
 
@@ -203,12 +193,4 @@ class FreeSeats:
         self._weight = _FORGET * self._weight + 1
         self._sum = _FORGET * self._sum + waiting.share
         error = waiting.scatter / math.sqrt(self._weight)
-        return self._rounds >= self._patience and self._sum / self._weight + error < _FREE
-
-    def tried(self, *, paid: bool) -> None:
-        """A climb goes on, or ends."""
-        if paid:
-            self._patience = _PATIENCE
-        elif self.tries:
-            self._patience = min(_LONGEST_PATIENCE, 2 * self._patience)
-        self.tries = False
+        return self._rounds >= _PATIENCE and self._sum / self._weight + error < _FREE

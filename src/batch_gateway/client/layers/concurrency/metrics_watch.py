@@ -105,7 +105,7 @@ class MetricsWatch:
                 _log.warning("gateway metrics: %s", complaint)
         if load is None:
             self._missed += 1
-            self._advise(self._load.lost(self._standing().limit))
+            self._advise(Advice())
             return
         self._looks += 1
         ours = self._standing()
