@@ -30,7 +30,8 @@ class Weather:
         stall: every ten seconds nothing moves for so many seconds.
         refused, failed: shares of requests that meet a refusal, or a failure, by chance.
         jitter: standard deviation of the ln of each latency.
-        offered: share of the limit that the client has work for.
+        offered: share of the limit that the client has work for; 0 in a lull.
+        others: the greatest share of the seats that others take, another every half second.
     """
 
     seconds: float
@@ -46,6 +47,7 @@ class Weather:
     failed: float = 0.0
     jitter: float = 0.05
     offered: float = 1.0
+    others: float = 0.0
 
 
 @dataclass
@@ -67,12 +69,13 @@ class SmallServer:
         self._order = 0
         self._queue: deque[tuple[Started, int]] = deque()
         self._running = 0
+        self._seats = 0
         self._slower = 1.0
         self._stalled_until = 0.0
 
     def live(self, weather: Weather) -> None:
         until = self.now + weather.seconds
-        self._at(self.now, lambda: self._wobble(weather, until))
+        self._wobble(weather, until)
         self._send(weather)
         while self._events and self._events[0][0] <= until:
             self.now, _, event = heapq.heappop(self._events)
@@ -88,6 +91,8 @@ class SmallServer:
     def _wobble(self, weather: Weather, until: float) -> None:
         if self.now >= until:
             return
+        taken = weather.others * self._chance.random()
+        self._seats = max(1, round((1.0 - taken) * weather.seats))
         self._slower = 1.0 + (weather.wobble - 1.0) * self._chance.random()
         if weather.stall and self.now % 10.0 < 0.5:
             self._stalled_until = self.now + weather.stall
@@ -103,7 +108,7 @@ class SmallServer:
 
     def _meet(self, started: Started, weather: Weather) -> None:
         chance = self._chance.random()
-        if chance < weather.refused or (weather.refuses and self._running >= weather.seats):
+        if chance < weather.refused or (weather.refuses and self._running >= self._seats):
             refused = Ended(Outcome.REFUSED, retry_after=weather.retry_after)
             self._at(self.now + REFUSAL_SECONDS, lambda: self._end(started, refused))
         elif chance < weather.refused + weather.failed:
@@ -115,7 +120,7 @@ class SmallServer:
             self._admit(weather)
 
     def _admit(self, weather: Weather) -> None:
-        while self._queue and self._running < weather.seats:
+        while self._queue and self._running < self._seats:
             started, tokens = self._queue.popleft()
             self._running += 1
             load = 1.0 + weather.growth * self._running
