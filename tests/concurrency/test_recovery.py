@@ -10,9 +10,11 @@ import pytest
 from batch_gateway import AdaptiveConcurrency
 from batch_gateway.concurrency.controller import AdaptiveController
 from batch_gateway.concurrency.events import Ended, Outcome, Started
+from batch_gateway.concurrency.server_load import Advice
 from benchmarks.worlds.catalogue import WORLDS
 from benchmarks.worlds.policies import Ours
 from benchmarks.worlds.simulation import simulate
+from tests.concurrency.small_server import SmallServer, Weather
 
 OK = Ended(Outcome.OK, tokens=50)
 RESET = Ended(Outcome.UNREACHABLE)
@@ -110,3 +112,23 @@ def test_an_outage_that_cuts_everything_off_is_over_within_ten_seconds(
     before = ours.tokens_by_bin[int(50 / 0.5) : int(58 / 0.5)]
     after = ours.tokens_by_bin[int(80 / 0.5) : int(100 / 0.5)]
     assert sum(after) / len(after) > 0.9 * sum(before) / len(before)
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("jitter", [0.05, 0.2])
+def test_what_a_deep_cut_by_metrics_took_is_back_within_seconds_of_its_end(
+    alike: bool, jitter: float
+) -> None:
+    server = SmallServer(AdaptiveConcurrency(), seed=1)
+    second = Weather(1.0, seats=100, latency=0.3, growth=0.004, alike=alike, jitter=jitter)
+    for number in range(40):
+        if number >= 30:
+            server.controller.advise(Advice(most=4.0), server.now)
+        server.live(second)
+    assert server.controller.limit <= 4
+    server.controller.advise(Advice(), server.now)
+    limits: list[int] = []
+    for _ in range(12):
+        server.live(second)
+        limits.append(server.controller.limit)
+    assert max(limits) >= 80

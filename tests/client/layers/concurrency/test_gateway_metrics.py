@@ -135,7 +135,7 @@ async def test_requests_that_wait_for_a_permit_go_as_soon_as_the_advice_is_taken
         sending(client, callers=80),
     ):
         await until_limit(client, 1, 6)
-        server.page = vllm_page(running=4, waiting=0)
+        server.page = vllm_page(running=1, waiting=0)
         await until_limit(client, 8, 200)
 
 
