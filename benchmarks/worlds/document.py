@@ -1,7 +1,7 @@
 """Makes rows of the tables in `docs/worlds.md` anew: `python -m benchmarks.worlds.document`.
 
 A row is known by its world, and a column by its heading; what is under other headings stays as it
-is. `--world`, `--group` and `--column` choose. Each row says which commit of the controller its
+is. `--world`, `--group` and `--column` choose. Each row names the controller that its
 held-out columns are of, where all of them are made anew.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["COLUMNS", "PAGE", "remade"]
 
 FIRST, HELD_OUT = (1, 2, 3), (101, 102, 103)
 PAGE = REPOSITORY / "docs" / "worlds.md"
-_CONTROLLER = ("src/batch_gateway/concurrency", "src/batch_gateway/client/layers/concurrency")
+_CONTROLLER = "src/batch_gateway/concurrency"
 _OF, _HELD = "controller", "held out"
 
 
@@ -88,7 +88,9 @@ COLUMNS: dict[str, Callable[[World], str]] = {
 }
 
 
-def remade(page: str, worlds: Sequence[str], columns: Sequence[str], commit: str) -> Iterator[str]:
+def remade(
+    page: str, worlds: Sequence[str], columns: Sequence[str], controller: str
+) -> Iterator[str]:
     """The page's lines, rows of these worlds with these columns anew."""
     headings: list[str] = []
     for line in page.split("\n"):
@@ -98,13 +100,13 @@ def remade(page: str, worlds: Sequence[str], columns: Sequence[str], commit: str
         elif not headings:
             headings = cells
         elif _OF in headings and cells[0] in worlds:
-            yield f"| {' | '.join(_row(headings, cells, columns, commit))} |"
+            yield f"| {' | '.join(_row(headings, cells, columns, controller))} |"
             continue
         yield line
 
 
 def _row(
-    headings: list[str], cells: list[str], columns: Sequence[str], commit: str
+    headings: list[str], cells: list[str], columns: Sequence[str], controller: str
 ) -> Iterator[str]:
     world = WORLDS[cells[0]]
     of_controller = {heading for heading in headings if heading in COLUMNS and _HELD in heading}
@@ -112,7 +114,7 @@ def _row(
         if heading in COLUMNS and heading in columns:
             yield COLUMNS[heading](world)
         elif heading == _OF and of_controller <= set(columns):
-            yield commit
+            yield controller
         else:
             yield shown
 
@@ -120,16 +122,16 @@ def _row(
 def main() -> None:
     options = _parse_options()
     named = [name for group in options.group for name in GROUPS[group]] + options.world
-    commit = _commit()
+    controller = _controller()
     for world in named or WORLDS:
-        lines = remade(PAGE.read_text("utf-8"), [world], options.column or [*COLUMNS], commit)
+        lines = remade(PAGE.read_text("utf-8"), [world], options.column or [*COLUMNS], controller)
         PAGE.write_text("\n".join(lines), "utf-8")
         print(world, flush=True)
 
 
-def _commit() -> str:
-    """The last that changed the controller."""
-    command = ["git", "log", "-1", "--format=%h", "--", *_CONTROLLER]
+def _controller() -> str:
+    """Git's name of what is in the controller's folder, which stays when commits are moved."""
+    command = ["git", "rev-parse", "--short=7", f"HEAD:{_CONTROLLER}"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
