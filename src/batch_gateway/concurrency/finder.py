@@ -306,8 +306,8 @@ class Finder:
         (State.HOLD, Shown.DOUBTFUL): _stay,
         (State.HOLD, Shown.QUICKER): _climb_by_shift,
     }
-    """What follows from what a round showed, in each state; what is shown in a hold counts when
-    it was shown four times on end."""
+    """What follows from what a round showed, in each state. What pays, or not, in a hold is shown
+    by four rounds on end."""
 
     # -- levels ----------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ class AdaptiveConcurrency:
     """Finds the limit by measuring. Raises ConfigError.
 
     Attributes:
-        initial: where it starts, and starts again after an outage.
+        initial: where it starts.
         minimum, maximum: it never leaves these.
         worthwhile: the least elasticity of throughput that a higher limit must show: 0.15 means
             that ten per cent more in flight must bring one and a half per cent more answers.
