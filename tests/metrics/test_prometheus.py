@@ -236,6 +236,25 @@ def test_a_run_is_shown_while_it_goes_on(
     assert shown(registry, "run_stopping") == {(): 1}
 
 
+def test_the_time_left_is_what_the_run_reckons_and_nothing_while_nobody_can_know(
+    registry: CollectorRegistry, metrics: PrometheusMetrics
+) -> None:
+    stats = RunStats(total=100)
+    metrics.follow_run(stats)
+    assert stats.seconds_left(0.0) is None
+    assert shown(registry, "run_time_left_seconds") == {}
+    # Ten lines, of which each took a second.
+    stats.figures.succeeded = 10
+    for line in range(10):
+        stats.time_left.keep(100, line, line + 1.0)
+    stats.time_left.under_way[10] = 9.9
+    assert stats.seconds_left(10.0) == shown(registry, "run_time_left_seconds")[()]
+    assert 60 < shown(registry, "run_time_left_seconds")[()] < 120
+    stats.stopping = True
+    stats.seconds_left(10.5)
+    assert shown(registry, "run_time_left_seconds") == {}
+
+
 def test_a_registry_takes_the_metrics_once_and_gives_them_back(
     registry: CollectorRegistry, metrics: PrometheusMetrics
 ) -> None:

@@ -27,7 +27,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     folder = tmp_path_factory.mktemp("prometheus")
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry)
-    run = RunStats(total=10, time_left=sending(1))
+    run = RunStats(total=10, time_left=sending(1), expected=30.0)
     metrics.follow_run(run)
     quick = SimulatorConfig(latency_scale=0.01, prefix_cache_tokens=10_000)
     with (

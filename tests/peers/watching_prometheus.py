@@ -22,7 +22,7 @@ __all__ = ["DEPLOY", "Prometheus", "targets_of", "watching"]
 LIMIT_S = 30.0
 POLL_S = 0.1
 DEPLOY = Path(__file__).parents[2] / "deploy"
-GRAFANA_FILLS_IN = {"$__rate_interval": "1m", "$gateway": ".*", "$model": ".*"}
+GRAFANA_FILLS_IN = {"$__rate_interval": "1m", "$gateway": ".*", "$model": ".*", "$instance": ".*"}
 
 
 def targets_of(dashboard: str) -> list[tuple[str, str]]:

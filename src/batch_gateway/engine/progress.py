@@ -41,6 +41,7 @@ class RunStats:
         size: bytes of all lines; None where some had their results before.
         is_down: whether a gateway of its is down just now.
         time_left: what is known of how long lines take.
+        expected: what `seconds_left` said last, for who may not ask it, as other threads may not.
         stopping: nothing new is sent any more.
         most_failures: so many lines may fail; one more sets `too_many_failed`.
         cut_off: ends whatever is being sent, before any of it goes a step further.
@@ -54,6 +55,7 @@ class RunStats:
     size: int | None = None
     is_down: Callable[[], bool] = _is_up
     time_left: TimeLeft = field(default_factory=TimeLeft)
+    expected: float | None = None
     stopping: bool = False
     most_failures: float = float("inf")
     too_many_failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,9 +104,10 @@ class RunStats:
     def seconds_left(self, now: float) -> float | None:
         """How long the rest takes; None while nobody can know."""
         self.look(now)
-        if self.is_down() or self.stopping or not self.left:
-            return None
-        return self.time_left.seconds(self.left, self.size)
+        self.expected = None
+        if not self.is_down() and not self.stopping and self.left:
+            self.expected = self.time_left.seconds(self.left, self.size)
+        return self.expected
 
     @property
     def is_short_of_room(self) -> bool:

@@ -140,6 +140,10 @@ class PrometheusMetrics(GatewayMetrics):
             labels=("result",),
         )
         flying = GaugeMetricFamily("batch_gateway_run_lines_in_flight", "Lines being sent.")
+        left = GaugeMetricFamily(
+            "batch_gateway_run_time_left_seconds",
+            "How long the rest of the run takes; absent while nobody can know.",
+        )
         stopping = GaugeMetricFamily(
             "batch_gateway_run_stopping", "1 when nothing new is sent any more."
         )
@@ -151,4 +155,6 @@ class PrometheusMetrics(GatewayMetrics):
             done.add_metric(("failed",), run.failed)
             flying.add_metric((), run.in_flight)
             stopping.add_metric((), float(run.stopping))
-        yield from (lines, done, flying, stopping)
+            if (expected := run.expected) is not None:
+                left.add_metric((), expected)
+        yield from (lines, done, flying, left, stopping)

@@ -14,7 +14,10 @@ __all__ = ["ApiMetrics", "BacklogMetrics"]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _MOST_MODELS: Final = 100
-_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 900)
+_SECONDS = (
+    *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1),
+    *(1.5, 2.5, 5, 7.5, 10, 20, 30, 60, 120, 300, 900),
+)
 
 
 class ApiMetrics:

@@ -23,7 +23,10 @@ from batch_gateway.service.watched_client import Answer
 __all__ = ["ProcessorMetrics"]
 
 # From a batch of one line to one that took its window of 30 days, in seconds.
-_SECONDS: Final = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400, 43200, 86400, 604800, 2592000)
+_SECONDS: Final = (
+    *(0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 7200, 14400),
+    *(21600, 28800, 43200, 64800, 86400, 172800, 259200, 604800, 1209600, 2592000),
+)
 _SIZES: Final = (100, 1_000, 10_000, 30_000)
 _REASONS: Final = {
     BatchStatus.COMPLETED: ("success", "none"),
