@@ -33,6 +33,8 @@ __all__ = ["a_fleet"]
 
 LATENCY_SCALE = 5.0
 LONGEST = 60.0
+OUTAGES = ("the database is stopped hard", "the store of files is killed")
+"""The first of each lasts as long as any."""
 
 
 @contextlib.contextmanager
@@ -53,17 +55,26 @@ def a_fleet(
         yield fleet
 
 
+def harms_to_come(chance: Random, longest: float) -> Iterator[tuple[str, float]]:
+    """Every harm once, in any order, then every harm again; and how many seconds each lasts."""
+    long_ones = set(OUTAGES)
+    while True:
+        for harm in chance.sample(list(HARMS), len(HARMS)):
+            yield harm, longest if harm in long_ones else min(longest, chance.expovariate(1 / 10))
+            long_ones.discard(harm)
+
+
 def torment(fleet: Fleet, chance: Random, seconds: float) -> Counter[str]:
     """Give it work and harm it, again and again; which harms, how often."""
     began, done = time.monotonic(), Counter[str]()
-    while time.monotonic() < began + seconds:
+    for harm, lasts in harms_to_come(chance, min(LONGEST, seconds / 10)):
+        if time.monotonic() > began + seconds:
+            break
         if fleet.lines_left() < 5_000:
             with contextlib.suppress(httpx2.HTTPError):
                 fleet.submit(chance.randint(500, 3_000))
         time.sleep(chance.uniform(0, 5))
         fleet.start_those_that_ended()
-        harm = chance.choice(list(HARMS))
-        lasts = min(LONGEST, chance.expovariate(1 / 10))
         print(f"{time.monotonic() - began:6.1f} s: {harm} ({lasts:.1f} s)", flush=True)
         HARMS[harm](fleet, chance, lasts)
         done[harm] += 1

@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.fleet.running import LEASE, PATIENCE, Fleet
 
-__all__ = ["HARMS", "Harm"]
+__all__ = ["HARMS", "HARMS_TO_THE_DATABASE", "HARMS_TO_THE_STORE", "Harm"]
 
 Harm = Callable[[Fleet, Random, float], None]
 """Does it, for so many seconds where it lasts, and leaves the fleet whole again."""
@@ -56,6 +56,16 @@ def stop_a_worker(fleet: Fleet, chance: Random, seconds: float) -> None:
     assert fleet.started_worker(number).stop() == 0, fleet.logs()
     fleet.look()
     fleet.start_worker(number, clock_offset=chance.choice((-3600.0, 3600.0)))
+
+
+def move_clocks(fleet: Fleet, chance: Random, seconds: float) -> None:
+    """Of the API and of the workers, each forward or back by an hour while it runs."""
+    assert fleet.api is not None
+    for member in (fleet.api, *fleet.workers.values()):
+        # Whoever has not said yet that it has started, may not heed it yet.
+        if member.has_started and member.lives:
+            member.signal(chance.choice((signal.SIGUSR1, signal.SIGUSR2)))
+    fleet.look()
 
 
 def stop_the_database_hard(fleet: Fleet, chance: Random, seconds: float) -> None:
@@ -105,15 +115,22 @@ def pause_the_store(fleet: Fleet, chance: Random, seconds: float) -> None:
     fleet.store.go_on()
 
 
+HARMS_TO_THE_DATABASE: Final[Mapping[str, Harm]] = {
+    "the database is stopped hard": stop_the_database_hard,
+    "the database stands still": pause_the_database,
+}
+HARMS_TO_THE_STORE: Final[Mapping[str, Harm]] = {
+    "the store of files is killed": kill_the_store,
+    "the store of files stands still": pause_the_store,
+}
 HARMS: Final[Mapping[str, Harm]] = {
     "a worker is killed": kill_a_worker,
     "all workers are killed": kill_all_workers,
     "the API is killed": kill_the_api,
     "a worker stands still past its lease": pause_a_worker_past_its_lease,
     "a worker is told to stop, and one with a wrong clock comes": stop_a_worker,
-    "the database is stopped hard": stop_the_database_hard,
-    "the database stands still": pause_the_database,
+    "clocks are moved by an hour": move_clocks,
+    **HARMS_TO_THE_DATABASE,
     "a worker is cut off from the database": cut_a_worker_off,
-    "the store of files is killed": kill_the_store,
-    "the store of files stands still": pause_the_store,
+    **HARMS_TO_THE_STORE,
 }

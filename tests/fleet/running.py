@@ -49,6 +49,10 @@ class Member:
     def lives(self) -> bool:
         return self.process.poll() is None
 
+    @property
+    def has_started(self) -> bool:
+        return re.search(rb"^http://", self.log.read_bytes(), re.MULTILINE) is not None
+
     def signal(self, kind: signal.Signals) -> None:
         self.process.send_signal(kind)
 
@@ -84,6 +88,7 @@ class Fleet:
     registered: dict[str, int] = field(default_factory=dict[str, int])
     batches: dict[str, int] = field(default_factory=dict[str, int])
     _started: int = 0
+    _seen: set[str] = field(default_factory=set[str])
 
     def __post_init__(self) -> None:
         self._url = self.database.new_database_with_tables()
@@ -133,7 +138,7 @@ class Fleet:
 
     def _wait_for(self, member: Member) -> None:
         end = time.monotonic() + PATIENCE
-        while not re.search(rb"^http://", member.log.read_bytes(), re.MULTILINE):
+        while not member.has_started:
             assert member.lives, member.log.read_text()
             assert time.monotonic() < end, member.log.read_text()
             time.sleep(0.02)
@@ -168,10 +173,11 @@ class Fleet:
     def _remember(self, names: Sequence[str]) -> dict[str, int]:
         """What is in these parts, and how often it had been received by now."""
         found = set[str]()
-        for name in names:
+        for name in set(names) - self._seen:
             # Parts are put together to larger ones, and what a finished batch had goes.
             with contextlib.suppress(FileNotFoundError):
                 found |= {json.loads(line)["id"] for line in self._read(name).splitlines()}
+        self._seen.update(names)
         received = times_received(self.gateway)
         for request_id in found - self.registered.keys():
             self.registered[request_id] = received[request_id]
