@@ -67,7 +67,8 @@ class PostgresServer:
         self._run("initdb", "-D", self._home / "data", "-U", "postgres", "-E", "UTF8",
             "--no-locale", "--no-sync", "--auth=trust", "-c", "fsync=off",
             "-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}",
-            "-c", f"unix_socket_directories={self._home}", "-c", "shared_buffers=16MB")  # fmt: skip
+            "-c", f"unix_socket_directories={self._home}", "-c", "shared_buffers=16MB",
+            "-c", "max_connections=300")  # fmt: skip
 
     def url(self, name: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
