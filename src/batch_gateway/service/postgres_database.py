@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import AsyncGenerator, Callable
@@ -32,6 +33,8 @@ if _missing:
         f"PostgreSQL needs {' and '.join(_missing)}: install it with `{command_for('postgres')}`",
     )
 
+_log = logging.getLogger("batch_gateway.processor")
+
 _Result = TypeVar("_Result")
 # It has no types of its own.
 _asyncpg: Any = import_module("asyncpg")
@@ -43,8 +46,9 @@ _CONNECT_SECONDS = 5.0
 _STATEMENT_SECONDS = 10
 _TRANSACTION_SECONDS = _STATEMENT_SECONDS + 5.0
 _POLL_SECONDS = 5.0
+_APPLICATION: Final = "batch-gateway"
 _SETTINGS: Final = {
-    "application_name": "batch-gateway",
+    "application_name": _APPLICATION,
     "statement_timeout": f"{_STATEMENT_SECONDS}s",
     "lock_timeout": f"{_STATEMENT_SECONDS - 5}s",
     # A process that stands still in the middle of a transaction holds up nobody for longer.
@@ -54,6 +58,14 @@ _SETTINGS: Final = {
     # It pays for queries of seconds.
     "jit": "off",
 }
+# The server's own limit for an idle transaction leaves out a session whose client is gone between
+# the messages of one statement: it would keep its locks for as long as its connection seems whole.
+_END_STANDING: Final = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE application_name = $1 AND usename = current_user AND datname = current_database()
+AND wait_event = 'ClientRead' AND xact_start IS NOT NULL
+AND state_change < now() - make_interval(secs => $2)
+"""
 _FAILURES: Final[tuple[type[Exception], ...]] = (
     SQLAlchemyError,
     _asyncpg.PostgresError,
@@ -62,7 +74,7 @@ _FAILURES: Final[tuple[type[Exception], ...]] = (
     _asyncpg.InternalClientError,
     OSError,
 )
-_SERIALIZATION, _DEADLOCK, _DISK_FULL = "40001", "40P01", "53100"
+_SERIALIZATION, _DEADLOCK, _DISK_FULL, _LOCK_TIMEOUT = "40001", "40P01", "53100", "55P03"
 _MOST_TRIES = 5
 
 
@@ -126,10 +138,26 @@ class PostgresDatabase(Database):
                     results.append(await connection.run_sync(action))
                 return results[0]
             except _FAILURES as error:
-                if not _is_worth_another_try(error, tried, is_committing=bool(results)):
+                if not (
+                    _is_worth_another_try(error, tried, is_committing=bool(results))
+                    or (_state(error) == _LOCK_TIMEOUT and await self._end_standing())
+                ):
                     raise self._records_error(error) from error
             await asyncio.sleep(random.uniform(0, 0.01 * 2**tried))  # noqa: S311 - no secret
         raise AssertionError
+
+    async def _end_standing(self) -> bool:
+        """End the sessions of ours that stand still in a transaction; whether there were any."""
+        try:
+            async with self._polling() as connection:
+                ended = await connection.fetchval(
+                    _END_STANDING, _APPLICATION, float(_STATEMENT_SECONDS)
+                )
+        except _FAILURES:
+            return False
+        if ended:
+            _log.warning("%s: sessions that stood still with locks: %d, ended", self._name, ended)
+        return ended > 0
 
     async def _poll(self, text: str, values: tuple[str | bytes, ...]) -> tuple[Any, ...] | None:
         for tried in count(1):
