@@ -24,6 +24,7 @@ EXCEPTIONS: dict[str, str] = {
     "::test_a_command_killed_sixty_times_gives_each_line_one_result_and_repeats_none_on_disk": (
         _CHANCE
     ),
+    "fleet/chaos.py::torment": _CHANCE,
     "fleet/harms.py::last": _PASSES,
     "http/behaviour/test_deadlines.py"
     "::test_waiting_for_a_connection_does_not_count_as_connecting": _PASSES,
