@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
+from threading import Lock
 
 import pytest
 
@@ -20,6 +21,8 @@ SECONDS = 4.0
 """How long something is gone: longer than the lease."""
 SIDE_BY_SIDE = 4
 """Drills at a time: most of each is waiting."""
+MAKING_TABLES = Lock()
+"""Alembic knows of one migration in a process."""
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.serves_a_module]
 
@@ -42,7 +45,8 @@ def drills(
 @contextmanager
 def drilled_postgres() -> Iterator[PostgresServer]:
     with running_postgres("of-drills") as server:
-        server.make_template()
+        with MAKING_TABLES:
+            server.make_template()
         yield server
 
 
