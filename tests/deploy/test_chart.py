@@ -19,6 +19,7 @@ from starlette.routing import Route, Router
 
 from batch_gateway.durations import parse_duration
 from batch_gateway.server.observability import observability_app
+from batch_gateway.server.readiness import Ready
 from batch_gateway.version import __version__
 from tests.deploy.accepting import accepted_service, accepts_migration
 from tests.deploy.chart_schema import CHART, SCHEMA, with_settings
@@ -187,7 +188,10 @@ def test_the_job_that_migrates_runs_before_all_else_and_needs_nothing_of_the_rel
 def paths_served() -> set[str]:
     async def nothing() -> None: ...
 
-    app = observability_app(CollectorRegistry(), nothing, nothing)
+    async def ready() -> Ready:
+        return Ready(True, "ok")
+
+    app = observability_app(CollectorRegistry(), ready, nothing)
     assert isinstance(app, Router)
     return {route.path for route in app.routes if isinstance(route, Route)}
 

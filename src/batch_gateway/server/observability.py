@@ -11,25 +11,25 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
+from batch_gateway.server.readiness import Ready
+
 __all__ = ["observability_app"]
 
 
 def observability_app(
     registry: CollectorRegistry,
-    not_ready: Callable[[], Awaitable[str | None]],
+    readiness: Callable[[], Awaitable[Ready]],
     before_metrics: Callable[[], Awaitable[None]],
 ) -> ASGIApp:
-    """`not_ready` says why the service cannot work just now, or None; `before_metrics` brings
-    figures up to date that are kept elsewhere."""
+    """`readiness` says whether the service can work just now; `before_metrics` brings figures up to
+    date that are kept elsewhere."""
 
     async def health(request: Request) -> Response:
         return PlainTextResponse("ok")
 
     async def ready(request: Request) -> Response:
-        reason = await not_ready()
-        if reason is None:
-            return PlainTextResponse("ok")
-        return PlainTextResponse(f"not ready: {reason}", status_code=503)
+        found = await readiness()
+        return PlainTextResponse(found.words, 200 if found.is_ready else 503)
 
     async def metrics(request: Request) -> Response:
         await before_metrics()

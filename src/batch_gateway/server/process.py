@@ -82,7 +82,7 @@ async def serve_from_folder(
             stack.push_async_callback(worker.stop)
         # A port that is taken is told before anything is sent.
         if role is Role.WORKER:
-            serving = serve_figures(config, records, registry)
+            serving = serve_figures(config, records, storage, registry)
             running = await stack.enter_async_context(serving)
         else:
             page = WebPage(state)

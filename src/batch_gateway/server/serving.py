@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry
-from sqlalchemy import text
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -23,17 +22,18 @@ from batch_gateway.server.app import create_app
 from batch_gateway.server.bounded_protocol import ConnectionLimits
 from batch_gateway.server.http_server import HttpServer
 from batch_gateway.server.observability import observability_app
+from batch_gateway.server.readiness import Readiness
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.service.backlog import backlog
 from batch_gateway.service.database import Database
 from batch_gateway.service.leftover_batches import remove_all_working_objects, remove_old_batches
 from batch_gateway.service.leftover_files import remove_leftovers
 from batch_gateway.service.session_records import forget_old_sessions
+from batch_gateway.storage.protocol import Storage
 
 __all__ = ["RunningApi", "serve", "serve_figures"]
 
 _CLEAR_EVERY_SECONDS = 300.0
-_ANYTHING = text("SELECT 1")
 _log = logging.getLogger("batch_gateway.server")
 
 
@@ -68,7 +68,7 @@ async def serve(
 
     async with contextlib.AsyncExitStack() as stack:
         # Stopped last, so that load balancers see what is coming.
-        readiness = _Readiness(state.database)
+        readiness = Readiness(state.database, state.storage, has_api=True)
         app = observability_app(figures, readiness, look_at_backlog)
         observed = _observability_server(app, config)
         stack.push_async_callback(observed.stop)
@@ -87,14 +87,14 @@ async def serve(
 
 @contextlib.asynccontextmanager
 async def serve_figures(
-    config: ServerConfig, database: Database, registry: CollectorRegistry
+    config: ServerConfig, database: Database, storage: Storage, registry: CollectorRegistry
 ) -> AsyncGenerator[RunningApi, None]:
     """Health, readiness and metrics alone, as `serve` has them beside the API."""
 
     async def nothing() -> None:
         """What others count is asked of them."""
 
-    readiness = _Readiness(database)
+    readiness = Readiness(database, storage, has_api=False)
     observed = _observability_server(observability_app(registry, readiness, nothing), config)
     try:
         await observed.start()
@@ -102,23 +102,6 @@ async def serve_figures(
     finally:
         readiness.is_stopping = True
         await observed.stop()
-
-
-class _Readiness:
-    """Why requests and batches cannot go on just now, or None."""
-
-    def __init__(self, database: Database) -> None:
-        self.is_stopping = False
-        self._database = database
-
-    async def __call__(self) -> str | None:
-        if self.is_stopping:
-            return "stopping"
-        try:
-            await self._database.poll(_ANYTHING)
-        except RecordsError as error:
-            return str(error)
-        return None
 
 
 def _api_server(app: ASGIApp, config: ServerConfig) -> HttpServer:

@@ -20,9 +20,11 @@ from batch_gateway.service.file_records import latest_stored, object_name
 from batch_gateway.service.tables import fleets
 from batch_gateway.storage.protocol import Storage
 
-__all__ = ["adopt_store", "require_one_store"]
+__all__ = ["IDENTITY", "adopt_store", "require_one_store"]
 
-_IDENTITY: Final = "identity"
+IDENTITY: Final = "identity"
+"""The object that says so."""
+
 # SQLite and PostgreSQL say it alike, and SQLAlchemy has no word for both.
 _NAME: Final = text("INSERT INTO fleets (number, id) VALUES (1, :id) ON CONFLICT DO NOTHING")
 _LATEST: Final = 5
@@ -76,7 +78,7 @@ async def adopt_store(database: Database, storage: Storage, *, place: str) -> No
     """From now on the files of this database are there. Raises StorageError and RecordsError."""
     known = await database.write(_known)
     own = _Identity(secrets.token_hex(16), known.id)
-    await storage.put(_IDENTITY, msgspec.json.encode(own))
+    await storage.put(IDENTITY, msgspec.json.encode(own))
     await database.write(partial(_join, store=own.store, place=place, anew=True))
 
 
@@ -95,7 +97,7 @@ def _join(connection: Connection, store: str, place: str, *, anew: bool = False)
 
 async def _identity(storage: Storage) -> _Identity | None:
     try:
-        return msgspec.json.decode(await storage.read(_IDENTITY), type=_Identity)
+        return msgspec.json.decode(await storage.read(IDENTITY), type=_Identity)
     except NotStoredError:
         return None
     except msgspec.DecodeError:
@@ -105,7 +107,7 @@ async def _identity(storage: Storage) -> _Identity | None:
 async def _identify(storage: Storage, known: _Known) -> _Identity | None:
     """What a store that was new says of itself, by whoever was the first to say it."""
     own = _Identity(secrets.token_hex(16), known.id)
-    await storage.create(_IDENTITY, msgspec.json.encode(own))
+    await storage.create(IDENTITY, msgspec.json.encode(own))
     return await _identity(storage)
 
 
