@@ -72,6 +72,7 @@ class Fleet:
 
     Attributes:
         store: of files.
+        code: the repository that processes are started from.
         ways: between the workers and the database; each has one of its own.
         registered: how often each request had been received whose result was registered, or
             stored by one that was killed, when that was first seen.
@@ -82,6 +83,7 @@ class Fleet:
     gateway: GatewayHandle
     ways: Sequence[Relay]
     store: Seaweed
+    code: Path = field(default_factory=Path.cwd)
     name: str = ""
     api: Member | None = None
     workers: dict[int, Member] = field(default_factory=dict[int, Member])
@@ -121,7 +123,7 @@ class Fleet:
     def _start(self, role: str, url: str, *flags: object, offset: float = 0.0) -> Member:
         self._started += 1
         log = self.folder / f"{self._started}-{role}.log"
-        hurried = (Path(__file__).with_name("hurried.py"), LEASE, SHARD_LINES, offset)
+        hurried = (self.code / "tests" / "fleet" / "hurried.py", LEASE, SHARD_LINES, offset)
         where = ["--database", url, "--data", self.folder / "data", "--observability-port", 0]
         where += ["--store", self.store.store_url(self.name)]
         command = [sys.executable, *hurried, "serve", "--role", role, *where, *flags]
@@ -132,7 +134,9 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment | S3_KEYS | {"PYTHONPATH": str(Path.cwd())},
+                env=environment
+                | S3_KEYS
+                | {"PYTHONPATH": os.pathsep.join([str(self.code / "src"), str(self.code)])},
             )
         return Member(role, process, log)
 
