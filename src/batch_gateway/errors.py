@@ -8,7 +8,8 @@ BatchGatewayError
 ├── JournalError                           the output cannot be read, trusted or written
 ├── FencedError                            somebody else has taken over the work
 ├── RecordsError                           the service's database cannot be read or written
-│   └── RecordsFullError                   there is no room for more
+│   ├── RecordsFullError                   there is no room for more
+│   └── RecordsUnavailableError            it does not answer, or lets nobody in
 ├── StorageError                           a store of files cannot be read or written
 │   ├── StorageFullError                   there is no room for more
 │   └── NotStoredError                     nothing has that name
@@ -55,6 +56,7 @@ __all__ = [
     "RateLimitError",
     "RecordsError",
     "RecordsFullError",
+    "RecordsUnavailableError",
     "RequestTimeoutError",
     "ServerError",
     "StaleConnectionError",
@@ -116,6 +118,10 @@ class RecordsError(BatchGatewayError):
 
 class RecordsFullError(RecordsError):
     """The service's database has no room for more."""
+
+
+class RecordsUnavailableError(RecordsError):
+    """The service's database does not answer, or not as it should: waiting may be the cure."""
 
 
 class FencedError(BatchGatewayError):

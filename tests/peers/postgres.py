@@ -123,6 +123,24 @@ class PostgresServer:
 
         asyncio.run(make())
 
+    def ask_for_passwords(self, user: str) -> None:
+        """From now on this user needs one."""
+        rules = self._home / "data" / "pg_hba.conf"
+        own = f"host all {user} 127.0.0.1/32 scram-sha-256\n"
+        rules.write_text(own + rules.read_text())
+        self.execute("SELECT pg_reload_conf()")
+
+    def speak_tls(self, certificate: bytes, key: bytes) -> None:
+        """From now on it takes encrypted connections, too."""
+        for name, data in (("server.crt", certificate), ("server.key", key)):
+            path = self._home / "data" / name
+            path.write_bytes(data)
+            path.chmod(0o600)
+            if self._user is not None:
+                os.chown(path, pwd.getpwnam(self._user).pw_uid, -1)
+        self.execute("ALTER SYSTEM SET ssl = on")
+        self.execute("SELECT pg_reload_conf()")
+
     def signal(self, kind: signal.Signals) -> None:
         """To the server and all that it has started, each of which is a group of its own."""
         assert self._process is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from batch_gateway.errors import NotStoredError, StorageError, StorageUnavailabl
 from batch_gateway.storage.from_url import connect, open_bucket
 from batch_gateway.storage.object_store import Bucket
 from batch_gateway.storage.object_upload import PART_BYTES, ObjectUpload
+from batch_gateway.storage.outage_log import OutageLog
 from batch_gateway.storage.protocol import READ_BYTES, Storage
 from batch_gateway.storage.store_address import StoreAddress
 from batch_gateway.storage.unfinished_uploads import UnfinishedUploads
@@ -36,6 +38,7 @@ from tests.storage.test_store_kinds import OPERATIONS, bucket_in_memory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.serves_a_module]
 
+OUTAGE = OutageLog("the store", logging.getLogger("batch_gateway.test"))
 SLOW_DOWN = answer("503 Slow Down", "<Error><Code>SlowDown</Code></Error>")
 NOT_ALLOWED = answer("403 Forbidden", "<Error><Code>AccessDenied</Code></Error>")
 
@@ -297,7 +300,7 @@ async def test_an_upload_of_a_killed_process_is_ended_when_it_is_old(
     at, other = prefix(), prefix()
     for place in (at, other):
         store = connect(server.address(place), S3_KEYS)
-        upload = ObjectUpload(store, store, "u-v", SYSTEM_CLOCK)
+        upload = ObjectUpload(store, store, "u-v", SYSTEM_CLOCK, OUTAGE)
         await upload.append(b"x" * 3 * PART_BYTES)
         # As a process that is killed: nobody tells the store.
         for task in asyncio.all_tasks() - {asyncio.current_task()}:

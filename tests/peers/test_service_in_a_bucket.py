@@ -148,6 +148,10 @@ def test_a_store_that_is_killed_and_comes_back_ends_no_batch(
         assert "notice" not in batch.now()
         # Nothing crashed but the store: what was answered was not asked again.
         assert max(times_received(gateway).values()) == 1
+        said = [line for line in service.log().splitlines() if "store of files" in line]
+        assert "cannot be used" in said[0]
+        assert "the store of files is back after" in said[-1]
+        assert len(set(said)) == len(said) <= 6
         service.terminate()
         assert service.exit_code() == 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,6 +66,9 @@ async def test_batches_go_on_by_themselves_when_the_database_is_back(
         server.signal(kind)
         for process in (api, worker):
             await is_told(http, batch_id, process.observability_url)
+        if kind is signal.SIGKILL:
+            polls = [http.get(f"/v1/batches/{batch_id}") for _ in range(20)]
+            assert {one.status_code for one in await asyncio.gather(*polls)} == {503}
         with ExitStack() as stack:
             if kind is signal.SIGSTOP:
                 server.signal(signal.SIGCONT)
@@ -76,7 +81,12 @@ async def test_batches_go_on_by_themselves_when_the_database_is_back(
             assert before < LINES
             requests = gateway.journal.snapshot()["requests"].values()
             assert [one["received"] for one in requests] == [1] * LINES
-            assert not [record for record in caplog.records if record.exc_info]
+            ours = [one for one in caplog.records if one.name.startswith("batch_gateway")]
+            assert not [one for one in ours if one.exc_info]
+            # One line of each process for each kind of trouble, whoever meets it how often.
+            told = Counter(one.getMessage() for one in ours if one.levelno >= logging.ERROR)
+            assert told
+            assert max(told.values()) <= 2, told
 
 
 def _started(server: PostgresServer) -> ExitStack:

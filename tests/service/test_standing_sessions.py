@@ -13,6 +13,7 @@ from batch_gateway.service.tables import api_keys
 from tests.peers.postgres import PostgresServer
 
 asyncpg = pytest.importorskip("asyncpg")
+postgres_connections = pytest.importorskip("batch_gateway.service.postgres_connections")
 postgres_database = pytest.importorskip("batch_gateway.service.postgres_database")
 
 pytestmark = pytest.mark.anyio
@@ -21,9 +22,9 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def database(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """One with a key in it, in a hurry."""
-    hurried = {**postgres_database._SETTINGS, "lock_timeout": "200ms"}
-    monkeypatch.setattr(postgres_database, "_SETTINGS", hurried)
-    monkeypatch.setattr(postgres_database, "_STATEMENT_SECONDS", 0.1)
+    hurried = {**postgres_connections._LIMITS, "lock_timeout": "200ms"}
+    monkeypatch.setattr(postgres_connections, "_LIMITS", hurried)
+    monkeypatch.setattr(postgres_database, "STATEMENT_SECONDS", 0.1)
     opened = await postgres_database.open_postgres(postgres.new_database_with_tables())
     key = {"id": "k", "tenant": "t", "label": "", "digest": b"k", "created_at": 1}
     await opened.write(lambda connection: connection.execute(api_keys.insert().values(**key)))
@@ -46,7 +47,7 @@ async def test_a_process_that_stands_still_with_a_lock_loses_it(
     database: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     cut_off = await asyncpg.connect(
-        database._url, server_settings={"application_name": "batch-gateway"}
+        database._connections._url, server_settings={"application_name": "batch-gateway"}
     )
     try:
         await stand(cut_off)
@@ -59,7 +60,9 @@ async def test_a_process_that_stands_still_with_a_lock_loses_it(
 
 
 async def test_another_program_keeps_its_locks(database: Any) -> None:
-    other = await asyncpg.connect(database._url, server_settings={"application_name": "psql"})
+    other = await asyncpg.connect(
+        database._connections._url, server_settings={"application_name": "psql"}
+    )
     try:
         await stand(other)
         with pytest.raises(RecordsError, match="lock timeout"):

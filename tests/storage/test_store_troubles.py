@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from obstore import exceptions
 
@@ -13,9 +15,12 @@ from batch_gateway.errors import (
     StorageUnavailableError,
 )
 from batch_gateway.storage.insisting import Insisting
+from batch_gateway.storage.outage_log import OutageLog
 from batch_gateway.storage.store_troubles import trouble_of
 
 pytestmark = pytest.mark.anyio
+
+OUTAGE = OutageLog("the store", logging.getLogger("batch_gateway.test"))
 
 ASKED = "Generic S3 error: Error performing PUT http://HIDDEN.example/b/x?sig=HIDDEN in 1ms - "
 DETAILS = '\n\nDebug source:\nGeneric { uri: "http://HIDDEN", body: "<StringToSign>HIDDEN" }'
@@ -148,7 +153,7 @@ async def test_a_store_that_is_away_is_asked_again_after_waits_that_double_up_to
     None
 ):
     store = Waits(60)
-    assert await Insisting(100, store).result_of(store.ask, "x") == "done"
+    assert await Insisting(100, store, OUTAGE).result_of(store.ask, "x") == "done"
     for number, wait in enumerate(store.waits):
         longest = min(0.1 * 2**number, 5.0)
         assert longest / 2 <= wait <= longest
@@ -159,7 +164,7 @@ async def test_a_store_that_is_away_is_asked_again_after_waits_that_double_up_to
 async def test_after_its_patience_the_last_word_of_the_store_is_told() -> None:
     store = Waits(1e9)
     with pytest.raises(StorageUnavailableError, match="x: the store answers 503 SlowDown"):
-        await Insisting(8, store).result_of(store.ask, "x")
+        await Insisting(8, store, OUTAGE).result_of(store.ask, "x")
     assert 8 <= store.now <= 13
 
 
@@ -173,7 +178,7 @@ async def test_what_lasts_is_told_at_once(error: Exception) -> None:
         raise error
 
     with pytest.raises(StorageError):
-        await Insisting(100, SYSTEM_CLOCK).result_of(ask, "x")
+        await Insisting(100, SYSTEM_CLOCK, OUTAGE).result_of(ask, "x")
     assert tries == 1
 
 
@@ -182,4 +187,28 @@ async def test_faults_of_our_own_are_not_taken_for_the_stores() -> None:
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        await Insisting(100, SYSTEM_CLOCK).result_of(ask, "x")
+        await Insisting(100, SYSTEM_CLOCK, OUTAGE).result_of(ask, "x")
+
+
+async def test_a_store_that_is_away_is_told_of_once_and_again_when_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Waits(100)
+    outage = OutageLog("the store", logging.getLogger("batch_gateway.test"), store)
+
+    async def lacks() -> None:
+        raise said(404, kind=FileNotFoundError)
+
+    for _ in range(5):
+        with pytest.raises(StorageUnavailableError):
+            await Insisting(8, store, outage).result_of(store.ask, "x")
+    words = "the store of files cannot be used: the store answers 503 SlowDown"
+    assert caplog.messages == [words]
+    store.now = 100
+    # It is there, though what was asked for is not.
+    for _ in range(2):
+        with pytest.raises(NotStoredError):
+            await Insisting(8, store, outage).result_of(lacks, "x")
+    await Insisting(8, store, outage).result_of(store.ask, "x")
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1].startswith("the store is back after ")

@@ -13,7 +13,14 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batch_gateway.errors import RecordsError, RecordsFullError, StorageError, StorageFullError
+from batch_gateway.errors import (
+    RecordsError,
+    RecordsFullError,
+    RecordsUnavailableError,
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+)
 from batch_gateway.server.api_errors import ApiError, error_response
 from batch_gateway.server.api_metrics import ApiMetrics
 from batch_gateway.server.body_reader import ClientGoneError
@@ -81,7 +88,9 @@ class _Exchange:
             return error
         where = f"{self._scope['method']} {self.route} ({self._id.decode()})"
         if isinstance(error, RecordsError | StorageError):
-            _log.error("%s: %s", where, error)
+            # Of an outage it is told once.
+            if not isinstance(error, RecordsUnavailableError | StorageUnavailableError):
+                _log.error("%s: %s", where, error)
             if isinstance(error, RecordsFullError | StorageFullError):
                 return ApiError(507, "the server has no room for more files and records")
             words = "the server cannot reach its records or files just now"

@@ -6,25 +6,25 @@ by any number of processes at once, and is run again where the database asks for
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Dialect, Float, Text, cast, func, select
-from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from batch_gateway.errors import RecordsError
+from batch_gateway.errors import RecordsFullError, RecordsUnavailableError
+from batch_gateway.storage.outage_log import OutageLog
 
 __all__ = ["Database", "database_now", "in_turn"]
 
 _Result = TypeVar("_Result")
 
-# What an action does wrong, and not the database.
-_OF_THE_ACTION = (DataError, IntegrityError, ProgrammingError)
+_log = logging.getLogger("batch_gateway.records")
 
 
 class database_now(FunctionElement[float]):  # noqa: N801 - it is called as SQL's functions are
@@ -62,8 +62,9 @@ class Database(ABC):
         trouble: why it takes no writes just now, such as for want of room; else None.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, name: str) -> None:
         self.trouble: str | None = None
+        self._outage = OutageLog(name, _log)
         self._dialect = dialect
         self._texts: dict[ClauseElement, str] = {}
 
@@ -75,17 +76,16 @@ class Database(ABC):
         who decides by what was read takes the lock of a row first.
         """
         try:
-            result = await self._write(action)
-        except RecordsError as error:
-            if not isinstance(error.__cause__, _OF_THE_ACTION):
-                self.trouble = str(error)
+            result = await self._told(self._write(action))
+        except (RecordsUnavailableError, RecordsFullError) as error:
+            self.trouble = str(error)
             raise
         self.trouble = None
         return result
 
-    @abstractmethod
     async def read(self, action: Callable[[Connection], _Result]) -> _Result:
         """`action`, which sees one state of all tables and changes none. Raises RecordsError."""
+        return await self._told(self._read(action))
 
     async def poll(self, statement: ClauseElement, *values: str | bytes) -> tuple[Any, ...] | None:
         """The one row of a look-up by key, without a transaction around it: the cost of a status.
@@ -95,11 +95,23 @@ class Database(ABC):
         text = self._texts.get(statement)
         if text is None:
             text = self._texts[statement] = str(statement.compile(dialect=self._dialect))
-        return await self._poll(text, values)
+        return await self._told(self._poll(text, values))
 
     @abstractmethod
     async def aclose(self) -> None:
         """Return when all transactions have ended."""
+
+    async def _told(self, asking: Awaitable[_Result]) -> _Result:
+        try:
+            result = await asking
+        except RecordsUnavailableError as error:
+            self._outage.met(str(error))
+            raise
+        self._outage.over()
+        return result
+
+    @abstractmethod
+    async def _read(self, action: Callable[[Connection], _Result]) -> _Result: ...
 
     @abstractmethod
     async def _write(self, action: Callable[[Connection], _Result]) -> _Result: ...

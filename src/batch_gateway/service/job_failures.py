@@ -10,13 +10,23 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
-from batch_gateway.errors import BatchGatewayError, InputError, RecordsError, StorageError
+from batch_gateway.errors import (
+    BatchGatewayError,
+    InputError,
+    RecordsError,
+    RecordsUnavailableError,
+    StorageError,
+    StorageUnavailableError,
+)
 from batch_gateway.service.batch_records import BatchProblem
 from batch_gateway.service.finalizing import LostResultsError
 
-__all__ = ["MOST_TRIES", "JobFailures", "problem_of", "words_of"]
+__all__ = ["MOST_TRIES", "TOLD_ONCE", "JobFailures", "problem_of", "words_of"]
 
 MOST_TRIES: Final = 5
+TOLD_ONCE: Final = (RecordsUnavailableError, StorageUnavailableError)
+"""Of an outage its own log tells, and no job that it meets."""
+
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 60.0
 
 

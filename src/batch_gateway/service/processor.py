@@ -33,7 +33,7 @@ from batch_gateway.service.database import Database, database_now
 from batch_gateway.service.fence import LOOKS_A_LEASE, Fence, Standing, boot_time
 from batch_gateway.service.finalizing import LostResultsError
 from batch_gateway.service.job_ends import give_up, run_again, try_again
-from batch_gateway.service.job_failures import JobFailures, problem_of, words_of
+from batch_gateway.service.job_failures import TOLD_ONCE, JobFailures, problem_of, words_of
 from batch_gateway.service.job_records import FreeJob, JobKey
 from batch_gateway.service.job_work import ENDINGS, JobWork, Working
 from batch_gateway.service.leftover_batches import remove_all_working_objects
@@ -192,7 +192,7 @@ class Processor:
                 await action()
                 told = ""
             except BatchGatewayError as error:
-                if str(error) != told:
+                if str(error) != told and not isinstance(error, TOLD_ONCE):
                     _log.warning("%s", error)
                 told = str(error)
             await wait_at_most(self._clock, every, wake)
@@ -299,7 +299,8 @@ class Processor:
         """Try again later, or end the batch of a job that has failed so often."""
         job, problem = working.job, problem_of(error)
         if isinstance(error, BatchGatewayError | OSError):
-            _log.warning("%s: %s", job.batch_id, error)
+            if not isinstance(error, TOLD_ONCE):
+                _log.warning("%s: %s", job.batch_id, error)
         else:
             _log.error("the %s job of %s failed", *job.key[1::-1], exc_info=error)
         now = self._clock.monotonic()

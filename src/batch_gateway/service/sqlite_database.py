@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
-from batch_gateway.errors import RecordsError, RecordsFullError
+from batch_gateway.errors import RecordsError, RecordsFullError, RecordsUnavailableError
 from batch_gateway.service.database import Database
 from batch_gateway.service.migrate import bring_up_to_date
 
@@ -26,6 +26,8 @@ _Result = TypeVar("_Result")
 _READERS = 4
 _BUSY_SECONDS = 30.0
 _READING = "reading"
+# What an action does wrong, and not the database.
+_OF_THE_ACTION = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
 
 
 async def open_sqlite(path: str | os.PathLike[str]) -> SqliteDatabase:
@@ -52,14 +54,14 @@ class SqliteDatabase(Database):
     """A file that is up to date."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(sqlite.dialect(paramstyle="qmark"))
+        super().__init__(sqlite.dialect(paramstyle="qmark"), os.fspath(path))
         self._engine = _engine(path)
         self._polls = _bare_connection(path)
         # SQLite has one writer at a time anyway; here nobody waits by trying again and again.
         self._writer = ThreadPoolExecutor(1, "records-write")
         self._readers = ThreadPoolExecutor(_READERS, "records-read")
 
-    async def read(self, action: Callable[[Connection], _Result]) -> _Result:
+    async def _read(self, action: Callable[[Connection], _Result]) -> _Result:
         reading = self._engine.execution_options(**{_READING: True})
         return await self._run(self._readers, partial(self._transact, reading, action))
 
@@ -132,4 +134,5 @@ def _records_error(error: Exception, path: Path | None = None) -> RecordsError:
     name = path or "the database"
     if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return RecordsFullError(f"{name}: no room left on the disk")
-    return RecordsError(f"{name}: {cause}")
+    kind = RecordsError if isinstance(cause, _OF_THE_ACTION) else RecordsUnavailableError
+    return kind(f"{name}: {cause}")

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from obstore.exceptions import BaseError
 
 from batch_gateway.clock import Clock
+from batch_gateway.storage.outage_log import OutageLog
 from batch_gateway.storage.store_troubles import Trouble, trouble_of
 
 __all__ = ["STORE_ERRORS", "Insisting"]
@@ -29,8 +30,8 @@ class Insisting:
     same store do not come back to it all at once.
     """
 
-    def __init__(self, seconds: float, clock: Clock) -> None:
-        self._seconds, self._clock = seconds, clock
+    def __init__(self, seconds: float, clock: Clock, outage: OutageLog) -> None:
+        self._seconds, self._clock, self._outage = seconds, clock, outage
         self._since: float | None = None
         self._times = 0
 
@@ -39,18 +40,26 @@ class Insisting:
         now = self._clock.monotonic()
         self._since = now if self._since is None else self._since
         if not trouble.may_pass or now - self._since >= self._seconds:
+            trouble.tell(self._outage)
             return False
         longest = min(_FIRST_WAIT * 2.0 ** min(self._times, 10), _LONGEST_WAIT)
         self._times += 1
         await self._clock.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
         return True
 
+    def worked(self) -> None:
+        """The store did what it was asked."""
+        self._outage.over()
+
     async def result_of(self, action: Callable[[], Awaitable[_Result]], name: str) -> _Result:
         """Of the first try that comes to something. Raises StorageError, of the object `name`."""
         while True:
             try:
-                return await action()
+                result = await action()
             except STORE_ERRORS as error:
                 trouble = trouble_of(error)
                 if not await self.after(trouble):
                     raise trouble.of(name) from None
+            else:
+                self.worked()
+                return result

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import tempfile
@@ -25,6 +26,7 @@ from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.errors import NotStoredError, StorageError, StorageFullError
 from batch_gateway.storage.insisting import STORE_ERRORS, Insisting
 from batch_gateway.storage.object_upload import LONG_PATIENCE, MAKER, ObjectUpload
+from batch_gateway.storage.outage_log import OutageLog
 from batch_gateway.storage.protocol import NO_ROOM, READ_BYTES, StoredObject, check_name
 from batch_gateway.storage.store_troubles import Trouble, trouble_of
 from batch_gateway.storage.unfinished_uploads import UnfinishedUploads
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 __all__ = ["Bucket"]
+
+_log = logging.getLogger("batch_gateway.storage")
 
 _PATIENCE: Final = 8.0
 _LISTED_AT_ONCE: Final = 1000
@@ -68,6 +72,7 @@ class Bucket:
     ) -> None:
         self._store, self._uploads, self._scratch = store, uploads, scratch
         self._unfinished, self._clock = unfinished, clock
+        self._outage = OutageLog("the store of files", _log, clock)
 
     async def put(self, name: str, data: bytes) -> None:
         put = partial(obstore.put_async, self._store, check_name(name), data, use_multipart=False)
@@ -91,7 +96,9 @@ class Bucket:
 
     @contextlib.asynccontextmanager
     async def upload(self, name: str) -> AsyncGenerator[ObjectUpload, None]:
-        upload = ObjectUpload(self._store, self._uploads, check_name(name), self._clock)
+        upload = ObjectUpload(
+            self._store, self._uploads, check_name(name), self._clock, self._outage
+        )
         try:
             yield upload
         finally:
@@ -125,16 +132,17 @@ class Bucket:
         if end is not None and end <= start:
             await self.size(name)
             return
-        insisting = Insisting(_PATIENCE, self._clock)
+        insisting = Insisting(_PATIENCE, self._clock, self._outage)
         body: _Body | None = None
         while body is None or start < body.end:
             try:
                 body = await _Body.begin(self._store, path, start, end, body)
+                insisting.worked()
                 async for piece in body.pieces:
                     start += len(piece)
                     yield piece
                     # From here on it would be a part of a whole download that is lost.
-                    insisting = Insisting(LONG_PATIENCE, self._clock)
+                    insisting = Insisting(LONG_PATIENCE, self._clock, self._outage)
                 trouble = _CUT_OFF
             except STORE_ERRORS as error:
                 trouble = trouble_of(error)
@@ -200,7 +208,7 @@ class Bucket:
         pass
 
     async def _insist(self, name: str, action: Callable[[], Awaitable[_Result]]) -> _Result:
-        return await Insisting(_PATIENCE, self._clock).result_of(action, name)
+        return await Insisting(_PATIENCE, self._clock, self._outage).result_of(action, name)
 
 
 class _Body(NamedTuple):

@@ -16,6 +16,7 @@ import obstore
 from batch_gateway.clock import Clock
 from batch_gateway.errors import StorageError
 from batch_gateway.storage.insisting import STORE_ERRORS, Insisting
+from batch_gateway.storage.outage_log import OutageLog
 from batch_gateway.storage.store_troubles import trouble_of
 
 if TYPE_CHECKING:
@@ -43,8 +44,11 @@ class _GivenUpError(Exception):
 class ObjectUpload:
     """An `Upload` to a bucket. End it with `aclose`."""
 
-    def __init__(self, store: ObjectStore, uploads: ObjectStore, path: str, clock: Clock) -> None:
-        self._store, self._uploads, self._path, self._clock = store, uploads, path, clock
+    def __init__(
+        self, store: ObjectStore, uploads: ObjectStore, path: str, clock: Clock, outage: OutageLog
+    ) -> None:
+        self._store, self._uploads, self._path = store, uploads, path
+        self._clock, self._outage = clock, outage
         self._held = bytearray()
         self._size = 0
         self._token = secrets.token_hex(16)
@@ -65,7 +69,7 @@ class ObjectUpload:
     async def commit(self) -> None:
         if self._sending is None:
             data = bytes(self._held)
-            await Insisting(LONG_PATIENCE, self._clock).result_of(
+            await Insisting(LONG_PATIENCE, self._clock, self._outage).result_of(
                 lambda: obstore.put_async(self._store, self._path, data, use_multipart=False),
                 self._path,
             )
@@ -112,7 +116,7 @@ class ObjectUpload:
         if task.exception() is None:
             return True
         with contextlib.suppress(StorageError):
-            found = await Insisting(LONG_PATIENCE, self._clock).result_of(
+            found = await Insisting(LONG_PATIENCE, self._clock, self._outage).result_of(
                 lambda: obstore.get_async(self._store, self._path, options={"head": True}),
                 self._path,
             )
@@ -124,6 +128,7 @@ class ObjectUpload:
         if isinstance(error, STORE_ERRORS):
             trouble = trouble_of(error)
             if not trouble.is_missing:
+                trouble.tell(self._outage)
                 return trouble.of(self._path)
         return StorageError(f"{self._path}: the store has given its upload up")
 

@@ -16,6 +16,7 @@ from batch_gateway.errors import (
     StorageFullError,
     StorageUnavailableError,
 )
+from batch_gateway.storage.outage_log import OutageLog
 
 __all__ = ["Trouble", "trouble_of"]
 
@@ -95,6 +96,13 @@ class Trouble(NamedTuple):
     def of(self, name: str) -> StorageError:
         """The error for the object `name`."""
         return self.kind(f"{name} {self.words}" if self.is_missing else f"{name}: {self.words}")
+
+    def tell(self, outage: OutageLog) -> None:
+        """Of a store that is away, or of one that is there."""
+        if self.kind is StorageUnavailableError:
+            outage.met(f"the store of files cannot be used: {self.words}")
+        elif self.is_missing:
+            outage.over()
 
     @property
     def is_missing(self) -> bool:
