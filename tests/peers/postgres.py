@@ -55,16 +55,17 @@ def _install(folder: Path) -> None:
 class PostgresServer:
     """A server that can be stopped, stopped hard, paused and started again, on one port."""
 
-    def __init__(self, home: Path, user: str | None) -> None:
+    def __init__(self, home: Path, user: str | None, data: str = "data") -> None:
         self.port = free_port()
-        self._home, self._user = home, user
+        self._home, self._user, self._data = home, user, home / data
+        self._follows = ""
         self._numbers = count()
         self._runs = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
     def make(self) -> None:
         """An empty cluster."""
-        self._run("initdb", "-D", self._home / "data", "-U", "postgres", "-E", "UTF8",
+        self._run("initdb", "-D", self._data, "-U", "postgres", "-E", "UTF8",
             "--no-locale", "--no-sync", "--auth=trust", "-c", "fsync=off",
             "-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}",
             "-c", f"unix_socket_directories={self._home}", "-c", "shared_buffers=16MB",
@@ -84,10 +85,26 @@ class PostgresServer:
                 with suppress(FileNotFoundError):
                     self.signal(signal.SIGINT)
 
+    @contextmanager
+    def followed(self) -> Iterator[PostgresServer]:
+        """A running copy of this server, which waits for it with each commit. It takes no writes
+        before it is promoted."""
+        copy = PostgresServer(self._home, self._user, "copy")
+        # What pg_basebackup writes of it, the library of an older system may not read.
+        copy._follows = f"host=127.0.0.1 port={self.port} user=postgres"
+        self._run("pg_basebackup", "-D", self._home / "copy", "-R", "-c", "fast", "--no-sync",
+            "-h", "127.0.0.1", "-p", self.port, "-U", "postgres")  # fmt: skip
+        with copy.running():
+            self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            self.execute("SELECT pg_reload_conf()")
+            yield copy
+
     def start(self) -> None:
         """Also again, when it was stopped meanwhile; until `running` ends."""
-        command = [str(self._home / "bin" / "postgres"), "-D", str(self._home / "data")]
-        log = self._home / "log"
+        program, port = str(self._home / "bin" / "postgres"), str(self.port)
+        command = [program, "-D", str(self._data), "-p", port]
+        command += ["-c", f"primary_conninfo={self._follows}"]
+        log = self._data.with_suffix(".log")
         self._process = self._runs.enter_context(
             running_process(command, is_ready=self._is_ready, log=log, user=self._user)
         )
@@ -125,7 +142,7 @@ class PostgresServer:
 
     def ask_for_passwords(self, user: str) -> None:
         """From now on this user needs one."""
-        rules = self._home / "data" / "pg_hba.conf"
+        rules = self._data / "pg_hba.conf"
         own = f"host all {user} 127.0.0.1/32 scram-sha-256\n"
         rules.write_text(own + rules.read_text())
         self.execute("SELECT pg_reload_conf()")
@@ -133,7 +150,7 @@ class PostgresServer:
     def speak_tls(self, certificate: bytes, key: bytes) -> None:
         """From now on it takes encrypted connections, too."""
         for name, data in (("server.crt", certificate), ("server.key", key)):
-            path = self._home / "data" / name
+            path = self._data / name
             path.write_bytes(data)
             path.chmod(0o600)
             if self._user is not None:
