@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from batch_gateway.errors import NotStoredError, StorageUnavailableError
-from batch_gateway.server import readiness
+from batch_gateway.server import readiness, serving
 from batch_gateway.server.readiness import Readiness, Ready
 from batch_gateway.service.open_database import open_database
 from tests.server.running import Api
@@ -135,3 +135,18 @@ async def test_load_balancers_hear_it(api: Api, monkeypatch: pytest.MonkeyPatch)
         assert answer.status_code == 200
         assert answer.text == "ok, but the store of files cannot be used: nobody listens there"
         assert (await api.http.get("/v1/batches")).status_code == 200
+
+
+@pytest.mark.specified("observability")
+async def test_figures_are_there_while_the_database_says_nothing(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(action: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(serving, "_BACKLOG_SECONDS", 0.01)
+    monkeypatch.setattr(api.state.database, "read", never)
+    async with httpx2.AsyncClient(base_url=api.observability_url) as other:
+        answer = await other.get("/metrics")
+        assert answer.status_code == 200
+        assert "http_requests" in answer.text

@@ -13,7 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.errors import NotStoredError, StorageError, StorageFullError
+from batch_gateway.errors import (
+    NotStoredError,
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+)
 from batch_gateway.storage import unfinished
 from batch_gateway.storage.folder import LocalFolder
 from batch_gateway.storage.protocol import READ_BYTES, check_name
@@ -252,3 +257,42 @@ async def test_opening_the_folder_leaves_alone_what_another_is_writing(tmp_path:
     assert await second.size("u") == 2_000_000
     await first.aclose()
     await second.aclose()
+
+
+async def test_what_is_in_a_folder_that_is_not_mounted_is_away_and_not_gone(
+    folder: LocalFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await folder.put("a/b", b"x")
+
+    async def upload() -> None:
+        async with folder.upload("c") as upload:
+            await upload.append(b"x")
+
+    async def act() -> None:
+        for attempt in (
+            lambda: folder.read("a/b"),
+            lambda: folder.size("a/b"),
+            lambda: folder.list("a/"),
+            lambda: folder.folders("a/"),
+            lambda: folder.delete("a/b"),
+            lambda: folder.open_local("a/b"),
+            lambda: folder.put("c", b"x"),
+            lambda: folder.create("c", b"x"),
+            upload,
+        ):
+            with pytest.raises(StorageUnavailableError, match="is it mounted"):
+                await attempt()
+
+    for name in ("objects", "unfinished"):
+        (tmp_path / name).rename(tmp_path / f"{name}-away")
+    await act()
+    assert not (tmp_path / "objects").exists()
+    for name in ("objects", "unfinished"):
+        (tmp_path / f"{name}-away").rename(tmp_path / name)
+    assert await folder.read("a/b") == b"x"
+    with pytest.raises(NotStoredError):
+        await folder.read("c")
+    assert [one.getMessage()[:34] for one in caplog.records] == [
+        "the folder of files is not there: ",
+        "the folder of files is back after ",
+    ]

@@ -34,6 +34,7 @@ from batch_gateway.storage.protocol import Storage
 __all__ = ["RunningApi", "serve", "serve_figures"]
 
 _CLEAR_EVERY_SECONDS = 300.0
+_BACKLOG_SECONDS = 5.0
 _log = logging.getLogger("batch_gateway.server")
 
 
@@ -62,9 +63,10 @@ async def serve(
     left_to_do = BacklogMetrics(figures)
 
     async def look_at_backlog() -> None:
-        # Without the records there are still the other figures.
-        with contextlib.suppress(RecordsError):
-            left_to_do.show(await state.database.read(backlog), state.now())
+        # Without the records there are still the other figures, and Prometheus waits ten seconds.
+        with contextlib.suppress(RecordsError, TimeoutError):
+            async with asyncio.timeout(_BACKLOG_SECONDS):
+                left_to_do.show(await state.database.read(backlog), state.now())
 
     async with contextlib.AsyncExitStack() as stack:
         # Stopped last, so that load balancers see what is coming.

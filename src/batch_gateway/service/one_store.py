@@ -25,6 +25,7 @@ __all__ = ["IDENTITY", "adopt_store", "require_one_store"]
 IDENTITY: Final = "identity"
 """The object that says so."""
 
+_LOOK_UP: Final = select(fleets.c.id, fleets.c.store, fleets.c.place)
 # SQLite and PostgreSQL say it alike, and SQLAlchemy has no word for both.
 _NAME: Final = text("INSERT INTO fleets (number, id) VALUES (1, :id) ON CONFLICT DO NOTHING")
 _LATEST: Final = 5
@@ -59,7 +60,7 @@ async def require_one_store(
     RecordsError.
     """
     # The database first: once it has a store, that has said so before.
-    known = await database.write(_known)
+    known = await database.read(_find) or await database.write(_known)
     found = await _identity(storage)
     if known.store is None and found is None:
         await _require_files(database, storage, place, database_place)
@@ -82,10 +83,15 @@ async def adopt_store(database: Database, storage: Storage, *, place: str) -> No
     await database.write(partial(_join, store=own.store, place=place, anew=True))
 
 
+def _find(connection: Connection) -> _Known | None:
+    row = connection.execute(_LOOK_UP).one_or_none()
+    return None if row is None else _Known(*row)
+
+
 def _known(connection: Connection) -> _Known:
+    """With a name that it has from now on, if it had none."""
     connection.execute(_NAME, {"id": secrets.token_hex(16)})
-    columns = [fleets.c[name] for name in _Known.__struct_fields__]
-    return _Known(*connection.execute(select(*columns)).one())
+    return _Known(*connection.execute(_LOOK_UP).one())
 
 
 def _join(connection: Connection, store: str, place: str, *, anew: bool = False) -> _Known:

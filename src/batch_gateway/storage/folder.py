@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,21 @@ from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
-from batch_gateway.errors import NotStoredError, StorageError, StorageFullError
+from batch_gateway.errors import (
+    NotStoredError,
+    StorageError,
+    StorageFullError,
+    StorageUnavailableError,
+)
+from batch_gateway.storage.outage_log import OutageLog
 from batch_gateway.storage.protocol import NO_ROOM, READ_BYTES, StoredObject, check_name
 from batch_gateway.storage.unfinished import UnfinishedFile, remove_abandoned, sync_folder
 
 __all__ = ["LocalFolder"]
 
+_log = logging.getLogger("batch_gateway.storage")
+
+_NOT_MOUNTED = "the folder of files is not there: is it mounted?"
 _WRITE_BYTES = 1024 * 1024
 _THREADS = 8
 
@@ -39,6 +49,7 @@ class LocalFolder:
         self._objects = Path(root) / "objects"
         self._unfinished = Path(root) / "unfinished"
         self._threads = ThreadPoolExecutor(_THREADS, "storage")
+        self._outage = OutageLog("the folder of files", _log)
         try:
             for folder in (self._objects, self._unfinished):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,7 +79,7 @@ class LocalFolder:
 
     async def list(self, prefix: str) -> list[StoredObject]:
         top = self._path(prefix.rstrip("/"))
-        return await self._run(prefix, lambda: sorted(self._walk(top)))
+        return await self._run(prefix, lambda: sorted(self._walk(self._mounted(top))))
 
     def _walk(self, folder: Path) -> Iterator[StoredObject]:
         try:
@@ -86,7 +97,7 @@ class LocalFolder:
 
     async def folders(self, prefix: str) -> list[str]:
         top = self._path(prefix.rstrip("/"))
-        return await self._run(prefix, lambda: sorted(_folders_in(top)))
+        return await self._run(prefix, lambda: sorted(_folders_in(self._mounted(top))))
 
     async def size(self, name: str) -> int:
         path = self._path(name)
@@ -120,6 +131,7 @@ class LocalFolder:
         try:
             path.unlink()
         except FileNotFoundError:
+            self._mounted(path)
             return
         for parent in path.parents:
             # A folder that became empty goes too; the first that stays is what has changed.
@@ -148,6 +160,12 @@ class LocalFolder:
     def _path(self, name: str) -> Path:
         return self._objects / check_name(name)
 
+    def _mounted(self, path: Path) -> Path:
+        """`path`, as long as there is a folder at all: where that is not mounted just now, nothing
+        in it is gone."""
+        self._objects.stat()
+        return path
+
     async def _run(
         self,
         name: str,
@@ -161,17 +179,22 @@ class LocalFolder:
         """
         job = asyncio.get_running_loop().run_in_executor(self._threads, action)
         try:
-            return await asyncio.shield(job)
+            result = await asyncio.shield(job)
         except asyncio.CancelledError:
             await _ended(job)
             if undo is not None and not job.exception():
                 undo(job.result())
             raise
         except FileNotFoundError as error:
+            if not self._objects.exists():
+                self._outage.met(_NOT_MOUNTED)
+                raise StorageUnavailableError(f"{name}: {_NOT_MOUNTED}") from error
             raise NotStoredError(f"{name} is not stored") from error
         except OSError as error:
             kind = StorageFullError if error.errno in NO_ROOM else StorageError
             raise kind(f"{name}: {error.strerror or error}") from error
+        self._outage.over()
+        return result
 
 
 class _FolderUpload:
