@@ -95,6 +95,8 @@ class Fleet:
     def __post_init__(self) -> None:
         self._url = self.database.new_database_with_tables()
         self.name = self._url.rpartition("/")[2]
+        # Servers beside each other have databases of the same names.
+        self._prefix = f"{self.name}-of-{self.database.port}"
         self._api_port = free_port()
 
     @property
@@ -125,7 +127,7 @@ class Fleet:
         log = self.folder / f"{self._started}-{role}.log"
         hurried = (self.code / "tests" / "fleet" / "hurried.py", LEASE, SHARD_LINES, offset)
         where = ["--database", url, "--data", self.folder / "data", "--observability-port", 0]
-        where += ["--store", self.store.store_url(self.name)]
+        where += ["--store", self.store.store_url(self._prefix)]
         command = [sys.executable, *hurried, "serve", "--role", role, *where, *flags]
         environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         with log.open("wb") as output:
@@ -191,7 +193,7 @@ class Fleet:
         return bytes(obstore.get(self._files(), name).bytes())
 
     def _files(self) -> ObjectStore:
-        return connect(self.store.address(self.name), S3_KEYS)
+        return connect(self.store.address(self._prefix), S3_KEYS)
 
     def finished_lines(self) -> int:
         """Of all batches, as registered."""
