@@ -62,6 +62,7 @@ class ResponseReader:
         "_undecodable",
         "_without_body",
         "keep_alive",
+        "on_body",
         "received",
     )
 
@@ -77,6 +78,9 @@ class ResponseReader:
         self._chunks: RegularChunks | None = None
         self._body_seen: int = 0
         self._without_body = 0
+        self._pieces: list[bytes] = []
+        # Called by httptools; each token may be a chunk of the coding.
+        self.on_body = self._pieces.append
         self._parser = HttpResponseParser(self)
         # Blanks behind a chunk's size pad it to a fixed width; they change nothing it can mean.
         self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
@@ -86,7 +90,7 @@ class ResponseReader:
         """Expect a new response."""
         self._stream = stream
         self._streamed = 0
-        self._pieces: list[bytes] = []
+        self._pieces.clear()
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._status = 0
@@ -120,13 +124,16 @@ class ResponseReader:
             # Whatever came after a complete response, or is too much, is not ours to read.
             self.keep_alive = False
         finally:
-            if self._pieces and self._stream is not None:
-                has_streamed, pieces = True, self._pieces
-                # In one, as each token may be a chunk of the coding.
+            pieces = self._pieces
+            if pieces:
                 body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
                 pieces.clear()
-                self._streamed += len(body)
-                self._stream.body_received(body)
+                if self._stream is None:
+                    self._add(body)
+                else:
+                    has_streamed = True
+                    self._streamed += len(body)
+                    self._stream.body_received(body)
         if self._complete or self._undecodable:
             return self._response()
         if not has_streamed:
@@ -134,6 +141,20 @@ class ResponseReader:
         elif self._without_body:
             self._without_body, self._start = 0, b""
         return None
+
+    def _add(self, body: bytes) -> None:
+        received = len(self._body) + len(body)
+        if received > self._max_body:
+            self._refuse_size()
+        elif not self._body:
+            self._body = body
+        elif isinstance(self._body, bytearray):
+            self._body += body
+        else:
+            # Only a body in several pieces is worth a growing buffer; most come in one. A list
+            # of the pieces would let a server that sends tiny chunks use up far more memory
+            # than the limit says.
+            self._body = bytearray(self._body) + body
 
     def _count(self, data: bytes) -> None:
         """Keep what does not belong to a body within bounds."""
@@ -249,23 +270,6 @@ class ResponseReader:
             if self._stream is not None:
                 self._begin_stream(self._stream)
 
-    def on_body(self, body: bytes) -> None:
-        if self._stream is not None:
-            self._pieces.append(body)
-            return
-        received = len(self._body) + len(body)
-        if received > self._max_body:
-            raise self._too_large()
-        if not self._body:
-            self._body = body
-        elif isinstance(self._body, bytearray):
-            self._body += body
-        else:
-            # Only a body in several pieces is worth a growing buffer; most come in one. A list
-            # of the pieces would let a server that sends tiny chunks use up far more memory
-            # than the limit says.
-            self._body = bytearray(self._body) + body
-
     def on_message_complete(self) -> None:
         if self._head_complete:
             self._complete = True
@@ -294,11 +298,12 @@ class ResponseReader:
             return HTTPResponse(self._status, headers, body, coding, self._undecodable)
         return HTTPResponse(self._status, headers, body)
 
-    def _too_large(self) -> BadResponseError:
-        if not 200 <= self._status <= 299:
-            # A refusal is one whatever its body. Raising stops the parser.
-            self._undecodable = too_large(self._max_body)
-        return too_large_error(f"the response of {self._peer}", self._max_body, self._status)
+    def _refuse_size(self) -> None:
+        if 200 <= self._status <= 299:
+            raise too_large_error(f"the response of {self._peer}", self._max_body, self._status)
+        # A refusal is one whatever its body.
+        self._undecodable = too_large(self._max_body)
+        self.keep_alive = False
 
     def _begin_stream(self, stream: BodySink) -> None:
         codings = self.header(b"transfer-encoding")
