@@ -226,7 +226,7 @@ def quickly(endpoint: str, limits: tuple[int, int], parts: Iterator[bytes], type
     reader, chunks = AnswerReader(endpoint, *limits), list[Any]()
     quick = QuickReader(reader, limits[1])
 
-    def put(more: Iterable[Chunk]) -> None:
+    def put(more: Iterable[Chunk], _: int) -> None:
         chunks.extend(map(_seen, more))
 
     def read(part: bytes) -> None:

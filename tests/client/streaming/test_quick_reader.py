@@ -40,7 +40,7 @@ def reader_of(*parts: bytes) -> tuple[AnswerReader, QuickReader, list[Chunk]]:
     reader, chunks = AnswerReader(CHAT, 10**9), list[Chunk]()
     quick = QuickReader(reader, 10**6)
 
-    def put(more: Iterable[Chunk]) -> None:
+    def put(more: Iterable[Chunk], _: int) -> None:
         chunks.extend(more)
 
     for part in parts:

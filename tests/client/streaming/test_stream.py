@@ -22,6 +22,7 @@ from batch_gateway import (
     HTTPInferenceClientConfig,
     InferenceError,
     InferenceRequest,
+    InferenceStream,
     InvalidRequestError,
     RateLimit,
     RateLimitError,
@@ -262,6 +263,34 @@ async def test_leaving_a_stream_closes_its_request(way: str) -> None:
                 with pytest.raises(asyncio.CancelledError):
                     await task
             await wait_for(gateway, "aborted", 1)
+
+
+async def test_a_stream_that_was_left_is_read_on(client: HTTPInferenceClient) -> None:
+    whole = [chunk.text for chunk in await read(client, chat(max_tokens=40))]
+    stream, texts = client.stream(chat(max_tokens=40)), list[str]()
+    async for chunk in stream:
+        texts.append(chunk.text)
+        if len(texts) == 3:
+            break
+    texts.append((await anext(stream)).text)
+    texts += [chunk.text async for chunk in stream]
+    assert texts == whole
+    assert stream.response is not None
+
+
+async def test_a_stream_that_is_closed_ends_for_whoever_waits_for_its_next_chunk() -> None:
+    with simulated_gateway(SimulatorConfig.small_gpu()) as gateway:
+        config = HTTPInferenceClientConfig(gateway.url)
+        async with HTTPInferenceClient(config) as client, asyncio.timeout(LIMIT_S):
+            stream = client.stream(chat(fault="stall"))
+            reader = asyncio.ensure_future(_texts(stream))
+            await wait_for(gateway, "received", 1)
+            await stream.aclose()
+            assert await reader == []
+
+
+async def _texts(stream: InferenceStream) -> list[str]:
+    return [chunk.text async for chunk in stream]
 
 
 async def test_a_reader_that_is_behind_makes_the_gateway_wait(client: HTTPInferenceClient) -> None:

@@ -28,8 +28,8 @@ class ChunkSink(Protocol):
         """Whether whoever reads the chunks is behind."""
         ...
 
-    def put(self, chunks: Iterable[Chunk]) -> None:
-        """Hand over what has come."""
+    def put(self, chunks: Iterable[Chunk], count: int) -> None:
+        """Hand over so many that have come. Their iterable may make them when they are read."""
         ...
 
     async def room(self) -> None:

@@ -65,7 +65,7 @@ class QuickReader:
         event = data[:end]
         for value in reader.feed(event):
             if put is not None:
-                put((reader.typed(value),))
+                put((reader.typed(value),), 1)
         read = reader.chunks - known
         if self._until_lesson:
             self._until_lesson = max(0, self._until_lesson - read)

@@ -197,7 +197,7 @@ class _Reception:
         self._quick.settle()
         for value in reader.end():
             if sink is not None:
-                sink.put((reader.typed(value),))
+                sink.put((reader.typed(value),), 1)
         body = reader.finish(1 if reader.complete else self._choices_asked())
         duration = self._monotonic() - self._request.started
         await self._read_farewell(pieces)
@@ -320,7 +320,7 @@ class _Reception:
         whole = HTTPResponse(self._response.status_code, self._response.headers, body)
         response = await interpret_aside(whole, self._request, self._clock, self._redact)
         if self._sink is not None:
-            self._sink.put((self._reader.chunk_of_body(response.body),))
+            self._sink.put((self._reader.chunk_of_body(response.body),), 1)
         return response
 
     def _fail(self, message: str, cause: Exception | None) -> Never:

@@ -7,24 +7,29 @@ Nearly all events of an answer are such. What an event means is decided by the g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import msgspec
 
 from batch_gateway.client.streaming.assemble import Assembler
 from batch_gateway.client.streaming.merging import GrowingText
-from batch_gateway.wire.chunk_pattern import ChunkPattern
+from batch_gateway.wire.chunk_pattern import Make, chunk_maker
 from batch_gateway.wire.chunks import Chunk, decode_json, encode_json
 
 __all__ = ["Put", "Repeats", "learnt"]
 
-Put = Callable[[Iterable[Chunk]], None]
+Put = Callable[[Iterable[Chunk], int], None]
+"""Takes chunks, and how many they are; they may be made when they are read."""
 
 _FIELD = b"data:"
 # Stands for the text of an event while it is tried where in the event that is.
 _PROBE = "probe"
 # A text that is found more often than this in its event is not tried everywhere.
 _MOST_TRIALS = 4
+
+# So much of what is between two texts is looked for.
+_SEAM = 16
 
 # As a number: to look for bytes takes many times as long.
 _BACKSLASH = ord("\\")
@@ -39,7 +44,7 @@ class Repeats:
         before: an event's bytes up to the string, its first quote included.
         after: those behind it, its last quote included.
         text: what the string is added to.
-        pattern: makes the chunks of such events.
+        maker: gives what makes the chunks of such events, once somebody wants them.
         most: bytes of an event.
 
     Attributes:
@@ -53,38 +58,55 @@ class Repeats:
         "_between",
         "_frame",
         "_letters",
+        "_make",
+        "_maker",
         "_most",
-        "_pattern",
-        "_quoted",
+        "_seam",
+        "_two",
         "count",
     )
 
     def __init__(
-        self, before: bytes, after: bytes, text: GrowingText, pattern: ChunkPattern, most: int
+        self, before: bytes, after: bytes, text: GrowingText, maker: Callable[[], Make], most: int
     ) -> None:
         self._before, self._after = before, after
-        # Of an event by itself, the string in its quotes.
-        self._quoted = slice(len(before) - 1, 1 - len(after))
         self._frame = len(before) + len(after)
+        self._two = 2 * self._frame
         self._between = (after + before).decode("latin-1")
+        self._seam = self._between[: min(len(after), _SEAM)]
         self._most = most - self._frame
         self._letters, self._allowance = text.letters, text.allowance
-        self._pattern = pattern
+        self._maker = maker
+        self._make: Make | None = None
         self.count = 0
 
     def take(self, data: bytes, put: Put | None) -> int:
         """How much of `data`, which begins an event, was such events. They are read now."""
-        before, after = self._before, self._after
+        before, after, size = self._before, self._after, len(data)
         # What is shorter than two frames is one event, as nearly all reads are.
-        if len(data) < 2 * self._frame:
-            is_one = data.startswith(before) and data.endswith(after)
-            return len(data) if is_one and self._add(data[self._quoted], put, data, 0) else 0
-        at = self._take_plain(data, put)
-        while data.startswith(before, at):
+        is_one = size < self._two
+        if is_one and not data.endswith(after):
+            return 0
+        at = 0 if is_one else self._take_plain(data, put)
+        while at < size and data.startswith(before, at):
             start = at + len(before)
-            end = data.find(after, start)
-            if not self._add(data[start - 1 : end + 1], put, data, at):
+            end = size - len(after) if is_one else data.find(after, start)
+            quoted = data[start - 1 : end + 1]
+            try:
+                said = _decode_text(quoted)
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 break
+            added = encode_json(said)[1:-1] if _BACKSLASH in quoted else quoted[1:-1]
+            left = self._allowance.left - len(added)
+            # Empty text is nothing that was generated.
+            if not said or left < 0 or len(quoted) > self._most:
+                break
+            self._allowance.left = left
+            self._letters += added
+            self.count += 1
+            if put is not None:
+                make = self._make or self._prepared()
+                put((make(said, data[at + len(_FIELD) : end + len(after)]),), 1)
             at = end + len(after)
         return at
 
@@ -93,43 +115,32 @@ class Repeats:
         start, end = len(self._before), data.rfind(self._after)
         if not data.startswith(self._before) or not start < end <= self._most:
             return 0
-        texts = data[start:end].decode("latin-1").split(self._between)
+        whole = data[start:end].decode("latin-1")
+        # To look for a short text takes a fraction of the time.
+        first, *rest = whole.split(self._seam)
+        skipped = len(self._between) - len(self._seam)
+        texts = [first, *[part[skipped:] for part in rest]]
         said = "".join(texts)
         is_plain = said.isascii() and said.isprintable() and '"' not in said and "\\" not in said
         left = self._allowance.left - len(said)
-        if not is_plain or left < 0 or "" in texts:
+        if not is_plain or left < 0 or "" in texts or self._between.join(texts) != whole:
             return 0
         self._allowance.left = left
         self._letters += said.encode()
         self.count += len(texts)
         if put is not None:
-            put(self._chunks(texts, data))
+            put(self._chunks(texts, data), len(texts))
         return end + len(self._after)
 
     def _chunks(self, texts: list[str], data: bytes) -> Iterator[Chunk]:
-        frame, end = self._frame, 0
+        make, frame, end = self._make or self._prepared(), self._frame, 0
         for text in texts:
-            start, end = end, end + frame + len(text)
-            yield self._pattern.chunk(text, data[start + len(_FIELD) : end])
+            start, end = end + len(_FIELD), end + frame + len(text)
+            yield make(text, data[start:end])
 
-    def _add(self, quoted: bytes, put: Put | None, data: bytes, at: int) -> bool:
-        """Add a JSON string to the text, unless it is none, or is one for the general way."""
-        try:
-            said = _decode_text(quoted)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
-        added = encode_json(said)[1:-1] if _BACKSLASH in quoted else quoted[1:-1]
-        left = self._allowance.left - len(added)
-        # Empty text is nothing that was generated.
-        if not said or left < 0 or len(quoted) > self._most:
-            return False
-        self._allowance.left = left
-        self._letters += added
-        self.count += 1
-        if put is not None:
-            end = at + self._frame + len(quoted) - 2
-            put((self._pattern.chunk(said, data[at + len(_FIELD) : end]),))
-        return True
+    def _prepared(self) -> Make:
+        make = self._make = self._maker()
+        return make
 
 
 def learnt(event: bytes, value: dict[str, Any], assembler: Assembler, most: int) -> Repeats | None:
@@ -149,8 +160,8 @@ def learnt(event: bytes, value: dict[str, Any], assembler: Assembler, most: int)
         before, after = event[: start + 1], event[start + len(said) - 1 :]
         tried = _decoded(before[len(_FIELD) :] + _PROBE.encode() + after)
         if assembler.grown_by(tried) == (text, _PROBE):
-            pattern = ChunkPattern(assembler.chunk, tried, _PROBE)
-            return Repeats(before, after, text, pattern, most)
+            maker = partial(chunk_maker, assembler.chunk, tried, _PROBE)
+            return Repeats(before, after, text, maker, most)
     return None
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+from types import AsyncGeneratorType
+from typing import Self, cast
 
 import msgspec
 
@@ -50,23 +51,21 @@ class InferenceStream:
     """
 
     def __init__(self, stack: Transport, request: PreparedRequest) -> None:
-        self._stack = stack
-        self._channel = _Channel()
-        self._chunks = self._channel.chunks
-        self._request = msgspec.structs.replace(request, sink=self._channel)
-        self._task: asyncio.Task[InferenceResponse] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
+        self._request_id = request.request_id
+        self._reading = reading = _Reading()
+        # Refers to everything but this object, so that nothing keeps it that nobody reads.
+        chunks = reading.chunks(stack, msgspec.structs.replace(request, sink=reading))
+        self._chunks = cast("AsyncGeneratorType[Chunk, None]", chunks)
 
     @property
     def request_id(self) -> str:
         """The one that is sent."""
-        return self._request.request_id
+        return self._request_id
 
     @property
     def response(self) -> InferenceResponse | None:
         """The whole answer, as `generate` gives it, once the iteration has come to its end."""
-        task = self._task
+        task = self._reading.task
         if task is None or not task.done() or task.cancelled() or task.exception() is not None:
             return None
         return task.result()
@@ -95,53 +94,33 @@ class InferenceStream:
         reasons = ((choice.index, choice.finish_reason) for choice in body.choices)
         return {index: reason for index, reason in reasons if reason is not None}
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        # Not this object: a method in Python for each chunk costs more than the chunk.
+        self._require_reader()
+        return self._chunks
 
-    async def __anext__(self) -> Chunk:
-        chunks, channel, loop = self._chunks, self._channel, asyncio.get_running_loop()
-        if chunks and loop is self._loop and not self._closed:
-            if channel.writer is not None:
-                _wake(channel.writer)
-            return chunks.popleft()
-        if self._closed:
-            raise StopAsyncIteration
-        if self._task is None or loop is not self._loop or channel.is_waited_for:
-            self._begin_or_refuse(loop)
-        try:
-            while not chunks and not channel.over:
-                channel.reader = loop.create_future()
-                await channel.reader
-        except BaseException:
-            await self.aclose()
-            raise
-        if chunks:
-            return chunks.popleft()
-        self._closed = True
-        if self._task is not None:
-            # Raises what the request ended with, if not with an answer.
-            self._task.result()
-        raise StopAsyncIteration
+    def __anext__(self) -> Awaitable[Chunk]:
+        self._require_reader()
+        return anext(self._chunks)
 
-    def _begin_or_refuse(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._task is None:
-            self._loop, self._task = loop, loop.create_task(self._stack.send(self._request))
-            self._task.add_done_callback(self._channel.ended)
-        elif loop is not self._loop:
+    def _require_reader(self) -> None:
+        reading = self._reading
+        if reading.closed or reading.loop is None:
+            return
+        if reading.loop is not asyncio.get_running_loop():
             raise InvalidRequestError(
                 "this stream was read in another event loop, to which its connection belongs;"
                 " read all of it in one",
-                request_id=self.request_id,
+                request_id=self._request_id,
             )
-        else:
+        if self._chunks.ag_running:
             raise RuntimeError("another task is reading this stream; iterate over it once")
 
     async def aclose(self) -> None:
         """Close the request if it is still under way; nothing more is read."""
-        self._closed = True
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._reading.close()
+        if not self._chunks.ag_running:
+            await self._chunks.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -149,59 +128,97 @@ class InferenceStream:
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
-    def __del__(self) -> None:
-        # Left in the middle by a `break`: nobody will read the rest. The collector may run in
-        # any thread, and after the loop.
-        task = self._task
-        if task is not None and not task.done() and not task.get_loop().is_closed():
-            task.get_loop().call_soon_threadsafe(task.cancel)
 
-
-class _Channel:
+class _Reading:
     """Chunks on their way from the request to its reader; a `ChunkSink`.
 
     Attributes:
-        chunks: those that have not been read.
-        over: no more will come.
-        reader: what whoever reads waits for, `writer`: what the request does.
+        task: the request, once the first chunk was asked for, and `loop` the loop that it is in.
+        closed: nothing more is read.
     """
 
-    __slots__ = ("begun", "chunks", "over", "reader", "writer")
+    __slots__ = (
+        "_batches",
+        "_over",
+        "_reader",
+        "_waiting",
+        "_writer",
+        "begun",
+        "closed",
+        "is_full",
+        "loop",
+        "task",
+    )
 
     def __init__(self) -> None:
-        self.begun = False
-        self.chunks: deque[Chunk] = deque()
-        self.over = False
-        self.reader: asyncio.Future[None] | None = None
-        self.writer: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[InferenceResponse] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.begun = self.closed = self.is_full = self._over = False
+        self._batches: deque[Iterable[Chunk]] = deque()
+        # How many chunks were put since all had been read.
+        self._waiting = 0
+        # What whoever reads waits for, and what the request does.
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
 
-    @property
-    def is_waited_for(self) -> bool:
-        return self.reader is not None and not self.reader.done()
+    # --- the request's side ---
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.chunks) >= _MOST_WAITING
-
-    def put(self, chunks: Iterable[Chunk]) -> None:
+    def put(self, chunks: Iterable[Chunk], count: int) -> None:
         self.begun = True
-        self.chunks.extend(chunks)
-        _wake(self.reader)
+        self._batches.append(chunks)
+        self._waiting += count
+        if self._waiting >= _MOST_WAITING:
+            self.is_full = True
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
 
     async def room(self) -> None:
         while self.is_full:
-            self.writer = asyncio.get_running_loop().create_future()
-            await self.writer
-            self.writer = None
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
 
-    def ended(self, task: asyncio.Task[InferenceResponse]) -> None:
-        self.over = True
+    def _ended(self, task: asyncio.Task[InferenceResponse]) -> None:
+        self._over = True
         if not task.cancelled():
             # Marks it as seen: a reader that has left will not look.
             task.exception()
-        _wake(self.reader)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
+    # --- the reader's side ---
 
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
+    async def chunks(self, stack: Transport, request: PreparedRequest) -> AsyncGenerator[Chunk]:
+        """Send the request, and give its chunks. Raises the error that it ends with."""
+        loop = self.loop = asyncio.get_running_loop()
+        task = self.task = loop.create_task(stack.send(request))
+        task.add_done_callback(self._ended)
+        batches = self._batches
+        try:
+            while True:
+                while batches:
+                    for chunk in batches.popleft():
+                        yield chunk
+                self._waiting = 0
+                if self.is_full:
+                    self._go_on()
+                if self._over:
+                    break
+                self._reader = loop.create_future()
+                await self._reader
+            if not self.closed:
+                task.result()
+        finally:
+            await self.close()
+
+    def _go_on(self) -> None:
+        self.is_full = False
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    async def close(self) -> None:
+        self.closed = True
+        self._batches.clear()
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+            await asyncio.wait([self.task])
