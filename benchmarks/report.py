@@ -1,14 +1,15 @@
 """Put the figures of `out/` into the documentation: `python -m benchmarks.report`.
 
-Replaces what stands between the marks in docs/benchmarks.md: the figures of the four benchmarks,
-those of the layers, and those of the endpoint picker. Run them on a quiet machine first; `--only
-layers` leaves the others be.
+Replaces what stands between the marks in docs/benchmarks.md; `--only layers` leaves the other
+parts be. Figures that `out/` has not are measured now, so that a quiet machine is wanted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
@@ -124,6 +125,7 @@ def _streams() -> list[str]:
         [cell, *(f"{_median(of[name], 'cpu_us'):.1f} µs" if name in of else "" for name in names)]
         for cell, of in cells.items()
     ]
+    memory = [[name, f"{kib:.1f} KiB"] for name, kib in found["memory_kib"].items()]
     lines: list[list[str]] = []
     for way, results in runs["runs"].items():
         cpu = _median(results, "cpu_s") / runs["lines"] * 1e6
@@ -134,6 +136,7 @@ def _streams() -> list[str]:
     return [
         f"{_where(found)}.",
         f"**CPU an event**\n\n{_table(['answers', *names], rows)}",
+        f"**Memory of one of 2,000 streams**\n\n{_table(['client', 'memory'], memory)}",
         f"{title}\n\n{_table(columns, lines)}",
         _aims("streams"),
     ]
@@ -142,7 +145,7 @@ def _streams() -> list[str]:
 def _read(name: str) -> dict[str, Any]:
     path = OUT / f"{name}.json"
     if not path.is_file():
-        raise SystemExit(f"{path.name} is missing: run `python -m benchmarks.{name}` first")
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=REPOSITORY, check=True)
     return json.loads(path.read_text("utf-8"))
 
 

@@ -1,7 +1,8 @@
 """One measurement of a reader of streams, in a process of its own.
 
 `python -m benchmarks.stream_load SPEC`: each worker reads a first answer, which is not counted,
-and then so many more; what all those took of this process's CPU is divided by their events.
+and then so many more; what all those took of this process's CPU is divided by their events. One
+answer is read before all others, so that loading the client is no part of what streams take.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ __all__ = ["StreamResult", "StreamSpec"]
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure. `opener` is "module:function" below `benchmarks.contenders`.
 
-    `answers` is how many each worker reads; `apart` says that the server has its own core.
+    `answers` is how many each worker reads, 0 to look at memory alone; `apart` says that the server
+    has its own core.
     """
 
     opener: str
@@ -64,6 +66,7 @@ async def _work(send: Send, answers: int, wanted: set[str]) -> None:
 async def _measure(new_worker: Callable[[], Send], spec: StreamSpec) -> StreamResult:
     # The floor counts events, and looks into none.
     wanted = {event_text(spec.events), str(len(events(spec.events)))}
+    await _work(new_worker(), 1, wanted)
     before = memory_mib("VmRSS")
     workers = [new_worker() for _ in range(spec.target.in_flight)]
     await asyncio.gather(*(_work(send, 1, wanted) for send in workers))
@@ -71,7 +74,7 @@ async def _measure(new_worker: Callable[[], Send], spec: StreamSpec) -> StreamRe
     await asyncio.gather(*(_work(send, spec.answers, wanted) for send in workers))
     counted = len(workers) * spec.answers * spec.events
     return StreamResult(
-        cpu_us=(own_cpu_seconds() - started) / counted * 1e6,
+        cpu_us=(own_cpu_seconds() - started) / counted * 1e6 if counted else 0.0,
         before_mib=before,
         peak_mib=memory_mib("VmHWM"),
     )

@@ -1,7 +1,8 @@
 """What reading streamed answers costs: `python -m benchmarks.streams [--quick]`.
 
 CPU of the client process for each event of an answer, at several lengths of answers, numbers of
-events in a read, plain and over TLS, beside what people would use otherwise. Two hundred answers
+events in a read, plain and over TLS, beside what people would use otherwise; and what each of two
+thousand streams takes of memory while they are under way. Two hundred answers
 go forward in step, so that each read of a client brings what one write of the server was (see
 `benchmarks.servers.event_server`). Every measurement is a process of its own; rounds are
 interleaved and medians shown. Client and server take turns on one core, see
@@ -44,7 +45,8 @@ _CLIENTS = {
     _OPENAI: "event_streams:open_openai",
 }
 _AIMS = {_UPSTREAM: 0.45, _TYPED: 0.8}
-_IN_FLIGHT = 200
+_MOST_KIB = 30
+_IN_FLIGHT, _MANY_IN_FLIGHT = 200, 2_000
 _COUNTED_EVENTS = 60_000
 
 
@@ -55,22 +57,27 @@ class Cell:
     events: int
     a_read: int
     tls: bool = False
+    many: bool = False
 
     def __str__(self) -> str:
         way = "TLS" if self.tls else "plain"
-        return f"{self.events:,} events an answer, {self.a_read} a read, {way}"
+        many = f", {_MANY_IN_FLIGHT:,} streams" if self.many else ""
+        return f"{self.events:,} events an answer, {self.a_read} a read, {way}{many}"
 
     @property
     def in_flight(self) -> int:
+        if self.many:
+            return _MANY_IN_FLIGHT
         return _IN_FLIGHT if self.events < 1_000 else _IN_FLIGHT // 4
 
     @property
     def answers(self) -> int:
-        return max(1, _COUNTED_EVENTS // (self.events * self.in_flight))
+        return 0 if self.many else max(1, _COUNTED_EVENTS // (self.events * self.in_flight))
 
 
 _ALL = [Cell(*one) for one in itertools.product((16, 300, 2_000), (1, 4, 64), (False, True))]
 _QUICK = [Cell(300, 1), Cell(300, 4), Cell(300, 64)]
+_MANY = Cell(300, 1, many=True)
 
 __all__ = ["Server", "running_server"]
 
@@ -97,26 +104,32 @@ def main() -> None:
     print("machine:", ", ".join(f"{key} {value}" for key, value in describe().items()))
     cells = [cell for cell in (_QUICK if options.quick else _ALL) if options.cell in str(cell)]
     measured: dict[Cell, Results] = {cell: {} for cell in cells}
+    many: Results = {}
     with running_server(python, apart=options.apart) as server:
         for number in range(options.rounds):
             for cell in cells:
                 _measure_cell(python, server, cell, measured[cell], number, options)
+        if not options.cell:
+            _measure_cell(python, server, _MANY, many, 0, options)
     for cell, results in measured.items():
         _print_cell(cell, results)
-    aims = _aims(measured)
+    rows = [[name, f"{_grown_kib(_MANY, found):.1f}"] for name, found in many.items()]
+    print_table(str(_MANY), ["client", "KiB a stream"], rows)
+    aims = [*_aims(measured), *_memory_aims(many)]
     print_aims(aims)
     if not (options.only or options.cell):
         figures = [
             {"cell": str(cell), "clients": msgspec.to_builtins(found)}
             for cell, found in measured.items()
         ]
-        write_json("streams", {"cells": figures, "apart": options.apart}, aims)
+        memory = {name: _grown_kib(_MANY, found) for name, found in many.items()}
+        write_json("streams", {"cells": figures, "memory_kib": memory}, aims)
 
 
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="answers of 300 events, plain")
-    parser.add_argument("--rounds", type=int, default=3, help="repetitions")
+    parser.add_argument("--rounds", type=int, default=2, help="repetitions")
     parser.add_argument("--apart", action="store_true", help="client and server on a core each")
     parser.add_argument("--only", default="", help="clients whose name contains this")
     parser.add_argument("--cell", default="", help="circumstances whose name contains this")
@@ -155,7 +168,7 @@ def _measure_cell(
 ) -> None:
     for name, opener in _CLIENTS.items():
         # It takes a minute for what the others do in a second.
-        too_slow = name == _OPENAI and (number > 0 or cell.tls or cell.events > 300)
+        too_slow = name == _OPENAI and (number > 0 or cell not in _QUICK)
         if too_slow or not any(one in name for one in options.only.split(",")):
             continue
         found = _measure(python, server, cell, opener, apart=options.apart)
@@ -198,10 +211,22 @@ def _print_cell(cell: Cell, results: Results) -> None:
     for name, found in results.items():
         ratio = _ratio(results, name)
         cpu = median(one.cpu_us for one in found)
-        grown = median(one.peak_mib - one.before_mib for one in found) * 1024 / cell.in_flight
-        rows.append([name, f"{cpu:.2f}", "" if ratio is None else f"{ratio:.2f}", f"{grown:,.0f}"])
+        grown = f"{_grown_kib(cell, found):,.0f}"
+        rows.append([name, f"{cpu:.2f}", "" if ratio is None else f"{ratio:.2f}", grown])
     columns = ["client", "CPU µs an event", "CPU / aiohttp", "KiB a stream"]
     print_table(str(cell), columns, rows)
+
+
+def _grown_kib(cell: Cell, found: list[StreamResult]) -> float:
+    return median(one.peak_mib - one.before_mib for one in found) * 1024 / cell.in_flight
+
+
+def _memory_aims(many: Results) -> list[Aim]:
+    return [
+        Aim(f"{name}, KiB a stream, {_MANY}", _grown_kib(_MANY, many[name]), _MOST_KIB)
+        for name in _AIMS
+        if name in many
+    ]
 
 
 def _aims(measured: dict[Cell, Results]) -> list[Aim]:

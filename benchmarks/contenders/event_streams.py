@@ -1,4 +1,7 @@
-"""Streamed answers, read with what people use: each gives the text of one answer."""
+"""Streamed answers, read with what people use: each gives the text of one answer.
+
+The text grows: a list of its pieces would take more memory than the stream.
+"""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -37,10 +40,6 @@ class _Chunk(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Chunk).decode
 
 
-def _texts(chunk: _Chunk) -> list[str]:
-    return [choice.delta.content or "" for choice in chunk.choices]
-
-
 @asynccontextmanager
 async def open_aiohttp(target: Target) -> AsyncIterator[Callable[[], Send]]:
     """The loop that is in every guide: a line after the other, decoded into what is asked for."""
@@ -52,14 +51,15 @@ async def open_aiohttp(target: Target) -> AsyncIterator[Callable[[], Send]]:
     async with aiohttp.ClientSession(connector=connector) as session:
 
         async def send() -> str:
-            parts: list[str] = []
+            text = ""
             data = msgspec.json.encode(_REQUEST)
             async with session.post(url, data=data, headers=headers) as response:
                 response.raise_for_status()
                 async for line in response.content:
                     if line.startswith(b"data: ") and not line.startswith(b"data: [DONE]"):
-                        parts += _texts(_decode(line[6:]))
-            return "".join(parts)
+                        for choice in _decode(line[6:]).choices:
+                            text += choice.delta.content or ""
+            return text
 
         yield lambda: send
 
@@ -75,7 +75,7 @@ async def open_pyreqwest(target: Target) -> AsyncIterator[Callable[[], Send]]:
     async with builder.build() as client:
 
         async def send() -> str:
-            parts: list[str] = []
+            text = ""
             body = msgspec.json.encode(_REQUEST)
             request = client.post(url).header("Content-Type", "application/json").body_bytes(body)
             async with request.build_streamed() as response:
@@ -84,8 +84,9 @@ async def open_pyreqwest(target: Target) -> AsyncIterator[Callable[[], Send]]:
                     *lines, rest = (rest + piece.to_bytes()).split(b"\n")
                     for line in lines:
                         if line.startswith(b"data: ") and line != b"data: [DONE]":
-                            parts += _texts(_decode(line[6:]))
-            return "".join(parts)
+                            for choice in _decode(line[6:]).choices:
+                                text += choice.delta.content or ""
+            return text
 
         yield lambda: send
 
@@ -97,10 +98,11 @@ async def open_openai(target: Target) -> AsyncIterator[Callable[[], Send]]:
     async with openai.AsyncOpenAI(base_url=f"{target.url}/v1", api_key="none") as client:
 
         async def send() -> str:
-            stream = await client.chat.completions.create(**_REQUEST)
-            return "".join(
-                [choice.delta.content or "" async for chunk in stream for choice in chunk.choices]
-            )
+            text = ""
+            async for chunk in await client.chat.completions.create(**_REQUEST):
+                for choice in chunk.choices:
+                    text += choice.delta.content or ""
+            return text
 
         yield lambda: send
 
@@ -127,11 +129,12 @@ async def open_stream(target: Target) -> AsyncIterator[Callable[[], Send]]:
     async with _ours(target) as client:
 
         async def send() -> str:
-            parts: list[str] = []
+            text = ""
             async for chunk in client.stream(InferenceRequest(params=REQUEST)):
                 if isinstance(chunk, ChatChunk):
-                    parts += [choice.delta.content or "" for choice in chunk.choices]
-            return "".join(parts)
+                    for choice in chunk.choices:
+                        text += choice.delta.content or ""
+            return text
 
         yield lambda: send
 

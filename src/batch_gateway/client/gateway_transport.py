@@ -126,13 +126,19 @@ class GatewayTransport:
             body = request_body.streaming_body(
                 request.body, request.endpoint, with_usage=asks_usage
             )
+            streamed = self._stream(request, body, begin_by)
+            # It may be large, and the answer may take hours.
+            del body
         except InvalidRequestError:
             return None  # no JSON object: the gateway will say so better
         try:
-            return await self._stream(request, body, begin_by)
+            return await streamed
         except InferenceError as error:
-            plain = request_body.streaming_body(request.body, request.endpoint, with_usage=False)
-            if plain == body or not request_body.refuses_usage_option(error):
+            asked, plain = (
+                request_body.streaming_body(request.body, request.endpoint, with_usage=asks)
+                for asks in (asks_usage, False)
+            )
+            if plain == asked or not request_body.refuses_usage_option(error):
                 raise
         self._habits.takes_usage_option = False
         return await self._stream(request, plain, begin_by)
@@ -153,6 +159,7 @@ class GatewayTransport:
             begin_by=begin_by,
             idle_timeout=self._limits.idle_timeout,
         ) as response:
+            del body
             return await receive(
                 response,
                 request,

@@ -160,6 +160,8 @@ class NativeExchanger:
                 stream = self._body_of(connection, deadline, begin_by, idle_timeout)
                 self._begin_stream(connection, head, body, head_by, stream)
                 await stream.wait_head()
+            # Nobody needs them any more, and the answer may take hours.
+            del head, body
             yield stream
         finally:
             # As in `post`: what has not been read to its end is not reusable.

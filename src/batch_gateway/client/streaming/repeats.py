@@ -7,14 +7,13 @@ Nearly all events of an answer are such. What an event means is decided by the g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any, cast
 
 import msgspec
 
 from batch_gateway.client.streaming.assemble import Assembler
 from batch_gateway.client.streaming.merging import GrowingText
-from batch_gateway.wire.chunk_pattern import Make, chunk_maker
+from batch_gateway.wire.chunk_pattern import Make, Typed, chunk_maker
 from batch_gateway.wire.chunks import Chunk, decode_json, encode_json
 
 __all__ = ["Put", "Repeats", "learnt"]
@@ -44,7 +43,7 @@ class Repeats:
         before: an event's bytes up to the string, its first quote included.
         after: those behind it, its last quote included.
         text: what the string is added to.
-        maker: gives what makes the chunks of such events, once somebody wants them.
+        typed: gives the typed chunk of a value, and is asked for that of a first such event.
         most: bytes of an event.
 
     Attributes:
@@ -59,15 +58,15 @@ class Repeats:
         "_frame",
         "_letters",
         "_make",
-        "_maker",
         "_most",
         "_seam",
         "_two",
+        "_typed",
         "count",
     )
 
     def __init__(
-        self, before: bytes, after: bytes, text: GrowingText, maker: Callable[[], Make], most: int
+        self, before: bytes, after: bytes, text: GrowingText, typed: Typed, most: int
     ) -> None:
         self._before, self._after = before, after
         self._frame = len(before) + len(after)
@@ -76,7 +75,7 @@ class Repeats:
         self._seam = self._between[: min(len(after), _SEAM)]
         self._most = most - self._frame
         self._letters, self._allowance = text.letters, text.allowance
-        self._maker = maker
+        self._typed = typed
         self._make: Make | None = None
         self.count = 0
 
@@ -139,7 +138,8 @@ class Repeats:
             yield make(text, data[start:end])
 
     def _prepared(self) -> Make:
-        make = self._make = self._maker()
+        data = self._before[len(_FIELD) :] + _PROBE.encode() + self._after
+        make = self._make = chunk_maker(self._typed, decode_json(data), _PROBE)
         return make
 
 
@@ -160,8 +160,7 @@ def learnt(event: bytes, value: dict[str, Any], assembler: Assembler, most: int)
         before, after = event[: start + 1], event[start + len(said) - 1 :]
         tried = _decoded(before[len(_FIELD) :] + _PROBE.encode() + after)
         if assembler.grown_by(tried) == (text, _PROBE):
-            maker = partial(chunk_maker, assembler.chunk, tried, _PROBE)
-            return Repeats(before, after, text, maker, most)
+            return Repeats(before, after, text, assembler.chunk, most)
     return None
 
 

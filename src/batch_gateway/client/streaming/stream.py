@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
 from types import AsyncGeneratorType
 from typing import Self, cast
@@ -154,7 +153,7 @@ class _Reading:
         self.task: asyncio.Task[InferenceResponse] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.begun = self.closed = self.is_full = self._over = False
-        self._batches: deque[Iterable[Chunk]] = deque()
+        self._batches: list[Iterable[Chunk]] = []
         # How many chunks were put since all had been read.
         self._waiting = 0
         # What whoever reads waits for, and what the request does.
@@ -196,9 +195,11 @@ class _Reading:
         batches = self._batches
         try:
             while True:
-                while batches:
-                    for chunk in batches.popleft():
+                # More may come while they are read.
+                for batch in batches:
+                    for chunk in batch:
                         yield chunk
+                batches.clear()
                 self._waiting = 0
                 if self.is_full:
                     self._go_on()
