@@ -114,7 +114,8 @@ def main() -> None:
     for cell, results in measured.items():
         _print_cell(cell, results)
     rows = [[name, f"{_grown_kib(_MANY, found):.1f}"] for name, found in many.items()]
-    print_table(str(_MANY), ["client", "KiB a stream"], rows)
+    if rows:
+        print_table(str(_MANY), ["client", "KiB a stream"], rows)
     aims = [*_aims(measured), *_memory_aims(many)]
     print_aims(aims)
     if not (options.only or options.cell):
