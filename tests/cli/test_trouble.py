@@ -35,7 +35,7 @@ def test_every_problem_of_the_input_is_shown_and_nothing_sent_or_written(
 
 
 def test_twenty_problems_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
-    (tmp_path / "requests.jsonl").write_text("{}x\n" * 50)
+    (tmp_path / "requests.jsonl").write_text("{}x\n{not\n" * 25)
     run = batch_gateway("run", "requests.jsonl", "--gateway", UNREACHABLE, cwd=tmp_path)
     assert run.returncode == 2
     assert run.stderr.count("  line ") == 20

@@ -85,7 +85,7 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
         (BOM + json.dumps([json.loads(GOOD[0])]).encode(), "is one JSON array"),
         (
             json.dumps(json.loads(GOOD[0]), indent=2).encode(),
-            "over several lines: .*jq -c \\. FILE",
+            "over several lines: .*jq -c \\. .*requests",
         ),
     ],
 )

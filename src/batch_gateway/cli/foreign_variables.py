@@ -25,12 +25,15 @@ from batch_gateway.wire.rare_pattern import rare_pattern
 __all__ = ["unused_at_the_end", "unused_variables"]
 
 _REFUSED_KEY = rare_pattern(r"\bHTTP 40[13]\b")
+_NO_TLS = "WRONG_VERSION_NUMBER"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def _unused_key(environment: Mapping[str, str], used: str | None) -> str:
-    """For a gateway that refuses the key `used`: whether there is another. Empty if not."""
+    """For a gateway that refuses the key `used`: whether there is another, or none was sent."""
     key = _set(environment, KEY_VARIABLE)
+    if not key and used is None:
+        return "No key was sent: put it in BATCH_GATEWAY_API_KEY, or in a file for --api-key-file"
     if not key or key == used:
         return ""
     return f"{KEY_VARIABLE} is set, and not sent unless asked for: --api-key-env {KEY_VARIABLE}"
@@ -52,15 +55,24 @@ def unused_at_the_end(
 def unused_variables(
     error: InferenceError, config: HTTPInferenceClientConfig, environment: Mapping[str, str]
 ) -> str:
-    """Which variable another program would have used where `error` stopped us; or nothing."""
+    """Which variable another program would have used where `error` stopped us, or what else may be
+    the cure; or nothing."""
     if isinstance(error, AuthenticationError):
         return _unused_key(environment, config.api_key)
     if isinstance(error, TLSError):
-        refused = isinstance(error.cause, ssl.SSLCertVerificationError)
-        return _unused_authorities(config, environment) if refused else ""
+        if isinstance(error.cause, ssl.SSLCertVerificationError):
+            return _unused_authorities(config, environment)
+        return _plain(config) if getattr(error.cause, "reason", "") == _NO_TLS else ""
     if isinstance(error, GatewayConnectionError | RequestTimeoutError):
         return _unused_proxy(config, environment)
     return ""
+
+
+def _plain(config: HTTPInferenceClientConfig) -> str:
+    """The URL of a server that speaks no TLS."""
+    if config.uses_endpoint_picker or config.proxy is not None:
+        return ""
+    return f"Try {config.base_url.replace('https://', 'http://', 1)}"
 
 
 def _unused_authorities(config: HTTPInferenceClientConfig, environment: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from batch_gateway.version import __version__
 
 __all__ = ["main"]
 
+_ALIKE = 3
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 _COMMANDS = (
     "batches",
@@ -105,7 +106,7 @@ def _show(error: Exception) -> ExitCode:
     elif isinstance(error, ConfigError):
         error = CommandFailure(f"{error.field}: {error.problem}", details=error.problems)
     elif isinstance(error, InputError):
-        error = CommandFailure(str(error), details=error.problems)
+        error = CommandFailure(str(error), details=_alike_once(error.problems))
     # Whoever read our messages may be gone.
     with contextlib.suppress(OSError, ValueError):
         if isinstance(error, click.Abort):
@@ -117,6 +118,15 @@ def _show(error: Exception) -> ExitCode:
     if isinstance(error, click.Abort):
         return ExitCode.INTERRUPTED
     return error.code if isinstance(error, CommandFailure) else ExitCode.BAD_INPUT
+
+
+def _alike_once(problems: Sequence[str]) -> Sequence[str]:
+    """The first three where the lines of a file all have one problem, as they do in a table."""
+    of_lines = [one for one in problems if one.startswith("line ")]
+    words = {one.partition(": ")[2] for one in of_lines}
+    if len(words) != 1 or len(of_lines) <= _ALIKE:
+        return problems
+    return [*problems[:_ALIKE], "and all other lines that were looked at, likewise"]
 
 
 def _journal_code(error: JournalError) -> ExitCode:

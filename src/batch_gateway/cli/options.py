@@ -100,7 +100,10 @@ class GroupedCommand(_Suggesting):
 
 
 class CommandGroup(_Suggesting, click.Group):
-    """Commands that name the one that somebody may have meant by another."""
+    """Commands that name the one that somebody may have meant; `help` shows theirs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -12,6 +12,7 @@ from typing import Any, cast
 from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.result_paths import check_not_taken
 from batch_gateway.cli.summary import RunReport, as_json
+from batch_gateway.engine.result_file import no_folder
 from batch_gateway.report.replace_file import replace_file, why_not_ours
 from batch_gateway.tables.delimited import write_delimited
 from batch_gateway.version import __version__
@@ -63,7 +64,7 @@ def check_file(path: Path, flag: str, mark: str, taken: tuple[Path, ...]) -> Non
     if path.is_dir():
         raise CommandFailure(f"{flag}: {path} is a directory; name a file")
     if not path.absolute().parent.is_dir():
-        raise CommandFailure(f"{flag}: the folder {path.absolute().parent} does not exist")
+        raise CommandFailure(f"{flag}: {no_folder(path.absolute().parent)}")
     if not os.access(path.absolute().parent, os.W_OK):
         raise CommandFailure(f"{flag}: the folder {path.absolute().parent} cannot be written to")
     check_not_taken(flag, path, taken)

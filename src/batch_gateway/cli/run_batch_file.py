@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -178,7 +179,9 @@ class _Job:
             except GatewayUnusableError as error:
                 self.files.paged(self._report(_unreached(plan, error)), plan)
                 raise CommandFailure(
-                    error.message, details=error.problems, code=ExitCode.GATEWAY_UNUSABLE
+                    error.message,
+                    details=[*error.problems, *self._doctor()],
+                    code=ExitCode.GATEWAY_UNUSABLE,
                 ) from error
 
     def _batch_run(self, plan: Plan) -> BatchRun:
@@ -303,8 +306,17 @@ class _Job:
         gateways = (*own, *settings.model_gateways.values())
         return (
             *unused_at_the_end(summary, gateways, os.environ),
+            *(self._doctor() if summary.gateway_problem else ()),
             *pace_hints(paces, summary.seconds, settings.what_bounds),
         )
+
+    def _doctor(self) -> tuple[str, ...]:
+        """How to find out more of a gateway that is of no use."""
+        settings = self._settings
+        if settings.gateways > 1 or settings.uses_simulator:
+            return ()
+        looking = shlex.join(["batch-gateway", "doctor", "--gateway", settings.configs[0].base_url])
+        return (f"To look closer: {looking}",)
 
 
 def _unused(error: InferenceError, config: HTTPInferenceClientConfig) -> str:

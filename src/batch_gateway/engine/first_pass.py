@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from batch_gateway.engine.foreign_formats import foreign_advice
+from batch_gateway.engine.foreign_formats import for_file, foreign_advice
 from batch_gateway.engine.grouping import MAX_MODELS, Grouping, TooManyModelsError, prefix_key
 from batch_gateway.engine.line_blocks import MAX_LINE_BYTES, LineTooLongError, is_utf8
 from batch_gateway.engine.line_index import LineIndex
@@ -160,7 +160,7 @@ class _Scanner:
     def take_block(self, offset: int, block: bytes) -> None:
         if offset == 0:
             if (advice := foreign_advice(block.removeprefix(_BOM))) is not None:
-                raise InputError(f"{self.name} {advice}")
+                raise InputError(f"{self.name} {for_file(advice, self.name)}")
             if block.startswith(_BOM):
                 offset, block = len(_BOM), block[len(_BOM) :]
         # Checked a block at a time: the decoder does not look into strings that it skips.

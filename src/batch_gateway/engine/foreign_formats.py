@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Final
 
 import msgspec
 
-__all__ = ["archive_advice", "foreign_advice"]
+__all__ = ["archive_advice", "for_file", "foreign_advice", "layout_advice"]
 
 _ARCHIVES: Final = (
     (b"BZh", "is compressed with bzip2: unpack it first, or pipe `bzip2 -dc FILE` into `-`"),
@@ -56,11 +57,21 @@ def foreign_advice(head: bytes) -> str | None:
     found = archive_advice(head) or _advice(head, _WHAT_RUN_READS) or _advice(head, _TEXTS)
     if found is not None:
         return found
+    if _is_result(head.lstrip().partition(b"\n")[0]):
+        return "holds results and no requests: give the file that they are the results of"
+    return layout_advice(head)
+
+
+def for_file(advice: str, name: str) -> str:
+    """`advice` with the command for the file of this name."""
+    return advice.replace("FILE`", f"{shlex.quote(name)}`")
+
+
+def layout_advice(head: bytes) -> str | None:
+    """What to do with JSON that is no object a line, after the file's name; None for others."""
     text = head.lstrip()
     if _OVER_SEVERAL_LINES.match(text):
         return "has requests over several lines: write each on one, as `jq -c . FILE` does"
-    if _is_result(text.partition(b"\n")[0]):
-        return "holds results and no requests: give the file that they are the results of"
     return _advice(text, _TEXTS[-1:])
 
 

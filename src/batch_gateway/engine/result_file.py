@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -15,6 +16,7 @@ __all__ = [
     "ResultFile",
     "TakenAwayError",
     "lock_exclusively",
+    "no_folder",
     "open_result_file",
     "sync_directory",
 ]
@@ -147,6 +149,11 @@ class ResultFile:
         os.close(fd)
 
 
+def no_folder(folder: Path) -> str:
+    """That a folder for results is not there, and what to do about it."""
+    return f"the folder {folder} does not exist: mkdir -p {shlex.quote(str(folder))}"
+
+
 def open_result_file(name: str | os.PathLike[str]) -> ResultFile:
     """Open or create a result file and lock it. Raises JournalError in the user's words."""
     shown = os.fspath(name)
@@ -159,7 +166,7 @@ def open_result_file(name: str | os.PathLike[str]) -> ResultFile:
     except OSError as error:
         reason = error.strerror or str(error)
         if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
-            reason = f"the folder {path.parent} does not exist"
+            reason = no_folder(path.parent)
         raise JournalError(f"{shown}: cannot be opened for writing: {reason}") from error
 
 

@@ -7,6 +7,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from batch_gateway.engine.foreign_formats import for_file, layout_advice
 from batch_gateway.engine.line_blocks import MAX_LINE_BYTES, is_utf8
 from batch_gateway.engine.problems import Fault
 from batch_gateway.engine.validate import diagnose
@@ -27,6 +28,8 @@ def json_rows(stream: BinaryIO, name: str) -> Iterator[Row | BadRow]:
         if text.isspace():
             continue
         number += 1
+        if number == 1 and (advice := layout_advice(text)) is not None:
+            raise InputError(f"{name} {for_file(advice, name)}")
         try:
             values = _decode(text) if is_utf8(text) else None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -202,7 +202,7 @@ class RequestLines:
         columns = ", ".join(list(values)[:20])
         return FaultyRowError(
             "has no column prompt or messages, and no --template says what to ask; it has"
-            f" {columns}"
+            f" {columns}: give such as --template 'Rate this: {{{list(values)[-1]}}}'"
         )
 
     def _chat(self, row: Row, messages: Any) -> tuple[str, dict[str, Any]]:
