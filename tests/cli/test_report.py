@@ -383,15 +383,3 @@ def test_a_report_goes_to_no_device_and_no_pipe(tmp_path: Path, gateway: Gateway
         assert run.returncode == 2
         assert "--report: " in run.stderr
     assert (tmp_path / "pipe").is_fifo()
-
-
-def test_the_missing_extra_is_named(tmp_path: Path, gateway: GatewayHandle) -> None:
-    write_batch(tmp_path / "requests.jsonl", 3)
-    with mock.patch("importlib.util.find_spec", return_value=None):
-        run = batch_gateway(
-            "run", "requests.jsonl", "--gateway", gateway.url, "--report", "report.html",
-            cwd=tmp_path,
-        )  # fmt: skip
-    assert run.returncode == 2
-    assert "pip install 'batch-gateway[report]'" in run.stderr
-    assert gateway.journal()["received"] == 0

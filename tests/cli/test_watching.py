@@ -63,12 +63,12 @@ def test_without_the_extra_the_error_says_what_to_install(
 ) -> None:
     batch = write_batch(tmp_path / "b.jsonl", 1)
     code = (
-        "import sys; sys.modules['prometheus_client'] = None\n"
+        "import sys; sys.modules['opentelemetry'] = None\n"
         "from batch_gateway.cli.main import main; main()"
     )
     command = [sys.executable, "-c", code, "run", str(batch), "--gateway", gateway.url]
     done = subprocess.run(
-        [*command, "--metrics-port", "0"],
+        [*command, "--otel"],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -77,7 +77,7 @@ def test_without_the_extra_the_error_says_what_to_install(
         check=False,
     )
     assert done.returncode == 2
-    assert "pip install 'batch-gateway[prometheus]'" in done.stderr
+    assert "pip install 'batch-gateway[otel]'" in done.stderr
 
 
 _WITH_AN_SDK = """

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
 from batch_gateway.cli.configured import configured
 from batch_gateway.cli.cost import amount_text
-from batch_gateway.cli.failure import CommandFailure
 from batch_gateway.cli.report_data import check_file
 from batch_gateway.cli.summary import RunReport
 from batch_gateway.engine.plan import Plan
 from batch_gateway.errors import InputError
-from batch_gateway.extras import command_for
 from batch_gateway.report.collected import Line
 from batch_gateway.report.collector import RunCollector
 from batch_gateway.report.page import RunFacts, render_page
@@ -79,8 +76,6 @@ class ReportPage:
 
 
 def _check(path: Path, taken: tuple[Path, ...]) -> None:
-    if importlib.util.find_spec("jinja2") is None:
-        raise CommandFailure(f"--report needs jinja2: install it with `{command_for('report')}`")
     check_file(path, "--report", GENERATOR, taken)
 
 

@@ -60,16 +60,12 @@ def _open_telemetry() -> Observer:
 
 
 def _metrics(stats: RunStats, host: str, port: int) -> tuple[Observer, MetricsServer]:
-    try:
-        # Importing it takes a third of the time that the command takes to start.
-        from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
+    # Importing it takes a third of the time that the command takes to start.
+    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
 
-        from batch_gateway.metrics.metrics_server import MetricsServer  # noqa: PLC0415
-        from batch_gateway.metrics.prometheus import PrometheusMetrics  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise CommandFailure(
-            f"--metrics-port needs prometheus-client: install it with `{command_for('prometheus')}`"
-        ) from error
+    from batch_gateway.metrics.metrics_server import MetricsServer  # noqa: PLC0415
+    from batch_gateway.metrics.prometheus import PrometheusMetrics  # noqa: PLC0415
+
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics = PrometheusMetrics(registry)

@@ -13,8 +13,6 @@ EXTRAS: Mapping[str, str] = {
     "tables": "pyarrow",
     "json-schema": "jsonschema",
     "zstd": "zstandard",
-    "prometheus": "prometheus_client",
-    "report": "jinja2",
     "otel": "opentelemetry",
     "grpc": "google.protobuf",
     "server": "starlette",

@@ -16,7 +16,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from batch_gateway.metrics.prometheus_names import CollectorRegistry
+from prometheus_client import CollectorRegistry
 
 __all__ = ["MetricsServer"]
 

@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from batch_gateway.client.interfaces.instrumentation import GatewayEvents, RequestFinished
-from batch_gateway.metrics.prometheus_gateways import GatewayMetrics, gateway_gauge
-from batch_gateway.metrics.prometheus_names import (
-    CollectorRegistry,
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
+
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents, RequestFinished
+from batch_gateway.metrics.prometheus_gateways import GatewayMetrics, gateway_gauge
 from batch_gateway.metrics.series import BoundedLabels, RequestSeries
 
 if TYPE_CHECKING:

@@ -9,6 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
 from batch_gateway.client.interfaces.instrumentation import (
     CacheLookedUp,
     Coalesced,
@@ -19,15 +29,6 @@ from batch_gateway.client.interfaces.instrumentation import (
 )
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.histogram import Histogram
-from batch_gateway.metrics.prometheus_names import (
-    Collector,
-    CollectorRegistry,
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
 from batch_gateway.metrics.series import SIZE_BUCKETS, WAIT_BUCKETS
 from batch_gateway.version import __version__
 

@@ -15,11 +15,8 @@ __all__ = ["templates_of"]
 
 
 def templates_of(folder: Path, **filters: Callable[..., str]) -> Environment:
-    """The templates of `folder`, which have `filters` beside those that all have.
-
-    Raises ModuleNotFoundError without jinja2, which the extras `report` and `serve` install.
-    """
-    # Only who wants a page has it, and pays for importing it.
+    """The templates of `folder`, which have `filters` beside those that all have."""
+    # Only who wants a page pays for importing it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
 
     environment = Environment(

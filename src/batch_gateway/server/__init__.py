@@ -11,7 +11,7 @@ from batch_gateway.errors import ConfigError
 from batch_gateway.extras import command_for
 
 _NEEDED = (
-    *("alembic", "cryptography", "jinja2", "prometheus_client", "python_multipart"),
+    *("alembic", "cryptography", "python_multipart"),
     *("sqlalchemy", "starlette", "uvicorn"),
 )
 _missing = [name for name in _NEEDED if find_spec(name) is None]
