@@ -175,3 +175,21 @@ def test_the_display_suits_the_stream() -> None:
 
 def test_a_reader_that_went_away_does_not_end_the_run() -> None:
     LineDisplay(FailingStream()).note("nobody reads this")
+
+
+@pytest.mark.parametrize(("width", "more"), [(100, 0), (60, 2), (30, 5)])
+def test_after_the_terminal_became_narrower_nothing_of_the_old_lines_is_left(
+    width: int, more: int
+) -> None:
+    console, screen = terminal(width=100)
+    display = LiveDisplay(console)
+    display.show(BUSY)
+    old = [len(line) for line in drawn(BUSY, 100)]
+    assert sum(-(-length // width) - 1 for length in old) == more
+    screen.seek(0)
+    screen.truncate()
+    console.width = width
+    display.show(BUSY)
+    # The terminal has broken the two lines into more, and the cursor is at the end of the last.
+    assert screen.getvalue().count("\x1b[1A") == 1 + more
+    display.close()

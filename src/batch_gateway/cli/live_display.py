@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -19,6 +20,7 @@ from batch_gateway.report.scales import number_text
 
 __all__ = ["LiveDisplay", "render"]
 
+_UP_AND_ERASED = "\r\x1b[2K\x1b[1A"
 _SHOW_CURSOR = b"\x1b[?25h\n"
 _SHORTEST_BAR, _WIDEST_BAR = 4, 60
 _GAP = 2
@@ -136,6 +138,8 @@ class LiveDisplay(Display):
         self._console = console
         self._now = now
         self._live: Live | None = None
+        self._drawn: RenderableType = ""
+        self._width = console.width
         # A short first pass is over before anybody could read about it.
         self._next_check = now() + 3 * self.interval
 
@@ -173,7 +177,20 @@ class LiveDisplay(Display):
                 redirect_stderr=False,
             )
             self._live.start()
+        if self._console.width != self._width:
+            self._go_up()
+            self._width = self._console.width
+        self._drawn = renderable
         self._live.update(renderable, refresh=True)
+
+    def _go_up(self) -> None:
+        """A terminal that became narrower has broken what was drawn into more lines."""
+        width = max(1, self._console.width)
+        options = self._console.options.update(width=self._width)
+        lines = self._console.render_lines(self._drawn, options, pad=False)
+        cells = [cell_len("".join(part.text for part in line).rstrip()) for line in lines]
+        more = sum(max(0, -(-cell // width) - 1) for cell in cells)
+        self._console.file.write(_UP_AND_ERASED * more)
 
     def close(self) -> None:
         if self._live is not None:
