@@ -82,7 +82,10 @@ LAYERS: dict[str, set[str]] = {
     | GROUND,
     "remote": {"engine", "http", "wire"} | GROUND,
     "testing": {"simulator", "simulator.picker", "config_checks"},
-    "runs": {"inputs", "engine", "simulator", "http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
+    "runs": {"inputs", "report", "engine", "simulator", "http", "wire"}
+    | CLIENT
+    | LAYER_FOLDERS
+    | GROUND,
     "diagnosis": {"http", "wire"} | CLIENT | LAYER_FOLDERS | GROUND,
     "server": {"runs", "service", "storage", "metrics", "report", "engine"}
     | {"client.interfaces", "client.layers.concurrency"}

@@ -335,3 +335,18 @@ async def test_what_a_display_of_progress_raises_ends_the_run_and_is_raised(
     run = BatchRun(batch, output=tmp_path / "out.jsonl", gateway=Held())
     with pytest.raises(ZeroDivisionError):
         await run.start(progress=broken)
+
+
+async def test_conditions_that_hold_are_in_the_summary(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    batch = write_batch(tmp_path / "requests.jsonl", ["tiny"] * 8 + ["fault-status-400"] * 2)
+    asked = ["p50>30s", "max>=0", "failed>10%", "failed>50%"]
+    run = BatchRun(batch, output=tmp_path / "o.jsonl", gateway=gateway.url, fail_if=asked)
+    summary = await run.start()
+    latency, failed = summary.failed_if
+    assert latency.startswith("max>=0: it is ")
+    assert failed == "failed>10%: it is 2 of 10, 20.000%"
+    assert str(summary).endswith(f"\nfailed if {failed}")
+    with pytest.raises(ConfigError, match="is no condition"):
+        BatchRun(batch, gateway=gateway.url, fail_if=["p95"])

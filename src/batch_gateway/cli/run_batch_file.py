@@ -45,9 +45,10 @@ from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.engine.plan import Plan
-from batch_gateway.engine.progress import RunOutcome, RunSummary
+from batch_gateway.engine.progress import RunSummary
 from batch_gateway.errors import BatchGatewayError, GatewayUnusableError, InferenceError
 from batch_gateway.inputs.read_input import InputOptions
+from batch_gateway.report.threshold import which_hold
 from batch_gateway.runs.batch_run import BatchRun, OpenRun, StoppedEarly
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.runs.open_files import open_files_limit
@@ -282,7 +283,7 @@ class _Job:
             output=os.fspath(self._output),
             errors=os.fspath(self._errors),
             cost=cost_of(summary.figures.usage, self._prices),
-            failed_if=self._failed_if(summary),
+            failed_if=which_hold(self._settings.fail_if, summary, self.files.distributions),
             distributions=self.files.distributions,
             hints=self._hints(summary, paces),
             next_steps=next_steps(
@@ -292,13 +293,6 @@ class _Job:
                 from_stdin=self._file == STANDARD_INPUT,
             ),
         )
-
-    def _failed_if(self, summary: RunSummary) -> tuple[str, ...]:
-        if summary.outcome is not RunOutcome.COMPLETED:
-            return ()
-        answers = self.files.distributions
-        found = (one.why(summary, answers) for one in self._settings.fail_if)
-        return tuple(filter(None, found))
 
     def _hints(self, summary: RunSummary, paces: Sequence[GatewayPace]) -> tuple[str, ...]:
         settings = self._settings

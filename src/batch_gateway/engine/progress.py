@@ -148,6 +148,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
         deadline_passed: its own deadline stopped it.
         deadline_words: what a gateway said that asked for more time than was left.
         too_many_failed: more lines failed than `max_failures` allows.
+        failed_if: the conditions of `fail_if` that hold, a sentence each.
     """
 
     figures: Figures = msgspec.field(default_factory=Figures)
@@ -168,6 +169,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     deadline_passed: bool = False
     deadline_words: str = ""
     too_many_failed: bool = False
+    failed_if: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> RunOutcome:
@@ -207,4 +209,5 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
             words.append(f"{self.left_to_send:,} left to send")
         words.append(f"{self.requests_per_second:,.1f} requests/s")
         text = f"{self.outcome.value} after {format_duration(round(self.seconds, 3))}: "
-        return text + ", ".join(words) + (f"\n{self.reason}" if self.reason else "")
+        more = [*filter(None, [self.reason]), *(f"failed if {one}" for one in self.failed_if)]
+        return "\n".join([text + ", ".join(words), *more])

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 from batch_gateway.durations import format_duration, parse_duration
-from batch_gateway.engine.progress import RunSummary
+from batch_gateway.engine.progress import RunOutcome, RunSummary
 from batch_gateway.errors import ConfigError
 from batch_gateway.histogram import Histogram
 from batch_gateway.report.distributions import Distributions
 from batch_gateway.wire.rare_pattern import rare_pattern
 
-__all__ = ["Threshold"]
+__all__ = ["Threshold", "which_hold"]
 
 _FORM = rare_pattern(r"\s*([^<>=]*?)\s*(>=|<=|>|<)\s*([^<>=]*?)\s*")
 _MEASURE = rare_pattern(
@@ -113,6 +113,15 @@ class Threshold(msgspec.Struct, frozen=True):
 
     def _written(self, found: float) -> str:
         return f"{found:,.1f}" if self.measure == _RATE else format_duration(found)
+
+
+def which_hold(
+    thresholds: Iterable[Threshold], summary: RunSummary, answers: Distributions
+) -> tuple[str, ...]:
+    """A sentence for each of those that hold of a run; none of one that ended early."""
+    if summary.outcome is not RunOutcome.COMPLETED:
+        return ()
+    return tuple(filter(None, (one.why(summary, answers) for one in thresholds)))
 
 
 def _read(values: Histogram, statistic: str) -> float:

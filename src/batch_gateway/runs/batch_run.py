@@ -33,6 +33,8 @@ from batch_gateway.engine.source import Source
 from batch_gateway.engine.waits import Waits
 from batch_gateway.errors import BatchGatewayError, ConfigError
 from batch_gateway.inputs.read_requests import Requests
+from batch_gateway.report.distributions import DistributionCollector
+from batch_gateway.report.threshold import Threshold, which_hold
 from batch_gateway.runs.gateways import Clients, Concurrency, GatewayLike, Routing, gateways_of
 from batch_gateway.runs.outages import OutageNotes
 from batch_gateway.runs.preflight import Hint, no_hint, preflight
@@ -83,6 +85,8 @@ class BatchRun:
         retry_failed: send the lines of the error file again, and only those.
         reuse: earlier results, whose answers to lines of the same custom_id and content are taken.
         observers: are told what happens at each gateway.
+        fail_if: conditions such as "p95>30s" or "failed>1%", as of `run --fail-if`; those that hold
+            when everything was sent are in `RunSummary.failed_if`.
 
     Raises ConfigError for settings that cannot be.
     """
@@ -110,6 +114,7 @@ class BatchRun:
         retry_failed: bool = False,
         reuse: Sequence[PathLike] = (),
         observers: Sequence[Observer] = (),
+        fail_if: Sequence[str] = (),
     ) -> None:
         if fresh and retry_failed:
             raise ConfigError("fresh", "discards the failed lines that retry_failed would send")
@@ -136,6 +141,7 @@ class BatchRun:
         self._fresh, self._retry_failed = fresh, retry_failed
         self._reuse = tuple(reuse)
         self._observers = tuple(observers)
+        self._fail_if = [Threshold.parse(one) for one in fail_if]
         name = os.fspath(input) if isinstance(input, str | os.PathLike) else input.name
         self.output = default_output(name) if output is None else Path(output)
         self.errors = default_errors(self.output) if errors is None else Path(errors)
@@ -170,13 +176,16 @@ class BatchRun:
         InputError for a file that is no batch, JournalError for an output that is in use or is
         none of this input, and GatewayUnusableError when a gateway cannot be reached.
         """
+        answers = DistributionCollector()
+        observers = [*self._observers, answers] if self._fail_if else self._observers
         try:
-            async with self.opened(self._observers) as opened:
-                if progress is None:
-                    return await opened.send()
-                return await self._shown(opened, progress)
+            async with self.opened(observers) as opened:
+                sending = opened.send() if progress is None else self._shown(opened, progress)
+                summary = await sending
         except StoppedEarly as stopped:
             return stopped.summary
+        failed_if = which_hold(self._fail_if, summary, answers.distributions)
+        return msgspec.structs.replace(summary, failed_if=failed_if)
 
     def start_blocking(self, progress: bool | ShowProgress = True) -> RunSummary:
         """`start` for code without an event loop, and for notebooks: it runs on another thread.
