@@ -6,6 +6,7 @@ import asyncio
 import io
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -171,6 +172,30 @@ def test_a_short_first_pass_is_not_shown_and_a_long_one_ten_times_a_second() -> 
 def test_the_display_suits_the_stream() -> None:
     assert isinstance(choose_display(io.StringIO(), quiet=False), LineDisplay)
     assert type(choose_display(io.StringIO(), quiet=True)) is Display
+
+
+def test_in_a_cell_of_a_notebook_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for name, value in (("TERM", "xterm-color"), ("GIT_PAGER", "less")):
+        monkeypatch.setenv(name, value)
+    assert isinstance(choose_display(Terminal(), quiet=False), LiveDisplay)
+    monkeypatch.setenv("GIT_PAGER", "cat")
+    assert isinstance(choose_display(Terminal(), quiet=False), LineDisplay)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_terminal_is_sent_no_character_that_it_does_not_have(encoding: str) -> None:
+    sent = io.BytesIO()
+    screen = io.TextIOWrapper(sent, encoding=encoding, errors="strict")
+    display = LiveDisplay(Console(file=screen, force_terminal=True, width=60, color_system=None))
+    display.show(msgspec.structs.replace(BUSY, standstill="nothing done for 12s; " * 4))
+    display.step("Uploading a file of a very long name " * 3, 0.5)
+    display.close()
+    screen.flush()
+    assert ("·".encode() in sent.getvalue()) == (encoding == "utf-8")
 
 
 def test_a_reader_that_went_away_does_not_end_the_run() -> None:

@@ -27,21 +27,23 @@ _GAP = 2
 _MOST_PACES = 3
 
 
-def render(view: View, width: int) -> RenderableType:
+def render(view: View, width: int, *, is_ascii: bool = False) -> RenderableType:
     """The bar with how far and how long, the counters and rates, why no more is sent at a time, and
     why nothing moves if so.
 
-    What a narrow terminal has no room for is left out, the least important first.
+    What a narrow terminal has no room for is left out, the least important first; `is_ascii` where
+    it has no other characters.
     """
-    lines: list[RenderableType] = [_bar(view, width), _counters(view, width)]
-    lines += [_line(words, "dim") for words in _paces(view)]
+    lines: list[RenderableType] = [_bar(view, width), _counters(view, width, is_ascii)]
+    lines += [_line(words, "dim", is_ascii) for words in _paces(view)]
     if view.standstill:
-        lines.append(_line(view.standstill, "yellow"))
+        lines.append(_line(view.standstill, "yellow", is_ascii))
     return Group(*lines)
 
 
-def _line(words: str, style: str) -> Text:
-    return Text(one_line(words), style=style, no_wrap=True, overflow="ellipsis")
+def _line(words: str, style: str, is_ascii: bool) -> Text:
+    overflow = "crop" if is_ascii else "ellipsis"
+    return Text(one_line(words), style=style, no_wrap=True, overflow=overflow)
 
 
 def _paces(view: View) -> Iterator[str]:
@@ -79,8 +81,8 @@ def _bar(view: View, width: int) -> Table:
     return row
 
 
-def _step(words: str, share: float | None, width: int) -> RenderableType:
-    text = _line(words, "")
+def _step(words: str, share: float | None, width: int, *, is_ascii: bool) -> RenderableType:
+    text = _line(words, "", is_ascii)
     room = width - text.cell_len - _GAP
     if share is None or room < _SHORTEST_BAR:
         return text
@@ -98,7 +100,7 @@ def _step(words: str, share: float | None, width: int) -> RenderableType:
     return row
 
 
-def _counters(view: View, width: int) -> Text:
+def _counters(view: View, width: int, is_ascii: bool) -> Text:
     failed, retries = view.run.failed, view.run.figures.retries
     parts = {
         "failed": Text(f"{failed:,} failed", style="bold red" if failed else "dim"),
@@ -108,12 +110,12 @@ def _counters(view: View, width: int) -> Text:
         "tokens": Text(f"{number_text(view.rates.tokens)} tokens/s"),
     }
     first_to_go = ("tokens", "retries") if retries else ("retries", "tokens")
-    gap = Text(" · ", style="dim")
+    gap = Text(", " if is_ascii else " · ", style="dim")
     line = gap.join(
         _fitting(parts, width, gap=gap.cell_len, first_to_go=(*first_to_go, "in flight"))
     )
     line.no_wrap = True
-    line.overflow = "ellipsis"
+    line.overflow = "crop" if is_ascii else "ellipsis"
     return line
 
 
@@ -156,10 +158,12 @@ class LiveDisplay(Display):
         self._update(Text(f"Checking the input  {int(share * 100)}%", style="dim"))
 
     def show(self, view: View) -> None:
-        self._update(render(view, self._console.width))
+        console = self._console
+        self._update(render(view, console.width, is_ascii=console.options.ascii_only))
 
     def step(self, words: str, share: float | None) -> None:
-        self._update(_step(words, share, self._console.width))
+        console = self._console
+        self._update(_step(words, share, console.width, is_ascii=console.options.ascii_only))
 
     def _update(self, renderable: RenderableType) -> None:
         # A terminal that hung up ends the display, not the run.
