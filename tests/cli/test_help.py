@@ -9,12 +9,24 @@ import click
 import pytest
 
 from batch_gateway.cli.batches import batches
+from batch_gateway.cli.doctor import doctor
 from batch_gateway.cli.options import GroupedCommand
+from batch_gateway.cli.pick import pick
 from batch_gateway.cli.run import run
 from batch_gateway.cli.serve import serve
+from batch_gateway.cli.simulate import simulate
+from batch_gateway.cli.validate import validate
 from tests.cli.commands import batch_gateway, in_a_process
 
-LONG = {"run": run, "serve": serve, "batches submit": batches.commands["submit"]}
+LONG: dict[str, click.Command] = {
+    "run": run,
+    "serve": serve,
+    "batches submit": batches.commands["submit"],
+    "doctor": doctor,
+    "simulate": simulate,
+    "pick": pick,
+    "validate": validate,
+}
 A_SCREEN = 50
 
 

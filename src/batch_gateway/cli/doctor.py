@@ -40,6 +40,10 @@ _HEADINGS = (
     "Endpoint picker (grpc:// gateways)",
     "Network",
 )
+_FIRST = (
+    *("--gateway", "--model", "--config", "--api-key-file", "--api-key-env", "--header"),
+    *("--tls-ca-file", "--proxy", "--timeout", "--json"),
+)
 _LIMITS = ("timeout", "connect_timeout")
 _MACHINE = "this machine"
 _CHECK_WIDTH = 12
@@ -75,7 +79,10 @@ def _options() -> dict[str, list[Setting]]:
 
 
 @click.command(
-    cls=GroupedCommand, short_help="Look at a gateway, and say what is wrong.", epilog=_EPILOG
+    cls=GroupedCommand,
+    first=_FIRST,
+    short_help="Look at a gateway, and say what is wrong.",
+    epilog=_EPILOG,
 )
 @setting_options(_options(), {"timeout": "Longest wait for an answer, at most 1m."})
 @option("Display", "--model", metavar="NAME", help="Ask this model.  [the first that is listed]")

@@ -48,8 +48,15 @@ def _rows(names: str) -> list[Setting]:
     return [SETTINGS[name] for name in names.split()]
 
 
+_FIRST = (
+    *("--gateway", "--model", "--prompt", "--request-file", "--line", "--header"),
+    *("--api-key-file", "--tls-ca-file", "--timeout", "--json"),
+)
+
+
 @click.command(
     cls=GroupedCommand,
+    first=_FIRST,
     short_help="Ask an endpoint picker where it would send a request.",
     epilog=_EPILOG,
 )

@@ -38,9 +38,17 @@ _FLAG_OF_FIELD = {"faults": "fault"}
 
 SERVER, CAPACITY, ANSWERS, TROUBLE = "Server", "Capacity and latency", "Answers", "Trouble"
 
+_FIRST = (
+    *("--port", "--model", "--api-key-file", "--instant", "--seats", "--latency-scale"),
+    *("--output-tokens", "--fault", "--requests-per-minute", "--pods"),
+)
+
 
 @click.command(
-    cls=GroupedCommand, short_help="Serve a simulated gateway until Ctrl-C.", epilog=_EPILOG
+    cls=GroupedCommand,
+    first=_FIRST,
+    short_help="Serve a simulated gateway until Ctrl-C.",
+    epilog=_EPILOG,
 )
 @option(SERVER, "--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @option(

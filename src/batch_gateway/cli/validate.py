@@ -30,9 +30,17 @@ Examples:
 Exit codes: 0 every line can be sent, 2 there are problems.
 """
 
+_FIRST = (
+    *("--template", "--template-file", "--system", "--model", "--param", "--id-column"),
+    *("--limit", "--input-format", "--endpoint", "--json"),
+)
+
 
 @click.command(
-    cls=GroupedCommand, short_help="Check a batch file without sending anything.", epilog=_EPILOG
+    cls=GroupedCommand,
+    first=_FIRST,
+    short_help="Check a batch file without sending anything.",
+    epilog=_EPILOG,
 )
 @click.argument("file", metavar="FILE")
 @input_options
