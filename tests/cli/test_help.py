@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -16,7 +20,7 @@ from batch_gateway.cli.run import run
 from batch_gateway.cli.serve import serve
 from batch_gateway.cli.simulate import simulate
 from batch_gateway.cli.validate import validate
-from tests.cli.commands import batch_gateway, in_a_process
+from tests.cli.commands import batch_gateway, environment, in_a_process
 
 LONG: dict[str, click.Command] = {
     "run": run,
@@ -109,3 +113,40 @@ def test_a_shell_is_told_how_a_word_may_end(words: str, offered: str, tmp_path: 
         },
     )
     assert done.stdout.split() == [offered]
+
+
+COMPLETED = {
+    "bash": """\
+eval "$(_BATCH_GATEWAY_COMPLETE=bash_source batch-gateway)"
+COMP_WORDS=(batch-gateway {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_batch_gateway_completion batch-gateway; printf '%s\\n' "${{COMPREPLY[@]}}"
+""",
+    "fish": """\
+_BATCH_GATEWAY_COMPLETE=fish_source batch-gateway | source
+complete -C 'batch-gateway {words}'
+""",
+}
+
+
+@pytest.mark.parametrize("shell", COMPLETED)
+def test_a_shell_completes_commands_and_options_as_the_documentation_says(
+    shell: str, tmp_path: Path
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+
+    def completed(words: str) -> set[str]:
+        folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            [shell, "-c", COMPLETED[shell].format(words=words)],
+            cwd=tmp_path,
+            env=environment(PATH=folders, HOME=str(tmp_path)),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return {line.split("\t")[0] for line in done.stdout.splitlines()}
+
+    assert completed("val") == {"validate"}
+    assert {"--gateway", "--gateway-metrics"} <= completed("run --gat")
