@@ -99,7 +99,10 @@ class TimeLeft:
         """
         looks = self._looks
         if looks and is_down and done == looks[-1].done:
-            self._lost.append((now, self._lost[-1][1] + now - self._looked))
+            until, lost = self._lost[-1]
+            if until == self._looked:
+                self._lost.pop()
+            self._lost.append((now, lost + now - self._looked))
         self._looked = now
         counted = (len(self.under_way), self._ended, self._seconds, self._size, held)
         look = _Look(self._moving(now), done, *counted)
