@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from batch_gateway import (
     RunProgress,
     run_batch_blocking,
 )
+from batch_gateway.runs.progress_bar import ProgressBar
 from batch_gateway.testing import GatewayHandle
 from tests.cli.commands import environment, read_lines, wait_until, write_batch
 from tests.runs.held_client import Held
@@ -228,3 +230,33 @@ def test_an_interrupt_within_an_iterable_leaves_nothing_under_way() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(run_batch_blocking(lines(), gateway=client))
     assert client.cancelled == client.under_way - 1
+
+
+class Below:
+    """What stands below a cell of a notebook."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def __call__(self, data: dict[str, str], **_: object) -> Below:
+        self.shown.append(data["text/plain"])
+        return self
+
+    update = __call__
+
+
+def test_in_a_notebook_the_bar_is_text_that_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    below, display = Below(), types.ModuleType("IPython.display")
+    vars(display)["display"] = below
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with ProgressBar() as bar:
+        bar.show(1, 4, "1 of 4", last=True)
+        bar.show(4, 4, "4 of 4", last=True)
+        bar.show(4, None, "4 done", last=True)
+    assert below.shown == [
+        "",
+        "━" * 10 + "─" * 30 + " 1 of 4",
+        "━" * 40 + " 4 of 4",
+        "─" * 40 + " 4 done",
+    ]

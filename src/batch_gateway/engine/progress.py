@@ -18,6 +18,9 @@ from batch_gateway.engine.time_left import TimeLeft
 
 __all__ = ["RunOutcome", "RunStats", "RunSummary"]
 
+# An estimate costs milliseconds, and a bar asks ten times a second.
+_SAID_FOR = 1.0
+
 
 def _nothing() -> None:
     """Nothing is sent yet."""
@@ -60,6 +63,7 @@ class RunStats:
     most_failures: float = float("inf")
     too_many_failed: asyncio.Event = field(default_factory=asyncio.Event)
     cut_off: Callable[[], None] = _nothing
+    _said: tuple[float, float | None] = (float("-inf"), None)
 
     def reset(self) -> None:
         """Another run begins, of which nothing is known yet."""
@@ -104,9 +108,11 @@ class RunStats:
     def seconds_left(self, now: float) -> float | None:
         """How long the rest takes; None while nobody can know."""
         self.look(now)
-        self.expected = None
-        if not self.is_down() and not self.stopping and self.left:
-            self.expected = self.time_left.seconds(self.left, self.size)
+        at, left = self._said
+        if now - at >= _SAID_FOR:
+            at, left = self._said = now, self.time_left.seconds(self.left, self.size)
+        is_over = self.is_down() or self.stopping or not self.left
+        self.expected = None if left is None or is_over else max(0.0, left - (now - at))
         return self.expected
 
     @property

@@ -62,7 +62,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(f"{self.figures.failed:,} failed")
         parts += [f"{self.in_flight:,} in flight", f"{self.requests_per_second:,.1f} requests/s"]
         left = self.seconds_left
-        if self.stopping:
+        if self.stopping and self.done < self.total:
             parts.append("stopping")
         elif left:
             parts.append(f"{format_duration(max(1, round(left)))} left")
