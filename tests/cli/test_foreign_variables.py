@@ -98,7 +98,7 @@ def test_a_refused_key_that_is_the_same_is_not_called_unused(tmp_path: Path) -> 
     with simulated_gateway(api_key="sk-right-1") as gateway:
         variables = {"OPENAI_API_KEY": KEY, "BATCH_GATEWAY_API_KEY": KEY}
         done = run(tmp_path, "--gateway", gateway.url, "--json", **variables)
-    assert json.loads(done.stdout)["hints"] == []
+    assert not any("OPENAI" in hint for hint in json.loads(done.stdout)["hints"])
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])

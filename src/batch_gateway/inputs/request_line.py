@@ -199,6 +199,8 @@ class RequestLines:
         empty = [name for name in _PROMPTS if name in values]
         if empty:
             return FaultyRowError(f"has nothing in {' and '.join(empty)}")
+        if not values:
+            return FaultyRowError("has no columns")
         columns = ", ".join(list(values)[:20])
         return FaultyRowError(
             "has no column prompt or messages, and no --template says what to ask; it has"
