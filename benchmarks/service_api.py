@@ -11,17 +11,20 @@ import argparse
 import contextlib
 import http.client
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from benchmarks.environment import REPOSITORY
 from benchmarks.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds_of, describe, memory_mib, pin
 from benchmarks.tables import Aim, print_aims, print_table, write_json
+from tests.peers.object_stores import S3_KEYS, running_seaweed
 
 _PIECE = (b'{"custom_id":"' + b"x" * 1008 + b'"}\n') * 256
 _POLL_SECONDS = 5.0
@@ -45,9 +48,15 @@ class Server:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--mib", type=int, default=1024, help="size of the file")
-    size = parser.parse_args().mib * 1024 * 1024
+    parser.add_argument("--seaweed", action="store_true", help="the file in SeaweedFS by S3")
+    given = parser.parse_args()
+    size = given.mib * 1024 * 1024
     print("machine:", ", ".join(f"{key} {value}" for key, value in describe().items()))
-    with TemporaryDirectory(prefix="benchmark-api-") as folder, _running(folder) as server:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="benchmark-api-"))
+        bucket = stack.enter_context(running_seaweed(Path(folder))) if given.seaweed else None
+        stores = [] if bucket is None else [bucket.store_url("api")]
+        server = stack.enter_context(_running(folder, *stores))
         pin(CLIENT_CORE)
         idle = server.peak_mib()
         rows = [_timed("upload", server, size, lambda: _upload(server, size))]
@@ -66,11 +75,12 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _running(folder: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "benchmarks.servers.api_server", folder]
+def _running(*places: str) -> Iterator[Server]:
+    command = [sys.executable, "-m", "benchmarks.servers.api_server", *places]
     with subprocess.Popen(
         ["taskset", "-c", str(SERVER_CORE), *command],
         cwd=REPOSITORY,
+        env=os.environ | S3_KEYS,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -43,8 +43,8 @@ _SLOW = SimulatorConfig(
     output_tokens=1,
     output_distribution="fixed",
 )
-# The same program; small files are divided as large ones are, and the lease is the usual one.
-_PROGRAM = REPOSITORY / "tests" / "fleet" / "hurried.py"
+# The same program, but small files are divided as large ones are; the lease is the usual one.
+_HURRIED = REPOSITORY / "tests" / "fleet" / "hurried.py"
 _LEASE_SECONDS = 30.0
 _SHARDS = 16
 _LIMIT_SECONDS = 3600.0
@@ -56,6 +56,7 @@ class Fleet:
     """Processes that share a database and a place for files.
 
     Attributes:
+        shard_lines: of parts that are smaller than usual.
         pids: of the workers that were started and not killed.
     """
 
@@ -65,7 +66,7 @@ class Fleet:
     gateway: GatewayHandle
     in_flight: int
     store: str | None
-    shard_lines: int
+    shard_lines: int | None
     processes: contextlib.ExitStack
     pids: list[int] = field(default_factory=list[int])
 
@@ -94,7 +95,9 @@ class Fleet:
         return self.server.execute(question, self.database.rpartition("/")[2])
 
     def _start(self, role: str, *more: str) -> tuple[subprocess.Popen[str], str]:
-        program = [str(_PROGRAM), str(_LEASE_SECONDS), str(self.shard_lines), "0"]
+        program = ["-m", "batch_gateway"]
+        if self.shard_lines is not None:
+            program = [str(_HURRIED), str(_LEASE_SECONDS), str(self.shard_lines), "0"]
         place = ["--database", self.database, "--data", str(self.data / role)]
         if self.store is None:
             place[-1] = str(self.data)
@@ -125,7 +128,9 @@ class Place:
     _numbers: Iterator[int] = field(default_factory=count)
 
     @contextlib.contextmanager
-    def fleet(self, gateway: GatewayHandle, in_flight: int, shard_lines: int) -> Iterator[Fleet]:
+    def fleet(
+        self, gateway: GatewayHandle, in_flight: int, shard_lines: int | None = None
+    ) -> Iterator[Fleet]:
         name = f"fleet-{next(self._numbers)}"
         store = None if self.bucket is None else self.bucket.store_url(name)
         database = self.server.new_database()
@@ -208,7 +213,7 @@ def _polls(place: Place, _given: argparse.Namespace) -> dict[str, float]:
     """Of a batch under way: what the API takes, and what PostgreSQL takes beside it."""
     with (
         simulated_gateway(_SLOW.with_changes(latency_scale=200.0)) as gateway,
-        place.fleet(gateway, _IN_FLIGHT, 1000) as fleet,
+        place.fleet(gateway, _IN_FLIGHT) as fleet,
     ):
         api = fleet.api()
         fleet.add_workers(1)
@@ -230,7 +235,7 @@ def _polls(place: Place, _given: argparse.Namespace) -> dict[str, float]:
 def _idle(place: Place, _given: argparse.Namespace) -> dict[str, float]:
     """Transactions a second that each of four workers makes with nothing to do."""
     workers = 4
-    with simulated_gateway() as gateway, place.fleet(gateway, _IN_FLIGHT, 1000) as fleet:
+    with simulated_gateway() as gateway, place.fleet(gateway, _IN_FLIGHT) as fleet:
         fleet.add_workers(workers)
         counted = (
             "SELECT xact_commit + xact_rollback FROM pg_stat_database"
@@ -271,7 +276,7 @@ def _ratios(name: str, fleet: Cost, run: Cost) -> dict[str, float]:
 
 
 def _through_fleet(place: Place, gateway: GatewayHandle, paths: list[Path]) -> Cost:
-    with place.fleet(gateway, CONCURRENCY, 50_000) as fleet:
+    with place.fleet(gateway, CONCURRENCY) as fleet:
         api = fleet.api()
         fleet.add_workers(1)
         pids = [api.pid, *fleet.pids]

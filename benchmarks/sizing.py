@@ -19,12 +19,15 @@ from batch_gateway.service.part_journal import WRITE_SECONDS
 __all__ = ["Day", "Load", "first_limits", "needs", "simulated_day", "tables"]
 
 _DAY: Final = 86_400
-# What was measured. Of a line through `serve`: 1.11 times the CPU of `run`, which is 64.7 µs.
+# What was measured. Of a line through `serve`: 1.11 times the CPU of `run` (`service_batches`),
+# which is 64.7 µs (`run_end_to_end`).
 _CPU_SECONDS_A_LINE: Final = 72e-6
 _CPU_SECONDS_OF_TLS: Final = 25e-6
+# Of `service_batches --large 1000000`.
 _LINES_A_SECOND_OF_A_WORKER: Final = 13_776
-# 97 MiB with 5,000 requests in flight, of which 40 are the program.
+# 97 MiB with 5,000 requests in flight, of which 40 are the program: `client_overhead`.
 _BYTES_IN_FLIGHT: Final = 12_000
+# Of `service_api`.
 _UPLOAD_BYTES_A_SECOND: Final = 99e6
 # A batch with its jobs, files and the figures of its report, in SQLite with its indexes.
 _RECORD_BYTES_A_BATCH: Final = 10_000
@@ -32,8 +35,8 @@ _RECORD_BYTES_A_BATCH: Final = 10_000
 _FULL: Final = 0.6
 # What Linux gives to one address of a gateway: net.ipv4.ip_local_port_range.
 _PORTS: Final = 28_232
-# Of one core of an API server with PostgreSQL.
-_POLLS_A_SECOND: Final = 1_500
+# Of one core that an API server shares with PostgreSQL: `service_fleet --only polls`.
+_POLLS_A_SECOND: Final = 5_981
 _SHARD_LINES: Final = 50_000
 
 # Of a day's batches, by the hour: most come while people work, and a wave with the nightly jobs.
