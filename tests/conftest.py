@@ -14,13 +14,21 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Commands that tests start heed Ctrl-C also where the tests are a job in the background.
 
     Its shell has Ctrl-C ignored, which whatever it starts inherits.
     """
+    # Files go to xdist's workers as below, and not by how many tests they have.
+    config.option.loadscopereorder = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take long comes first, so that no worker is alone with it in the end."""
+    long = {item.path for item in items if item.get_closest_marker("timeout") is not None}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture
