@@ -156,7 +156,7 @@ def test_a_snippet_runs_as_printed(
 ) -> None:
     for step in steps(block):
         command = RUNNERS[step.language, re.split(r"\W", step.note)[0]]
-        done = run(command(in_tests(step.code)), desk, gateway_url)
+        done = run([in_tests(part) for part in command(step.code)], desk, gateway_url)
         assert done.returncode == expected_exit(step), done.stdout + done.stderr
         assert "Traceback" not in done.stderr
 
