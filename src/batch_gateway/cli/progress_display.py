@@ -98,8 +98,7 @@ async def follow(
     moved: Mark = now
     before: Mark = now
     window: tuple[Mark, ...] = (now,)
-    next_view, next_estimate, stood, watch = now.at, now.at, False, PaceWatch()
-    left: float | None = None
+    next_view, stood, watch = now.at, False, PaceWatch()
     while True:
         if now.done != moved.done:
             # What failed since the look before may have failed after the last one was done.
@@ -110,12 +109,9 @@ async def follow(
         why, paces = "", watch.look(gateways.paces, now.at)
         if run.left and not run.stopping:
             why = standstill(moved, now, in_flight, gateways.last_failure)
-        if now.at >= next_estimate:
-            left = run.seconds_left(now.at)
-            next_estimate = now.at + max(display.interval, _LOOK_SECONDS)
         if now.at >= next_view or (why and not stood):
-            rates, expected = measure(window[0], now), None if why else left
-            display.show(View(run, rates, in_flight, expected, why, paces))
+            rates, left = measure(window[0], now), run.seconds_left(now.at)
+            display.show(View(run, rates, in_flight, None if why else left, why, paces))
             next_view = now.at + display.interval
         stood = bool(why)
         await clock.sleep(min(display.interval, _LOOK_SECONDS))
