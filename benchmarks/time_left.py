@@ -106,7 +106,7 @@ class _Run:
         down, up = world.outage
         if self.now < up and end > down:
             end = up + world.takes(line, up, self.chance)
-        self.time_left.under_way[line] = self.now
+        self.time_left.begin(line, self.now)
         heapq.heappush(self.under_way, (end, line))
         self.sent += 1
 
@@ -122,12 +122,8 @@ class _Run:
         return max(self.now, period * seconds)
 
     def end(self, at: float, line: int) -> None:
-        time_left = self.time_left
         self.now, self.done = at, self.done + 1
-        began = time_left.under_way.pop(line)
-        time_left.unkept += 1
-        if time_left.unkept >= time_left.each:
-            time_left.keep(self.sizes[line], began, at)
+        self.time_left.end(line, self.sizes[line], lambda: at)
 
 
 def _even(low: float, high: float) -> Takes:

@@ -11,7 +11,7 @@ from batch_gateway.engine.lengths import Lengths
 from batch_gateway.engine.progress import RunStats
 from batch_gateway.engine.time_left import TimeLeft
 from benchmarks.time_left import WORLDS, moments
-from tests.engine.lines_under_way import sending
+from tests.engine.lines_under_way import end, sending
 
 FORETOLD = [name for name, world in WORLDS.items() if world.foretells and name != "fast"]
 # What cannot be known of these at ten seconds is said wrongly there and rightly afterwards.
@@ -86,11 +86,10 @@ def test_whatever_happens_it_is_a_time_or_nothing(
     told, now = TimeLeft(), 0.0
     told.look(0, now)
     for line, seconds in enumerate(ends):
-        told.under_way[line] = now
-        told.unkept += 1
-        told.keep(100, now, now + seconds)
-        if line % 3:
-            del told.under_way[line]
+        told.begin(line, now)
+        end(told, line, now + seconds)
+        if not line % 3:
+            told.begin(line, now)
         now += every
         told.look(line + 1, now)
         said = told.seconds(left + len(told.under_way), 100_000)
@@ -100,11 +99,8 @@ def test_whatever_happens_it_is_a_time_or_nothing(
 def test_it_keeps_little_of_a_long_run() -> None:
     told = TimeLeft()
     for line in range(200_000):
-        told.under_way[line] = line / 10
-        del told.under_way[line]
-        told.unkept += 1
-        if told.unkept >= told.each:
-            told.keep(100, line / 10, line / 10 + 1)
+        told.begin(line, line / 10)
+        end(told, line, line / 10 + 1)
         if not line % 10:
             told.look(line, line / 10)
     assert len(told._kept) <= 2_000

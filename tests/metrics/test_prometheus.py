@@ -28,7 +28,7 @@ from batch_gateway.engine.progress import RunStats
 from batch_gateway.metrics.prometheus import PrometheusMetrics
 from batch_gateway.metrics.series import OTHER, BoundedLabels, Histogram
 from batch_gateway.testing import GatewayHandle
-from tests.engine.lines_under_way import sending
+from tests.engine.lines_under_way import end, sending
 from tests.quick_retry import QUICK
 
 pytestmark = pytest.mark.anyio
@@ -239,15 +239,15 @@ def test_a_run_is_shown_while_it_goes_on(
 def test_the_time_left_is_what_the_run_reckons_and_nothing_while_nobody_can_know(
     registry: CollectorRegistry, metrics: PrometheusMetrics
 ) -> None:
-    stats = RunStats(total=100)
+    stats = RunStats(total=100, time_left=sending(1))
     metrics.follow_run(stats)
     assert stats.seconds_left(0.0) is None
     assert shown(registry, "run_time_left_seconds") == {}
     # Ten lines, of which each took a second.
     stats.figures.succeeded = 10
     for line in range(10):
-        stats.time_left.keep(100, line, line + 1.0)
-    stats.time_left.under_way[10] = 9.9
+        end(stats.time_left, line, line + 1.0)
+        stats.time_left.begin(line + 1, line + 1.0)
     assert stats.seconds_left(10.0) == shown(registry, "run_time_left_seconds")[()]
     assert 60 < shown(registry, "run_time_left_seconds")[()] < 120
     stats.stopping = True

@@ -121,7 +121,7 @@ class Sender(ABC):
         request, custom_id = self.request_of(ticket)
         result_id = request.request_id
         time_left = self.stats.time_left
-        time_left.under_way[index] = self.clock.monotonic()
+        time_left.begin(index, self.clock.monotonic())
         try:
             try:
                 response = await lane.client.generate(request)
@@ -136,10 +136,7 @@ class Sender(ABC):
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
             return self._internal_error(ticket, result_id, custom_id, error)
         finally:
-            begun = time_left.under_way.pop(index)
-            time_left.unkept += 1
-            if time_left.unkept >= time_left.each:
-                time_left.keep(size, begun, self.clock.monotonic())
+            time_left.end(index, size, self.clock.monotonic)
         lane.room.learn(len(response.body))
         # The cache answers whether or not the gateway does.
         return Ended(ticket, outcome, SAYS_NOTHING if response.from_cache else ALIVE)

@@ -61,30 +61,41 @@ class TimeLeft:
     did is not told, and does not count.
 
     Attributes:
-        under_way: lines that are being sent, and since when. Whoever sends them writes it.
-        each, unkept: of so many lines that end one is kept, and so many have ended since.
+        under_way: lines that are being sent, and since when.
     """
 
     def __init__(self) -> None:
         self.under_way: dict[int, float] = {}
-        self.each, self.unkept = 1, 0
+        # Of so many lines that end one is kept, and so many have ended since.
+        self._each, self._unkept = 1, 0
         self._kept: list[tuple[float, float]] = []
         self._ended, self._seconds, self._size = 0, 0.0, 0
         self._looks: list[_Look] = []
         self._looked = 0.0
         self._lost = [(-math.inf, 0.0)]
 
-    def keep(self, size: int, begun: float, now: float) -> None:
-        """A line of so many bytes has ended; it stands for those that were not kept before it."""
+    def begin(self, line: int, now: float) -> None:
+        """A line is being sent."""
+        self.under_way[line] = now
+
+    def end(self, line: int, size: int, now: Callable[[], float]) -> None:
+        """A line of so many bytes is no longer sent; the time is asked for only where it counts."""
+        begun = self.under_way.pop(line)
+        self._unkept += 1
+        if self._unkept >= self._each:
+            self._keep(size, begun, now())
+
+    def _keep(self, size: int, begun: float, now: float) -> None:
+        """A line stands for those that were not kept before it."""
         at = self._moving(now)
         seconds = at - self._moving(begun)
-        self._ended += self.unkept
-        self._seconds += self.unkept * seconds
-        self._size += self.unkept * size
-        self.unkept = 0
+        self._ended += self._unkept
+        self._seconds += self._unkept * seconds
+        self._size += self._unkept * size
+        self._unkept = 0
         self._kept.append((at, seconds))
         if len(self._kept) > _MOST_KEPT:
-            self.each *= 2
+            self._each *= 2
             del self._kept[::2]
 
     def _moving(self, at: float) -> float:
@@ -128,7 +139,7 @@ class TimeLeft:
         if not self._kept or not self.under_way:
             return None
         ages = [max(0.0, last.at - self._moving(begun)) for begun in list(self.under_way.values())]
-        lengths = Lengths([seconds for _, seconds in self._kept], ages, self.each)
+        lengths = Lengths([seconds for _, seconds in self._kept], ages, self._each)
         queue = max(0, left - len(ages))
         ahead = lengths.ahead(ages, queue)
         if not queue or ahead is None:
