@@ -12,7 +12,7 @@ from tests.documents.api_reference import PAGES, directives, members, reference
 from tests.documents.docstrings import Words, is_own, public, said_of, words_of
 
 PUBLIC = ("batch_gateway", "batch_gateway.engine", "batch_gateway.testing")
-# Observers that are offered where they are, since they need extras.
+# Observers that are offered where they are, so that nobody else imports what they import.
 OTHERS = {
     ("batch_gateway.metrics.prometheus", "PrometheusMetrics"),
     ("batch_gateway.metrics.opentelemetry", "OpenTelemetry"),

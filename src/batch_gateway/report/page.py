@@ -78,10 +78,7 @@ class Page(NamedTuple):
 
 
 def render_page(facts: RunFacts, collected: Collected) -> Page:
-    """One HTML document that needs nothing else, with no script and no style but its own.
-
-    Raises ModuleNotFoundError without jinja2, which the extra `report` installs.
-    """
+    """One HTML document that needs nothing else, with no script and no style but its own."""
     templates = templates_of(_FOLDER, number=number_text, duration=duration_text)
     places = Places()
     body = templates.get_template("body.html.jinja").render(
