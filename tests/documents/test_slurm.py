@@ -57,9 +57,7 @@ def task(node: Path, number: int, vllm: str = "--instant") -> Iterator[subproces
     """The job as Slurm starts it for one task of the array."""
     script = node / "answers.sbatch"
     script.write_text(JOB.code.replace("meta-llama/Llama-3.1-8B-Instruct", "tiny"))
-    path = (
-        f"{node / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
+    path = f"{node / 'bin'}{os.pathsep}{PATH}"
     slurm = {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_JOB_ID": str(os.getpid() + number)}
     with subprocess.Popen(
         ["bash", script],
