@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from itertools import islice
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -13,9 +12,9 @@ from tests.documents.blocks import ROOT
 from tests.documents.progress_picture import PICTURE, picture, screens
 
 
-@pytest.fixture
-def drawn(tmp_path: Path) -> str:
-    requests = tmp_path / "requests.jsonl"
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> str:
+    requests = tmp_path_factory.mktemp("drawn") / "requests.jsonl"
     with (ROOT / "examples" / "requests.jsonl").open("rb") as lines:
         requests.write_bytes(b"".join(islice(lines, 40)))
     return picture(screens(requests))
