@@ -18,6 +18,7 @@ NOT_RUN = {
     OURS: "they go on until they are stopped, or need a database or a bucket: options are read",
     ".": "changes the shell that it is written in",
     "docker": "needs a container runtime; tests/deploy checks the image's parts",
+    "export": "changes the shell that it is written in",
     "helm": "needs a cluster; tests/deploy renders the chart",
     "kubectl": "needs a cluster; tests/deploy checks the manifests",
     "opentelemetry-instrument": "is another project's, in front of a command that is run",
@@ -39,7 +40,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                 while words and re.fullmatch(r"\w+=.*", words[0]):
                     del words[0]
                 if words:
-                    yield str(block), words
+                    yield str(block), [words[0].rpartition("/")[2], *words[1:]]
 
 
 def _is(line: str) -> bool:
