@@ -134,11 +134,13 @@ class GatewayTransport:
         try:
             return await streamed
         except InferenceError as error:
+            if not asks_usage or not request_body.refuses_usage_option(error):
+                raise
             asked, plain = (
                 request_body.streaming_body(request.body, request.endpoint, with_usage=asks)
-                for asks in (asks_usage, False)
+                for asks in (True, False)
             )
-            if plain == asked or not request_body.refuses_usage_option(error):
+            if plain == asked:
                 raise
         self._habits.takes_usage_option = False
         return await self._stream(request, plain, begin_by)
