@@ -278,6 +278,13 @@ async def test_a_stream_that_was_left_is_read_on(client: HTTPInferenceClient) ->
     assert stream.response is not None
 
 
+async def test_a_task_may_wait_for_the_next_chunk(client: HTTPInferenceClient) -> None:
+    whole = await _texts(client.stream(chat(max_tokens=4)))
+    stream = client.stream(chat(max_tokens=4))
+    first = await asyncio.create_task(anext(stream))
+    assert [first.text, *await _texts(stream)] == whole
+
+
 async def test_a_stream_that_is_closed_ends_for_whoever_waits_for_its_next_chunk() -> None:
     with simulated_gateway(SimulatorConfig.small_gpu()) as gateway:
         config = HTTPInferenceClientConfig(gateway.url)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
 from types import AsyncGeneratorType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -98,7 +98,7 @@ class InferenceStream:
         self._require_reader()
         return self._chunks
 
-    def __anext__(self) -> Awaitable[Chunk]:
+    def __anext__(self) -> Coroutine[Any, Any, Chunk]:
         self._require_reader()
         return anext(self._chunks)
 
