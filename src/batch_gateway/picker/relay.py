@@ -265,8 +265,9 @@ class Relay(LiveStream):
         echo = self._echo
         piece, end = echo.came_back(frame, 0)
         while piece:
-            if self._take is not None and len(piece) <= self._most_taken:
-                self._give(piece)
+            take = self._take
+            if take is not None and len(piece) <= self._most_taken:
+                self._give(take, piece)
             else:
                 echo.put(piece)
                 self._hand_out()
@@ -279,10 +280,8 @@ class Relay(LiveStream):
             _wake(self._room)
         return end
 
-    def _give(self, piece: bytes) -> None:
+    def _give(self, take: Callable[[bytes], float], piece: bytes) -> None:
         """Give the reader, which takes what comes, a piece."""
-        take = self._take
-        assert take is not None  # noqa: S101 - looked for by whoever gives
         try:
             self._had_enough = not take(piece)
         except Exception as mistake:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
@@ -294,8 +293,8 @@ class Relay(LiveStream):
     def _hand_out(self) -> None:
         """Give the reader what came back, or wake it."""
         echo = self._echo
-        while self._take is not None and 0 < echo.buffered <= self._most_taken:
-            self._give(echo.take())
+        while (take := self._take) is not None and 0 < echo.buffered <= self._most_taken:
+            self._give(take, echo.take())
         if self._take is None or echo.buffered or echo.ended or self._failure is not None:
             self._take = None
             _wake(self._reader)
