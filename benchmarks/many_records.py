@@ -19,7 +19,13 @@ from batch_gateway.service.batch_records import (
     sealed_headers,
 )
 from batch_gateway.service.database import Database
-from batch_gateway.service.file_records import find_file, leftovers, list_files, tenant_use
+from batch_gateway.service.file_records import (
+    find_file,
+    give_up_abandoned,
+    leftovers,
+    list_files,
+    tenant_use,
+)
 from batch_gateway.service.job_records import list_parts, shards_left
 from batch_gateway.service.paging import Paging
 from batch_gateway.service.worker_records import free_jobs_and_share
@@ -101,7 +107,8 @@ QUESTIONS: Final[Mapping[str, Callable[[Connection], object]]] = {
     "batches of a tenant under way": lambda c: batches_under_way(c, _TENANT),
     "headers that are to be passed on": sealed_headers,
     "batches whose window is over": lambda c: expired_batches(c, NOW),
-    "files that are left over": lambda c: leftovers(c, NOW, 3600.0),
+    "files that are left over": lambda c: leftovers(c, NOW),
+    "files that were abandoned": lambda c: give_up_abandoned(c, NOW - 3600.0),
     "batches that are to be forgotten": partial(remove_ended_before, moment=NOW - 30 * _DAY),
     "the backlog": backlog,
 }

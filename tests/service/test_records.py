@@ -29,6 +29,7 @@ from batch_gateway.service.file_records import (
     TenantUse,
     add_file,
     find_file,
+    give_up_abandoned,
     leftovers,
     list_files,
     mark_deleted,
@@ -98,7 +99,8 @@ async def test_what_nobody_needs_any_more_is_left_over(database: Database) -> No
     await submit(database, batch)
     for file in (deleted, read):
         await database.write(partial(mark_deleted, tenant="t", file_id=file.id, now=NOW))
-    find = partial(leftovers, now=NOW, pending_seconds=500)
+    await database.write(partial(give_up_abandoned, before=NOW - 500))
+    find = partial(leftovers, now=NOW)
     assert await database.read(find) == [deleted.id, expired.id, abandoned.id]
     for file_id in (deleted.id, expired.id, abandoned.id):
         await database.write(partial(remove_file, file_id=file_id))

@@ -25,6 +25,7 @@ __all__ = [
     "TenantUse",
     "add_file",
     "find_file",
+    "give_up_abandoned",
     "latest_stored",
     "leftovers",
     "list_files",
@@ -80,8 +81,8 @@ def add_file(connection: Connection, record: FileRecord, state: FileState) -> No
 
 
 def mark_stored(connection: Connection, file_id: str) -> None:
-    """From now on the file is seen. Raises RecordsError when it was taken for abandoned meanwhile,
-    as that of a process that stood still for an hour: its bytes may be gone."""
+    """From now on the file is seen. Raises RecordsError when it was given up meanwhile, as that of
+    a process that stood still for an hour: its bytes may be gone."""
     change = update(files).where(files.c.id == file_id, files.c.state == FileState.PENDING)
     if connection.execute(change.values(state=FileState.STORED)).rowcount != 1:
         raise RecordsError(f"{file_id} was not stored in time, and is given up")
@@ -132,10 +133,16 @@ def mark_deleted(connection: Connection, tenant: str, file_id: str, now: float) 
     return connection.execute(change.values(state=FileState.DELETED)).rowcount == 1
 
 
+def give_up_abandoned(connection: Connection, before: float) -> None:
+    """Mark as deleted what has been pending since then: who stored it is gone, or hears of it."""
+    # Whole seconds, as PostgreSQL looks up no fraction in an index of whole numbers.
+    abandoned = and_(files.c.state == FileState.PENDING, files.c.created_at < int(before))
+    connection.execute(update(files).where(abandoned).values(state=FileState.DELETED))
+
+
 def leftovers(
     connection: Connection,
     now: float,
-    pending_seconds: float,
     *,
     only: str | None = None,
     after: str = "",
@@ -143,16 +150,12 @@ def leftovers(
 ) -> Sequence[str]:
     """Ids of files whose bytes are to go, and then their record by `remove_file`.
 
-    Those that are deleted or expired, unless a batch that has not ended reads them, and those that
-    have been pending for longer than `pending_seconds`: who stored them is gone. `only` looks at
+    Those that are deleted or expired, unless a batch that has not ended reads them. `only` looks at
     one file, `after` at those whose ids come later.
     """
-    # Whole seconds, as PostgreSQL looks up no fraction in an index of whole numbers.
-    long_ago = int(now - pending_seconds)
-    abandoned = and_(files.c.state == FileState.PENDING, files.c.created_at < long_ago)
     unwanted = or_(files.c.state == FileState.DELETED, files.c.expires_at <= int(now))
     read = exists().where(batches.c.input_file_id == files.c.id, batches.c.status.in_(OPEN))
-    chosen = select(files.c.id).where(files.c.id > after, or_(abandoned, and_(unwanted, ~read)))
+    chosen = select(files.c.id).where(files.c.id > after, unwanted, ~read)
     if only is not None:
         chosen = chosen.where(files.c.id == only)
     return connection.execute(chosen.order_by(files.c.id).limit(limit)).scalars().all()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
 
-from batch_gateway.errors import StorageError, StorageUnavailableError
+from batch_gateway.errors import RecordsFullError, StorageError, StorageUnavailableError
 from batch_gateway.service.database import Database
-from batch_gateway.service.file_records import leftovers, object_name, remove_file
+from batch_gateway.service.file_records import (
+    give_up_abandoned,
+    leftovers,
+    object_name,
+    remove_file,
+)
 from batch_gateway.storage.protocol import Storage
 
 __all__ = ["remove_leftovers"]
@@ -29,7 +35,12 @@ async def remove_leftovers(
     """
     removed, after = 0, ""
     resisted: StorageError | None = None
-    look = partial(leftovers, now=now, pending_seconds=_PENDING_SECONDS, only=only)
+    if only is None:
+        # Before their bytes go: whoever is late with one is told, and nobody sees it without them.
+        # Where there is no room even for that, the bytes of others make some.
+        with contextlib.suppress(RecordsFullError):
+            await database.write(partial(give_up_abandoned, before=now - _PENDING_SECONDS))
+    look = partial(leftovers, now=now, only=only)
     while found := await database.read(partial(look, after=after)):
         gone, error = await _delete(storage, found)
         await database.write(partial(_forget, ids=gone))
