@@ -17,7 +17,7 @@ from batch_gateway.service.tables import api_keys
 __all__ = [
     "ApiKey",
     "create_api_key",
-    "digest_of_key",
+    "digest_of",
     "list_api_keys",
     "revoke_api_key",
     "tenant_of_key",
@@ -49,7 +49,7 @@ def create_api_key(
     """A new key and its secret, which nobody can show again."""
     secret = f"bgw_{secrets.token_urlsafe(_KEY_BYTES)}"
     key = ApiKey(id=f"key_{secrets.token_hex(6)}", tenant=tenant, label=label, created_at=int(now))
-    values = msgspec.structs.asdict(key) | {"digest": digest_of_key(secret)}
+    values = msgspec.structs.asdict(key) | {"digest": digest_of(secret)}
     connection.execute(api_keys.insert().values(values))
     return key, secret
 
@@ -68,12 +68,12 @@ def revoke_api_key(connection: Connection, key_id: str, now: float) -> bool:
 
 async def tenant_of_key(database: Database, secret: str) -> str | None:
     """Whose key it is, or None."""
-    digest = digest_of_key(secret)
+    digest = digest_of(secret)
     found = await database.poll(_LOOK_UP, digest)
     # The index compares digests and not keys, whose bytes its time tells nothing about.
     return found[0] if found and hmac.compare_digest(found[1], digest) else None
 
 
-def digest_of_key(secret: str) -> bytes:
-    """What is kept of a key."""
+def digest_of(secret: str) -> bytes:
+    """What is kept of a random secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -6,13 +6,12 @@ it: a key that is revoked, or a session that is ended, opens nothing from then o
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, literal, select
 
-from batch_gateway.service.api_keys import digest_of_key
+from batch_gateway.service.api_keys import digest_of
 from batch_gateway.service.database import Database, database_now
 from batch_gateway.service.tables import api_keys, sessions
 
@@ -38,14 +37,14 @@ def begin_session(connection: Connection, key: str) -> str:
     """The secret of a new session of whoever has that API key, if it opens anything."""
     secret = secrets.token_urlsafe(32)
     its_key = select(
-        literal(_digest(secret)), api_keys.c.id, database_now() + SESSION_SECONDS
-    ).where(api_keys.c.digest == digest_of_key(key))
+        literal(digest_of(secret)), api_keys.c.id, database_now() + SESSION_SECONDS
+    ).where(api_keys.c.digest == digest_of(key))
     connection.execute(insert(sessions).from_select(["digest", "key_id", "expires_at"], its_key))
     return secret
 
 
 def end_session(connection: Connection, secret: str) -> None:
-    connection.execute(delete(sessions).where(sessions.c.digest == _digest(secret)))
+    connection.execute(delete(sessions).where(sessions.c.digest == digest_of(secret)))
 
 
 def forget_old_sessions(connection: Connection) -> None:
@@ -55,10 +54,5 @@ def forget_old_sessions(connection: Connection) -> None:
 
 async def tenant_of_session(database: Database, secret: str) -> str | None:
     """Whose session it is, or None."""
-    found = await database.poll(_LOOK_UP, _digest(secret))
+    found = await database.poll(_LOOK_UP, digest_of(secret))
     return found[0] if found else None
-
-
-def _digest(secret: str) -> bytes:
-    # As random as API keys are.
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
