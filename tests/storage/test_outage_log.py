@@ -71,6 +71,21 @@ def test_what_comes_and_goes_is_told_of_once_a_minute(
     assert told(caplog) == ["too many connections"]
 
 
+def test_what_came_and_went_and_then_stays_is_told_when_the_minute_is_over(
+    outage: OutageLog, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage.met("too many connections")
+    outage.over()
+    assert len(told(caplog)) == 2
+    clock.seconds = 10
+    for _ in range(1000):
+        outage.met("too many connections")
+        assert told(caplog) == (["too many connections"] if clock.seconds == 60 else [])
+        clock.seconds += 1
+    outage.over()
+    assert told(caplog) == ["the database is back after 16m40s"]
+
+
 def test_another_trouble_is_told_at_once(
     outage: OutageLog, caplog: pytest.LogCaptureFixture
 ) -> None:
