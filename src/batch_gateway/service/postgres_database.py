@@ -38,7 +38,7 @@ from batch_gateway.service.postgres_url import shown_url
 
 __all__ = ["PostgresDatabase", "open_postgres"]
 
-_log = logging.getLogger("batch_gateway.processor")
+_log = logging.getLogger("batch_gateway.records")
 
 _Result = TypeVar("_Result")
 
