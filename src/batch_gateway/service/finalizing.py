@@ -85,7 +85,7 @@ class Finalizing:
             if lost:
                 raise LostResultsError(lost)
             await self._commit(batch, files)
-        ended = await self._database.write(partial(self._end, job=job, files=files))
+        ended = await self._database.write(partial(_end, job=job, files=files, now=self._now()))
         # What stays is removed later: see `remove_all_working_objects`.
         with contextlib.suppress(StorageError):
             await remove_working_objects(self._storage, batch.id)
@@ -117,21 +117,6 @@ class Finalizing:
         for file in files:
             await file.upload.commit()
 
-    def _end(self, connection: Connection, job: Job, files: Sequence[_ResultFile]) -> BatchRecord:
-        finish(connection, job)
-        for file in files:
-            mark_stored(connection, file.id)
-        ids = {file.role: file.id for file in files}
-        return record_event(
-            connection,
-            job.batch_id,
-            BatchEvent.WRITTEN,
-            self._now(),
-            output_file_id=ids.get(Role.SUCCESS),
-            error_file_id=ids.get(Role.FAILURE),
-            notice=None,
-        )
-
     async def _copy(self, part: Part, upload: Upload) -> bool:
         """Whether the part could be read, and is what was stored."""
         size = checksum = 0
@@ -147,3 +132,19 @@ class Finalizing:
                     return part.is_whole(size, checksum)
                 size, checksum = size + len(piece), crc32(piece, checksum)
                 await upload.append(piece)
+
+
+def _end(connection: Connection, job: Job, files: Sequence[_ResultFile], now: float) -> BatchRecord:
+    finish(connection, job)
+    for file in files:
+        mark_stored(connection, file.id)
+    ids = {file.role: file.id for file in files}
+    return record_event(
+        connection,
+        job.batch_id,
+        BatchEvent.WRITTEN,
+        now,
+        output_file_id=ids.get(Role.SUCCESS),
+        error_file_id=ids.get(Role.FAILURE),
+        notice=None,
+    )
