@@ -53,4 +53,6 @@ def accepted_service(
 
 def accepts_migration(arguments: Sequence[str], variables: Mapping[str, str]) -> str | None:
     """The database that `migrate` would bring up to date."""
-    return resolve_records(context_of(arguments).params, variables).database
+    flags = context_of(arguments).params
+    assert not flags.pop("adopt_store")
+    return resolve_records(flags, variables).database
