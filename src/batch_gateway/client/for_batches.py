@@ -23,9 +23,6 @@ _FIRST_LIMIT = AdaptiveConcurrency().initial
 _LONGEST_PROBE = 1.5
 # No more than the attempts of one line, so that none is lost even when it is the only one.
 _BROKEN_CONNECTIONS = RetryPolicy().max_retries + 1
-# Fewer than are in flight at first, and where the pace is halved: a line that draws short waits
-# would otherwise spend all its retries before so many have failed.
-_FAILURES = 10
 
 
 def patient_breaker(patience: Duration = DEFAULT_PATIENCE) -> CircuitBreakerPolicy | None:
@@ -36,7 +33,6 @@ def patient_breaker(patience: Duration = DEFAULT_PATIENCE) -> CircuitBreakerPoli
         when_open="wait",
         patience=patience,
         after_success=True,
-        minimum_requests=_FAILURES,
         connect_failures=1,
         broken_connections=_BROKEN_CONNECTIONS,
         longest_probe=_LONGEST_PROBE,

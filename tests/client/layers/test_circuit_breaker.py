@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,7 +29,6 @@ from batch_gateway import (
     ServerError,
     StaleConnectionError,
 )
-from batch_gateway.client.for_batches import patient_breaker
 from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.client.layers.admission.admission import Admission
 from batch_gateway.client.layers.admission.layer import AdmissionTransport
@@ -38,8 +36,6 @@ from batch_gateway.client.layers.circuit_breaker import (
     BreakerState,
     CircuitBreaker,
 )
-from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
-from batch_gateway.client.layers.retry import RetryPolicy, RetryTransport
 from batch_gateway.clock import Clock
 from batch_gateway.testing import simulated_gateway
 from batch_gateway.wire.headers import Headers
@@ -426,37 +422,3 @@ async def test_the_client_fails_fast_while_its_gateway_is_down() -> None:
             with pytest.raises(CircuitOpenError):
                 await client.generate(ask)
         assert gateway.journal()["received"] == 10
-
-
-class Luckless:
-    """Waits before retries: those of the request that asks first are none at all."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def __call__(self, least: float, most: float) -> float:
-        self.asked += 1
-        is_of_the_first = self.asked == 1 or most > RetryPolicy().initial_backoff
-        return least if is_of_the_first else most
-
-
-def test_no_request_of_a_batch_spends_its_retries_before_its_gateway_counts_as_down() -> None:
-    async def main() -> None:
-        clock = LoopClock()
-        away = (0.0, clock.monotonic() + 30)
-        gateway = Gateway(clock, away, ServerError("nobody is there", status_code=503))
-        breaker = patient_breaker()
-        assert breaker is not None
-        admission = Admission(
-            clock,
-            # As in a service, whose batches outlast whoever mends the gateway.
-            breaker=replace(breaker, after_success=False),
-            concurrency=AdaptiveConcurrency(),
-        )
-        transport = RetryTransport(
-            AdmissionTransport(gateway, admission), RetryPolicy(), clock, Luckless()
-        )
-        answers = await asyncio.gather(*(transport.send(request()) for _ in range(16)))
-        assert [answer.status_code for answer in answers] == 16 * [200]
-
-    run_in_virtual_time(main())
