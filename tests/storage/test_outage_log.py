@@ -7,24 +7,12 @@ import logging
 import pytest
 
 from batch_gateway.storage.outage_log import OutageLog
-
-
-class ManualClock:
-    seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def wall_time(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError
+from tests.client.manual_clock import ManualClock
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    return ManualClock(start=0.0)
 
 
 @pytest.fixture
@@ -49,10 +37,10 @@ def test_each_kind_of_trouble_is_one_line_however_long_it_lasts(
     outage: OutageLog, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(1000):
-        clock.seconds += 1
+        clock.advance(1)
         outage.met("nobody listens there" if number < 500 or number % 2 else "it is starting up")
     assert told(caplog) == ["nobody listens there", "it is starting up"]
-    clock.seconds += 1
+    clock.advance(1)
     for _ in range(3):
         outage.over()
     assert told(caplog) == ["the database is back after 16m40s"]
@@ -62,11 +50,11 @@ def test_what_comes_and_goes_is_told_of_once_a_minute(
     outage: OutageLog, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(600):
-        clock.seconds += 0.1
+        clock.advance(0.1)
         outage.met("too many connections")
         outage.over()
     assert len(told(caplog)) == 2
-    clock.seconds += 1
+    clock.advance(1)
     outage.met("too many connections")
     assert told(caplog) == ["too many connections"]
 
@@ -77,11 +65,11 @@ def test_what_came_and_went_and_then_stays_is_told_when_the_minute_is_over(
     outage.met("too many connections")
     outage.over()
     assert len(told(caplog)) == 2
-    clock.seconds = 10
+    clock.now = 10
     for _ in range(1000):
         outage.met("too many connections")
-        assert told(caplog) == (["too many connections"] if clock.seconds == 60 else [])
-        clock.seconds += 1
+        assert told(caplog) == (["too many connections"] if clock.now == 60 else [])
+        clock.advance(1)
     outage.over()
     assert told(caplog) == ["the database is back after 16m40s"]
 
