@@ -25,7 +25,7 @@ class ModelRoutes(Generic[T]):
     """
 
     def __init__(self, routes: Mapping[str, T]) -> None:
-        self._named = {name: route for name, route in routes.items() if not is_pattern(name)}
+        self._named = dict(routes)
         patterns = [name for name in routes if is_pattern(name)]
         patterns.sort(key=lambda name: name.count("*") - len(name))
         self._patterns = [(_compiled(name), routes[name]) for name in patterns]
