@@ -4,24 +4,28 @@
 
 An input is a recipe: its bytes choose, one after another, the endpoint, how the stream is cut, and
 what each event says, so that most events repeat the one before and some are odd in all the ways
-that servers have. Both readers must give the same chunks and the same answer or error. A finding
-is written to `crash-…` in the working directory: make it a seed in `fuzz/seeds/quick_reader`, under
+that servers have. Such a stream is read by itself, and behind the beginning of an answer whose form
+is known. Both readers must give the same chunks and the same answer or error. A finding is written
+to `crash-…` in the working directory: make it a seed in `fuzz/seeds/quick_reader`, under
 a name that says what it is, and the tests will check it from then on.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from batch_gateway.client.streaming.answer_form import AnswerForm
 from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.quick_reader import QuickReader
 from batch_gateway.errors import InferenceError
 from batch_gateway.wire.chunks import Chunk
 from fuzz.engine import run
 
-__all__ = ["SEEDS", "WORDS", "check", "stream"]
+__all__ = ["SEEDS", "WORDS", "check", "form_of", "stream"]
 
 SEEDS = Path(__file__).parent / "seeds" / "quick_reader"
 
@@ -110,6 +114,7 @@ _LAST = (
     b'{"index":1,"text":"","delta":{},"finish_reason":"stop"}]}\n\n'
 )
 _LASTS = (*[_LAST + b"data: [DONE]\n\n"] * 5, _LAST, b"")
+_LAST_WORD = b"data: [DONE]\n\n"
 _LONG = max(range(len(_TEXTS)), key=lambda place: len(_TEXTS[place]))
 _NEW_EVENT, _SEVERAL = len(_OTHERS), 47
 _FIELDS = (b"data: ", b"data: ", b"data:", b"data: \t", b"data: data: ", b"\xef\xbb\xbfdata: ")
@@ -134,7 +139,7 @@ WORDS = tuple(
     for texts in ((0, 1, 4, 1, 0, 3, 9), (0, _LONG, 1, 11, _LONG, 18, 0))
 )
 
-Seen = tuple[list[Any], bytes | tuple[type[InferenceError], str, bool, str], int, bool]
+Seen = tuple[list[Any], bytes | tuple[type[InferenceError], str, bool, str], int, bool, int]
 
 
 class _Recipe:
@@ -153,8 +158,8 @@ class _Recipe:
         return of[self.next() % len(of)]
 
 
-def _event(recipe: _Recipe) -> Callable[[bytes], bytes]:
-    """An event for any text."""
+def _event(recipe: _Recipe) -> tuple[Callable[[bytes], bytes], list[bytes]]:
+    """An event for any text, and a whole answer of such, without its last word."""
     choice, delta = recipe.one(_CHOICES), recipe.one(_DELTAS)
     frame, field, end = recipe.one(_FRAMES), recipe.one(_FIELDS), recipe.one(_ENDS)
 
@@ -162,29 +167,33 @@ def _event(recipe: _Recipe) -> Callable[[bytes], bytes]:
         said = delta.replace(b"%b", text)
         return field + b"{" + frame + b'"choices":[' + choice.replace(b"%b", said) + b"]}" + end
 
-    return with_text
+    reason = b"data: {" + frame + b'"choices":[{"index":0,"delta":{},"finish_reason":"length"}]'
+    usage = b"data: {" + frame + b'"choices":[],"usage":{"in":0,"more":{"out":7},"all":8}}' + end
+    texts = [with_text(text) for text in (b"", b" one", b" two", b"\\n", b" three")]
+    return with_text, [*texts, reason + b"}" + end, usage]
 
 
-def stream(data: bytes) -> tuple[str, tuple[int, int], int, bytes]:
-    """The endpoint, the limits, how many bytes come at a time (0: all), and the bytes."""
+def stream(data: bytes) -> tuple[str, tuple[int, int], int, bytes, list[bytes]]:
+    """The endpoint, the limits, how many bytes come at a time (0: all), the bytes, and the events
+    of a plain answer that is like their beginning."""
     recipe = _Recipe(data)
     endpoint, limits, step = recipe.one(_ENDPOINTS), recipe.one(_LIMITS), recipe.next()
     # Pieces of less than an event, and of several.
     step = step if step < 128 else 16 * (step - 127)
     last = recipe.one(_LASTS)
-    said = _event(recipe)
+    said, plain = _event(recipe)
     wire: list[bytes] = []
     while not recipe.is_over:
         what = recipe.next()
         if what < len(_OTHERS):
             wire.append(_OTHERS[what])
         elif what < _SEVERAL:
-            said = _event(recipe)
+            said, _ = _event(recipe)
         elif what < 2 * _SEVERAL:
             wire += [said(recipe.one(_TEXTS)) for _ in range(what % 8)]
         else:
             wire.append(said(recipe.one(_TEXTS)))
-    return endpoint, limits, step, b"".join([*wire, last])
+    return endpoint, limits, step, b"".join([*wire, last]), plain
 
 
 def _pieces(wire: bytes, step: int) -> Iterator[bytes]:
@@ -197,18 +206,22 @@ def _seen(chunk: Chunk) -> Any:
     return type(chunk), repr(fields), repr(chunk.raw), chunk.text
 
 
-def _outcome(reader: AnswerReader, read: Callable[[bytes], None], parts: Iterator[bytes]) -> Any:
+def _outcome(
+    reader: AnswerReader | QuickReader, read: Callable[[bytes], None], parts: Iterable[bytes]
+) -> Any:
     try:
         for part in parts:
             read(part)
             if reader.complete:
                 break
+        for _ in reader.end():
+            pass
         return reader.finish()
     except InferenceError as error:
         return type(error), error.message, error.is_retryable, error.code
 
 
-def generally(endpoint: str, limits: tuple[int, int], parts: Iterator[bytes], typed: bool) -> Seen:
+def generally(endpoint: str, limits: tuple[int, int], parts: Iterable[bytes], typed: bool) -> Seen:
     """What the general way makes of a stream, whether somebody wants the chunks or not."""
     reader, chunks = AnswerReader(endpoint, *limits), list[Any]()
 
@@ -218,13 +231,12 @@ def generally(endpoint: str, limits: tuple[int, int], parts: Iterator[bytes], ty
                 chunks.append(_seen(reader.typed(value)))
 
     outcome = _outcome(reader, read, parts)
-    return chunks, outcome, reader.chunks, reader.generated
+    return chunks, outcome, reader.chunks, reader.generated, reader.ended_choices
 
 
-def quickly(endpoint: str, limits: tuple[int, int], parts: Iterator[bytes], typed: bool) -> Seen:
+def quickly(quick: QuickReader, parts: Iterable[bytes], typed: bool) -> Seen:
     """The same of the quick way."""
-    reader, chunks = AnswerReader(endpoint, *limits), list[Any]()
-    quick = QuickReader(reader, limits[1])
+    chunks = list[Any]()
 
     def put(more: Iterable[Chunk], _: int) -> None:
         chunks.extend(map(_seen, more))
@@ -234,19 +246,37 @@ def quickly(endpoint: str, limits: tuple[int, int], parts: Iterator[bytes], type
         # As it is done with what comes while nobody waits.
         taken = quick.ready.take(part, wanted) if quick.ready else 0
         quick.take(part[taken:], wanted)
-        quick.settle()
 
-    outcome = _outcome(reader, read, parts)
-    return chunks, outcome, reader.chunks, reader.generated
+    outcome = _outcome(quick, read, parts)
+    return chunks, outcome, quick.chunks, quick.generated, quick.ended_choices
+
+
+@lru_cache(maxsize=10_000)
+def form_of(endpoint: str, limits: tuple[int, int], *parts: bytes) -> AnswerForm | None:
+    """What may be learnt of a stream."""
+    quick = QuickReader(endpoint, *limits, is_lesson=True)
+    try:
+        for part in parts:
+            quick.take(part, None)
+        return quick.form(quick.finish())
+    except InferenceError:
+        return None
 
 
 def check(data: bytes) -> None:
     """Fail where the quick way and the general one differ in anything."""
-    endpoint, limits, step, wire = stream(data)
-    for typed in (True, False):
-        general = generally(endpoint, limits, _pieces(wire, step), typed)
-        quick = quickly(endpoint, limits, _pieces(wire, step), typed)
-        assert quick == general, (quick, general)
+    endpoint, limits, step, wire, plain = stream(data)
+    form = form_of(endpoint, limits, *plain, _LAST_WORD)
+    # Another answer of that form, and one that leaves it after a while.
+    named = [one.replace(b'"1"', b'"id-22"').replace(b":1,", b":23,") for one in plain]
+    streams = [[wire], [*named, _LAST_WORD], [b"".join(plain[:-2]) + wire], [*named[:-1], wire]]
+    for parts in streams:
+        whole = b"".join(parts)
+        for cut, typed in itertools.product((parts, [*_pieces(whole, step)]), (True, False)):
+            general = generally(endpoint, limits, cut, typed)
+            for by in {id(form): form, id(None): None}.values():
+                quick = quickly(QuickReader(endpoint, *limits, form=by), cut, typed)
+                assert quick == general, (quick, general)
 
 
 if __name__ == "__main__":

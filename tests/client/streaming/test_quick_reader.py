@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.quick_reader import QuickReader
 from batch_gateway.wire.chunks import Chunk
 from fuzz import quick_reader
@@ -36,29 +35,27 @@ def event(text: str, end: bytes = b"\n\n") -> bytes:
     return b"data: " + json.dumps({"id": "1", "model": "m", "choices": [choice]}).encode() + end
 
 
-def reader_of(*parts: bytes) -> tuple[AnswerReader, QuickReader, list[Chunk]]:
-    reader, chunks = AnswerReader(CHAT, 10**9), list[Chunk]()
-    quick = QuickReader(reader, 10**6)
+def reader_of(*parts: bytes) -> tuple[QuickReader, list[Chunk]]:
+    reader, chunks = QuickReader(CHAT, 10**9, 10**6), list[Chunk]()
 
     def put(more: Iterable[Chunk], _: int) -> None:
         chunks.extend(more)
 
     for part in parts:
-        quick.take(part, put)
-    return reader, quick, chunks
+        reader.take(part, put)
+    return reader, chunks
 
 
 def test_an_event_as_the_one_before_is_taken_by_what_was_learnt_from_that() -> None:
     for end in (b"\n\n", b"\r\n\r\n"):
-        _, quick, _ = reader_of(event("one", end))
+        reader, _ = reader_of(event("one", end))
         more = event(" two", end) + event(' "three"\n', end) + event(" für", end)
-        assert quick.ready is not None
-        assert quick.ready.take(more, None) == len(more)
+        assert reader.ready is not None
+        assert reader.ready.take(more, None) == len(more)
 
 
 def test_chunks_that_were_not_decoded_have_all_that_the_server_sent() -> None:
-    reader, quick, chunks = reader_of(event("one"), event(" two") + event(" three"), LAST)
-    quick.settle()
+    reader, chunks = reader_of(event("one"), event(" two") + event(" three"), LAST)
     assert [chunk.text for chunk in chunks] == ["one", " two", " three", ""]
     assert chunks[2].raw == json.loads(event(" three")[6:])
     assert chunks[2].raw is chunks[2].raw
@@ -70,14 +67,14 @@ def test_chunks_that_were_not_decoded_have_all_that_the_server_sent() -> None:
 def test_a_long_text_may_be_cut_anywhere() -> None:
     whole = event("one") + event("word " * 400) + event("two") + LAST
     for cut in range(0, len(whole), 7):
-        reader, _, _ = reader_of(whole[:cut], whole[cut : cut + 900], whole[cut + 900 :])
+        reader, _ = reader_of(whole[:cut], whole[cut : cut + 900], whole[cut + 900 :])
         [choice] = json.loads(reader.finish())["choices"]
         assert choice["message"]["content"] == "one" + "word " * 400 + "two"
 
 
 def test_an_answer_of_many_events_takes_as_long_as_it_is() -> None:
     def read(count: int) -> None:
-        reader, _, _ = reader_of(*[event(" word")] * count, LAST)
+        reader, _ = reader_of(*[event(" word")] * count, LAST)
         reader.finish()
 
     assert_linear(read, 5_000)
@@ -86,6 +83,6 @@ def test_an_answer_of_many_events_takes_as_long_as_it_is() -> None:
 def test_an_answer_of_a_hundred_thousand_events_is_read_whole() -> None:
     words = [f" {number}" for number in range(1_000)]
     block = b"".join(map(event, words))
-    reader, _, _ = reader_of(event("first"), *[block] * 100, LAST)
+    reader, _ = reader_of(event("first"), *[block] * 100, LAST)
     [choice] = json.loads(reader.finish())["choices"]
     assert choice["message"]["content"] == "first" + "".join(words) * 100

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from batch_gateway.client.streaming.known_forms import KnownForms
+
 __all__ = ["GatewayHabits"]
 
 # After `[DONE]` the body ends, or should. Waiting for it makes the connection reusable.
@@ -16,11 +18,13 @@ class GatewayHabits:
     Attributes:
         says_done: whether `[DONE]` came after the last answer.
         takes_usage_option: whether it has not refused `stream_options`.
+        forms: those of its answers.
     """
 
     def __init__(self) -> None:
         self.says_done = True
         self.takes_usage_option = True
+        self.forms = KnownForms()
         self._open_bodies = 0
 
     def wait_for_done(self, idle_timeout: float) -> float:

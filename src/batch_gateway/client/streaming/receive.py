@@ -10,10 +10,8 @@ from typing import Never
 from batch_gateway.client.interfaces.interpret_answer import interpret_aside
 from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.client.interfaces.transport import PreparedRequest
-from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
-from batch_gateway.client.streaming.quick_reader import QuickReader
 from batch_gateway.client.streaming.request_body import choices_asked
 from batch_gateway.clock import Clock
 from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
@@ -81,7 +79,6 @@ class _Reception:
         "_patient_until",
         "_pushed",
         "_put",
-        "_quick",
         "_reader",
         "_redact",
         "_request",
@@ -120,7 +117,13 @@ class _Reception:
         self._pushed: LiveStream | None = None
         self._sink = request.sink
         self._put = None if request.sink is None else request.sink.put
-        self._reader, self._quick = self._readers()
+        # The last event of that API is the whole answer.
+        largest = limits.max_response_bytes
+        if not request.endpoint.endswith("/responses"):
+            largest = min(largest, limits.max_event_bytes)
+        self._reader = habits.forms.reader(
+            request.endpoint, request.model, limits.max_response_bytes, largest
+        )
         self._known_chunks = 0
 
     async def pieces(self) -> AsyncGenerator[bytes]:
@@ -194,11 +197,11 @@ class _Reception:
                 self._habits.says_done = True
                 break
             piece = await self._next(pieces, piece)
-        self._quick.settle()
-        for value in reader.end():
+        for chunk in reader.end():
             if sink is not None:
-                sink.put((reader.typed(value),), 1)
+                sink.put((chunk,), 1)
         body = reader.finish(1 if reader.complete else self._choices_asked())
+        self._habits.forms.has_read(reader, self._request.endpoint, self._request.model, body)
         duration = self._monotonic() - self._request.started
         await self._read_farewell(pieces)
         return InferenceResponse(
@@ -213,10 +216,10 @@ class _Reception:
 
     def _take(self, piece: bytes) -> float:
         """Read what has just come, for `LiveStream.hand_on`."""
-        ready = self._quick.ready
+        ready = self._reader.ready
         read = 0 if ready is None else ready.take(piece, self._put)
         if read < len(piece):
-            reader, known = self._reader, self._quick.chunks
+            reader, known = self._reader, self._reader.chunks
             self._read(piece[read:])
             if reader.complete or reader.ended_choices:
                 return 0.0
@@ -228,7 +231,7 @@ class _Reception:
 
     def _read(self, piece: bytes) -> None:
         try:
-            self._quick.take(piece, self._put)
+            self._reader.take(piece, self._put)
         finally:
             if self._first_token is None and self._reader.generated:
                 self._first_token = self._monotonic() - self._sent_at
@@ -238,8 +241,9 @@ class _Reception:
     async def _next(self, pieces: AsyncGenerator[bytes], last: bytes) -> bytes | None:
         """What comes next; None at the end, or when an answer that has ended is only kept open."""
         reader = self._reader
-        has_chunks = self._quick.chunks > self._known_chunks
-        self._known_chunks = reader.chunks
+        chunks = reader.chunks
+        has_chunks = chunks > self._known_chunks
+        self._known_chunks = chunks
         if not reader.ended_choices or reader.ended_choices < self._choices_asked():
             self._require_life(is_alive=has_chunks or bool(last.strip()))
             return await anext(pieces, None)
@@ -306,15 +310,6 @@ class _Reception:
                 return HTTPResponse(status, headers, b"", undecodable=too_large(limit))
         coding = headers.get("content-encoding", "")
         return await unpacked(HTTPResponse(status, headers, bytes(body), coding), "", limit)
-
-    def _readers(self) -> tuple[AnswerReader, QuickReader]:
-        limits, endpoint = self._limits, self._request.endpoint
-        largest = limits.max_response_bytes
-        # The last event of that API is the whole answer.
-        if not endpoint.endswith("/responses"):
-            largest = min(largest, limits.max_event_bytes)
-        reader = AnswerReader(endpoint, limits.max_response_bytes, largest)
-        return reader, QuickReader(reader, largest)
 
     async def _read_whole(self, body: bytes) -> InferenceResponse:
         whole = HTTPResponse(self._response.status_code, self._response.headers, body)

@@ -48,6 +48,8 @@ class Repeats:
 
     Attributes:
         count: how many of them were read.
+        frame: `before` and `after`.
+        letters: JSON of what the string was added to, without its last quote.
     """
 
     __slots__ = (
@@ -56,36 +58,40 @@ class Repeats:
         "_before",
         "_between",
         "_frame",
-        "_letters",
         "_make",
         "_most",
         "_seam",
         "_two",
         "_typed",
         "count",
+        "frame",
+        "letters",
     )
 
     def __init__(
         self, before: bytes, after: bytes, text: GrowingText, typed: Typed, most: int
     ) -> None:
-        self._before, self._after = before, after
+        self._before, self._after = self.frame = before, after
         self._frame = len(before) + len(after)
         self._two = 2 * self._frame
         self._between = (after + before).decode("latin-1")
         self._seam = self._between[: min(len(after), _SEAM)]
         self._most = most - self._frame
-        self._letters, self._allowance = text.letters, text.allowance
+        self.letters, self._allowance = text.letters, text.allowance
         self._typed = typed
         self._make: Make | None = None
         self.count = 0
+
+    def put_behind(self, letters: bytearray) -> None:
+        """Let these be what there is of the string; raises AnswerTooLargeError."""
+        self._allowance.spend(len(letters) - len(self.letters))
+        self.letters[:] = letters
 
     def take(self, data: bytes, put: Put | None) -> int:
         """How much of `data`, which begins an event, was such events. They are read now."""
         before, after, size = self._before, self._after, len(data)
         # What is shorter than two frames is one event, as nearly all reads are.
-        is_one = size < self._two
-        if is_one and not data.endswith(after):
-            return 0
+        is_one = size < self._two and data.endswith(after)
         at = 0 if is_one else self._take_plain(data, put)
         while at < size and data.startswith(before, at):
             start = at + len(before)
@@ -101,7 +107,7 @@ class Repeats:
             if not said or left < 0 or len(quoted) > self._most:
                 break
             self._allowance.left = left
-            self._letters += added
+            self.letters += added
             self.count += 1
             if put is not None:
                 make = self._make or self._prepared()
@@ -125,7 +131,7 @@ class Repeats:
         if not is_plain or left < 0 or "" in texts or self._between.join(texts) != whole:
             return 0
         self._allowance.left = left
-        self._letters += said.encode()
+        self.letters += said.encode()
         self.count += len(texts)
         if put is not None:
             put(self._chunks(texts, data), len(texts))

@@ -1,0 +1,175 @@
+"""The form that answers of one gateway have, and reading another answer by it. Pure.
+
+Answers of one model are the same bytes but for the text, for what names the answer, for the reason
+it ended and for the numbers in its usage. Nothing else of an answer of a known form is decoded, and
+its body is the form's with these values in it. What the bytes mean is decided by the general way,
+which `AnswerReader` is; `form_lesson` tries a form by it before anything is read so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from batch_gateway.client.streaming.merging import Allowance, GrowingText
+from batch_gateway.client.streaming.repeats import Put, Repeats
+from batch_gateway.wire.chunk_pattern import Typed
+from batch_gateway.wire.chunks import decode_json
+
+__all__ = ["LEAST_ANSWER", "LEAST_EVENT", "AnswerForm", "EventForm", "FormReading"]
+
+_FIELD = b"data:"
+_Match = Callable[[bytes, int], re.Match[bytes] | None]
+
+# Limits below which an answer is not read by a form: all but its text is within them.
+LEAST_ANSWER, LEAST_EVENT = 128 * 1024, 16 * 1024
+# What the general way counts of an answer besides its text, and more.
+_RESERVE = 64 * 1024
+
+
+class EventForm(msgspec.Struct, frozen=True):
+    """One event before or behind those that are but text.
+
+    Attributes:
+        match: finds the event at a place, its values as groups.
+        is_named: the first of them are what names the answer.
+        is_chunk: whether it is a chunk of the answer; else it says that nothing more follows.
+        has_ended: whether every choice has ended behind it.
+    """
+
+    match: _Match
+    is_named: bool
+    is_chunk: bool
+    has_ended: bool
+
+
+class AnswerForm(msgspec.Struct, frozen=True, kw_only=True):
+    """What all answers of a gateway share.
+
+    The byte strings have places for values, as those for `%`.
+
+    Attributes:
+        events: those before the first text, of which there are `opening`, and those behind the
+            last one.
+        before, after: an event with text, without the letters of it.
+        head, tail: the body, likewise.
+        names: those of all values, in the order in which they come.
+        naming: how many of them name the answer; they are in every event with a chunk.
+        typed: gives the typed chunk of a value.
+    """
+
+    events: tuple[EventForm, ...]
+    opening: int
+    before: bytes
+    after: bytes
+    head: bytes
+    tail: bytes
+    names: tuple[bytes, ...]
+    naming: int
+    typed: Typed
+
+
+class FormReading:
+    """Reads one answer by a form.
+
+    Args:
+        most_answer, most_event: bytes of them, at least `LEAST_ANSWER` and `LEAST_EVENT`.
+
+    Attributes:
+        run: what reads the events with text, once those before have come.
+        opening, closing: the events that were read before these and behind them.
+        has_ended: whether every choice has ended.
+        complete: whether the server said that nothing more follows.
+    """
+
+    __slots__ = (
+        "_form",
+        "_most_event",
+        "_named",
+        "_next",
+        "_said",
+        "_text",
+        "closing",
+        "complete",
+        "has_ended",
+        "opening",
+        "run",
+    )
+
+    def __init__(self, form: AnswerForm, most_answer: int, most_event: int) -> None:
+        self._form = form
+        self._most_event = most_event
+        # With so much less left, an answer at its limit is left to the general way.
+        self._text = GrowingText(Allowance(most_answer - _RESERVE))
+        self._named: tuple[bytes, ...] = ()
+        self._said: tuple[bytes, ...] = ()
+        self._next = 0
+        self.run: Repeats | None = None
+        self.opening: list[bytes] = []
+        self.closing: list[bytes] = []
+        self.has_ended = self.complete = False
+
+    @property
+    def chunks(self) -> int:
+        texts = 0 if self.run is None else self.run.count
+        return len(self.opening) + texts + len(self.closing) - self.complete
+
+    @property
+    def letters(self) -> bytearray:
+        """JSON of the text, without its last quote."""
+        return self._text.letters
+
+    def take(self, data: bytes, put: Put | None) -> int:
+        """How much of `data`, which begins an event, was of the form. It is read now."""
+        form, at, size = self._form, 0, len(data)
+        while at < size and not self.complete:
+            if self._next == form.opening:
+                run = self.run or self._begin_run()
+                at += run.take(data[at:] if at else data, put)
+                if at == size or not run.count:
+                    break
+            event = form.events[self._next]
+            found = event.match(data, at)
+            if found is None or not self._agrees(event, found.groups()):
+                break
+            end = found.end()
+            said = data[at:end]
+            (self.closing if self.run else self.opening).append(said)
+            self._next += 1
+            self.has_ended, self.complete = event.has_ended, not event.is_chunk
+            if put is not None and event.is_chunk:
+                put((form.typed(decode_json(said[len(_FIELD) :])),), 1)
+            at = end
+        return at
+
+    @property
+    def is_amid_texts(self) -> bool:
+        return self._next == self._form.opening
+
+    def body(self) -> bytes:
+        """The JSON of the whole answer, once it is complete."""
+        form = self._form
+        values = dict(zip(form.names, self._named + self._said, strict=True))
+        return b"".join((form.head % values, self.letters[1:], form.tail % values))
+
+    def _agrees(self, event: EventForm, values: tuple[bytes, ...]) -> bool:
+        """Whether an event is of this answer; its other values are kept."""
+        if event.is_named:
+            naming = self._form.naming
+            if not self._next:
+                self._named = values[:naming]
+            elif values[:naming] != self._named:
+                return False
+            values = values[naming:]
+        if values:
+            self._said += values
+        return True
+
+    def _begin_run(self) -> Repeats:
+        form = self._form
+        named = dict(zip(form.names, self._named, strict=False))
+        before, after = form.before % named, form.after % named
+        run = self.run = Repeats(before, after, self._text, form.typed, self._most_event)
+        return run
