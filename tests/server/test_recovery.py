@@ -32,8 +32,7 @@ def test_each_line_is_answered_once_and_the_notice_is_gone(
         else:
             gateway.stop()
         with (
-            # Twenty failures in a row are an outage: no line is to have spent its retries by then.
-            a_served_folder(tmp_path, gateway, "--max-retries", 8) as service,
+            a_served_folder(tmp_path, gateway) as service,
             httpx2.Client(base_url=service.url) as http,
         ):
             lines = text_of(request(f"c{number}") for number in range(LINES))

@@ -53,6 +53,8 @@ __all__ = ["HTTPInferenceClient", "build_stack", "gateway_name"]
 # A limit that is being found may rise at any time, and what waits is sent then. A number that
 # stands is used up without: whose request has ended sends the next one, and waiting costs CPU.
 _FEW_READY = 8
+# Where so many fail, one more tells their gateway from them.
+_TO_TELL_APART = 4
 # Each request that waits for others to be sent with is in memory.
 _MOST_TO_JOIN = 8192
 
@@ -74,9 +76,11 @@ def build_stack(
         )
     if config.scheduling is not None:
         stack = SchedulingTransport(stack, config.scheduling, clock)
-    if config.circuit_breaker or config.rate_limit or config.concurrency:
-        admission = _admission(config, clock, events, metrics)
-        stack = AdmissionTransport(stack, admission, streams=config.stream_upstream)
+    admission = _admission(config, clock, events, metrics)
+    if admission is not None:
+        stack = AdmissionTransport(
+            stack, admission, streams=config.stream_upstream, on_suspect=events.backed_off
+        )
     if config.json_schema is not None:
         stack = AnswerCheckTransport(stack, config.json_schema)
     if config.retry is not None:
@@ -84,6 +88,7 @@ def build_stack(
             stack,
             config.retry,
             clock,
+            outlasts=None if admission is None else admission.outlasts,
             on_retry=events.retry_scheduled,
             on_backoff=events.backed_off,
         )
@@ -104,7 +109,9 @@ def _admission(
     clock: Clock,
     events: GatewayEvents,
     metrics: MetricsWatch | None,
-) -> Admission:
+) -> Admission | None:
+    if not (config.circuit_breaker or config.rate_limit or config.concurrency):
+        return None
     admission = Admission(
         clock,
         breaker=config.circuit_breaker,
@@ -258,15 +265,16 @@ class HTTPInferenceClient:
 
         As many as may be sent, a few that wait for their turn where the limit is being found, and
         as many as wait out a backoff, unless those are more than may be sent: a gateway that
-        refuses all is not to be asked with ever more. So many times more where several are sent as
-        one. None when nothing limits them.
+        refuses all is not to be asked with ever more, but for the few that show whether it does.
+        So many times more where several are sent as one. None when nothing limits them.
         """
         limit = self._events.limit
         if limit is None:
             return None
         is_found = isinstance(self._config.concurrency, AdaptiveConcurrency)
         ready = _FEW_READY if is_found else 0
-        attempts = limit + ready + min(self._events.backing_off, limit)
+        others = min(self._events.backing_off, max(limit, _TO_TELL_APART))
+        attempts = limit + ready + others
         coalesce = self._config.coalesce
         joined = 1 if coalesce is None else coalesce.max_requests
         return max(attempts, min(attempts * joined, _MOST_TO_JOIN))

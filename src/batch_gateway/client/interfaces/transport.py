@@ -52,6 +52,7 @@ class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
             those who wait for their turn, and ends nothing.
         tenant: among whom turns are shared fairly.
         attempt: 1 for the first sending, 2 for the first retry.
+        failed_at: monotonic seconds when its first attempt failed; infinity before one has.
         sink: set when the answer is wanted chunk by chunk; the whole answer is returned all the
             same. Layers that keep or share answers pass such a request on as it is.
         on_first_token: told the seconds since sending when a streamed answer's first token comes.
@@ -67,6 +68,7 @@ class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
     due: float = float("inf")
     tenant: str = ""
     attempt: int = 1
+    failed_at: float = float("inf")
     sink: ChunkSink | None = None
     on_first_token: Callable[[float], None] | None = None
 

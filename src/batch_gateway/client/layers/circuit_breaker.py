@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from batch_gateway.client.layers.failure_window import FailureRow, FailureWindow
+from batch_gateway.client.layers.failure_window import FailureRow, FailureWindow, is_nobody_there
 from batch_gateway.config_checks import (
     normalise_duration,
     require_count,
@@ -33,6 +33,11 @@ __all__ = [
 
 # A router without model servers says so itself, for every request, and it is known to pass.
 _PASSING = frozenset({"rejected-no-endpoints", "rejected-shutting-down"})
+# Fewer requests than these may be to blame themselves when nobody else is there to be tried. Their
+# gateway has so many seconds to come back, and is not asked as often.
+_MANY = 5
+_LONGEST_OF_FEW = 60.0
+_LONGEST_PROBE_OF_FEW = 10.0
 # A replica that dies ends all its requests at once, and others go on: no cause to fail more.
 _LEAST_ROW = 0.2
 
@@ -51,7 +56,9 @@ class CircuitBreakerPolicy:
         first_probe, longest_probe: the wait before the first probe, and the longest between
             two; it doubles from one to the other.
         when_open: "fail" raises CircuitOpenError at once; "wait" holds requests until the
-            gateway is back, and spends none of their retries on the outage.
+            gateway is back, and spends none of their retries on the outage. A request that has
+            spent them, while nothing was answered that was sent after its first failure, opens
+            it as well.
         patience: in "wait", how long one outage may last before CircuitOpenError after all.
         after_success: do not open before the gateway has answered once, except for outages that
             a router announces as passing. A gateway that never worked is misconfigured.
@@ -94,6 +101,7 @@ class BreakerState(StrEnum):
 
 
 _CLOSED = BreakerState.CLOSED
+_NEVER = float("inf")
 
 
 class CircuitBreaker:
@@ -117,6 +125,12 @@ class CircuitBreaker:
         self._next_probe = 0.0
         self.has_answered = False
         self.opened_at = 0.0
+        # When the request was sent that was sent last of those with an answer.
+        self._answered_sent = -_NEVER
+        # Which requests have failed since the last answer, as far as they are few, and whether
+        # one did that nobody received.
+        self._failing = set[str]()
+        self._unreached = False
 
     def wait(self, now: float) -> float | None:
         """None to send, or seconds until a probe may go; infinity while one is under way."""
@@ -144,11 +158,16 @@ class CircuitBreaker:
     def succeeded(self, now: float, sent: float | None = None) -> None:
         """A request that was sent at `sent`, or just now, was answered: the gateway works."""
         self.has_answered = True
-        self._is_there(now, now if sent is None else sent)
+        sent = now if sent is None else sent
+        self._answered_sent = max(self._answered_sent, sent)
+        self._is_there(now, sent)
 
     def _is_there(self, now: float, sent: float) -> None:
         self._armed = True
         self._connect_failures = 0
+        if self._failing:
+            self._failing.clear()
+            self._unreached = False
         if self._row.length:
             self._row.end(sent)
         if self.state is _CLOSED:
@@ -157,12 +176,16 @@ class CircuitBreaker:
         self.state = BreakerState.CLOSED
         self._window.clear()
 
-    def ended(self, error: InferenceError, now: float, *, probe: bool) -> bool:
+    def ended(
+        self, error: InferenceError, now: float, *, probe: bool, request_id: str = ""
+    ) -> bool:
         """A request failed in whichever way; whether it is to be held until another turn."""
         if is_outage(error, has_answered=self.has_answered):
             self.last_error = error
+            self._note(error, request_id)
             self.failed(error, now, probe=probe)
-            return self._holds and self.state is not BreakerState.CLOSED
+            is_open = self.state is not BreakerState.CLOSED
+            return self._holds and is_open and not self._are_to_blame(now)
         if error.status_code is not None:
             # Refused, but by a gateway that is there.
             self._is_there(now, now)
@@ -170,19 +193,58 @@ class CircuitBreaker:
             self.abandoned()
         return False
 
+    def _note(self, error: InferenceError, request_id: str) -> None:
+        if len(self._failing) < _MANY:
+            self._failing.add(request_id)
+        # No request is to blame for what it was not sent to.
+        self._unreached |= is_connect_failure(error) or error.dropped_reason in _PASSING
+
+    @property
+    def blames_few(self) -> bool:
+        """Whether no more than a few requests have failed since the last answer."""
+        return 0 < len(self._failing) < _MANY and not self._unreached
+
+    def _are_to_blame(self, now: float) -> bool:
+        """Whether the few requests that have failed had time to show that they are not at fault."""
+        return self.blames_few and now - self.opened_at >= _LONGEST_OF_FEW
+
+    def outlasts(self, error: InferenceError, failed_at: float, now: float) -> bool:
+        """A request has spent its retries: whether its gateway is down, so that it is held.
+
+        It is when nothing was answered that was sent after the request had failed for the first
+        time, at `failed_at`. Answers to older requests say nothing: a server that is being shut
+        down still gives them, while it refuses what is new. A server that is there may fail
+        because of the request, unless it fails others as well.
+        """
+        is_down = self._holds and self._armed and failed_at > self._answered_sent
+        if not is_down or not is_outage(error, has_answered=self.has_answered):
+            return False
+        if len(self._failing) < 2 and not is_nobody_there(error):
+            return False
+        if self.state is BreakerState.CLOSED:
+            self._open(now)
+            return True
+        return not self._are_to_blame(now)
+
     def failed(self, error: InferenceError, now: float, *, probe: bool) -> None:
         """A request failed in a way that speaks against the gateway."""
         if error.dropped_reason in _PASSING:
             self._armed = True
         if probe and self.state is BreakerState.HALF_OPEN:
-            self._probe_wait = min(2 * self._probe_wait, seconds(self._policy.longest_probe))
+            longest = seconds(self._policy.longest_probe)
+            if self._holds and self.blames_few:
+                longest = max(longest, _LONGEST_PROBE_OF_FEW)
+            self._probe_wait = min(2 * self._probe_wait, longest)
             self._next_probe = now + self._probe_wait
             self.state = BreakerState.OPEN
         elif self.state is BreakerState.CLOSED and self._armed and self._trips(error, now):
-            self._probe_wait = seconds(self._policy.first_probe)
-            self._next_probe = now + self._probe_wait
-            self.state = BreakerState.OPEN
-            self.opened_at = now
+            self._open(now)
+
+    def _open(self, now: float) -> None:
+        self._probe_wait = seconds(self._policy.first_probe)
+        self._next_probe = now + self._probe_wait
+        self.state = BreakerState.OPEN
+        self.opened_at = now
 
     def _trips(self, error: InferenceError, now: float) -> bool:
         self._window.add(now, failed=True)

@@ -5,9 +5,22 @@ from __future__ import annotations
 from batch_gateway.errors import GatewayConnectionError, InferenceError
 from batch_gateway.wire.refusal_words import is_page
 
-__all__ = ["FailureRow", "FailureWindow"]
+__all__ = ["FailureRow", "FailureWindow", "is_nobody_there"]
 
 _BUCKETS = 10
+
+
+def _broke(error: InferenceError) -> bool:
+    lost = error.status_code is None and isinstance(error, GatewayConnectionError)
+    return lost or is_page(error)
+
+
+def is_nobody_there(error: InferenceError) -> bool:
+    """Whether a connection broke, or a proxy says that there is nobody: 502, 503, a page.
+
+    In all other failures there is a server, and one request may be too much for it by itself.
+    """
+    return _broke(error) or error.status_code in (502, 503)
 
 
 class FailureRow:
@@ -37,19 +50,16 @@ class FailureRow:
     def add(self, error: InferenceError, now: float) -> tuple[int, int]:
         """One more failure. How many connections broke in a row, and how many in all failed so.
 
-        A 502 and a 503 are a proxy's words for nobody being there, and so is a page. Other failures
-        end the row: one request may be too much for a server by itself.
+        Failures of a server that is there end the row.
         """
         self._are_pages = is_page(error)
-        lost = error.status_code is None and isinstance(error, GatewayConnectionError)
-        broke = lost or self._are_pages
-        if not broke and error.status_code not in (502, 503):
+        if not is_nobody_there(error):
             self.clear()
             return 0, 0
         if not self.length:
             self._began = now
         self.length += 1
-        self._broken = self._broken + 1 if broke else 0
+        self._broken = self._broken + 1 if _broke(error) else 0
         return (self._broken, self.length) if now - self._began >= self._least else (0, 0)
 
 

@@ -28,8 +28,11 @@ from batch_gateway.wire.refusals import POD_UNREACHABLE, wants_room
 
 __all__ = ["RetryBudget", "RetryPolicy", "RetryTransport", "retry_delay"]
 
+_NEVER = float("inf")
+
 Random = Callable[[float, float], float]
 OnRetry = Callable[[PreparedRequest, InferenceError, float], None]
+Outlasts = Callable[[PreparedRequest, InferenceError], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +67,22 @@ class RetryPolicy:
 
 
 def retry_delay(
-    policy: RetryPolicy, error: InferenceError, attempt: int, uniform: Random = random.uniform
+    policy: RetryPolicy,
+    error: InferenceError,
+    attempt: int,
+    uniform: Random = random.uniform,
+    *,
+    outlasts: bool = False,
 ) -> float | None:
     """Seconds to wait before sending again after `error`, or None when it is final.
 
-    `attempt` is the number of the sending that failed, from 1. A wait that the gateway asked
-    for is obeyed up to `max_retry_after`, with up to a tenth more so that those who were refused
-    together do not come back together. An endpoint picker that left before it looked at a call
-    says nothing about load, so the first retry after one does not wait; the HTTP transports send
-    again by themselves what a server left unread.
+    `attempt` is the number of the sending that failed, from 1; one that `outlasts` an outage may
+    have any. A wait that the gateway asked for is obeyed up to `max_retry_after`, with up to a
+    tenth more so that those who were refused together do not come back together. An endpoint
+    picker that left before it looked at a call says nothing about load, so the first retry after
+    one does not wait; the HTTP transports send again by themselves what a server left unread.
     """
-    if not error.is_retryable or attempt > policy.max_retries:
+    if not error.is_retryable or (attempt > policy.max_retries and not outlasts):
         return None
     if isinstance(error, CircuitOpenError):
         # Its point is to fail fast; the caller knows whether to come back.
@@ -145,6 +153,8 @@ class RetryBudget:
 class RetryTransport:
     """A layer that sends again what failed and may succeed, within policy, budget and deadline.
 
+    `outlasts` says of a request that has spent its retries whether its gateway is down; it is then
+    sent again nevertheless. If it fails when the gateway is back, it has its retries once more.
     `on_backoff` is told 1 when a request begins to wait for its retry, and -1 when the wait ends.
     """
 
@@ -155,6 +165,7 @@ class RetryTransport:
         clock: Clock,
         uniform: Random = random.uniform,
         *,
+        outlasts: Outlasts | None = None,
         on_retry: OnRetry | None = None,
         on_backoff: Callable[[int], None] | None = None,
     ) -> None:
@@ -162,6 +173,7 @@ class RetryTransport:
         self._policy = policy
         self._clock = clock
         self._uniform = uniform
+        self._outlasts = outlasts
         self._on_retry = on_retry
         self._on_backoff = on_backoff
         self._budget = RetryBudget(
@@ -177,13 +189,32 @@ class RetryTransport:
             try:
                 return await self._inner.send(request)
             except InferenceError as error:
-                delay = self._delay(request, error)
+                request, outlasts = self._judge(request, error)
+                delay = self._delay(request, error, outlasts)
                 if delay is None:
                     raise
                 if self._on_retry is not None:
                     self._on_retry(request, error, delay)
             await self._back_off(delay)
             request = msgspec.structs.replace(request, attempt=request.attempt + 1)
+
+    def _judge(
+        self, request: PreparedRequest, error: InferenceError
+    ) -> tuple[PreparedRequest, bool]:
+        """What the request is from now on, and whether it outlasts an outage."""
+        spent = request.attempt - self._policy.max_retries
+        is_read = request.sink is not None and request.sink.begun
+        if request.failed_at == _NEVER:
+            now = self._clock.monotonic()
+            return msgspec.structs.replace(request, failed_at=now), False
+        if spent <= 0 or is_read or not error.is_retryable:
+            return request, False
+        if self._outlasts is not None and self._outlasts(request, error):
+            return request, True
+        if spent == 1:
+            return request, False
+        # Something was answered since the beginning of time, so that it is held no more.
+        return msgspec.structs.replace(request, attempt=1, failed_at=-_NEVER), False
 
     async def _back_off(self, delay: float) -> None:
         if self._on_backoff is None:
@@ -194,10 +225,12 @@ class RetryTransport:
         finally:
             self._on_backoff(-1)
 
-    def _delay(self, request: PreparedRequest, error: InferenceError) -> float | None:
+    def _delay(
+        self, request: PreparedRequest, error: InferenceError, outlasts: bool
+    ) -> float | None:
         if request.sink is not None and request.sink.begun:
             return None  # somebody has read the beginning of another answer
-        delay = retry_delay(self._policy, error, request.attempt, self._uniform)
+        delay = retry_delay(self._policy, error, request.attempt, self._uniform, outlasts=outlasts)
         now = self._clock.monotonic()
         if delay is None:
             return None

@@ -151,14 +151,26 @@ class Admission:
             control.learn(response.headers, now, self._clock.wall_time())
         self._go_on(now)
 
-    def failed(self, permit: Permit, error: InferenceError) -> bool:
+    def failed(self, permit: Permit, error: InferenceError, request_id: str = "") -> bool:
         """The attempt failed; see `AdmissionControl.failed`."""
         now = self._clock.monotonic()
-        held = self._control.failed(permit, error, now)
+        held = self._control.failed(permit, error, now, request_id)
         if error.rate_limits:
             self._control.learn(error.rate_limits, now, self._clock.wall_time())
         self._go_on(now)
         return held
+
+    def outlasts(self, request: PreparedRequest, error: InferenceError) -> bool:
+        """The request has spent its retries; see `CircuitBreaker.outlasts`."""
+        breaker, now = self._control.breaker, self._clock.monotonic()
+        held = breaker is not None and breaker.outlasts(error, request.failed_at, now)
+        self._go_on(now)
+        return held
+
+    @property
+    def blames_few(self) -> bool:
+        """Whether what is held may be to blame itself, so that others had better be tried."""
+        return self._control.breaker is not None and self._control.breaker.blames_few
 
     def abandoned(self, permit: Permit) -> None:
         """The attempt was cut off, which says nothing."""

@@ -190,14 +190,16 @@ class AdmissionControl(Generic[W]):
             ended = Ended(_OK, 0 if usage is None else usage.output_tokens)
             self.limit.finished(permit.started, ended, now)
 
-    def failed(self, permit: Permit, error: InferenceError, now: float) -> bool:
+    def failed(
+        self, permit: Permit, error: InferenceError, now: float, request_id: str = ""
+    ) -> bool:
         """The attempt failed. Whether the request is to wait for another turn: its gateway is down.
 
         Such a request spends none of its retries on the outage.
         """
         held = False
         if self.breaker is not None:
-            held = self.breaker.ended(error, now, probe=permit.probe)
+            held = self.breaker.ended(error, now, probe=permit.probe, request_id=request_id)
         if self.rates is not None:
             self.rates.failed(permit.tokens)
         if self.limit is not None and permit.started is not None:
