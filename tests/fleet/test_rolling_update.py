@@ -7,7 +7,7 @@ import asyncio
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tests.fleet.relay import relaying
 from tests.fleet.running import Fleet
 from tests.peers.object_stores import running_seaweed
 from tests.peers.postgres import running_postgres
+from tests.service.newer_version import NEXT, migrate_with_the_next_version
 
 BEFORE = "c9cf82c654a91607c1da17b14953532bc3178f91"
 """Its tables are older than today's."""
@@ -37,6 +38,11 @@ class UpdatedFleet(Fleet):
 
     def version(self) -> str:
         return self.database.execute("SELECT version_num FROM alembic_version", self.name)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Of its records, as `migrate` is told it."""
+        return "--database", self._url
 
     def migrate(self) -> None:
         """As today's `batch-gateway migrate` does."""
@@ -74,12 +80,12 @@ def earlier(tmp_path: Path) -> Path:
     return tmp_path / "earlier"
 
 
-@pytest.fixture
-def fleet(tmp_path: Path, earlier: Path) -> Iterator[UpdatedFleet]:
-    """Of the earlier version, started."""
-    folder, files = tmp_path / "fleet", tmp_path / "store"
-    folder.mkdir()
-    files.mkdir()
+@contextmanager
+def a_fleet(folder: Path, code: Path) -> Iterator[UpdatedFleet]:
+    """Of the version that `code` is, started."""
+    files = folder / "store"
+    for made in (folder / "fleet", files):
+        made.mkdir()
     with ExitStack() as stack:
         database = stack.enter_context(running_postgres("of-updates"))
         database.make_template()
@@ -87,11 +93,18 @@ def fleet(tmp_path: Path, earlier: Path) -> Iterator[UpdatedFleet]:
         scale = {"latency_scale": LATENCY_SCALE, "output_tokens": 1}
         gateway = stack.enter_context(simulated_gateway(**scale))
         ways = [stack.enter_context(relaying(database.port)) for _ in range(2)]
-        fleet = UpdatedFleet(folder, database, gateway, ways, store, code=earlier)
+        fleet = UpdatedFleet(folder / "fleet", database, gateway, ways, store, code=code)
         stack.callback(fleet.end)
         fleet.start_api()
         for number in range(2):
             fleet.start_worker(number)
+        yield fleet
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, earlier: Path) -> Iterator[UpdatedFleet]:
+    """Of the earlier version."""
+    with a_fleet(tmp_path, earlier) as fleet:
         yield fleet
 
 
@@ -119,3 +132,26 @@ def test_running_batches_go_on_while_processes_are_replaced_one_by_one(
     fleet.replace_worker(1)
     fleet.wait_for_ends()
     fleet.check()
+
+
+@pytest.mark.timeout(600)
+def test_processes_that_crash_after_the_next_version_has_migrated_come_back(
+    tmp_path: Path,
+) -> None:
+    with a_fleet(tmp_path, REPOSITORY) as fleet:
+        fleet.submit(LINES)
+        fleet.wait_for_lines(50)
+        migrate_with_the_next_version(tmp_path, *fleet.place)
+        assert fleet.version() == NEXT
+        fleet.wait_for_lines(50)
+        worker = fleet.started_worker(0)
+        worker.kill()
+        fleet.look_after_a_kill()
+        fleet.start_worker(0)
+        fleet.started_worker(0)
+        assert fleet.api is not None
+        fleet.api.kill()
+        fleet.start_api()
+        fleet.submit(LINES)
+        fleet.wait_for_ends()
+        fleet.check()

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,13 @@ from sqlalchemy import Connection, bindparam, func, select, text
 
 from batch_gateway.errors import RecordsError
 from batch_gateway.service import migrate
+from batch_gateway.service.batch_records import add_batch, poll_batch
 from batch_gateway.service.database import Database, database_now
+from batch_gateway.service.file_records import FileState, add_file
 from batch_gateway.service.open_database import open_database
 from batch_gateway.service.tables import api_keys, metadata
+from tests.service.newer_version import NEXT, migrate_with_the_next_version
+from tests.service.records import a_batch, a_file
 
 pytestmark = pytest.mark.anyio
 
@@ -100,14 +105,34 @@ async def test_the_migrations_lead_to_the_tables_that_the_code_uses(new_places: 
     await database.aclose()
 
 
-async def test_a_database_of_a_newer_version_is_left_alone(place: Path | str) -> None:
+async def test_what_a_newer_version_changed_is_left_alone(place: Path | str) -> None:
     database = await open_database(place)
-    await database.write(
-        lambda connection: connection.execute(text("UPDATE alembic_version SET version_num='9999'"))
-    )
+    changed = text("UPDATE alembic_version SET version_num='second-0001'")
+    await database.write(lambda connection: connection.execute(changed))
     await database.aclose()
-    with pytest.raises(RecordsError, match=r"newer version of batch-gateway .*'9999'.* upgrade"):
+    wrong = r"newer version of batch-gateway, which changed .*'second-0001'.* upgrade"
+    with pytest.raises(RecordsError, match=wrong):
         await open_database(place)
+
+
+async def test_what_a_newer_version_only_added_to_is_worked_with(
+    place: Path | str, tmp_path: Path
+) -> None:
+    database = await open_database(place)
+    file = a_file()
+    batches = [a_batch(id=f"batch_{when}", input_file_id=file.id) for when in ("before", "since")]
+    await database.write(partial(add_file, record=file, state=FileState.STORED))
+    await database.write(partial(add_batch, record=batches[0]))
+    await database.aclose()
+    where = ("--data", place.parent) if isinstance(place, Path) else ("--database", place)
+    migrate_with_the_next_version(tmp_path, *where)
+    database = await open_database(place)
+    await database.write(partial(add_batch, record=batches[1]))
+    for batch in batches:
+        assert (await poll_batch(database, batch.tenant, batch.id)).id == batch.id
+    form = text("SELECT version_num FROM alembic_version")
+    assert await database.read(lambda connection: connection.execute(form).scalar()) == NEXT
+    await database.aclose()
 
 
 async def test_a_file_that_is_no_database_of_ours_is_left_alone(tmp_path: Path) -> None:
