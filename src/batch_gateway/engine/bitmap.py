@@ -26,10 +26,11 @@ class Bitmap:
     def add(self, number: int) -> bool:
         """True when it was not there before."""
         place = number - self._first
-        byte, bit = place >> 3, 1 << (place & 7)
-        if self._bits[byte] & bit:
+        bits, byte, bit = self._bits, place >> 3, 1 << (place & 7)
+        known = bits[byte]
+        if known & bit:
             return False
-        self._bits[byte] |= bit
+        bits[byte] = known | bit
         self._count += 1
         return True
 

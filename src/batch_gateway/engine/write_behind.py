@@ -156,6 +156,10 @@ def _joined(lines: list[bytes]) -> Iterator[tuple[bytes, int]]:
     """The lines as pieces of about a megabyte, and how many are in each: one copy of all of them
     would double the memory.
     """
+    if sum(map(len, lines)) <= _WRITE_BYTES:
+        if lines:
+            yield b"".join(lines), len(lines)
+        return
     start = size = 0
     for end, line in enumerate(lines, 1):
         size += len(line)

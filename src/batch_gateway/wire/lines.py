@@ -53,6 +53,7 @@ OTHER_ENDPOINTS: Final = (
 
 LINE_ID_PREFIX: Final = "batch_req_"
 
+_WITH_CONTENT = LINE_ID_PREFIX + "%s_%09d_%08x"
 _LINE_ID = re.compile(r"batch_req_([0-9a-f]{12,64})_([0-9]{1,18})(?:_([0-9a-f]{8}))?")
 # Some readers of text, such as `str.splitlines`, end a line there. JSON has them in strings only,
 # and there it wants all others escaped at which those readers do so.
@@ -83,8 +84,8 @@ def line_id(fingerprint: str, index: int, content: int | None = None) -> str:
     """
     if content is None:
         return f"{LINE_ID_PREFIX}{fingerprint}_{index:09}"
-    # Once a request.
-    return f"{LINE_ID_PREFIX}{fingerprint}_{index:09}_{content:08x}"
+    # Once a request; an f-string with such formats takes twice as long.
+    return _WITH_CONTENT % (fingerprint, index, content)
 
 
 class LineId(NamedTuple):
@@ -109,15 +110,19 @@ def success_line(
     result_id: str, custom_id: str, status_code: int, request_id: str, body: bytes
 ) -> bytes:
     """A line of the output file, newline included. `body` must be JSON."""
-    return (
-        b'{"id":"%b","custom_id":%b,"response":{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n'
-        % (
+    # Joined, which takes two thirds of the time of a format: this runs once a request.
+    return b"".join(
+        (
+            b'{"id":"',
             result_id.encode(),
-            # Nearly all are ASCII, and this runs once a request.
+            b'","custom_id":',
+            # Nearly all are ASCII.
             _encode(custom_id) if custom_id.isascii() else _encode_text(custom_id),
-            status_code,
+            b',"response":{"status_code":%d,"request_id":' % status_code,
             _encode(request_id) if request_id.isascii() else _encode_text(request_id),
+            b',"body":',
             paste(body),
+            b'},"error":null}\n',
         )
     )
 

@@ -106,10 +106,10 @@ def summed_up(usage: WireUsage) -> Usage:
     before = usage.prompt_tokens_details or usage.input_tokens_details or _EMPTY
     after = usage.completion_tokens_details or usage.output_tokens_details or _EMPTY
     return Usage(
-        input_tokens=usage.prompt_tokens or usage.input_tokens or 0,
-        output_tokens=usage.completion_tokens or usage.output_tokens or 0,
-        cached_tokens=before.cached_tokens or 0,
-        reasoning_tokens=after.reasoning_tokens or 0,
+        usage.prompt_tokens or usage.input_tokens or 0,
+        usage.completion_tokens or usage.output_tokens or 0,
+        before.cached_tokens or 0,
+        after.reasoning_tokens or 0,
     )
 
 
