@@ -113,18 +113,18 @@ class Executor(Sender):
             if count % _LINES_BETWEEN_BREATHS == 0:
                 await asyncio.sleep(0)
 
-    def size_of(self, index: int) -> int:
-        return self.plan.size_of(index)
-
     def request_of(self, ticket: Ticket) -> tuple[InferenceRequest, str]:
         result_id, line = self.plan.request(ticket.index)
+        clock = self.clock
         request = InferenceRequest(
             params=bytes(line.body),
             request_id=result_id,
             model=ticket.model,
             endpoint=line.url,
-            deadline=self.seconds_left(),
-            due=None if self.due == NEVER else self.due - self.clock.monotonic(),
+            deadline=None
+            if self.deadline == NEVER
+            else max(0.0, self.deadline - clock.monotonic()),
+            due=None if self.due == NEVER else self.due - clock.monotonic(),
             tenant=self.tenant,
             headers=self.headers.get(ticket.model),
         )
@@ -148,6 +148,7 @@ class _LinesToDo:
         self._executor = executor
         self._models = models
         self.model_of = executor.plan.model_of
+        self.size_of = executor.plan.size_of
 
     def in_order(self) -> Iterator[int]:
         return self._executor.to_do(self._models)

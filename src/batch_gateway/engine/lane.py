@@ -53,6 +53,10 @@ class Lines(Protocol):
 
     def model_of(self, index: int) -> str: ...
 
+    def size_of(self, index: int) -> int:
+        """The bytes of a line."""
+        ...
+
 
 class Lane:
     """Sends the lines of some models through one client, a limited number at a time.
@@ -66,6 +70,7 @@ class Lane:
         models: whose lines they are.
         limit: how many requests may be under way.
         room: for the bytes of its lines, which no other lane can take.
+        size_of: the bytes of a line.
         is_closed: nothing more is to be sent.
         idle: set when no worker is left and none will come.
         given_up: set when nothing more is sent, because the gateway refuses.
@@ -89,6 +94,8 @@ class Lane:
         self._halted: str | None = None
         self._gate = gate
         self._lines = lines
+        # Asked once a line, and so without a call in between.
+        self.size_of = lines.size_of
         self._indexes = lines.in_order()
         self._next = next(self._indexes, None)
         self._again: deque[tuple[int, str, int]] = deque()
@@ -164,7 +171,8 @@ class Lane:
         if self.is_closed:
             return None
         # The usual case first: this runs once a request. A gate that is calm allows any number.
-        if self._any_line_goes() and not self._again:
+        gate = self._gate
+        if gate.calm and gate.whole and not self._probed and not self._again:
             return self._take_next() if len(self._workers) <= self.limit else None
         if len(self._workers) > self._allowed() or not self._has_line():
             return None

@@ -209,9 +209,6 @@ class LineStream(Sender):
 
     # --- what a worker asks ---
 
-    def size_of(self, index: int) -> int:
-        return self._lines[index].size
-
     def request_of(self, ticket: Ticket) -> tuple[InferenceRequest, str]:
         line = self._lines[ticket.index]
         line.in_flight = True

@@ -73,6 +73,9 @@ class LinesAhead:
     def model_of(self, index: int) -> str:
         return self._lines[index].request.model
 
+    def size_of(self, index: int) -> int:
+        return self._lines[index].size
+
     def advance(self) -> int | None:
         """The lane is done with the line before, which was sent or passed over: the next one."""
         if self._next is not None:

@@ -69,10 +69,6 @@ class Sender(ABC):
     deadline_words: str = ""
 
     @abstractmethod
-    def size_of(self, index: int) -> int:
-        """The bytes of a line."""
-
-    @abstractmethod
     def request_of(self, ticket: Ticket) -> tuple[InferenceRequest, str]:
         """What to send for a line, and its custom_id. Raises InputError."""
 
@@ -87,14 +83,15 @@ class Sender(ABC):
 
     def passed(self, lane: Lane, index: int) -> None:
         """A line went through the lane, whether or not it has its result."""
-        if self.stats.too_many_failed.is_set():
+        stats = self.stats
+        if stats.figures.failed > stats.most_failures:
             lane.close()
 
     async def work(self, lane: Lane) -> None:
         """What one worker of `lane` does: line after line, until there are none for it."""
         room = lane.room
         while (ticket := lane.take()) is not None:
-            size = self.size_of(ticket.index)
+            size = lane.size_of(ticket.index)
             cost, held = room.cost(size), 0
             try:
                 try:
@@ -170,9 +167,3 @@ class Sender(ABC):
             self.deadline_words = error.message
             lane.close()
         return True
-
-    def seconds_left(self) -> float | None:
-        """Until the deadline; None without one."""
-        if self.deadline == NEVER:
-            return None
-        return max(0.0, self.deadline - self.clock.monotonic())

@@ -87,8 +87,10 @@ class TimeLeft:
 
     def _keep(self, size: int, begun: float, now: float) -> None:
         """A line stands for those that were not kept before it."""
-        at = self._moving(now)
-        seconds = at - self._moving(begun)
+        at, seconds = now, now - begun
+        if len(self._lost) > 1:
+            at = self._moving(now)
+            seconds = at - self._moving(begun)
         self._ended += self._unkept
         self._seconds += self._unkept * seconds
         self._size += self._unkept * size
