@@ -294,10 +294,11 @@ class HTTPInferenceClient:
         request.
         """
         # Before any layer: the future that one waits for could not be woken from another loop.
-        if self._loop is not asyncio.get_running_loop():
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
             self._loop = own_loop(self._loop, closed=False)
         prepared, closing = prepare(request, self._clock), self._stack
-        task = closing.begin(prepared)
+        task = closing.begin(prepared, loop)
         try:
             return await closing.pass_on(prepared)
         finally:

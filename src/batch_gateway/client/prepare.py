@@ -17,7 +17,7 @@ from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.clock import Clock
 from batch_gateway.errors import ConfigError, InvalidRequestError
 from batch_gateway.http.header_rules import check_headers
-from batch_gateway.wire.endpoint import check_endpoint, determine_endpoint
+from batch_gateway.wire.endpoint import ORDINARY, check_endpoint, determine_endpoint
 
 __all__ = ["model_of", "prepare", "prepare_stream"]
 
@@ -78,7 +78,8 @@ def prepare(request: RequestLike, clock: Clock, *, streamed: bool = False) -> Pr
     Raises InvalidRequestError, carrying the request's id, for everything that could be found
     wrong before sending. Parameters may say `stream: true` only if the answer is `streamed`.
     """
-    request = as_request(request)
+    if not isinstance(request, InferenceRequest):
+        request = as_request(request)
     try:
         return _prepare(request, clock, streamed)
     except InvalidRequestError as error:
@@ -87,10 +88,14 @@ def prepare(request: RequestLike, clock: Clock, *, streamed: bool = False) -> Pr
 
 
 def _prepare(request: InferenceRequest, clock: Clock, streamed: bool) -> PreparedRequest:
+    # This runs once a request, and what is nearly always so is asked for without a call.
     now = clock.monotonic()
-    params = request.params
+    params, model, endpoint = request.params, request.model, request.endpoint
     if isinstance(params, bytes):
-        model, endpoint, body = _from_bytes(params, request)
+        body = params
+        # With model and endpoint given, as batch lines have them, the body is not looked at.
+        if not (model and endpoint):
+            model, endpoint = _from_bytes(body, request)
     # The usual kind first: asking for an abstract one takes long.
     elif isinstance(params, dict) or isinstance(params, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # noqa: SIM101
         model, endpoint, body = _from_mapping(params, request, streamed)
@@ -101,7 +106,7 @@ def _prepare(request: InferenceRequest, clock: Clock, streamed: bool) -> Prepare
     return PreparedRequest(
         request_id=_request_id(request.request_id),
         model=model,
-        endpoint=check_endpoint(endpoint),
+        endpoint=endpoint if endpoint in ORDINARY else check_endpoint(endpoint),
         body=body,
         headers=_headers(request.headers) if request.headers else (),
         started=now,
@@ -115,10 +120,7 @@ def _prepare(request: InferenceRequest, clock: Clock, streamed: bool) -> Prepare
     )
 
 
-def _from_bytes(body: bytes, request: InferenceRequest) -> tuple[str, str, bytes]:
-    # With model and endpoint given, as batch lines have them, the body is not looked at.
-    if request.model and request.endpoint:
-        return request.model, request.endpoint, body
+def _from_bytes(body: bytes, request: InferenceRequest) -> tuple[str, str]:
     try:
         model = request.model or _decode_model(body).model or ""
         endpoint = request.endpoint or determine_endpoint(_decode_params(body))
@@ -126,7 +128,7 @@ def _from_bytes(body: bytes, request: InferenceRequest) -> tuple[str, str, bytes
         raise InvalidRequestError(f"params: {error}", cause=error) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"params are not JSON: {error}", cause=error) from error
-    return model, endpoint, body
+    return model, endpoint
 
 
 def _from_mapping(

@@ -8,7 +8,15 @@ from typing import Any, cast
 
 from batch_gateway.errors import InvalidRequestError
 
-__all__ = ["CHAT", "COMPLETIONS", "EMBEDDINGS", "RESPONSES", "check_endpoint", "determine_endpoint"]
+__all__ = [
+    "CHAT",
+    "COMPLETIONS",
+    "EMBEDDINGS",
+    "ORDINARY",
+    "RESPONSES",
+    "check_endpoint",
+    "determine_endpoint",
+]
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -44,7 +52,7 @@ _RESPONSES_ONLY = frozenset(
 _CHOICES = (
     "'messages' (chat completions), 'prompt' (completions) or 'input' (embeddings or responses)"
 )
-_ORDINARY = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+ORDINARY = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)+")
 
 
@@ -117,7 +125,7 @@ def check_endpoint(endpoint: str) -> str:
     Raises InvalidRequestError for full URLs, `//host`, `..`, queries, blanks and control
     characters: a request must not be able to leave the gateway it was given.
     """
-    if endpoint in _ORDINARY:
+    if endpoint in ORDINARY:
         return endpoint
     # Callers without a type checker do pass other things.
     if not isinstance(endpoint, str):  # pyright: ignore[reportUnnecessaryIsInstance]

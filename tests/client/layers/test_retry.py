@@ -200,11 +200,11 @@ def test_a_budget_never_grants_more_than_was_earned(
     now, earned, granted_by = 0.0, 0, list[float]()
     budget = RetryBudget(ratio, per_second, 60, now)
     start = max(1.0, per_second) if ratio or per_second else 0.0
-    budget.earn()
+    budget.first_sendings += 1
     for kind, gap in events:
         now += gap
         if kind == "earn":
-            budget.earn()
+            budget.first_sendings += 1
             earned += 1
         elif (wait := budget.spend(now)) is not None:
             assert 0 <= wait <= 60

@@ -37,17 +37,20 @@ class ClosingTransport:
         self._all_ended = asyncio.Event()
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
-        task = self.begin(request)
+        task = self.begin(request, asyncio.get_running_loop())
         try:
             return await self.pass_on(request)
         finally:
             self.end(task, request)
 
-    def begin(self, request: PreparedRequest) -> _Task:
-        """This task sends a request. Raises GatewayConnectionError once the client is closed."""
+    def begin(self, request: PreparedRequest, loop: asyncio.AbstractEventLoop) -> _Task:
+        """This task, of the running `loop`, sends a request.
+
+        Raises GatewayConnectionError once the client is closed.
+        """
         if self._closed:
             raise _closed(request)
-        task = asyncio.current_task()
+        task = asyncio.current_task(loop)
         self._tasks.add(task)
         return task
 

@@ -107,6 +107,10 @@ class RetryBudget:
     Every first sending earns `ratio` tokens and every second `per_second`; a retry costs one. A
     retry that finds the bucket empty goes into debt and waits until time has paid for it; past
     `longest_wait` of debt it is refused and owes nothing.
+
+    Attributes:
+        first_sendings: requests that were sent for the first time, to be added to as they are:
+            what they earn is reckoned when somebody wants to spend it.
     """
 
     def __init__(
@@ -124,12 +128,7 @@ class RetryBudget:
         # A start with some credit: the first requests of a client may fail too.
         self._tokens = max(1.0, per_second) if ratio or per_second else 0.0
         self._updated = now
-        self._first_sendings = 0
-
-    def earn(self) -> None:
-        """A request is sent for the first time."""
-        # What it earns is reckoned when somebody wants to spend it: this runs once a request.
-        self._first_sendings += 1
+        self.first_sendings = 0
 
     def spend(self, now: float) -> float | None:
         """Seconds until a retry may go, or None when it may not."""
@@ -145,9 +144,9 @@ class RetryBudget:
         return wait
 
     def _refill(self, now: float) -> None:
-        earned = self._first_sendings * self._ratio + (now - self._updated) * self._per_second
+        earned = self.first_sendings * self._ratio + (now - self._updated) * self._per_second
         self._tokens = min(self._capacity, self._tokens + earned)
-        self._first_sendings, self._updated = 0, now
+        self.first_sendings, self._updated = 0, now
 
 
 class RetryTransport:
@@ -184,7 +183,7 @@ class RetryTransport:
         )
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
-        self._budget.earn()
+        self._budget.first_sendings += 1
         while True:
             try:
                 return await self._inner.send(request)

@@ -149,7 +149,9 @@ class Admission:
         control.answered(permit, request, usage, now)
         if control.rates is not None:
             control.learn(response.headers, now, self._clock.wall_time())
-        self._go_on(now)
+        breaker = control.breaker
+        if control.waiting.waiting or (breaker is not None and breaker.state is not self._told):
+            self._go_on(now)
 
     def failed(self, permit: Permit, error: InferenceError, request_id: str = "") -> bool:
         """The attempt failed; see `AdmissionControl.failed`."""
@@ -212,7 +214,9 @@ class Admission:
                 waiter.permit.set_exception(permit)
                 continue
             waiter.permit.set_result(permit)
-            if self._on_rate_wait is not None and (waited := control.rate_waited(waiter, now)) > 0:
+            if control.rates is None or self._on_rate_wait is None:
+                continue
+            if (waited := control.rate_waited(waiter, now)) > 0:
                 self._on_rate_wait(waited)
         seconds = control.look_after(now)
         if self._waker is not None or seconds != _NEVER:

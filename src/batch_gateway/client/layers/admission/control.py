@@ -116,6 +116,7 @@ class AdmissionControl(Generic[W]):
             if concurrency is None
             else ConcurrencyLimit(concurrency, now, waiting.__len__, on_limit)
         )
+        self._only_breaker = self.breaker if self.rates is None and self.limit is None else None
         # For how long the rate limit has held requests back, and since when it does.
         self._rated = 0.0
         self._rated_since: float | None = None
@@ -125,7 +126,12 @@ class AdmissionControl(Generic[W]):
 
     def admit(self, request: PreparedRequest, now: float) -> Permit | None:
         """A permit, when nothing is in the way and nobody waits."""
-        if self.waiting.waiting or self._held_by(now) is not None:
+        if self.waiting.waiting:
+            return None
+        # With a breaker alone, as a fixed number of lines has it, this is all there is to ask.
+        if self._only_breaker and self._only_breaker.state is _CLOSED:
+            return Permit(now)
+        if self._held_by(now) is not None:
             return None
         return self._permit(request, now)
 
@@ -135,12 +141,13 @@ class AdmissionControl(Generic[W]):
         Raises CircuitOpenError or DeadlineExceededError for one that has nothing to wait for.
         """
         request = waiter.request
-        self._refuse_at_once(request, now)
+        is_down = self.breaker is not None and self.breaker.state is not _CLOSED
+        if is_down or self.rates is not None:
+            self._refuse_at_once(request, now)
         if self.rates is not None:
             waiter.rated = self._rated_until(now)
         # In an outage whoever failed before is behind those that may show that it is over.
-        is_tried = request.attempt > 1 and self.breaker and self.breaker.state is not _CLOSED
-        due = _NEVER if is_tried else request.due
+        due = _NEVER if is_down and request.attempt > 1 else request.due
         waiter.turn = self.waiting.push(waiter, now, due, request.tenant)
 
     def leave(self, waiter: W) -> None:
@@ -251,7 +258,7 @@ class AdmissionControl(Generic[W]):
 
     def rate_waited(self, waiter: W, now: float) -> float:
         """For how many seconds the rate limit has held back one that has its permit now."""
-        return 0.0 if self.rates is None else self._rated_until(now) - waiter.rated
+        return self._rated_until(now) - waiter.rated
 
     def look_after(self, now: float) -> float:
         """Seconds after which time alone may have changed something; infinity if it will not."""

@@ -116,7 +116,9 @@ class Turns(Generic[T]):
         """Whose turn it is. Raises IndexError when nobody waits."""
         if not self.waiting:
             raise IndexError("nobody waits")
-        level = self._levels[self._next_level()]
+        self._given += 1
+        levels = self._levels
+        level = levels[self._in_turn[0] if len(levels) == 1 else self._next_level()]
         line = next(iter(level.values()))
         while not (turn := heapq.heappop(line.heap)[2]).waits:
             pass
@@ -140,9 +142,6 @@ class Turns(Generic[T]):
         return 0 if line is None else line.waiting
 
     def _next_level(self) -> int:
-        self._given += 1
-        if len(self._levels) == 1:
-            return self._in_turn[0]
         if self._given % EVERY:
             return min(self._levels)
         self._in_turn.rotate(-1)
