@@ -66,7 +66,9 @@ def as_request(request: RequestLike) -> InferenceRequest:
     """`request` itself, or the one whose parameters it is. Raises InvalidRequestError."""
     if isinstance(request, InferenceRequest):
         return request
-    if not isinstance(request, Mapping) or "params" in request:  # pyright: ignore[reportUnnecessaryIsInstance]
+    # The usual kind first: asking for an abstract one takes long.
+    is_mapping = isinstance(request, dict) or isinstance(request, Mapping)  # pyright: ignore[reportUnnecessaryIsInstance]  # noqa: SIM101
+    if not is_mapping or "params" in request:
         raise InvalidRequestError(
             "a request must be an InferenceRequest, or a mapping that is its parameters (model,"
             f" messages and so on), not {request!r:.80}"
