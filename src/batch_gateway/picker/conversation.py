@@ -168,13 +168,13 @@ class Conversation:
         mutation = self._response_mutation
         if mutation is None:
             return status, headers
-        for name, value in pairs_set(mutation):
+        pairs = pairs_set(mutation)
+        for name, value in pairs:
             if name == b":status" and value.isdigit() and len(value) == 3:
                 status = int(value)
-        headers = apply_to_response(mutation, headers)
+        headers = apply_to_response(mutation, pairs, headers)
         if self.echo.rewritten:
-            pairs = headers.raw
-            headers = Headers([pair for pair in pairs if pair[0].lower() != b"content-length"])
+            headers = Headers([one for one in headers.raw if one[0].lower() != b"content-length"])
         return status, headers
 
     @property

@@ -54,7 +54,8 @@ _MAX_SHAPES = 256
 # begun anew.
 _MAX_ANSWER_HEADERS = 1024
 _answer_headers: dict[tuple[bytes, bytes], bytes] = {}
-_SMALL = tuple(bytes([number]) for number in range(128))
+# Sizes of bodies and heads come again and again, some of them with every request.
+_MAX_SIZES = 2_048
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -168,22 +169,18 @@ def pieces_of(body: bytes) -> Sequence[bytes]:
 def response_head(status: int, headers: Sequence[tuple[bytes, bytes]], served: bytes) -> bytes:
     """The message that reports a status and headers; `served` is of `served_by`."""
     known = _answer_headers.get
-    encoded = [_header(_STATUS_KEY, b"%d" % status)]
+    encoded = [_status_header(status)]
     encoded += [known(pair) or _answer_header(pair) for pair in headers]
-    header_map = _delimited(_FIRST, b"".join(encoded))
-    return _delimited(_RESPONSE_HEADERS, header_map) + served
+    header_map = b"".join(encoded)
+    size = _varint(len(header_map))
+    whole = _varint(1 + len(size) + len(header_map))
+    return b"%b%b\x0a%b%b%b" % (_RESPONSE_HEADERS, whole, size, header_map, served)
 
 
 def response_body(piece: bytes, *, last: bool) -> bytes:
     """The message that reports a piece of a body."""
-    if last or not piece:
-        return _body(_RESPONSE_BODY, piece, last=last)
-    return _response_body_head(len(piece)) + piece
-
-
-@lru_cache(_MAX_SHAPES)
-def _response_body_head(size: int) -> bytes:
-    return _body(_RESPONSE_BODY, bytes(size), last=False)[:-size]
+    head = _body_head(_RESPONSE_BODY, len(piece), last)
+    return b"%b%b%b" % (head, piece, _END_OF_STREAM) if last else head + piece
 
 
 @lru_cache(_MAX_SHAPES)
@@ -214,13 +211,22 @@ def _subset_hint(subset: Sequence[str]) -> bytes:
 
 
 def _body(field: bytes, piece: bytes, *, last: bool) -> bytes:
-    end = _END_OF_STREAM if last else b""
-    if not piece:
-        return _delimited(field, end)
-    size = _varint(len(piece))
     # In one go, because a piece may be large.
-    whole = _varint(1 + len(size) + len(piece) + len(end))
-    return b"%b%b\x0a%b%b%b" % (field, whole, size, piece, end)
+    return b"%b%b%b" % (_body_head(field, len(piece), last), piece, _END_OF_STREAM if last else b"")
+
+
+@lru_cache(_MAX_SIZES)
+def _body_head(field: bytes, piece: int, last: bool) -> bytes:
+    end = len(_END_OF_STREAM) if last else 0
+    if not piece:
+        return field + _varint(end)
+    size = _varint(piece)
+    return b"%b%b\x0a%b" % (field, _varint(1 + len(size) + piece + end), size)
+
+
+@lru_cache(_MAX_SHAPES)
+def _status_header(status: int) -> bytes:
+    return _header(_STATUS_KEY, b"%d" % status)
 
 
 def _header(key: bytes, value: bytes) -> bytes:
@@ -244,11 +250,8 @@ def _delimited(field: bytes, content: bytes) -> bytes:
     return b"%b%b%b" % (field, _varint(len(content)), content)
 
 
+@lru_cache(_MAX_SIZES)
 def _varint(number: int) -> bytes:
-    if number < 128:
-        return _SMALL[number]
-    if number < 16_384:
-        return bytes((number & 0x7F | 0x80, number >> 7))
     found = bytearray()
     while number > 127:
         found.append(number & 0x7F | 0x80)

@@ -53,15 +53,20 @@ def apply_to_request(mutation: HeaderMutation, headers: dict[str, str]) -> None:
             headers[name] = header.raw_value.decode("latin-1") or header.value
 
 
-def apply_to_response(mutation: HeaderMutation, headers: Headers) -> Headers:
-    """The same for the headers of an answer, which are not changed themselves."""
-    pairs = pairs_set(mutation)
+def apply_to_response(
+    mutation: HeaderMutation, pairs: Sequence[tuple[bytes, bytes]], headers: Headers
+) -> Headers:
+    """The same for the headers of an answer, which are not changed themselves.
+
+    `pairs` are those that it sets, see `pairs_set`.
+    """
     gone = {name for name, _ in pairs}
-    gone.update(name.lower().encode("latin-1", "replace") for name in mutation.remove_headers)
+    for name in mutation.remove_headers:
+        gone.add(name.lower().encode("latin-1", "replace"))
     if not gone:
         return headers
     kept = [pair for pair in headers.raw if pair[0].lower() not in gone]
-    return Headers([*kept, *(pair for pair in pairs if not pair[0].startswith(b":"))])
+    return Headers(kept + [pair for pair in pairs if pair[0][:1] != b":"])
 
 
 def pairs_set(mutation: HeaderMutation) -> list[tuple[bytes, bytes]]:
