@@ -79,17 +79,16 @@ class ScriptedStream:
     def offer(self, take: Callable[[bytes], int] | None) -> None:
         pass
 
-    @property
-    def readable(self) -> bool:
-        return bool(self._waiting)
-
-    def receive_nowait(self) -> bytes | None:
-        first = self._waiting[0]
-        if isinstance(first, Exception):
-            raise first
-        if first is not None:
+    def receive_all(self, take: Callable[[bytes], None]) -> bool:
+        while self._waiting:
+            first = self._waiting[0]
+            if isinstance(first, Exception):
+                raise first
+            if first is None:
+                return True
             self._waiting.popleft()
-        return first
+            take(first)
+        return False
 
     def cancel(self) -> None:
         self._callback = None

@@ -81,13 +81,15 @@ class Http2Channel:
         self, method: str, *, metadata: Sequence[tuple[str, str]] = (), deadline: float
     ) -> Call:
         """See `GrpcChannel.open`. Raises InvalidRequestError for what cannot be sent."""
-        self._require_usable()
+        if self._closed or self._loop is not asyncio.get_running_loop():
+            self._require_usable()
         left = deadline - time.monotonic()
         if left <= 0:
             raise RequestTimeoutError("the deadline passed before the call was sent")
         links = self._links
         block = self._blocks.build(method, metadata, left)
-        links.deadlines.arm(deadline)
+        if deadline < links.deadlines.wakes_at:
+            links.deadlines.arm(deadline)
         connection = links.slots.find()
         if connection is not None:
             return connection.begin(block, deadline)

@@ -72,13 +72,12 @@ class GrpcStream(Protocol):
         """
         ...
 
-    @property
-    def readable(self) -> bool:
-        """Whether `receive` would not wait."""
-        ...
+    def receive_all(self, take: Callable[[bytes], None]) -> bool:
+        """Give `take` each message that `receive` would not wait for.
 
-    def receive_nowait(self) -> bytes | None:
-        """As `receive`; raises asyncio.QueueEmpty when that would wait."""
+        Whether the service has ended the call with OK. Raises as `receive` does, and what `take`
+        raises.
+        """
         ...
 
     def cancel(self) -> None:

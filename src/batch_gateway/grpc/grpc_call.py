@@ -83,19 +83,14 @@ class Call:
         """See `GrpcStream.offer`."""
         self._state.offer_to = take
 
-    @property
-    def readable(self) -> bool:
-        """See `GrpcStream.readable`."""
-        return bool(self._state.messages) or self._state.over
-
-    def receive_nowait(self) -> bytes | None:
-        """See `GrpcStream.receive_nowait`."""
+    def receive_all(self, take: Callable[[bytes], None]) -> bool:
+        """See `GrpcStream.receive_all`."""
         state = self._state
-        if state.messages:
-            return state.take()
+        while state.messages:
+            take(state.take())
         if state.over:
-            return self._outcome()
-        raise asyncio.QueueEmpty
+            self._outcome()
+        return state.over
 
     def cancel(self) -> None:
         """See `GrpcStream.cancel`."""

@@ -20,6 +20,7 @@ from batch_gateway.wire.http2.grpc_messages import (
     MessageError,
     MessageReader,
     message_frame,
+    messages_frame,
     prefixed,
 )
 from batch_gateway.wire.http2.grpc_status import StatusCode
@@ -180,8 +181,7 @@ class StreamState:
         if is_one:
             outlet.write(message_frame(self.id, messages[0], end=end))
         else:
-            content = b"".join([prefixed(message) for message in messages])
-            outlet.write(data_frame(self.id, content, end=end))
+            outlet.write(messages_frame(self.id, messages, size, end=end))
         return True
 
     def half_close(self) -> None:
@@ -256,14 +256,14 @@ class StreamState:
                 ErrorCode.FLOW_CONTROL_ERROR, "more content than it was allowed", self.id
             )
         offer_to = self.offer_to
-        is_apart = not (end or self.messages or self._reader.held)
-        if offer_to is not None and is_apart and (taken := offer_to(data)):
+        if offer_to is not None and not (end or self.messages or self._reader.held):
+            taken = offer_to(data)
             self._taken += taken
             if taken == len(data):
                 if self._window.worn:
                     self._allow_more(self._taken)
                 return
-            data = data[taken:]
+            data = data[taken:] if taken else data
         try:
             self._reader.feed(data)
         except MessageError as error:

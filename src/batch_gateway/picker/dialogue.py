@@ -283,16 +283,12 @@ class Dialogue:
             self._close()
 
     def _readable(self) -> None:
-        conversation, stream = self.conversation, self._stream
+        conversation = self.conversation
         if conversation.over:
             return
         try:
-            while stream.readable:
-                message = stream.receive_nowait()
-                if message is None:
-                    conversation.ended()
-                    break
-                conversation.received(message)
+            if self._stream.receive_all(conversation.received):
+                conversation.ended()
         except GrpcStatusError as error:
             self._failed(status_error(error, self._picker))
         except InferenceError as error:

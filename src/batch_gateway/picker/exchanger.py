@@ -235,7 +235,8 @@ class EndpointPickerExchanger:
         subset: Sequence[str] = (),
     ) -> Dialogue:
         """A stream that is open, with the question that is to be asked on it."""
-        self._require_usable()
+        if self._closed or self._loop is not asyncio.get_running_loop():
+            self._require_usable()
         encoder = self._encoder.among(subset) if subset else self._encoder
         head, by_name = encoder.headers(path, headers, len(body))
         pieces = pieces_of(body)
@@ -320,7 +321,8 @@ class EndpointPickerExchanger:
 
     def _arm(self, dialogue: Dialogue, at: float) -> None:
         dialogue.deadline = at
-        self._deadlines.arm(at)
+        if at < self._deadlines.wakes_at:
+            self._deadlines.arm(at)
 
     def _expire(self, now: float) -> float:
         earliest = _NEVER

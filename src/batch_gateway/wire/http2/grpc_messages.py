@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Sequence
 
 from batch_gateway.wire.http2.frames import DATA, END_STREAM
 
@@ -16,6 +17,7 @@ __all__ = [
     "MessageTooLargeError",
     "message_frame",
     "message_prefix",
+    "messages_frame",
     "prefixed",
 ]
 
@@ -26,7 +28,8 @@ MAX_MESSAGE = 4 * 1024 * 1024
 
 # Whether it is compressed, and its length.
 _PREFIX = struct.Struct(">BI")
-# The same behind the head of a frame: length in two parts, type, flags, stream.
+# The head of a frame: length in two parts, type, flags, stream; and with a prefix behind it.
+_DATA_HEAD = struct.Struct(">HBBBI")
 _FRAME_HEAD = struct.Struct(">HBBBIBI")
 
 
@@ -116,3 +119,12 @@ def message_frame(stream: int, message: bytes, *, end: bool) -> bytes:
         length >> 8, length & 0xFF, DATA, END_STREAM if end else 0, stream, 0, size
     )
     return head + message
+
+
+def messages_frame(stream: int, messages: Sequence[bytes], length: int, *, end: bool) -> bytes:
+    """Whole messages in one DATA frame, of `length` bytes with their prefixes."""
+    flags = END_STREAM if end else 0
+    parts = [_DATA_HEAD.pack(length >> 8, length & 0xFF, DATA, flags, stream)]
+    for message in messages:
+        parts += (_PREFIX.pack(0, len(message)), message)
+    return b"".join(parts)

@@ -9,22 +9,27 @@ class ReceiveWindow:
     """The window of a stream or a connection. `size` bytes may be on their way or unread.
 
     More is allowed in portions of half the window, so that small exchanges cost no frame.
+
+    Attributes:
+        worn: so much has arrived that `use` may allow more; until then it can be put off.
     """
 
-    __slots__ = ("_kept", "_left", "_portion", "_unread", "_used")
+    __slots__ = ("_kept", "_left", "_portion", "_unread", "_used", "worn")
 
     def __init__(self, size: int) -> None:
         self._left = size
-        self._kept = size - max(1, size // 2)
-        self._portion = max(1, size // 2)
+        self._portion = portion = max(1, size // 2)
+        self._kept = size - portion
+        self.worn = False
         self._unread: int = 0
         self._used: int = 0
 
     def take(self, size: int) -> bool:
         """So many bytes arrived; whether they were allowed to."""
-        self._left -= size
+        self._left = left = self._left - size
         self._unread += size
-        return self._left >= 0
+        self.worn = left <= self._kept
+        return left >= 0
 
     def use(self, size: int) -> int:
         """So many of them were read. Returns how many more to allow; mostly 0."""
@@ -35,12 +40,8 @@ class ReceiveWindow:
             return 0
         increment, self._used = self._used, 0
         self._left += increment
+        self.worn = self._left <= self._kept
         return increment
-
-    @property
-    def worn(self) -> bool:
-        """Whether so much has arrived that `use` may allow more; until then it can be put off."""
-        return self._left <= self._kept
 
     def use_all(self) -> int:
         """As `use`, for all that arrived."""
