@@ -52,6 +52,7 @@ from batch_gateway.report.threshold import which_hold
 from batch_gateway.runs.batch_run import BatchRun, OpenRun, StoppedEarly
 from batch_gateway.runs.gateways import Routing
 from batch_gateway.runs.open_files import open_files_limit
+from batch_gateway.runs.preflight import may_be_starting
 from batch_gateway.settings.gateway_configs import naming_the_setting
 from batch_gateway.settings.run_settings import RunSettings, read_config_file, resolve_settings
 
@@ -170,7 +171,7 @@ class _Job:
             observers += self.files.watch(watchers)
             self._stop_at_first(interrupts, run)
             try:
-                opening = run.opened(observers, note=self.display.note, hint=_unused)
+                opening = run.opened(observers, note=self.display.note, hint=_cure)
                 async with opening as opened:
                     if opened.to_send:
                         self._announce(opened)
@@ -313,8 +314,9 @@ class _Job:
         return (f"To look closer: {looking}",)
 
 
-def _unused(error: InferenceError, config: HTTPInferenceClientConfig) -> str:
-    return unused_variables(error, config, os.environ)
+def _cure(error: InferenceError, config: HTTPInferenceClientConfig) -> str:
+    waits = "If it is still starting, --patience 10m waits for it" if may_be_starting(error) else ""
+    return unused_variables(error, config, os.environ) or waits
 
 
 def _unreached(plan: Plan, error: GatewayUnusableError) -> RunSummary:

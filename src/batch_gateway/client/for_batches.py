@@ -25,14 +25,17 @@ _LONGEST_PROBE = 1.5
 _BROKEN_CONNECTIONS = RetryPolicy().max_retries + 1
 
 
-def patient_breaker(patience: Duration = DEFAULT_PATIENCE) -> CircuitBreakerPolicy | None:
-    """A batch waits for a gateway that went down; with no patience it fails line by line."""
-    if not seconds(patience):
+def patient_breaker(patience: Duration | None = None) -> CircuitBreakerPolicy | None:
+    """A batch waits for a gateway that went down; with a patience of 0 it fails line by line.
+
+    Whoever says how long has one waited for, too, that never answered yet: it may be starting.
+    """
+    if patience is not None and not seconds(patience):
         return None
     return CircuitBreakerPolicy(
         when_open="wait",
-        patience=patience,
-        after_success=True,
+        patience=DEFAULT_PATIENCE if patience is None else patience,
+        after_success=patience is None,
         connect_failures=1,
         broken_connections=_BROKEN_CONNECTIONS,
         longest_probe=_LONGEST_PROBE,

@@ -30,4 +30,5 @@ def outage_words(client: HTTPInferenceClient, lasted: float | None) -> str:
         return f"{gateway} is back after {format_duration(lasted)}"
     patience = inf if breaker is None else seconds(breaker.patience)
     up_to = "" if isinf(patience) else f"up to {format_duration(patience)} "
-    return f"{gateway} is failing; waiting {up_to}for it"
+    said = f": {client.events.last_failure}" if client.events.last_failure else ""
+    return f"{gateway} is failing; waiting {up_to}for it{said}"

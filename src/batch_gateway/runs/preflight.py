@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Iterable
 
@@ -10,7 +11,7 @@ from batch_gateway.client.client import HTTPInferenceClient
 from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.errors import GatewayUnusableError, InferenceError
 
-__all__ = ["Hint", "no_hint", "preflight"]
+__all__ = ["Hint", "may_be_starting", "no_hint", "preflight"]
 
 Hint = Callable[[InferenceError, HTTPInferenceClientConfig], str]
 """What else may be the cure of an error at a gateway, as a sentence; or nothing."""
@@ -28,7 +29,7 @@ async def preflight(
     """Connect to each gateway, and look at its metrics; warn in the log of those of no use.
 
     Returns early once `stop` is set. Raises GatewayUnusableError that names those that cannot be
-    reached.
+    reached, but for those that may be starting and are waited for.
     """
     connecting = asyncio.ensure_future(_connect(clients, hint))
     asked = asyncio.ensure_future(stop.wait())
@@ -59,6 +60,19 @@ async def _problem(client: HTTPInferenceClient, hint: Hint) -> str:
     try:
         await client.connect()
     except InferenceError as error:
+        if may_be_starting(error) and _is_waited_for(client.config):
+            return ""
         more = hint(error, client.config)
         return f"{client.config.base_url}: {error.message}" + (f". {more}" if more else "")
     return ""
+
+
+def may_be_starting(error: InferenceError) -> bool:
+    """Whether the host is there, and nobody listens; a wrong name or certificate stays wrong."""
+    return isinstance(error.cause, OSError) and error.cause.errno == errno.ECONNREFUSED
+
+
+def _is_waited_for(config: HTTPInferenceClientConfig) -> bool:
+    """Whether a gateway that never answered is held to be down like any other."""
+    breaker = config.circuit_breaker
+    return breaker is not None and breaker.when_open == "wait" and not breaker.after_success

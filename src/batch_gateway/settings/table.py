@@ -170,7 +170,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         ),
         Setting(
             "patience", DURATION, "Wait so long for a gateway that went down.", "30m",
-            field="circuit_breaker.patience", see="0 does not wait",
+            field="circuit_breaker.patience",
+            see="0 does not wait; if given, a gateway that is still starting is waited for, too",
         ),
         Setting("deadline", DURATION, "Of the whole run; the rest is left to be sent.",
             only=_RUN),
