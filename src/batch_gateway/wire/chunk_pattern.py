@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Raw
+from msgspec.json import Decoder
 from msgspec.structs import force_setattr
 
 from batch_gateway.wire.chunks import ChatChoice, ChatChunk, Chunk, CompletionChunk, decode_json
 
-__all__ = ["Make", "Typed", "chunk_maker"]
+__all__ = ["Make", "Typed", "chunk_maker", "read_chat_chunk", "read_completion_chunk"]
 
 Typed = Callable[[Mapping[str, Any]], Chunk]
 """Gives the typed chunk of a value."""
@@ -33,6 +34,27 @@ def chunk_maker(typed: Typed, value: Mapping[str, Any], text: str) -> Make:
                 is_chat = isinstance(like, ChatChunk)
                 return _chat_maker(like, name) if is_chat else _completion_maker(like, name)
     return lambda _, data: typed(decode_json(data))
+
+
+def read_chat_chunk(data: bytes) -> ChatChunk:
+    """The chunk whose JSON these bytes are, when all of its fields are of their types.
+
+    Raises msgspec.DecodeError where one is not. What is mended in `chat_chunk` is not mended here.
+    """
+    chunk = _decode_chat(data)
+    force_setattr(chunk, "_raw", Raw(data))
+    return chunk
+
+
+def read_completion_chunk(data: bytes) -> CompletionChunk:
+    """The same of `/v1/completions`."""
+    chunk = _decode_completion(data)
+    force_setattr(chunk, "_raw", Raw(data))
+    return chunk
+
+
+_decode_chat = Decoder(ChatChunk).decode
+_decode_completion = Decoder(CompletionChunk).decode
 
 
 # What is the same in all chunks is looked up once; the JSON is decoded when somebody asks for it.

@@ -68,7 +68,7 @@ def test_an_answer_of_a_known_form_is_what_the_general_way_makes_of_it(
         parts = [b"".join(said[at : at + a_read]) for at in range(0, len(said), a_read)]
         reader = QuickReader(endpoint, *LIMITS, form=form)
         assert quickly(reader, parts, typed) == generally(endpoint, LIMITS, parts, typed)
-        assert reader.was_of_form
+        assert reader.is_of_form
 
 
 def test_an_answer_of_a_known_form_may_be_cut_anywhere() -> None:
@@ -135,7 +135,7 @@ def read(forms: KnownForms, answer: Iterable[bytes]) -> bool:
     for part in answer:
         reader.take(part, None)
     forms.has_read(reader, CHAT, "m", reader.finish())
-    return reader.was_of_form
+    return reader.is_of_form
 
 
 def test_the_second_answer_of_a_gateway_is_read_by_the_form_of_the_first() -> None:
@@ -149,6 +149,15 @@ def test_a_form_that_no_answer_has_any_more_is_replaced_by_that_of_a_later_one()
     others = [one.replace(b'"model"', b'"service_tier":"x","model"') for one in chat("a", "b", "c")]
     by_form = [read(forms, others) for _ in range(100)]
     assert by_form == [False] * by_form.index(True) + [True] * (100 - by_form.index(True))
+
+
+def test_answers_that_were_under_way_when_a_form_was_learnt_say_nothing_about_it() -> None:
+    forms, answer = KnownForms(), chat("name", "one", " two")
+    early = [forms.reader(CHAT, "m", *LIMITS) for _ in range(10)]
+    for reader in early:
+        reader.take(b"".join(answer), None)
+        forms.has_read(reader, CHAT, "m", reader.finish())
+    assert read(forms, answer)
 
 
 def test_one_tries_to_learn_less_and_less_often_from_answers_that_show_no_form() -> None:

@@ -16,7 +16,7 @@ import msgspec
 from batch_gateway.client.streaming.merging import Allowance, GrowingText
 from batch_gateway.client.streaming.repeats import Put, Repeats
 from batch_gateway.wire.chunk_pattern import Typed
-from batch_gateway.wire.chunks import decode_json
+from batch_gateway.wire.chunks import Chunk
 
 __all__ = ["LEAST_ANSWER", "LEAST_EVENT", "AnswerForm", "EventForm", "FormReading"]
 
@@ -57,7 +57,8 @@ class AnswerForm(msgspec.Struct, frozen=True, kw_only=True):
         head, tail: the body, likewise.
         names: those of all values, in the order in which they come.
         naming: how many of them name the answer; they are in every event with a chunk.
-        typed: gives the typed chunk of a value.
+        read_chunk: gives the typed chunk of one of `events` out of its data.
+        typed: gives that of the value of an event with text.
     """
 
     events: tuple[EventForm, ...]
@@ -68,6 +69,7 @@ class AnswerForm(msgspec.Struct, frozen=True, kw_only=True):
     tail: bytes
     names: tuple[bytes, ...]
     naming: int
+    read_chunk: Callable[[bytes], Chunk]
     typed: Typed
 
 
@@ -140,7 +142,7 @@ class FormReading:
             self._next += 1
             self.has_ended, self.complete = event.has_ended, not event.is_chunk
             if put is not None and event.is_chunk:
-                put((form.typed(decode_json(said[len(_FIELD) :])),), 1)
+                put((form.read_chunk(said[len(_FIELD) :]),), 1)
             at = end
         return at
 

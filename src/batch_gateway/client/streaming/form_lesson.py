@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,8 @@ from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.assemble import assembler_for
 from batch_gateway.client.streaming.repeats import Repeats
 from batch_gateway.errors import InferenceError
+from batch_gateway.wire.chunk_pattern import read_chat_chunk, read_completion_chunk
+from batch_gateway.wire.chunks import Chunk
 
 __all__ = ["FormLesson"]
 
@@ -20,6 +23,9 @@ _MOST_BYTES = 8 * 1024
 _NO_LIMIT = 2**40
 _ENDPOINTS = ("/completions",)
 _FIELD = b"data:"
+
+# A whole answer in a chunk, and what a typed chunk has itself under that name.
+_ODD_FIELDS = (b'"message"', b'"raw"')
 
 # Values that may be others in the next answer, and what each may be. None of them is empty or 0,
 # which the general way takes for none.
@@ -86,7 +92,7 @@ class FormLesson:
         heard = self._opening if self._run is None else self._closing
         self._left -= len(event)
         is_plain = _is_one(event) and chunks == (not reader.complete)
-        if self._left < 0 or not is_plain or b'"message"' in event:
+        if self._left < 0 or not is_plain or any(odd in event for odd in _ODD_FIELDS):
             self.is_over = True
         heard.append(_Heard(event, bool(chunks), reader.ended_choices == 1))
 
@@ -121,7 +127,10 @@ class _Draft:
         self._counts = 0
         self._slots = [self._slots_of(one.event) for one in heard]
         self._naming = tuple(slot.name for slot in _slots_in(self._before))
-        self._values: dict[bytes, bytes] = {}
+        is_chat = endpoint.endswith("/chat/completions")
+        self._read_chunk: Callable[[bytes], Chunk]
+        self._read_chunk = read_chat_chunk if is_chat else read_completion_chunk
+        self._typed = assembler_for(endpoint, _NO_LIMIT).chunk
 
     def form(self, body: bytes) -> AnswerForm | None:
         if not self._opening or _slots_in(self._after) or not self._is_named_alike():
@@ -139,7 +148,8 @@ class _Draft:
             tail=self._with_marks_as_places(tail),
             names=names,
             naming=len(self._naming),
-            typed=assembler_for(self._endpoint, _NO_LIMIT).chunk,
+            read_chunk=self._read_chunk,
+            typed=self._typed,
         )
         values = self._said()
         said = bytes(self._run.letters[1:-1])
@@ -186,6 +196,7 @@ class _Draft:
         events.insert(self._opening, before + _TEXT + self._after)
         for number, event in enumerate(events):
             for value in reader.feed(event):
+                self._require_typed(event, value)
                 if number == self._opening and reader.assembler.grown_by(value) is None:
                     raise ValueError("more than the text grows")
             if reader.generated != (number >= self._opening):
@@ -193,6 +204,13 @@ class _Draft:
         if not reader.complete:
             raise ValueError("it has no end")
         return reader.finish()
+
+    def _require_typed(self, event: bytes, value: Mapping[str, Any]) -> None:
+        """Raises ValueError where the typed chunk of an event is not what its data say outright."""
+        read, typed = self._read_chunk(event[len(_FIELD) :]), self._typed(value)
+        names = [name for name in typed.__struct_fields__ if name != "_raw"]
+        if [getattr(read, name) for name in names] != [getattr(typed, name) for name in names]:
+            raise ValueError("a field of it is of an odd type")
 
     def _event_form(self, heard: _Heard, slots: list[_Slot]) -> EventForm:
         pattern, at = b"", 0

@@ -47,13 +47,13 @@ class KnownForms:
     def has_read(self, reader: QuickReader, endpoint: str, model: str, body: bytes) -> None:
         """An answer came to its end, and this is its body."""
         known = self._of(endpoint, model)
-        if reader.was_of_form:
+        if reader.is_of_form:
             known.misses, known.rest = 0, _SHORTEST_REST
             return
         form = reader.form(body)
         if form is not None:
             known.form, known.misses = form, 0
-        elif known.form is not None:
+        elif reader.has_left and known.form is not None:
             known.misses += 1
             if known.misses >= _MOST_MISSES:
                 known.form, known.left = None, known.rest

@@ -37,6 +37,7 @@ class QuickReader:
         is_lesson: whether the form of this answer is wanted.
 
     Attributes:
+        has_left: whether the answer was found not to be of the form that it was to have.
         ready: reads what comes next, if that begins an event with text; None where that is not
             to be seen.
     """
@@ -53,6 +54,7 @@ class QuickReader:
         "_repeats",
         "_told",
         "_until_lesson",
+        "has_left",
         "ready",
     )
 
@@ -73,6 +75,7 @@ class QuickReader:
         if form is not None and most_answer >= LEAST_ANSWER and most_event >= LEAST_EVENT:
             self._reading = FormReading(form, most_answer, most_event)
         self._kept = b""
+        self.has_left = False
         self._lesson = FormLesson(endpoint) if is_lesson else None
         self._repeats: Repeats | None = None
         # How many of those the reader knows of.
@@ -124,8 +127,8 @@ class QuickReader:
         return self._general.ended_choices if reading is None else int(reading.has_ended)
 
     @property
-    def was_of_form(self) -> bool:
-        """Whether all of it was of the form that it was to have."""
+    def is_of_form(self) -> bool:
+        """Whether all of it is of the form that it was to have."""
         return self._reading is not None
 
     @property
@@ -175,6 +178,7 @@ class QuickReader:
     def _leave(self, reading: FormReading) -> None:
         """Go on in the general way, as if all had been read so."""
         self._reading = self.ready = None
+        self.has_left = True
         reader = self._general
         for event in reading.opening:
             for _ in reader.feed(event):
