@@ -117,15 +117,17 @@ class GatewayTransport:
     ) -> InferenceResponse | None:
         """The answer to a request for a stream; None when it is not to be asked for one."""
         # Loaded only where it is used: reading streams is a quarter of the client.
-        from batch_gateway.client.streaming import assemble, request_body  # noqa: PLC0415
+        from batch_gateway.client.streaming.assemble import is_streamable  # noqa: PLC0415
+        from batch_gateway.client.streaming.request_body import (  # noqa: PLC0415
+            refuses_usage_option,
+            streaming_body,
+        )
 
-        if request.sink is None and not assemble.is_streamable(request.endpoint):
+        if request.sink is None and not is_streamable(request.endpoint):
             return None
         asks_usage = self._habits.takes_usage_option
         try:
-            body = request_body.streaming_body(
-                request.body, request.endpoint, with_usage=asks_usage
-            )
+            body = streaming_body(request.body, request.endpoint, with_usage=asks_usage)
             streamed = self._stream(request, body, begin_by)
             # It may be large, and the answer may take hours.
             del body
@@ -134,10 +136,10 @@ class GatewayTransport:
         try:
             return await streamed
         except InferenceError as error:
-            if not asks_usage or not request_body.refuses_usage_option(error):
+            if not asks_usage or not refuses_usage_option(error):
                 raise
             asked, plain = (
-                request_body.streaming_body(request.body, request.endpoint, with_usage=asks)
+                streaming_body(request.body, request.endpoint, with_usage=asks)
                 for asks in (True, False)
             )
             if plain == asked:

@@ -57,13 +57,13 @@ def prepare_stream(request: RequestLike, clock: Clock) -> PreparedRequest:
     are no JSON object.
     """
     # Loaded only where it is used.
-    from batch_gateway.client.streaming.assemble import assembler_for  # noqa: PLC0415
+    from batch_gateway.client.streaming.assemble import require_streamable  # noqa: PLC0415
     from batch_gateway.client.streaming.request_body import streaming_body  # noqa: PLC0415
 
     request = as_request(request)
     prepared = prepare(request, clock, streamed=True)
     try:
-        assembler_for(prepared.endpoint, 1)
+        require_streamable(prepared.endpoint)
         if isinstance(request.params, bytes):
             streaming_body(prepared.body, prepared.endpoint)
     except InvalidRequestError as error:

@@ -17,6 +17,8 @@ __all__ = ["BodyStream"]
 # Past this the socket is not read any more, until half of it has been taken.
 _HIGH_WATER = 64 * 1024
 
+_NO_HEADERS = Headers()
+
 
 class BodyStream(LiveStream):
     """What has arrived and has not been read yet, bounded by not reading from the socket.
@@ -83,7 +85,7 @@ class BodyStream(LiveStream):
         self._failure: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.status_code = 0
-        self.headers = Headers()
+        self.headers = _NO_HEADERS
 
     # --- the connection's side ---
 
@@ -129,10 +131,15 @@ class BodyStream(LiveStream):
 
     # --- the reader's side ---
 
+    @property
+    def is_over(self) -> bool:
+        """See `LiveStream.is_over`."""
+        return self._ended and not self._pieces and self._error is None
+
     async def wait_head(self) -> None:
         while not self.status_code and not self._ended:
             self._set_deadline(min(self._deadline, self._begin_by))
-            await self._wait()
+            await self._woken()
         if not self.status_code and self._error is not None:
             raise self._in_words(self._error)
 
@@ -140,7 +147,7 @@ class BodyStream(LiveStream):
         while not self._pieces and not self._ended:
             silent_until = time.monotonic() + self._idle if self._begun else self._begin_by
             self._set_deadline(min(self._deadline, silent_until))
-            await self._wait()
+            await self._woken()
         if self._pieces:
             return self._next()
         if self._error is not None:
@@ -155,7 +162,7 @@ class BodyStream(LiveStream):
         self._until = time.monotonic() + self._idle
         self._set_deadline(min(self._deadline, self._until))
         try:
-            await self._wait()
+            await self._woken()
         finally:
             self._take = None
         failure, self._failure = self._failure, None
@@ -190,16 +197,14 @@ class BodyStream(LiveStream):
             self._set_deadline(self._deadline)
         return piece
 
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def _woken(self) -> asyncio.Future[None]:
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        return waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _resume(self) -> None:
         if self._paused:

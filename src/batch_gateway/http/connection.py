@@ -89,7 +89,8 @@ class Connection(Dialled):
     ) -> asyncio.Future[HTTPResponse]:
         """Send a request; the future brings its response or an InferenceError.
 
-        With a `stream` the body goes there as it comes, and the response's own is empty.
+        With a `stream` the body goes there as it comes, and the response's own is empty; it is told
+        of the end as well, at once.
         Past `deadline` somebody must call `expire`. Whoever stops waiting must `abort`.
         """
         self.reusable = False
@@ -272,17 +273,21 @@ class Connection(Dialled):
         sent = upload is None or (upload.finished and response.status_code < 400)
         self.served += 1
         self.reusable = self._reader.keep_alive and sent and not self._transport.is_closing()
-        waiter = self._settle()
+        stream, waiter = self._stream, self._settle()
         if waiter is not None and not waiter.done():
             waiter.set_result(response)
+        if stream is not None:
+            stream.ended(None)
 
     def _fail(self, error: InferenceError) -> None:
         self.reusable = False
-        waiter = self._settle()
+        stream, waiter = self._stream, self._settle()
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
             # Marks it as seen: a task that is cancelled in this very moment will not look.
             waiter.exception()
+            if stream is not None:
+                stream.ended(error)
 
     def _settle(self) -> asyncio.Future[HTTPResponse] | None:
         waiter, self._waiter = self._waiter, None

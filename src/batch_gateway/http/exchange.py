@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -49,12 +48,16 @@ class HTTPStream(Protocol):
         ...
 
 
-class LiveStream(ABC):
+class LiveStream:
     """An `HTTPStream` that can hand on what comes without waking a task for each piece."""
 
     __slots__ = ()
 
-    @abstractmethod
+    @property
+    def is_over(self) -> bool:
+        """Whether the body has come to its end, and all of it was read."""
+        raise NotImplementedError
+
     async def hand_on(self, take: Callable[[bytes], float], most: int) -> bool:
         """Give `take` what comes, the moment it does, so that nobody is woken for each piece.
 
@@ -62,6 +65,7 @@ class LiveStream(ABC):
         Then this returns, and when `read` has something to return at once: a piece of more than
         `most` bytes, the end, an error. Says whether it was `take`. Raises what that does.
         """
+        raise NotImplementedError
 
 
 class HTTPExchanger(Protocol):

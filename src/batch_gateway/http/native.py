@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import time
 import warnings
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -131,8 +131,7 @@ class NativeExchanger:
             response = await unpacked(response, self._peer, self._most_bytes)
         return response
 
-    @contextlib.asynccontextmanager
-    async def stream(
+    def stream(
         self,
         path: str,
         headers: Sequence[tuple[str, str]],
@@ -141,8 +140,23 @@ class NativeExchanger:
         deadline: float,
         begin_by: float,
         idle_timeout: float,
-    ) -> AsyncGenerator[BodyStream]:
+    ) -> _StreamBlock:
         """See `HTTPExchanger.stream`. Raises InvalidRequestError for what cannot be sent."""
+        opening = self._open_stream(
+            path, headers, body, deadline=deadline, begin_by=begin_by, idle_timeout=idle_timeout
+        )
+        return _StreamBlock(opening, self._release)
+
+    async def _open_stream(
+        self,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        *,
+        deadline: float,
+        begin_by: float,
+        idle_timeout: float,
+    ) -> tuple[Connection, BodyStream]:
         self._require_usable()
         head = self._heads.build(path, headers, len(body))
         head_by = min(deadline, begin_by)
@@ -160,13 +174,11 @@ class NativeExchanger:
                 stream = self._body_of(connection, deadline, begin_by, idle_timeout)
                 self._begin_stream(connection, head, body, head_by, stream)
                 await stream.wait_head()
-            # Nobody needs them any more, and the answer may take hours.
-            del head, body
-            yield stream
-        finally:
-            # As in `post`: what has not been read to its end is not reusable.
+        except BaseException:
             self._release(connection)
             stream.close()
+            raise
+        return connection, stream
 
     def _begin_stream(
         self, connection: Connection, head: bytes, body: bytes, head_by: float, stream: BodyStream
@@ -175,10 +187,7 @@ class NativeExchanger:
         now = time.monotonic()
         if head_by <= now:
             raise RequestTimeoutError("the deadline passed before the request was sent")
-        # Not kept here: its error would hold this frame, and this frame it.
-        connection.begin(head, body, head_by, stream).add_done_callback(
-            lambda done: stream.ended(None if done.cancelled() else done.exception())
-        )
+        connection.begin(head, body, head_by, stream)
         return now
 
     def _body_of(
@@ -334,6 +343,30 @@ class NativeExchanger:
             connection.abort()
         for connection in connections:
             await connection.wait_lost()
+
+
+class _StreamBlock:
+    """The block in which a streamed response is read: a generator would cost as much as sending."""
+
+    __slots__ = ("_opened", "_opening", "_release")
+
+    def __init__(
+        self,
+        opening: Coroutine[None, None, tuple[Connection, BodyStream]],
+        release: Callable[[Connection], None],
+    ) -> None:
+        self._opening = opening
+        self._release = release
+
+    async def __aenter__(self) -> BodyStream:
+        self._opened = await self._opening
+        return self._opened[1]
+
+    async def __aexit__(self, *exception: object) -> None:
+        connection, stream = self._opened
+        # As in `post`: what has not been read to its end is not reusable.
+        self._release(connection)
+        stream.close()
 
 
 def _abandon(pool: Pool[Connection], *sweepers: Sweeper) -> None:

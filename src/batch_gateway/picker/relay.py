@@ -133,6 +133,11 @@ class Relay(LiveStream):
         self.status_code, self.headers = self._conversation.head(*self._head)
         return self
 
+    @property
+    def is_over(self) -> bool:
+        """See `LiveStream.is_over`."""
+        return self._echo.ended and not self._echo.buffered and self._failure is None
+
     async def read(self) -> bytes:
         """See `HTTPStream.read`."""
         echo = self._echo

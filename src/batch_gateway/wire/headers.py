@@ -49,6 +49,10 @@ class Headers(Mapping[str, str]):
             self._index = index
         return self._index
 
+    def value(self, name: str) -> str:
+        """That of a header; empty without one. What `get` takes for it is an exception."""
+        return self._indexed().get(name.lower(), "")
+
     def __getitem__(self, name: str) -> str:
         return self._indexed()[name.lower()]
 

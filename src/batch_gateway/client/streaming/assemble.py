@@ -24,6 +24,7 @@ __all__ = [
     "assemble",
     "assembler_for",
     "is_streamable",
+    "require_streamable",
 ]
 
 _DONE = b"[DONE]"
@@ -100,7 +101,15 @@ def assemble(endpoint: str, events: Iterable[bytes]) -> bytes:
 
 def is_streamable(endpoint: str) -> bool:
     """Whether answers of this endpoint come in chunks that can be put together."""
-    return any(endpoint.endswith(path) for path in _KINDS)
+    return endpoint.endswith(tuple(_KINDS))
+
+
+def require_streamable(endpoint: str) -> None:
+    """Raises InvalidRequestError for endpoints that do not stream."""
+    if not is_streamable(endpoint):
+        raise InvalidRequestError(
+            f"{endpoint} cannot be streamed; {', '.join('/v1' + path for path in _KINDS)} can"
+        )
 
 
 def assembler_for(endpoint: str, limit: int) -> Assembler:
@@ -108,12 +117,8 @@ def assembler_for(endpoint: str, limit: int) -> Assembler:
 
     Raises InvalidRequestError for endpoints that do not stream.
     """
-    for path, kind in _KINDS.items():
-        if endpoint.endswith(path):
-            return kind(limit)
-    raise InvalidRequestError(
-        f"{endpoint} cannot be streamed; {', '.join('/v1' + path for path in _KINDS)} can"
-    )
+    require_streamable(endpoint)
+    return next(kind(limit) for path, kind in _KINDS.items() if endpoint.endswith(path))
 
 
 _KINDS: dict[str, type[ChatAssembler | CompletionAssembler | ResponsesAssembler]] = {

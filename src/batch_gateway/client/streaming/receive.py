@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Coroutine, Iterator
 from typing import Never
 
 from batch_gateway.client.interfaces.interpret_answer import interpret_aside
@@ -25,6 +24,7 @@ from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 __all__ = ["receive"]
 
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
+_USUAL_FIELD = _FIELDS[0]
 _TELLING = len(BYTE_ORDER_MARK) + len(max(_FIELDS, key=len))
 # Blanks that JSON or a stream may begin with, and the mark of UTF-8.
 _BLANKS = b" \t\r\n"
@@ -35,7 +35,7 @@ _STINT_BYTES = 16 * 1024
 _PIECE_BYTES = 128
 
 
-async def receive(
+def receive(
     response: HTTPStream,
     request: PreparedRequest,
     clock: Clock,
@@ -45,7 +45,7 @@ async def receive(
     habits: GatewayHabits,
     sent_at: float,
     begin_by: float,
-) -> InferenceResponse:
+) -> Coroutine[None, None, InferenceResponse]:
     """The whole answer, its chunks handed to the request's sink on the way.
 
     A refusal and an answer that is plain JSON are what they are without streaming; the latter
@@ -62,8 +62,7 @@ async def receive(
         sent_at=sent_at,
         begin_by=begin_by,
     )
-    async with aclosing(reception.pieces()) as pieces:
-        return await reception.run(pieces)
+    return reception.run()
 
 
 class _Reception:
@@ -71,12 +70,14 @@ class _Reception:
     __slots__ = (
         "_asked",
         "_clock",
+        "_decoder",
         "_first_token",
         "_habits",
         "_known_chunks",
         "_limits",
         "_monotonic",
         "_patient_until",
+        "_pieces",
         "_pushed",
         "_put",
         "_reader",
@@ -86,6 +87,7 @@ class _Reception:
         "_sent_at",
         "_sink",
         "_stint",
+        "_worked",
     )
 
     def __init__(
@@ -111,7 +113,11 @@ class _Reception:
         self._first_token: float | None = None
         # Until when something must come that is more than a blank, in monotonic seconds.
         self._patient_until = begin_by
-        self._stint = 0
+        # Work since the last pause, and the size of the piece that is worked on.
+        self._stint = self._worked = 0
+        # What undoes a compression that was not asked for, and the pieces that it has ready.
+        self._decoder: BodyDecoder | None = None
+        self._pieces: Iterator[bytes] = iter(())
         self._asked: int | None = None
         # The response while its events can be taken without waking this task.
         self._pushed: LiveStream | None = None
@@ -126,84 +132,118 @@ class _Reception:
         )
         self._known_chunks = 0
 
-    async def pieces(self) -> AsyncGenerator[bytes]:
-        """The body as it comes, without a compression that was not asked for.
+    async def _next_piece(self) -> bytes | None:
+        """The body as it comes, at most so much of it as is work for a stint; None at its end.
 
-        Raises RequestTimeoutError when the request's deadline passes over work on what has come
-        already.
+        It may be empty. Raises RequestTimeoutError when the request's deadline passes over work on
+        what has come already.
         """
+        if self._worked:
+            await self._pause()
         try:
-            decoder = BodyDecoder(self._response.headers.get("content-encoding", ""))
-            while data := await self._response.read():
-                for piece in decoder.feed(data):
-                    for start in range(0, len(piece) or 1, _STINT_BYTES):
-                        yield piece[start : start + _STINT_BYTES]
-                        await self._pause_after(len(piece))
-                pushed = self._pushed if decoder.is_plain else None
+            piece = next(self._pieces, None)
+            if piece is None:
+                pushed = self._pushed
                 if pushed is not None and await pushed.hand_on(self._take, _STINT_BYTES):
                     # What was taken may be the last.
-                    yield b""
-            for piece in decoder.finish():
-                yield piece
+                    return b""
+                piece = await self._read_on()
         except UndecodableBodyError as error:
             self._fail(f"the response {error}", error)
+        if piece is not None:
+            self._worked = len(piece) + _PIECE_BYTES
+        return piece
 
-    async def _pause_after(self, size: int) -> None:
+    async def _read_on(self) -> bytes | None:
+        while True:
+            data = await self._response.read()
+            decoder = self._decoder
+            if decoder is None and len(data) <= _STINT_BYTES:
+                return data or None
+            if decoder is None:
+                self._pieces = _cut(iter((data,)))
+            elif data:
+                self._pieces = _cut(decoder.feed(data))
+            else:
+                self._pieces, self._decoder = _cut(decoder.finish()), None
+            piece = next(self._pieces, None)
+            if piece is not None or not data:
+                return piece
+
+    async def _pause(self) -> None:
         """Let others go on: a few bytes may unpack to the work of minutes."""
-        self._stint += min(size, _STINT_BYTES) + _PIECE_BYTES
+        self._stint += self._worked
+        self._worked = 0
         if self._stint >= _STINT_BYTES:
             self._stint = 0
             await asyncio.sleep(0)
             if self._monotonic() >= self._request.deadline:
                 raise RequestTimeoutError("the gateway did not end its answer in time")
 
-    async def run(self, pieces: AsyncGenerator[bytes]) -> InferenceResponse:
+    async def run(self) -> InferenceResponse:
         if not 200 <= self._response.status_code <= 299:
             refusal = await self._refusal()
             return await interpret_aside(refusal, self._request, self._clock, self._redact)
-        kind = self._response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        start = await self._opening(pieces)
+        headers = self._response.headers
+        coding = headers.value("content-encoding")
+        if coding:
+            self._decode(coding)
+        kind = headers.value("content-type").partition(";")[0].strip().lower()
+        start = await self._opening()
         telling = start.lstrip(_BLANKS).removeprefix(BYTE_ORDER_MARK)
         # A gateway that forgets to say so may stream all the same, and one that says so may not.
         is_stream = kind == "text/event-stream" and not telling.startswith((b"{", b"["))
         if is_stream or telling.startswith(_FIELDS):
-            return await self._read_events(pieces, telling)
-        return await self._read_whole(await self._collected(pieces, start))
+            return await self._read_events(telling)
+        return await self._read_whole(await self._collected(start))
 
-    async def _opening(self, pieces: AsyncGenerator[bytes]) -> bytes:
+    def _decode(self, coding: str) -> None:
+        try:
+            decoder = BodyDecoder(coding)
+        except UndecodableBodyError as error:
+            self._fail(f"the response {error}", error)
+        self._decoder = None if decoder.is_plain else decoder
+
+    async def _opening(self) -> bytes:
         """The bytes before those that tell a stream from JSON, and these."""
+        first = await self._next_piece()
+        if first is not None and first.startswith(_USUAL_FIELD) and len(first) >= _TELLING:
+            self._require_size(len(first))
+            return first
         start, telling = bytearray(), b""
-        async for piece in pieces:
+        piece = first
+        while piece is not None:
             start += piece
             self._require_size(len(start))
             telling = (telling + piece).lstrip(_BLANKS)[:_TELLING]
             if len(telling) == _TELLING:
                 break
             self._require_life(is_alive=bool(telling))
+            piece = await self._next_piece()
         return bytes(start)
 
     # --- a stream ---
 
-    async def _read_events(self, pieces: AsyncGenerator[bytes], start: bytes) -> InferenceResponse:
+    async def _read_events(self, start: bytes) -> InferenceResponse:
         reader, sink = self._reader, self._sink
-        if isinstance(self._response, LiveStream):
+        if self._decoder is None and isinstance(self._response, LiveStream):
             self._pushed = self._response
         piece: bytes | None = start
         while piece is not None:
             self._read(piece)
-            if sink is not None:
-                await sink.room()
             if reader.complete:
                 self._habits.says_done = True
                 break
-            piece = await self._next(pieces, piece)
+            if sink is not None and sink.is_full:
+                await sink.room()
+            piece = await self._next(piece)
         for chunk in reader.end():
             if sink is not None:
                 sink.put((chunk,), 1)
         body = reader.finish(1 if reader.complete else self._choices_asked())
         self._habits.forms.has_read(reader, self._request.endpoint, self._request.model, body)
         duration = self._monotonic() - self._request.started
-        await self._read_farewell(pieces)
+        await self._read_farewell()
         return InferenceResponse(
             request_id=self._request.request_id,
             status_code=self._response.status_code,
@@ -221,9 +261,15 @@ class _Reception:
         if read < len(piece):
             reader, known = self._reader, self._reader.chunks
             self._read(piece[read:])
-            if reader.complete or reader.ended_choices:
+            if reader.complete:
                 return 0.0
-            if not (read or reader.chunks > known or piece.strip()):
+            has_chunks = bool(read) or reader.chunks > known
+            if reader.ended_choices:
+                if not (self._habits.says_done and self._has_ended()):
+                    return 0.0
+                if not has_chunks:
+                    return 0.0 if self._monotonic() >= self._patient_until else self._patient_until
+            elif not (has_chunks or piece.strip()):
                 self._require_life(is_alive=False)
                 return self._patient_until
         until = self._patient_until = self._monotonic() + self._limits.idle_timeout
@@ -238,15 +284,21 @@ class _Reception:
                 if self._request.on_first_token is not None:
                     self._request.on_first_token(self._first_token)
 
-    async def _next(self, pieces: AsyncGenerator[bytes], last: bytes) -> bytes | None:
+    async def _next(self, last: bytes) -> bytes | None:
         """What comes next; None at the end, or when an answer that has ended is only kept open."""
         reader = self._reader
         chunks = reader.chunks
         has_chunks = chunks > self._known_chunks
         self._known_chunks = chunks
-        if not reader.ended_choices or reader.ended_choices < self._choices_asked():
+        if not self._has_ended():
             self._require_life(is_alive=has_chunks or bool(last.strip()))
-            return await anext(pieces, None)
+            try:
+                return await self._next_piece()
+            except RequestTimeoutError:
+                if not self._has_ended():
+                    raise
+                self._habits.says_done = False
+                return None
         self._pushed = None
         # Now nothing but chunks is life: heartbeats may go on for ever.
         if has_chunks:
@@ -254,10 +306,15 @@ class _Reception:
             self._patient_until = self._monotonic() + wait
         try:
             async with asyncio.timeout(self._patient_until - self._monotonic()):
-                return await anext(pieces, None)
+                return await self._next_piece()
         except (TimeoutError, RequestTimeoutError):
             self._habits.says_done = False
             return None
+
+    def _has_ended(self) -> bool:
+        """Whether every choice that was asked for has ended."""
+        ended = self._reader.ended_choices
+        return ended > 0 and ended >= self._choices_asked()
 
     def _choices_asked(self) -> int:
         if self._asked is None:
@@ -273,11 +330,16 @@ class _Reception:
                 "the gateway sent nothing but blanks until it was too late", code="idle_timeout"
             )
 
-    async def _read_farewell(self, pieces: AsyncGenerator[bytes]) -> None:
+    async def _read_farewell(self) -> None:
         """Its end, which makes the connection reusable."""
+        response = self._response
+        self._pushed = None
+        if isinstance(response, LiveStream) and response.is_over:
+            self._habits.body_ended(in_time=True)
+            return
         try:
             async with asyncio.timeout(self._habits.wait_for_end()):
-                async for _ in pieces:
+                while await self._next_piece() is not None:
                     pass
         except (TimeoutError, InferenceError):
             # The answer is complete; only its connection is not worth keeping.
@@ -287,9 +349,9 @@ class _Reception:
 
     # --- one body ---
 
-    async def _collected(self, pieces: AsyncGenerator[bytes], start: bytes) -> bytes:
+    async def _collected(self, start: bytes) -> bytes:
         body = bytearray(start)
-        async for piece in pieces:
+        while (piece := await self._next_piece()) is not None:
             body += piece
             self._require_size(len(body))
             self._require_life(is_alive=bool(piece.strip()))
@@ -320,3 +382,9 @@ class _Reception:
 
     def _fail(self, message: str, cause: Exception | None) -> Never:
         raise BadResponseError(message, status_code=self._response.status_code, cause=cause)
+
+
+def _cut(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        for start in range(0, len(piece) or 1, _STINT_BYTES):
+            yield piece[start : start + _STINT_BYTES]

@@ -13,7 +13,7 @@ _encode = msgspec.json.Encoder().encode
 _TRUE = msgspec.Raw(b"true")
 _OPTION = "stream_options"
 _USAGE = "include_usage"
-_NO_OPTIONS = msgspec.Raw(b"{}")
+_ONLY_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _USAGE_WORDS = (_OPTION.encode(), _USAGE.encode())
 _UNPROCESSABLE = 422
 
@@ -33,7 +33,8 @@ def streaming_body(body: bytes, endpoint: str, *, with_usage: bool = True) -> by
     fields["stream"] = _TRUE
     # The last event of /v1/responses has it in any case.
     if with_usage and not endpoint.endswith("/responses"):
-        fields[_OPTION] = _with_usage(fields.get(_OPTION, _NO_OPTIONS))
+        options = fields.get(_OPTION)
+        fields[_OPTION] = _ONLY_USAGE if options is None else _with_usage(options)
     return _encode(fields)
 
 
