@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from batch_gateway.errors import RequestTimeoutError
 from batch_gateway.http.connection_errors import idle_error
-from batch_gateway.http.exchange import LiveStream
+from batch_gateway.http.exchange import LiveStream, QuickTaker, TakeChunk
 from batch_gateway.wire.headers import Headers
 
 __all__ = ["BodyStream"]
@@ -31,6 +31,9 @@ class BodyStream(LiveStream):
         pause: told True to stop reading from the socket, and False to go on.
         set_deadline: told until when (monotonic seconds) the exchange may be silent from now on.
         deadline, begin_by, idle_timeout: as for `HTTPExchanger.stream`.
+
+    Attributes:
+        take_chunk: what is to have a read that is one whole chunk, in `hand_on`.
     """
 
     __slots__ = (
@@ -48,12 +51,14 @@ class BodyStream(LiveStream):
         "_paused",
         "_peer",
         "_pieces",
+        "_quick",
         "_set_deadline",
         "_take",
         "_until",
         "_waiter",
         "headers",
         "status_code",
+        "take_chunk",
     )
 
     def __init__(
@@ -81,6 +86,8 @@ class BodyStream(LiveStream):
         self._error: BaseException | None = None
         self._take: Callable[[bytes], float] | None = None
         self._most = 0
+        self._quick: QuickTaker | None = None
+        self.take_chunk: TakeChunk | None = None
         self._until = 0.0
         self._failure: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -105,15 +112,21 @@ class BodyStream(LiveStream):
             self._until = until
             if not until:
                 self._stop_handing()
+            elif self._quick is not None:
+                self.take_chunk = self._quick()
             return
         self._begun = True
-        self._take = None
+        self._take = self.take_chunk = None
         self._pieces.append(data)
         self._buffered += len(data)
         if self._buffered > _HIGH_WATER and not self._paused:
             self._paused = True
             self._pause(True)
         self._wake()
+
+    def chunk_taken(self) -> None:
+        """A chunk came, and `take_chunk` took it."""
+        self._until = time.monotonic() + self._idle
 
     def ended(self, error: BaseException | None) -> None:
         """The response is over: complete, or with an error."""
@@ -154,17 +167,25 @@ class BodyStream(LiveStream):
             raise self._in_words(self._error)
         return b""
 
-    async def hand_on(self, take: Callable[[bytes], float], most: int) -> bool:
+    @property
+    def alive_until(self) -> float:
+        """See `LiveStream.alive_until`."""
+        return self._until
+
+    async def hand_on(
+        self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None
+    ) -> bool:
         """See `LiveStream.hand_on`."""
         if self._pieces or self._ended:
             return False
-        self._take, self._most = take, most
+        self._take, self._most, self._quick = take, most, quick
+        self.take_chunk = None if quick is None else quick()
         self._until = time.monotonic() + self._idle
         self._set_deadline(min(self._deadline, self._until))
         try:
             await self._woken()
         finally:
-            self._take = None
+            self._take = self._quick = self.take_chunk = None
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -178,11 +199,12 @@ class BodyStream(LiveStream):
         """
         self._closed = True
         self._pieces.clear()
+        self._take = self._quick = self.take_chunk = None
         self._error = self._failure = None
         self._pause = self._set_deadline = _tell_nobody
 
     def _stop_handing(self) -> None:
-        self._take = None
+        self._take = self.take_chunk = None
         # Whoever is busy with what came is not waiting for more.
         self._set_deadline(self._deadline)
         self._wake()

@@ -194,8 +194,15 @@ class Connection(Dialled):
                 self._greeting += data
             self._transport.abort()
             return
+        reader, stream = self._reader, self._stream
+        if stream is not None and stream.take_chunk is not None and reader.is_between_chunks:
+            size = stream.take_chunk(data)
+            if size:
+                reader.streamed += size
+                stream.chunk_taken()
+                return
         try:
-            response = self._reader.feed(data)
+            response = reader.feed(data)
         except InferenceError as error:
             self.abort(error)
             return

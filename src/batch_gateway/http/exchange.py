@@ -10,7 +10,14 @@ import msgspec
 
 from batch_gateway.wire.headers import Headers
 
-__all__ = ["HTTPExchanger", "HTTPResponse", "HTTPStream", "LiveStream"]
+__all__ = [
+    "HTTPExchanger",
+    "HTTPResponse",
+    "HTTPStream",
+    "LiveStream",
+    "QuickTaker",
+    "TakeChunk",
+]
 
 
 class HTTPResponse(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +55,10 @@ class HTTPStream(Protocol):
         ...
 
 
+TakeChunk = Callable[[bytes], int]
+QuickTaker = Callable[[], TakeChunk | None]
+
+
 class LiveStream:
     """An `HTTPStream` that can hand on what comes without waking a task for each piece."""
 
@@ -58,12 +69,23 @@ class LiveStream:
         """Whether the body has come to its end, and all of it was read."""
         raise NotImplementedError
 
-    async def hand_on(self, take: Callable[[bytes], float], most: int) -> bool:
+    @property
+    def alive_until(self) -> float:
+        """As `take` of `hand_on` returns it, for what was taken otherwise; 0 where nothing was."""
+        return 0.0
+
+    async def hand_on(
+        self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None
+    ) -> bool:
         """Give `take` what comes, the moment it does, so that nobody is woken for each piece.
 
         It returns until when more must come, in monotonic seconds, or 0 to have no more given.
         Then this returns, and when `read` has something to return at once: a piece of more than
         `most` bytes, the end, an error. Says whether it was `take`. Raises what that does.
+
+        `quick` is asked, first and behind each piece that `take` got, for what takes a read that is
+        one whole chunk of the transfer coding without `take`: it returns the size of what is in
+        the chunk, or 0 where that is to have it.
         """
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ __all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "BodySink", "ResponseReader"]
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 1000
 
+_EVENT = b"data:"
 _TLS_ALERT = b"\x15\x03"
 _HTTP2_SETTINGS = b"\x00\x00"
 
@@ -40,6 +41,10 @@ class ResponseReader:
     Attributes:
         received: bytes of the current response so far, headers included.
         keep_alive: after a response, whether the connection may carry another.
+        streamed: bytes of its body that a `BodySink` has got. Whoever takes a chunk by himself adds
+            its size.
+        is_between_chunks: whether what was fed last is known to have been one whole chunk, so that
+            another whole one need not be fed.
     """
 
     __slots__ = (
@@ -58,12 +63,13 @@ class ResponseReader:
         "_start",
         "_status",
         "_stream",
-        "_streamed",
         "_undecodable",
         "_without_body",
+        "is_between_chunks",
         "keep_alive",
         "on_body",
         "received",
+        "streamed",
     )
 
     def __init__(self, peer: str, max_body: int) -> None:
@@ -89,7 +95,7 @@ class ResponseReader:
     def begin(self, stream: BodySink | None = None) -> None:
         """Expect a new response."""
         self._stream = stream
-        self._streamed = 0
+        self.streamed = 0
         self._pieces.clear()
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
@@ -99,7 +105,7 @@ class ResponseReader:
         if self._counted:
             self._counted = False
             self._start, self._body_seen, self._without_body = b"", 0, 0
-        self.keep_alive = False
+        self.keep_alive = self.is_between_chunks = False
         self.received = 0
 
     def close(self) -> None:
@@ -112,7 +118,7 @@ class ResponseReader:
         Raises BadResponseError for anything that is not HTTP/1 or is over a limit.
         """
         self.received += len(data)
-        has_streamed = False
+        has_streamed = self.is_between_chunks = False
         try:
             if self._is_odd:
                 self._read_as_odd(data)
@@ -126,13 +132,15 @@ class ResponseReader:
         finally:
             pieces = self._pieces
             if pieces:
-                body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                is_one = len(pieces) == 1
+                body = pieces[0] if is_one else b"".join(pieces)
                 pieces.clear()
                 if self._stream is None:
                     self._add(body)
                 else:
                     has_streamed = True
-                    self._streamed += len(body)
+                    self.streamed += len(body)
+                    self.is_between_chunks = is_one and not self._is_odd and _is_chunk(data, body)
                     self._stream.body_received(body)
         if self._complete or self._undecodable:
             return self._response()
@@ -166,7 +174,7 @@ class ResponseReader:
         self._without_body += len(data)
         if self._without_body > MAX_HEAD_BYTES:
             raise self._too_many_headers()
-        if not body and not self._streamed:
+        if not body and not self.streamed:
             self._start += data
 
     def finish(self) -> HTTPResponse:
@@ -205,7 +213,7 @@ class ResponseReader:
             return "its headers were not complete"
         length = self.header(b"content-length")
         total = f" of {length}" if length else ""
-        arrived = len(self._body) or self._streamed
+        arrived = len(self._body) or self.streamed
         unit = "byte" if arrived == 1 and not total else "bytes"
         return f"{arrived}{total} {unit} of its body had arrived"
 
@@ -213,7 +221,7 @@ class ResponseReader:
 
     def _becomes_odd(self, error: HttpParserError, data: bytes) -> bool:
         """Whether what llhttp refuses is, or may become, something that can mean but one thing."""
-        has_body = self._body or self._streamed or self._pieces
+        has_body = self._body or self.streamed or self._pieces
         is_ours = isinstance(error, HttpParserCallbackError)
         if self._is_odd or has_body or is_ours or not is_head(self._start + data):
             return False
@@ -350,6 +358,15 @@ class ResponseReader:
 
     def _is_chunked(self) -> bool:
         return self.header(b"transfer-encoding").lower().endswith("chunked")
+
+
+def _is_chunk(data: bytes, body: bytes) -> bool:
+    """Whether these bytes are one chunk of the transfer coding with an event in it.
+
+    An event does not begin as a chunk does, so that the body that was found in the bytes is where
+    it stands here; and what is behind it, which was none of the body, is the end of the chunk.
+    """
+    return body.startswith(_EVENT) and data == b"%x\r\n%b\r\n" % (len(body), body)
 
 
 def _other_protocol(first: bytes) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from batch_gateway.errors import BadResponseError, InferenceError
-from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream
+from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream, QuickTaker
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.picker.dialogue import Dialogue
@@ -152,7 +152,9 @@ class Relay(LiveStream):
                 return b""
             await self._wait()
 
-    async def hand_on(self, take: Callable[[bytes], float], most: int) -> bool:
+    async def hand_on(
+        self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None
+    ) -> bool:
         """See `LiveStream.hand_on`. The pod, not this, is held to what `take` returns."""
         if self._echo.buffered or self._echo.ended:
             return False

@@ -17,7 +17,7 @@ from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeou
 from batch_gateway.http.body_decoder import BodyDecoder, UndecodableBodyError
 from batch_gateway.http.connection_errors import too_large, too_large_error
 from batch_gateway.http.content_coding import unpacked
-from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream
+from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream, TakeChunk
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 
@@ -144,7 +144,9 @@ class _Reception:
             piece = next(self._pieces, None)
             if piece is None:
                 pushed = self._pushed
-                if pushed is not None and await pushed.hand_on(self._take, _STINT_BYTES):
+                if pushed is not None and await pushed.hand_on(
+                    self._take, _STINT_BYTES, self._take_chunk
+                ):
                     # What was taken may be the last.
                     return b""
                 piece = await self._read_on()
@@ -275,6 +277,11 @@ class _Reception:
         until = self._patient_until = self._monotonic() + self._limits.idle_timeout
         return 0.0 if self._sink is not None and self._sink.is_full else until
 
+    def _take_chunk(self) -> TakeChunk | None:
+        """What takes chunks of which nobody else is to hear, for `LiveStream.hand_on`."""
+        ready = self._reader.ready
+        return None if ready is None or self._sink is not None else ready.take_chunk
+
     def _read(self, piece: bytes) -> None:
         try:
             self._reader.take(piece, self._put)
@@ -323,6 +330,8 @@ class _Reception:
 
     def _require_life(self, *, is_alive: bool) -> None:
         now, idle = self._monotonic(), self._limits.idle_timeout
+        if self._pushed is not None:
+            self._patient_until = max(self._patient_until, self._pushed.alive_until)
         if is_alive:
             self._patient_until = now + idle
         elif now >= self._patient_until:

@@ -33,6 +33,11 @@ _SEAM = 16
 # As a number: to look for bytes takes many times as long.
 _BACKSLASH = ord("\\")
 
+_CRLF = b"\r\n"
+# The first lines of chunks, by the size of all of it: reads of one stream are of few sizes.
+_CHUNK_HEADS: dict[int, bytes] = {}
+_MOST_HEADS = 4096
+
 _decode_text = msgspec.json.Decoder(str).decode
 
 
@@ -96,24 +101,46 @@ class Repeats:
         while at < size and data.startswith(before, at):
             start = at + len(before)
             end = size - len(after) if is_one else data.find(after, start)
-            quoted = data[start - 1 : end + 1]
-            try:
-                said = _decode_text(quoted)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            said = self._grown_by(data[start - 1 : end + 1])
+            if not said:
                 break
-            added = encode_json(said)[1:-1] if _BACKSLASH in quoted else quoted[1:-1]
-            left = self._allowance.left - len(added)
-            # Empty text is nothing that was generated.
-            if not said or left < 0 or len(quoted) > self._most:
-                break
-            self._allowance.left = left
-            self.letters += added
-            self.count += 1
             if put is not None:
                 make = self._make or self._prepared()
                 put((make(said, data[at + len(_FIELD) : end + len(after)]),), 1)
             at = end + len(after)
         return at
+
+    def take_chunk(self, data: bytes) -> int:
+        """The size of such an event, where `data` is a chunk of the transfer coding with just one.
+
+        It is read now. 0 where `data` is anything else.
+        """
+        size, after = len(data), self._after
+        head = _CHUNK_HEADS.get(size) or _chunk_head(size)
+        start = len(head)
+        if not (data.startswith(head) and data.startswith(self._before, start)):
+            return 0
+        end = size - len(after) - len(_CRLF)
+        if not (data.startswith(after, end) and data.endswith(_CRLF)):
+            return 0
+        said = self._grown_by(data[start + len(self._before) - 1 : end + 1])
+        return size - start - len(_CRLF) if said else 0
+
+    def _grown_by(self, quoted: bytes) -> str:
+        """What such an event says; empty where the general way is to say what it means."""
+        try:
+            said = _decode_text(quoted)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return ""
+        added = encode_json(said)[1:-1] if _BACKSLASH in quoted else quoted[1:-1]
+        left = self._allowance.left - len(added)
+        # Empty text is nothing that was generated.
+        if not said or left < 0 or len(quoted) > self._most:
+            return ""
+        self._allowance.left = left
+        self.letters += added
+        self.count += 1
+        return said
 
     def _take_plain(self, data: bytes, put: Put | None) -> int:
         """The same of many events at once, if they are ASCII without escapes."""
@@ -176,3 +203,16 @@ def _decoded(data: bytes) -> dict[str, Any]:
     except ValueError:
         value = None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _chunk_head(size: int) -> bytes:
+    """The first line of a chunk that is so long with it; what none begins with where none is."""
+    for digits in range(1, 9):
+        head = b"%x\r\n" % max(0, size - digits - 2 * len(_CRLF))
+        if len(head) == digits + len(_CRLF):
+            break
+    else:
+        head = _CRLF
+    if len(_CHUNK_HEADS) < _MOST_HEADS:
+        _CHUNK_HEADS[size] = head
+    return head

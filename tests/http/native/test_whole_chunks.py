@@ -1,0 +1,147 @@
+"""A read that is one whole chunk goes past the parser, and means what the parser makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Sequence
+
+import pytest
+
+from batch_gateway.client.streaming.quick_reader import QuickReader
+from batch_gateway.http.body_stream import BodyStream
+from batch_gateway.http.connection import Connection
+from batch_gateway.http.exchange import TakeChunk
+from batch_gateway.http.response_reader import ResponseReader
+
+pytestmark = pytest.mark.anyio
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+NEVER = float("inf")
+
+
+def event(text: str, reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": reason}
+    return b"data: " + json.dumps({"id": "1", "choices": [choice]}).encode() + b"\n\n"
+
+
+def chunk(*events: bytes) -> bytes:
+    body = b"".join(events)
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+def odd_chunk(line: bytes, body: bytes) -> bytes:
+    return line % len(body) + b"\r\n" + body + b"\r\n"
+
+
+END = chunk(event("", "stop"), b"data: [DONE]\n\n") + b"0\r\n\r\n"
+TEXTS = ["one", " two", " three", ' "four"', " fünf", "x" * 40, " data: ", "last"]
+
+
+async def read(reads: Sequence[bytes]) -> tuple[str, int, int]:
+    """The text of an answer that comes so, how many reads went past the parser, and its bytes."""
+    near, far = socket.socketpair()
+    loop, passed = asyncio.get_running_loop(), 0
+    reader = QuickReader("/v1/chat/completions", 10**9, 10**6)
+
+    def take(piece: bytes) -> float:
+        reader.take(piece, None)
+        return 0.0 if reader.complete else NEVER
+
+    def quick() -> TakeChunk | None:
+        ready = reader.ready
+
+        def counted(data: bytes) -> int:
+            nonlocal passed
+            size = ready.take_chunk(data) if ready is not None else 0
+            passed += size > 0
+            return size
+
+        return counted
+
+    with far:
+        _, connection = await loop.create_connection(
+            lambda: Connection("the gateway", 10**6, lambda _: None), sock=near
+        )
+        stream = BodyStream(
+            "the gateway",
+            lambda _: None,
+            lambda _: None,
+            deadline=NEVER,
+            begin_by=NEVER,
+            idle_timeout=60,
+        )
+        connection.begin(b"POST", b"", NEVER, stream)
+        connection.data_received(HEAD + chunk(event("one")))
+        reader.take(await stream.read(), None)
+        reading = loop.create_task(stream.hand_on(take, 10**6, quick))
+        await asyncio.sleep(0)
+        for data in reads:
+            connection.data_received(data)
+        assert await reading
+        connection.abort()
+        await connection.wait_lost()
+    [choice] = json.loads(reader.finish())["choices"]
+    return choice["message"]["content"], passed, reader.chunks
+
+
+async def test_chunks_that_come_alone_go_past_the_parser() -> None:
+    chunks = [chunk(event(text)) for text in TEXTS[1:]]
+    # The first shows that one whole chunk is what comes.
+    assert await read([*chunks, END]) == ("".join(TEXTS), len(chunks) - 1, len(TEXTS) + 1)
+
+
+async def test_an_answer_is_the_same_wherever_its_reads_are_cut() -> None:
+    chunks = [chunk(event(text)) for text in TEXTS[1:]]
+    wire = b"".join(chunks[2:5])
+    for cut in range(len(wire)):
+        text, _, count = await read([*chunks[:2], wire[:cut], wire[cut:], *chunks[5:], END])
+        assert (text, count) == ("".join(TEXTS), len(TEXTS) + 1)
+
+
+ODD = [
+    odd_chunk(b"%X", event(" two" * 12)),
+    odd_chunk(b"0%x", event(" two" * 12)),
+    odd_chunk(b"%x;name=value", event(" two" * 12)),
+    odd_chunk(b"%x ", event(" two" * 12)),
+    chunk(event(" two" * 6), event(" two" * 6)),
+    chunk(event(" two" * 6)) + chunk(event(" two" * 6)),
+    chunk(event(" two" * 12)[:-1]) + chunk(b"\n"),
+    chunk(event(" two" * 12), b": a comment\n\n"),
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_what_is_not_one_chunk_with_one_event_is_left_to_the_parser(odd: bytes) -> None:
+    plain = chunk(event(" plain"))
+    for size in (1, 7, len(odd)):
+        pieces = [odd[at : at + size] for at in range(0, len(odd), size)]
+        text, _, _ = await read([plain, plain, *pieces, plain, plain, END])
+        assert text == "one plain plain" + " two" * 12 + " plain plain"
+
+
+def fed(*reads: bytes) -> bool:
+    class Sink:
+        def head_received(self, *_: object) -> None: ...
+        def body_received(self, data: bytes) -> None: ...
+
+    reader = ResponseReader("the gateway", 10**6)
+    reader.begin(Sink())
+    for data in reads:
+        reader.feed(data)
+    return reader.is_between_chunks
+
+
+def test_it_is_known_that_a_chunk_has_ended_only_where_one_whole_chunk_was_read() -> None:
+    whole = chunk(event("one"))
+    length = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+    assert fed(HEAD, whole)
+    assert fed(HEAD + whole[:9], whole[9:], whole)
+    assert not fed(HEAD + whole)
+    assert not fed(HEAD, whole[:9], whole[9:])
+    assert not fed(HEAD, whole, whole[:9])
+    assert not fed(HEAD, whole + whole)
+    assert not fed(length, whole)
+    assert not fed(HEAD + b"ffff\r\n", whole)
+    assert not fed(HEAD, chunk(b"5\r\nhello\r\n"))
