@@ -37,6 +37,7 @@ class BodyStream(LiveStream):
     """
 
     __slots__ = (
+        "_alive_until",
         "_begin_by",
         "_begun",
         "_buffered",
@@ -88,7 +89,7 @@ class BodyStream(LiveStream):
         self._most = 0
         self._quick: QuickTaker | None = None
         self.take_chunk: TakeChunk | None = None
-        self._until = 0.0
+        self._until = self._alive_until = 0.0
         self._failure: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.status_code = 0
@@ -126,7 +127,7 @@ class BodyStream(LiveStream):
 
     def chunk_taken(self) -> None:
         """A chunk came, and `take_chunk` took it."""
-        self._until = time.monotonic() + self._idle
+        self._until = self._alive_until = time.monotonic() + self._idle
 
     def ended(self, error: BaseException | None) -> None:
         """The response is over: complete, or with an error."""
@@ -170,7 +171,7 @@ class BodyStream(LiveStream):
     @property
     def alive_until(self) -> float:
         """See `LiveStream.alive_until`."""
-        return self._until
+        return self._alive_until
 
     async def hand_on(
         self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None

@@ -14,6 +14,7 @@ from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.connection import Connection
 from batch_gateway.http.exchange import TakeChunk
 from batch_gateway.http.response_reader import ResponseReader
+from batch_gateway.wire.headers import Headers
 
 pytestmark = pytest.mark.anyio
 
@@ -123,7 +124,7 @@ async def test_what_is_not_one_chunk_with_one_event_is_left_to_the_parser(odd: b
 
 def fed(*reads: bytes) -> bool:
     class Sink:
-        def head_received(self, *_: object) -> None: ...
+        def head_received(self, status_code: int, headers: Headers) -> None: ...
         def body_received(self, data: bytes) -> None: ...
 
     reader = ResponseReader("the gateway", 10**6)
