@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from enum import Enum
+from itertools import islice
 
 from batch_gateway.concurrency.door import Door, Window
 from batch_gateway.concurrency.events import Started
@@ -14,8 +15,8 @@ __all__ = ["Guard", "State"]
 _MEMORY = 20.0  # seconds: room that is gone for longer was taken by nobody who comes in bursts
 _FELL, _FEW = 0.95, 2.0  # room that comes and goes by more than one in twenty, and two, is others'
 _SHARE = 0.96  # of what fitted at the worst; what comes next may be a little worse
-_AGAIN = 10.0  # seconds; full moments that follow each other sooner are of one burst
-# Seconds that the room is kept: it may have been chance the first time, and then outlives a lull.
+_OFTEN = 6  # windows within `_MEMORY` that show a full server; fewer are chance
+# Seconds that the room is kept: it may have been chance at first, and is to outlive a lull.
 _FIRST, _THEN = 150.0, 600.0
 _GROWS = 0.001  # a second: so that what is one burst too far is only a little too far
 
@@ -39,7 +40,7 @@ class Guard(Door):
 
     | state | what happens | next |
     |---|---|---|
-    | FREE | the server is full with 5 % fewer of ours, and within 20 s takes more at once | KEEPS |
+    | FREE | in 20 s the server is full six times, with 5 % fewer, and takes more again | KEEPS |
     | KEEPS, RELAXES | the server is full with no more than `room` | KEEPS less |
     | KEEPS | 2.5 minutes after the first time, 10 after others | RELAXES |
     | RELAXES | `room` has grown, by 0.1 % a second, beyond what ever fitted | FREE |
@@ -57,9 +58,7 @@ class Guard(Door):
         self.state = State.FREE
         self.room = math.inf
         self._seen: deque[tuple[float, Window]] = deque()
-        self._full_at = -math.inf
         self._ever_fitted = 0.0
-        self._bursts = 0
         self._until = 0.0
 
     def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> None:
@@ -81,7 +80,7 @@ class Guard(Door):
                 self._forget()
 
     def _forget(self) -> None:
-        self.state, self.room, self._bursts = State.FREE, math.inf, 0
+        self.state, self.room = State.FREE, math.inf
         self._seen.clear()
 
     def _look_for_others(self, window: Window, now: float) -> None:
@@ -90,26 +89,18 @@ class Guard(Door):
         while seen and seen[0][0] < now - _MEMORY:
             seen.popleft()
         seen.append((now, window))
-        if window.full:
-            self._full_at = now
-        if now - self._full_at > _MEMORY:
+        full = [(one.placed, -at) for at, (_, one) in enumerate(seen) if one.full]
+        if window.late or len(full) < _OFTEN:
             return
-        most = least = 0.0
-        before = 0.0
-        for _, one in seen:
-            before = max(before, one.placed)
-            if one.full and (not least or one.placed <= least):
-                least, most = one.placed, before
-        if not window.late and min(most, window.placed) > least / _FELL + _FEW:
+        least, last = min(full)
+        most = max(one.placed for _, one in islice(seen, 1 - last))
+        if min(most, window.placed) > least / _FELL + _FEW:
             self._ever_fitted = most
-            self._full_at = -math.inf
             seen.clear()
             self._keep(least, now)
 
     def _keep(self, fitted: float, now: float) -> None:
-        if now - self._full_at > _AGAIN:
-            self._bursts += 1
-        self._full_at = now
+        kept = _FIRST if self.state is State.FREE else _THEN
         self.state = State.KEEPS
         self.room = max(1.0, _SHARE * fitted)
-        self._until = now + (_FIRST if self._bursts == 1 else _THEN)
+        self._until = max(self._until, now + kept)
