@@ -19,6 +19,7 @@ class StreamingServer:
     Attributes:
         seats: at a time in seconds, those that others leave.
         first: seconds from a seat to the first token.
+        heard_after: seconds for which a first token may have been there before it is told.
         streams: the share of the answers that are streamed.
         most_waiting: the most of ours that had no seat at once, since it was last set to 0.
     """
@@ -30,6 +31,7 @@ class StreamingServer:
         self.wanted = wanted
         self.seats = seats
         self.first = 0.05
+        self.heard_after = 0.0
         self.streams = 1.0
         self.told_late = False
         self._seated = 0
@@ -103,7 +105,8 @@ class StreamingServer:
 
     def _first_token(self, started: Started, streams: bool) -> None:
         if streams and not self.told_late and id(started) in self._under_way:
-            self.guard.first_token(started, self.now - started.at, self.in_flight, self.now)
+            seconds = self.now - started.at
+            self.guard.first_token(started, seconds, self.in_flight, self.now, self.heard_after)
 
     def _end(self, started: Started) -> None:
         if self._under_way.pop(id(started), None) is None:

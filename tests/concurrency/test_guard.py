@@ -50,6 +50,15 @@ def test_a_first_token_that_takes_longer_for_good_does_not_hold_ours_back_for_lo
     assert server.in_flight >= 90
 
 
+def test_what_is_first_heard_late_does_not_make_all_that_follows_late() -> None:
+    server = StreamingServer(lambda _: 100)
+    server.first, server.heard_after = 0.3, 5.0
+    server.run(4)
+    server.heard_after = 0.0
+    server.run(120)
+    assert server.in_flight >= 70
+
+
 @pytest.mark.parametrize("streams", [0.0, 0.3])
 def test_nothing_is_capped_where_few_answers_are_streamed(streams: float) -> None:
     server = StreamingServer(bursts(100, 40))
@@ -144,6 +153,17 @@ def test_a_smaller_number_of_ours_by_our_own_choice_is_nobody() -> None:
 def test_a_server_that_is_full_for_a_moment_now_and_then_is_not_shared() -> None:
     server = StreamingServer(lambda now: 85 if now % 30 > 29.25 else 100).run(300)
     assert server.guard.state is State.FREE
+
+
+def test_what_was_refused_at_once_holds_up_nothing_behind_it() -> None:
+    server = StreamingServer(lambda _: 100).run(60)
+    guard, n, now = server.guard, server.in_flight, server.now
+    before = guard.allowed_now(n)
+    for _ in range(10):
+        refused = Started(now, 0.0, n + 1)
+        guard.sent(refused, n + 1, now)
+        guard.ended(refused, False, n, now)
+    assert guard.allowed_now(n) == before + 10
 
 
 def test_an_outage_in_which_all_of_ours_fail_is_nobody() -> None:

@@ -85,11 +85,12 @@ class Door:
         self._begin(0.0)
 
     def allowed_now(self, in_flight: int) -> int:
-        """While `watches`: those of ours that have a place, and a few that may wait for one."""
+        """While `watches`: those of ours that have a place, and a few that may wait for one, and
+        as many more as were just refused, which waited for none."""
         waiting = self._most
         if self.full:
             waiting = round((self._usual or 0.0) * in_flight) or 1
-        return in_flight - len(self._waiting) + waiting
+        return in_flight - len(self._waiting) + waiting + self._failed
 
     # -- events ----------------------------------------------------------------------------
 
@@ -119,10 +120,12 @@ class Door:
         answers = self._waiting.pop(id(started), None)
         if answers is None:
             return False
-        self._passed += self._answers - answers
         self._begun += 1
-        self._first += 1
-        self._first_seconds += max(0.0, seconds - heard_after)
+        # One that may have come at once says nothing of what is usual.
+        if heard_after < seconds:
+            self._passed += self._answers - answers
+            self._first += 1
+            self._first_seconds += seconds - heard_after
         return self._look(now)
 
     def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> None:
