@@ -151,7 +151,7 @@ def test_a_smaller_number_of_ours_by_our_own_choice_is_nobody() -> None:
 
 
 def test_a_server_that_is_full_for_a_moment_now_and_then_is_not_shared() -> None:
-    server = StreamingServer(lambda now: 85 if now % 30 > 29.25 else 100).run(300)
+    server = StreamingServer(lambda now: 80 if now % 30 > 29.25 else 100).run(300)
     assert server.guard.state is State.FREE
 
 

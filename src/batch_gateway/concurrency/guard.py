@@ -15,7 +15,7 @@ __all__ = ["Guard", "State"]
 _MEMORY = 20.0  # seconds: room that is gone for longer was taken by nobody who comes in bursts
 _FELL, _FEW = 0.95, 2.0  # room that comes and goes by more than one in twenty, and two, is others'
 _SHARE = 0.96  # of what fitted at the worst; what comes next may be a little worse
-_OFTEN = 6  # windows within `_MEMORY` that show a full server; fewer are chance
+_OFTEN = 5  # windows within `_MEMORY` that show a full server; fewer are chance
 # Seconds that the room is kept: it may have been chance at first, and is to outlive a lull.
 _FIRST, _THEN = 150.0, 600.0
 _GROWS = 0.001  # a second: so that what is one burst too far is only a little too far
@@ -40,7 +40,7 @@ class Guard(Door):
 
     | state | what happens | next |
     |---|---|---|
-    | FREE | in 20 s the server is full six times, with 5 % fewer, and takes more again | KEEPS |
+    | FREE | in 20 s the server is full five times, with 5 % fewer, and takes more again | KEEPS |
     | KEEPS, RELAXES | the server is full with no more than `room` | KEEPS less |
     | KEEPS | 2.5 minutes after the first time, 10 after others | RELAXES |
     | RELAXES | `room` has grown, by 0.1 % a second, beyond what ever fitted | FREE |
