@@ -26,7 +26,8 @@ import openai
 
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
 from benchmarks.environment import REPOSITORY
-from benchmarks.machine import cpu_seconds_of, describe
+from benchmarks.machine import cpu_seconds_of, describe, memory_mib
+from benchmarks.programs import ProgramResult
 from benchmarks.service_batches import CONCURRENCY, Service, batch_file, polls_of, run_alone
 from benchmarks.tables import Aim, print_aims, print_table, write_json
 from tests.peers.object_stores import S3_KEYS, S3Server, running_seaweed
@@ -252,45 +253,61 @@ def _idle(place: Place, _given: argparse.Namespace) -> dict[str, float]:
 
 
 def _beside_run(place: Place, given: argparse.Namespace) -> dict[str, float]:
-    """CPU of the API and a worker, and seconds, of what `run` does with as many lines."""
+    """Seconds, and the CPU of the API and a worker, beside what `run` needs for as many lines."""
     hundred, many = batch_file(place.folder, 100), given.small
     with simulated_gateway() as gateway:
         small = _through_fleet(place, gateway, [hundred] * many)
         all_small = batch_file(place.folder, 100 * many)
-        figures = _ratios(f"{many} of 100 lines", small, _run(place, gateway, all_small))
+        figures = small.beside(f"{many} of 100 lines", _run(place, gateway, all_small))
         large = batch_file(place.folder, given.large)
         through = _through_fleet(place, gateway, [large])
-        return figures | _ratios("a large one", through, _run(place, gateway, large))
+        return figures | through.beside("a large one", _run(place, gateway, large))
 
 
-Cost = tuple[float, float]
-"""Seconds, and seconds of CPU."""
+@dataclass(frozen=True)
+class _Cost:
+    """Seconds of batches in a fleet, and the seconds of CPU of each who took part."""
+
+    seconds: float
+    api: float
+    worker: float
+    database: float
+    worker_mib: float
+
+    def beside(self, name: str, run: ProgramResult) -> dict[str, float]:
+        return {
+            f"{name}, s": self.seconds,
+            f"{name}, seconds beside run": self.seconds / run.wall_s,
+            f"{name}, CPU beside run": (self.api + self.worker) / run.cpu_s,
+            f"{name}, of it the worker": self.worker / run.cpu_s,
+            f"{name}, of it the API": self.api / run.cpu_s,
+            f"{name}, PostgreSQL beside it": self.database / run.cpu_s,
+            f"{name}, peak MiB of the worker": self.worker_mib,
+            f"{name}, peak MiB of run": run.peak_mib,
+        }
 
 
-def _ratios(name: str, fleet: Cost, run: Cost) -> dict[str, float]:
-    return {
-        f"{name}, s": fleet[0],
-        f"{name}, seconds beside run": fleet[0] / run[0],
-        f"{name}, CPU beside run": fleet[1] / run[1],
-    }
-
-
-def _through_fleet(place: Place, gateway: GatewayHandle, paths: list[Path]) -> Cost:
+def _through_fleet(place: Place, gateway: GatewayHandle, paths: list[Path]) -> _Cost:
     with place.fleet(gateway, CONCURRENCY) as fleet:
         api = fleet.api()
         fleet.add_workers(1)
-        pids = [api.pid, *fleet.pids]
-        before, began = cpu_seconds_of(pids), time.monotonic()
+
+        def cpu() -> tuple[float, float, float]:
+            each = [api.pid], fleet.pids, place.database_pids()
+            return cpu_seconds_of(each[0]), cpu_seconds_of(each[1]), cpu_seconds_of(each[2])
+
+        before, began = cpu(), time.monotonic()
         for batch_id in [api.submit(path) for path in paths]:
             assert api.wait(batch_id, every=0.1) == "completed"
-        return time.monotonic() - began, cpu_seconds_of(pids) - before
+        seconds = time.monotonic() - began
+        used = [after - one for after, one in zip(cpu(), before, strict=True)]
+        return _Cost(seconds, *used, worker_mib=memory_mib("VmHWM", fleet.pids[0]))
 
 
-def _run(place: Place, gateway: GatewayHandle, path: Path) -> Cost:
+def _run(place: Place, gateway: GatewayHandle, path: Path) -> ProgramResult:
     output = place.folder / "out" / f"{gateway.port}-{path.name}"
     output.parent.mkdir(exist_ok=True)
-    ran = run_alone(output, path, gateway, core=None)
-    return ran.wall_s, ran.cpu_s
+    return run_alone(output, path, gateway, core=None)
 
 
 _PARTS: Final[Mapping[str, Callable[[Place, argparse.Namespace], dict[str, float]]]] = {
