@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_gateway.service.scheduling import Candidate, choose
+from batch_gateway.service.scheduling import ENOUGH_LINES, Candidate, choose, wanted
 
 NOW = 1_000.0
 HOUR = 3600.0
@@ -39,6 +39,26 @@ def test_equally_urgent_jobs_do_not_take_each_other_s_places() -> None:
 def test_a_tenant_that_has_nothing_running_takes_a_place_of_one_that_has_two() -> None:
     choice = choose([a_job("a1"), a_job("a2")], [a_job("b", tenant="u")], 2, NOW)
     assert (names(choice.begin), names(choice.put_down)) == (["b"], ["a2"])
+
+
+def a_part(batch: str, number: int, lines: int = ENOUGH_LINES) -> Candidate:
+    return Candidate((batch, "run", number), "t", NOW + HOUR, lines)
+
+
+def test_the_next_part_of_a_batch_waits_until_few_lines_of_the_others_are_left() -> None:
+    waiting = [a_part("a", 1), a_part("a", 2), a_part("b", 0), a_part("b", 1)]
+    assert wanted([a_part("a", 0)], waiting) == [waiting[2]]
+    assert wanted([a_part("a", 0, ENOUGH_LINES - 1)], waiting) == [waiting[0], waiting[2]]
+
+
+def test_parts_of_few_lines_run_together_until_these_are_enough() -> None:
+    waiting = [a_part("a", number, ENOUGH_LINES // 4) for number in range(9)]
+    assert wanted([], waiting) == waiting[:4]
+
+
+def test_parts_of_a_batch_that_may_have_several_gateways_do_not_wait_for_each_other() -> None:
+    waiting = [a_part("a", number, 0) for number in range(9)]
+    assert wanted([a_part("a", 9, 0)], waiting) == waiting
 
 
 @st.composite

@@ -10,8 +10,8 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from batch_gateway import (
     HTTPInferenceClientConfig,
 )
 from batch_gateway.client.for_batches import patient_breaker
+from batch_gateway.engine.plan import Plan
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.service.batch_records import BatchRecord, add_batch, poll_batch
 from batch_gateway.service.database import Database
@@ -161,6 +162,18 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.1)
 
 
+@contextmanager
+def small_parts(*, max_lines: int, enough: int) -> Generator[None]:
+    """Batches are divided as if they were large, and few lines at hand are enough."""
+    sizes = Plan.shards.__kwdefaults__
+    assert sizes is not None
+    with (
+        patch.dict(sizes, max_lines=max_lines),
+        patch("batch_gateway.service.scheduling.ENOUGH_LINES", enough),
+    ):
+        yield
+
+
 def in_simulated_time(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
     def run(tmp_path: Path) -> None:
         run_in_virtual_time(test(tmp_path))
@@ -261,6 +274,38 @@ async def test_models_run_beside_one_whose_own_gateway_is_down(tmp_path: Path) -
         down.is_down = False
         batch = await service.end_of(batch_id)
         assert (batch.status, batch.completed) == ("completed", 200)
+
+
+@in_simulated_time
+async def test_the_parts_of_a_batch_follow_each_other_and_leave_no_place_empty(
+    tmp_path: Path,
+) -> None:
+    gateway = Gateway({"m": (1.0, 1.0)})
+    with small_parts(max_lines=100, enough=30):
+        async with a_service(tmp_path, {"m": gateway.client(10)}) as service:
+            batch_id = await service.submit("batch", {"m": 400})
+            at_once: list[int] = []
+            while len(gateway.answered.get("batch", ())) < 400:
+                at_once.append(service.processor.shards)
+                await asyncio.sleep(0.1)
+            batch = await service.end_of(batch_id)
+    assert (batch.status, batch.completed) == ("completed", 400)
+    assert max(at_once) == 2
+    assert at_once.count(2) < len(at_once) / 2
+    assert gateway.answered["batch"][-1] < 400 / 10 + 2
+
+
+@in_simulated_time
+async def test_the_models_of_a_batch_run_beside_each_other_in_whatever_parts_they_are(
+    tmp_path: Path,
+) -> None:
+    first, second = Gateway({"a": (1.0, 1.0)}), Gateway({"b": (1.0, 1.0)})
+    with small_parts(max_lines=100, enough=30):
+        async with a_service(tmp_path, {"a": first.client(10), "b": second.client(10)}) as service:
+            batch_id = await service.submit("batch", {"a": 200, "b": 200})
+            batch = await service.end_of(batch_id)
+    assert (batch.status, batch.completed) == ("completed", 400)
+    assert max(first.answered["a"][-1], second.answered["b"][-1]) < 200 / 10 + 2
 
 
 @in_simulated_time

@@ -106,12 +106,14 @@ class FreeJob(NamedTuple):
     Attributes:
         due: of its batch; 0 of one that is to end now.
         is_short: nothing is sent for it, so that it need not wait for those who send.
+        has_models: its batch is for several models, which may be at several gateways.
     """
 
     job: Job
     tenant: str
     due: float
     is_short: bool
+    has_models: bool
 
 
 # More than anybody can begin before the next look.
@@ -144,7 +146,7 @@ def free_jobs(
     )
     free = (
         select(*_COLUMNS, batches.c.tenant, due.label("due"), is_short.label("is_short"))
-        .add_columns(rank.label("rank"))
+        .add_columns(batches.c.model.is_(None).label("has_models"), rank.label("rank"))
         .join(batches, batches.c.id == jobs.c.batch_id)
         .where((jobs.c.state == JobState.WAITING) | stale, batches.c.status.in_(OPEN))
         .subquery()
@@ -154,7 +156,9 @@ def free_jobs(
     in_order = select(first).order_by(first.c.due, first.c.batch_id, first.c.number)
     rows = connection.execute(in_order)
     return [
-        FreeJob(_job(row), row["tenant"], row["due"], bool(row["is_short"]))
+        FreeJob(
+            _job(row), row["tenant"], row["due"], bool(row["is_short"]), bool(row["has_models"])
+        )
         for row in rows.mappings()
     ]
 

@@ -54,6 +54,13 @@ class Working:
     run: ShardRun | None = None
     ending: Ending | None = None
 
+    @property
+    def as_it_is(self) -> Candidate:
+        """The candidate that it was, now that some of its lines are sent."""
+        if self.run is None or not self.candidate.lines:
+            return self.candidate
+        return msgspec.structs.replace(self.candidate, lines=self.run.at_hand)
+
     def end(self, ending: Ending) -> None:
         self.ending = ending
         if self.run is not None:

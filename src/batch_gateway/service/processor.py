@@ -39,7 +39,7 @@ from batch_gateway.service.job_work import ENDINGS, JobWork, Working
 from batch_gateway.service.leftover_batches import remove_all_working_objects
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.service.run_options import OpenHeaders
-from batch_gateway.service.scheduling import Candidate, choose
+from batch_gateway.service.scheduling import Candidate, choose, wanted
 from batch_gateway.service.shard_run import Ending
 from batch_gateway.service.statuses import BatchEvent, BatchStatus
 from batch_gateway.service.worker_records import free_jobs_and_share, show_life, sign_off
@@ -204,15 +204,16 @@ class Processor:
         free, share = await self._database.read(look)
         now = self._clock.monotonic()
         ready = {
-            one.job.key: (one, Candidate(one.job.key, one.tenant, one.due))
+            one.job.key: (one, _candidate(one))
             for one in free
             if one.job.key not in self._working and self._failures.may_begin(_course(one), now)
         }
         most = self._config.workers if self._alone else min(self._config.workers, share)
         for places, is_short in ((most, False), (_SHORT_JOBS, True)):
-            running = [o.candidate for o in self._working.values() if o.is_short is is_short]
+            running = [o.as_it_is for o in self._working.values() if o.is_short is is_short]
             waiting = [candidate for one, candidate in ready.values() if one.is_short is is_short]
-            choice = choose(running, waiting, places, self._clock.wall_time())
+            useful = wanted(running, waiting)
+            choice = choose(running, useful, places, self._clock.wall_time())
             for one in () if is_short else choice.put_down:
                 self._working[one.key].end(Ending.STOPPED)
             room = len(choice.begin) if is_short else max(0, places - len(running))
@@ -325,6 +326,11 @@ class Processor:
         """Remove what was written for a batch that others ended; what stays is removed later."""
         with contextlib.suppress(BatchGatewayError):
             await remove_all_working_objects(self._database, self._storage, only=batch_id)
+
+
+def _candidate(free: FreeJob) -> Candidate:
+    lines = 0 if free.is_short or free.has_models else free.job.lines
+    return Candidate(free.job.key, free.tenant, free.due, lines)
 
 
 def _course(free: FreeJob) -> tuple[JobKey, bool]:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-__all__ = ["Candidate", "Choice", "choose"]
+__all__ = ["ENOUGH_LINES", "Candidate", "Choice", "choose", "wanted"]
+
+ENOUGH_LINES: Final = 15_000
+"""With so many lines of a batch at hand nobody waits for more: even gateways that answer at once
+take longer for them than it takes to begin the next part."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -23,11 +27,13 @@ class Candidate(msgspec.Struct, frozen=True):
         key: what tells it apart.
         tenant: whose it is.
         due: by when its batch should have ended, in seconds on the clock of `choose`'s `now`.
+        lines: that it has at hand for the one gateway of its batch; 0 where there may be several.
     """
 
     key: tuple[str, str, int]
     tenant: str
     due: float
+    lines: int = 0
 
 
 class Choice(NamedTuple):
@@ -35,6 +41,21 @@ class Choice(NamedTuple):
 
     begin: Sequence[Candidate]
     put_down: Sequence[Candidate]
+
+
+def wanted(running: Sequence[Candidate], waiting: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Those of `waiting` that are of use now: not the next part of a batch of which there are
+    `ENOUGH_LINES` at hand. More parts at once send nothing sooner, as they share the places of
+    one gateway, and each queues lines and stores results of its own."""
+    at_hand = Counter[str]()
+    for one in running:
+        at_hand[one.key[0]] += one.lines
+    found: list[Candidate] = []
+    for one in waiting:
+        if at_hand[one.key[0]] < ENOUGH_LINES:
+            at_hand[one.key[0]] += one.lines
+            found.append(one)
+    return found
 
 
 def choose(

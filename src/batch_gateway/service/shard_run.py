@@ -97,6 +97,7 @@ class ShardRun:
         self._say_of_refusal = self._notices.about("refusal")
         self._say_of_store = self._notices.about("store")
         self._plan: Plan | None = None
+        self._journal: PartJournal | None = None
         self._course: BatchCourse | None = None
         self._snapshot: Snapshot | None = None
         self.gateways: Sequence[GatewayEvents] = ()
@@ -113,6 +114,13 @@ class ShardRun:
     def in_flight(self) -> int:
         """How many lines were handed to the gateways."""
         return self._stats.in_flight
+
+    @property
+    def at_hand(self) -> int:
+        """How many lines could be sent if their gateway took more, as far as it has looked."""
+        if self._stats.is_short_of_room:
+            return 0
+        return self.job.lines if self._journal is None else self._journal.without_result
 
     def end(self, ending: Ending) -> None:
         """Send nothing more. Cancelling and expiry abort what is under way and win over a stop."""
@@ -152,7 +160,7 @@ class ShardRun:
     async def _run(self, whole: Source) -> bool:
         self._plan = plan = await self._plan_of(whole)
         self.gateways = events_of(self._client_for(model) for model in plan.models)
-        journal = await PartJournal(
+        self._journal = journal = await PartJournal(
             plan,
             self._storage,
             parts_folder(self.batch.id, self.job.number),
