@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from batch_gateway.engine.plan import Plan
 from batch_gateway.service.file_records import FileRecord, find_file
+from batch_gateway.storage.folder import LocalFolder
 from tests.engine.batch_files import CHAT, request
 from tests.service.test_processor import Service, a_service, requests
 
@@ -34,6 +40,46 @@ async def test_result_files_are_called_after_their_batch_and_are_no_input(tmp_pa
             file = await file_of(service, file_id)
             assert file.filename == f"batch_{kind}_{batch_id}.jsonl"
             assert (file.purpose, file.status) == ("batch_output", "processed")
+
+
+class UnevenStore:
+    """A store that answers the later the earlier it is asked, and notes how many ask at once."""
+
+    def __init__(self, inner: LocalFolder) -> None:
+        self._inner = inner
+        self.asking = self.most = 0
+        self._pause = 0.05
+
+    async def stream(self, name: str, *span: Any) -> AsyncGenerator[bytes, None]:
+        if name.endswith(".output"):
+            self.asking += 1
+            self.most = max(self.most, self.asking)
+            self._pause /= 2
+            await asyncio.sleep(self._pause)
+            self.asking -= 1
+        async for piece in self._inner.stream(name, *span):
+            yield piece
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+async def test_parts_that_are_read_together_are_written_in_their_order(tmp_path: Path) -> None:
+    sizes = Plan.shards.__kwdefaults__
+    assert sizes is not None
+    async with a_service(tmp_path) as service:
+        store = UnevenStore(service.storage)
+        with patch.dict(sizes, max_lines=2):
+            async with service.processor(storage=store) as processor:
+                batch_id = await service.submit(requests(40))
+                processor.wake()
+                batch = await service.until(batch_id)
+        assert (batch.status, batch.completed) == ("completed", 40)
+        assert 1 < store.most <= 4
+        parts = [line["custom_id"] for line in await service.lines(batch.output_file_id)]
+        shards = [sorted(parts[first : first + 2]) for first in range(0, 40, 2)]
+        asked = [line["custom_id"] for line in requests(40)]
+        assert shards == [sorted(asked[first : first + 2]) for first in range(0, 40, 2)]
 
 
 @pytest.mark.specified("results.files", "batches.all_failed")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 from zlib import crc32
 
@@ -30,6 +33,8 @@ from batch_gateway.storage.protocol import Storage, Upload
 
 __all__ = ["Finalizing", "LostResultsError"]
 
+# A store takes its time to begin with an object. Larger ones than these pass by in pieces.
+_READ_AHEAD, _READ_WHOLE = 4, 2 * 1024 * 1024
 _NAMES = {Role.SUCCESS: "batch_output_{}.jsonl", Role.FAILURE: "batch_error_{}.jsonl"}
 
 
@@ -81,7 +86,7 @@ class Finalizing:
                 opened = self._storage.upload(object_name(file_id))
                 upload = await stack.enter_async_context(opened)
                 files.append(_ResultFile(role, file_id, size, upload))
-                lost |= {shard for shard, part in mine if not await self._copy(part, upload)}
+                lost |= await self._copy_all(mine, upload)
             if lost:
                 raise LostResultsError(lost)
             await self._commit(batch, files)
@@ -117,8 +122,38 @@ class Finalizing:
         for file in files:
             await file.upload.commit()
 
-    async def _copy(self, part: Part, upload: Upload) -> bool:
-        """Whether the part could be read, and is what was stored."""
+    async def _copy_all(self, parts: Sequence[tuple[int, Part]], upload: Upload) -> set[int]:
+        """The shards of those that could not be read, or are not what was stored."""
+        lost: set[int] = set()
+        ahead = deque[asyncio.Task[bytes | None]]()
+        to_read = iter(parts)
+        try:
+            for shard, part in parts:
+                for _, next_one in islice(to_read, _READ_AHEAD - len(ahead)):
+                    ahead.append(asyncio.create_task(self._read(next_one)))
+                data = await ahead.popleft()
+                if data is not None:
+                    await upload.append(data)
+                elif part.bytes <= _READ_WHOLE or not await self._copy(part, upload.append):
+                    lost.add(shard)
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
+        return lost
+
+    async def _read(self, part: Part) -> bytes | None:
+        """What is in the part; None of a large one, and of what is not what was stored."""
+        pieces: list[bytes] = []
+
+        async def keep(piece: bytes) -> None:
+            pieces.append(piece)
+
+        is_whole = part.bytes <= _READ_WHOLE and await self._copy(part, keep)
+        return b"".join(pieces) if is_whole else None
+
+    async def _copy(self, part: Part, take: Callable[[bytes], Awaitable[None]]) -> bool:
+        """Whether the part could be read, and is what was stored; `take` gets it in pieces."""
         size = checksum = 0
         async with contextlib.aclosing(self._storage.stream(part.name)) as pieces:
             while True:
@@ -131,7 +166,7 @@ class Finalizing:
                 if not piece:
                     return part.is_whole(size, checksum)
                 size, checksum = size + len(piece), crc32(piece, checksum)
-                await upload.append(piece)
+                await take(piece)
 
 
 def _end(connection: Connection, job: Job, files: Sequence[_ResultFile], now: float) -> BatchRecord:
