@@ -441,6 +441,16 @@ async def test_many_small_parts_become_one(world: World) -> None:
     await heir.aclose()
 
 
+async def test_parts_that_are_no_small_ones_are_not_written_once_more(world: World) -> None:
+    journal = await world.journal()
+    half_a_mebibyte = b'{"answer": "%s"}\n' % (b"x" * 512 * 1024)
+    for index in range(70):
+        await journal.append(index, half_a_mebibyte, True)
+        await journal.flush()
+    assert len(world.registry.parts) == 70
+    await journal.aclose()
+
+
 async def test_putting_small_parts_together_hides_none_that_is_damaged(
     world: World, tmp_path: Path
 ) -> None:

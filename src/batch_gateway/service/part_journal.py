@@ -40,8 +40,9 @@ WRITE_SECONDS: Final = 0.25
 """The results of so long may be lost, and their requests sent again, when a process dies."""
 
 _PART_BYTES = 4 * 1024 * 1024
-# A slow batch makes hundreds of thousands of parts of a line or two.
-_MOST_SMALL_PARTS = 64
+# A slow batch makes hundreds of thousands of parts of a line or two. To read and write all results
+# of a quick one once more would cost more than it has of reading them one by one at the end.
+_MOST_SMALL_PARTS, _SMALL_BYTES = 64, 512 * 1024
 _MOST_UNWRITTEN = 2 * _PART_BYTES
 _RETRY_SECONDS = 1.0
 _LAST_SECONDS = 2.0
@@ -277,7 +278,7 @@ class PartJournal(Ledger):
         """Make one part of many small ones."""
         role = role_of_part(part.name)
         small = self._small[role]
-        if part.bytes < _PART_BYTES:
+        if part.bytes < _SMALL_BYTES:
             small.append(part)
         if len(small) < _MOST_SMALL_PARTS:
             return
@@ -289,7 +290,7 @@ class PartJournal(Ledger):
         whole = Part.of(self._next_name(role), data, sum((p.tally for p in small), Tally()))
         await self._storage.put(whole.name, data)
         await self._registry.replace(small, whole)
-        self._small[role] = [whole] if whole.bytes < _PART_BYTES else []
+        self._small[role] = [whole] if whole.bytes < _SMALL_BYTES else []
         await self._storage.delete(*(one.name for one in small))
 
     def _next_name(self, role: Role) -> str:
