@@ -61,20 +61,24 @@ class ObjectUpload:
         if self._sending is None and len(self._held) > PART_BYTES:
             self._sending = asyncio.create_task(self._send_parts())
             self._sending.add_done_callback(_heard)
-        while self._sending is not None and len(self._held) >= _PIECE_BYTES:
-            piece = bytes(self._held[:_PIECE_BYTES])
-            del self._held[:_PIECE_BYTES]
-            await self._hand_over(self._sending, piece)
+        if self._sending is not None and len(self._held) >= _PIECE_BYTES:
+            await self._hand_over(self._sending, self._take())
+
+    def _take(self) -> bytes:
+        """What is held, and is not from then on."""
+        data = bytes(self._held)
+        self._held.clear()
+        return data
 
     async def commit(self) -> None:
         if self._sending is None:
-            data = bytes(self._held)
+            data = self._take()
             await Insisting(LONG_PATIENCE, self._clock, self._outage).result_of(
                 lambda: obstore.put_async(self._store, self._path, data, use_multipart=False),
                 self._path,
             )
             return
-        await self._hand_over(self._sending, bytes(self._held))
+        await self._hand_over(self._sending, self._take())
         await self._hand_over(self._sending, None)
         await asyncio.wait({self._sending})
         if not await self._has_landed(self._sending):
