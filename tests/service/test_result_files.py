@@ -48,14 +48,17 @@ class UnevenStore:
     def __init__(self, inner: LocalFolder) -> None:
         self._inner = inner
         self.asking = self.most = 0
-        self._pause = 0.05
+        self._turns = 30
 
     async def stream(self, name: str, *span: Any) -> AsyncGenerator[bytes, None]:
         if name.endswith(".output"):
             self.asking += 1
             self.most = max(self.most, self.asking)
-            self._pause /= 2
-            await asyncio.sleep(self._pause)
+            self._turns -= 1
+            left = self._turns
+            while left > 0:
+                await asyncio.sleep(0)
+                left -= 1
             self.asking -= 1
         async for piece in self._inner.stream(name, *span):
             yield piece
