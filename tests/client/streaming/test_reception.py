@@ -142,17 +142,28 @@ async def test_an_answer_that_has_ended_outlives_the_silence_after_it() -> None:
     assert text_of(await answer_to(script, stream_idle_timeout=0.2)) == "Hi"
 
 
-async def test_heartbeats_are_life_as_long_as_a_choice_goes_on() -> None:
+@pytest.mark.parametrize(
+    ("choices", "first", "last"),
+    [(1, [GOING_ON], ENDED), (2, [GOING_ON, ENDED], ENDED.replace(b'"index":0', b'"index":1'))],
+    ids=["that has begun", "that has not begun"],
+)
+async def test_heartbeats_are_life_as_long_as_a_choice_goes_on(
+    choices: int, first: list[bytes], last: bytes
+) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.send(EVENT_STREAM + CHUNKED)
-        await exchange.send_chunk(GOING_ON)
+        for event in first:
+            await exchange.send_chunk(event)
+            await asyncio.sleep(0.02)
         for _ in range(20):
             await exchange.send_chunk(b": ping\n\n")
             await asyncio.sleep(0.02)
-        await exchange.send_chunk(ENDED + DONE)
+        await exchange.send_chunk(last + DONE)
         await exchange.send(b"0\r\n\r\n")
 
-    assert text_of(await answer_to(script, stream_idle_timeout=0.2)) == "HiHi"
+    request = InferenceRequest(params={"model": "m", "messages": [], "n": choices})
+    response = await answer_to(script, request=request, stream_idle_timeout=0.2)
+    assert text_of(response) == "HiHi"
 
 
 @pytest.mark.parametrize("kind", [b"text/event-stream", b"application/json"])

@@ -212,8 +212,7 @@ class _Reception:
         if first is not None and first.startswith(_USUAL_FIELD) and len(first) >= _TELLING:
             self._require_size(len(first))
             return first
-        start, telling = bytearray(), b""
-        piece = first
+        start, telling, piece = bytearray(), b"", first
         while piece is not None:
             start += piece
             self._require_size(len(start))
@@ -263,17 +262,15 @@ class _Reception:
         if read < len(piece):
             reader, known = self._reader, self._reader.chunks
             self._read(piece[read:])
-            if reader.complete:
+            has_ended = self._has_ended()
+            if reader.complete or (has_ended and not self._habits.says_done):
                 return 0.0
             has_chunks = bool(read) or reader.chunks > known
-            if reader.ended_choices:
-                if not (self._habits.says_done and self._has_ended()):
-                    return 0.0
-                if not has_chunks:
-                    return 0.0 if self._monotonic() >= self._patient_until else self._patient_until
-            elif not (has_chunks or piece.strip()):
+            if has_ended and not has_chunks:
+                return self._patience()
+            if not (has_chunks or piece.strip()):
                 self._require_life(is_alive=False)
-                return self._patient_until
+                return self._monotonic() + self._limits.idle_timeout
         until = self._patient_until = self._monotonic() + self._limits.idle_timeout
         return 0.0 if self._sink is not None and self._sink.is_full else until
 
@@ -329,15 +326,19 @@ class _Reception:
         return self._asked
 
     def _require_life(self, *, is_alive: bool) -> None:
-        now, idle = self._monotonic(), self._limits.idle_timeout
-        if self._pushed is not None:
-            self._patient_until = max(self._patient_until, self._pushed.alive_until)
+        now = self._monotonic()
         if is_alive:
-            self._patient_until = now + idle
-        elif now >= self._patient_until:
+            self._patient_until = now + self._limits.idle_timeout
+        elif now >= self._patience():
             raise RequestTimeoutError(
                 "the gateway sent nothing but blanks until it was too late", code="idle_timeout"
             )
+
+    def _patience(self) -> float:
+        """Until when something must come that is more than a blank."""
+        if self._pushed is not None:
+            self._patient_until = max(self._patient_until, self._pushed.alive_until)
+        return self._patient_until
 
     async def _read_farewell(self) -> None:
         """Its end, which makes the connection reusable."""
