@@ -114,6 +114,14 @@ def test_an_answer_of_a_known_form_that_is_too_large_fails_as_any_other() -> Non
         assert quickly(reader, said, False) == generally(CHAT, limits, said, False)
 
 
+def test_no_form_is_learnt_of_an_answer_that_takes_much_besides_its_text() -> None:
+    many = dict.fromkeys(map(str, range(700)), 1)
+    [opening, *more] = chat("name", "one", " two", " three")
+    wide = opening.replace(b'"model"', json.dumps(many).encode()[1:-1] + b',"model"')
+    assert len(wide) < 8 * 1024
+    assert form_of(CHAT, LIMITS, wide, *more) is None
+
+
 REFUSAL = chat("name", "  ")[1].replace(b'"content"', b'"refusal"')
 NOTHING_TO_LEARN = [
     chat("name", "one"),

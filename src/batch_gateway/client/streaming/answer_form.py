@@ -18,15 +18,15 @@ from batch_gateway.client.streaming.repeats import Put, Repeats
 from batch_gateway.wire.chunk_pattern import Typed
 from batch_gateway.wire.chunks import Chunk
 
-__all__ = ["LEAST_ANSWER", "LEAST_EVENT", "AnswerForm", "EventForm", "FormReading"]
+__all__ = ["LEAST_ANSWER", "LEAST_EVENT", "RESERVE", "AnswerForm", "EventForm", "FormReading"]
 
 _FIELD = b"data:"
 _Match = Callable[[bytes, int], re.Match[bytes] | None]
 
 # Limits below which an answer is not read by a form: all but its text is within them.
 LEAST_ANSWER, LEAST_EVENT = 128 * 1024, 16 * 1024
-# What the general way counts of an answer besides its text, and more.
-_RESERVE = 64 * 1024
+# What the general way counts of an answer besides its text is less.
+RESERVE = 64 * 1024
 
 
 class EventForm(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ class FormReading:
         self._form = form
         self._most_event = most_event
         # With so much less left, an answer at its limit is left to the general way.
-        self._text = GrowingText(Allowance(most_answer - _RESERVE))
+        self._text = GrowingText(Allowance(most_answer - RESERVE))
         self._named: tuple[bytes, ...] = ()
         self._said: tuple[bytes, ...] = ()
         self._next = 0

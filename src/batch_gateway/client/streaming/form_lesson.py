@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from batch_gateway.client.streaming.answer_form import AnswerForm, EventForm
+from batch_gateway.client.streaming.answer_form import RESERVE, AnswerForm, EventForm
 from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.assemble import assembler_for
 from batch_gateway.client.streaming.repeats import Repeats
@@ -188,8 +188,11 @@ class _Draft:
         }
 
     def _tried(self) -> bytes:
-        """The body of an answer with other values, read in the general way."""
-        reader = AnswerReader(self._endpoint, _NO_LIMIT, _NO_LIMIT)
+        """The body of an answer with other values, read in the general way.
+
+        Raises InferenceError where all but its text is more than is held back for that.
+        """
+        reader = AnswerReader(self._endpoint, RESERVE, _NO_LIMIT)
         before = _filled(self._before, _slots_in(self._before))
         heard = zip(self._heard, self._slots, strict=True)
         events = [_filled(one.event, slots) for one, slots in heard]
