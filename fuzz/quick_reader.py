@@ -25,7 +25,18 @@ from batch_gateway.errors import InferenceError
 from batch_gateway.wire.chunks import Chunk
 from fuzz.engine import run
 
-__all__ = ["SEEDS", "WORDS", "check", "form_of", "stream"]
+__all__ = [
+    "DELTAS",
+    "OTHERS",
+    "SEEDS",
+    "TEXTS",
+    "WORDS",
+    "Recipe",
+    "check",
+    "form_of",
+    "seen",
+    "stream",
+]
 
 SEEDS = Path(__file__).parent / "seeds" / "quick_reader"
 
@@ -33,7 +44,7 @@ _CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _ENDPOINTS = (_CHAT, _CHAT, _CHAT, _COMPLETIONS, "/v1/responses")
 _LIMITS = ((10**6, 10**6), (10**6, 200), (1500, 10**6), (10**6, 10**6))
 # As they stand in the JSON, right and wrong.
-_TEXTS = (
+TEXTS = (
     *(b" word", b"a", b"", b"\\n", b'\\"', b"\\\\", b"\\/", b"\\t tab", b"probe", b"0", b"m"),
     *(b"\\u00e9", b"\\ud83d", b"\\ude00", b"\\ud83d\\ude00", b"\\u0000", b"\\u005c"),
     *(
@@ -54,7 +65,7 @@ _FRAMES = (
     b'"id":"1","created":1e999,"model":"m","more":{"a":[1]},',
     b"",
 )
-_DELTAS = (
+DELTAS = (
     b'"delta":{"content":"%b"}',
     b'"text":"%b"',
     b'"delta":{"content":"%b"}',
@@ -90,7 +101,7 @@ _CHOICES = (
     b'{"index":"0",%b}',
     b'{"index":0,%b,"filter":{"a":1},"list":[1]}',
 )
-_OTHERS = (
+OTHERS = (
     b": ping\n\n",
     b"data: [DONE]\n\n",
     b"\n",
@@ -115,8 +126,8 @@ _LAST = (
 )
 _LASTS = (*[_LAST + b"data: [DONE]\n\n"] * 5, _LAST, b"")
 _LAST_WORD = b"data: [DONE]\n\n"
-_LONG = max(range(len(_TEXTS)), key=lambda place: len(_TEXTS[place]))
-_NEW_EVENT, _SEVERAL = len(_OTHERS), 47
+_LONG = max(range(len(TEXTS)), key=lambda place: len(TEXTS[place]))
+_NEW_EVENT, _SEVERAL = len(OTHERS), 47
 _FIELDS = (b"data: ", b"data: ", b"data:", b"data: \t", b"data: data: ", b"\xef\xbb\xbfdata: ")
 _ENDS = (
     b"\n\n",
@@ -134,7 +145,7 @@ _ENDS = (
 WORDS = tuple(
     "".join(map(chr, (_NEW_EVENT, choice, delta, frame, 0, 0, _SEVERAL, *texts)))
     for choice in range(len(_CHOICES))
-    for delta in range(len(_DELTAS))
+    for delta in range(len(DELTAS))
     for frame in range(len(_FRAMES))
     for texts in ((0, 1, 4, 1, 0, 3, 9), (0, _LONG, 1, 11, _LONG, 18, 0))
 )
@@ -142,7 +153,7 @@ WORDS = tuple(
 Seen = tuple[list[Any], bytes | tuple[type[InferenceError], str, bool, str], int, bool, int]
 
 
-class _Recipe:
+class Recipe:
     """Chooses by one byte after the other, and the first of all when they are used up."""
 
     def __init__(self, data: bytes) -> None:
@@ -158,9 +169,9 @@ class _Recipe:
         return of[self.next() % len(of)]
 
 
-def _event(recipe: _Recipe) -> tuple[Callable[[bytes], bytes], list[bytes]]:
+def _event(recipe: Recipe) -> tuple[Callable[[bytes], bytes], list[bytes]]:
     """An event for any text, and a whole answer of such, without its last word."""
-    choice, delta = recipe.one(_CHOICES), recipe.one(_DELTAS)
+    choice, delta = recipe.one(_CHOICES), recipe.one(DELTAS)
     frame, field, end = recipe.one(_FRAMES), recipe.one(_FIELDS), recipe.one(_ENDS)
 
     def with_text(text: bytes) -> bytes:
@@ -176,7 +187,7 @@ def _event(recipe: _Recipe) -> tuple[Callable[[bytes], bytes], list[bytes]]:
 def stream(data: bytes) -> tuple[str, tuple[int, int], int, bytes, list[bytes]]:
     """The endpoint, the limits, how many bytes come at a time (0: all), the bytes, and the events
     of a plain answer that is like their beginning."""
-    recipe = _Recipe(data)
+    recipe = Recipe(data)
     endpoint, limits, step = recipe.one(_ENDPOINTS), recipe.one(_LIMITS), recipe.next()
     # Pieces of less than an event, and of several.
     step = step if step < 128 else 16 * (step - 127)
@@ -185,14 +196,14 @@ def stream(data: bytes) -> tuple[str, tuple[int, int], int, bytes, list[bytes]]:
     wire: list[bytes] = []
     while not recipe.is_over:
         what = recipe.next()
-        if what < len(_OTHERS):
-            wire.append(_OTHERS[what])
+        if what < len(OTHERS):
+            wire.append(OTHERS[what])
         elif what < _SEVERAL:
             said, _ = _event(recipe)
         elif what < 2 * _SEVERAL:
-            wire += [said(recipe.one(_TEXTS)) for _ in range(what % 8)]
+            wire += [said(recipe.one(TEXTS)) for _ in range(what % 8)]
         else:
-            wire.append(said(recipe.one(_TEXTS)))
+            wire.append(said(recipe.one(TEXTS)))
     return endpoint, limits, step, b"".join([*wire, last]), plain
 
 
@@ -201,7 +212,7 @@ def _pieces(wire: bytes, step: int) -> Iterator[bytes]:
     return (wire[start : start + size] for start in range(0, len(wire), size))
 
 
-def _seen(chunk: Chunk) -> Any:
+def seen(chunk: Chunk) -> Any:
     fields = {name: getattr(chunk, name) for name in chunk.__struct_fields__ if name != "_raw"}
     return type(chunk), repr(fields), repr(chunk.raw), chunk.text
 
@@ -228,7 +239,7 @@ def generally(endpoint: str, limits: tuple[int, int], parts: Iterable[bytes], ty
     def read(part: bytes) -> None:
         for value in reader.feed(part):
             if typed:
-                chunks.append(_seen(reader.typed(value)))
+                chunks.append(seen(reader.typed(value)))
 
     outcome = _outcome(reader, read, parts)
     return chunks, outcome, reader.chunks, reader.generated, reader.ended_choices
@@ -239,7 +250,7 @@ def quickly(quick: QuickReader, parts: Iterable[bytes], typed: bool) -> Seen:
     chunks = list[Any]()
 
     def put(more: Iterable[Chunk], _: int) -> None:
-        chunks.extend(map(_seen, more))
+        chunks.extend(map(seen, more))
 
     def read(part: bytes) -> None:
         wanted = put if typed else None

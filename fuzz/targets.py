@@ -28,6 +28,7 @@ from fuzz import (
     request_lines,
     response_reader,
     result_scan,
+    stream_reads,
     waits,
 )
 
@@ -56,6 +57,7 @@ TARGETS: dict[str, Target] = {
     "request_lines": Target(request_lines.check, request_lines.SEEDS, request_lines.WORDS),
     "response_reader": Target(response_reader.check, response_reader.SEEDS, response_reader.WORDS),
     "result_scan": Target(result_scan.check, result_scan.SEEDS, result_scan.words()),
+    "stream_reads": Target(stream_reads.check, stream_reads.SEEDS, stream_reads.WORDS),
     "waits": Target(waits.check, waits.SEEDS, waits.WORDS),
 }
 
