@@ -30,6 +30,12 @@ def test_finds_the_throughput_of_the_best_fixed_limit_without_being_told(
     assert ours.lost == 0
 
 
+def test_what_every_answer_takes_on_its_way_is_not_taken_for_a_queue_of_others() -> None:
+    far = replace(WORLDS["queues"], round_trip=1.0, duration=180)
+    ours, best = simulate(far, Ours()), simulate(far, Fixed(384))
+    assert ours.tokens_per_second > 0.9 * best.tokens_per_second
+
+
 def test_keeps_the_queue_of_a_server_that_never_refuses_short() -> None:
     ours, usual = lived("queues", Ours(), 240), lived("queues", AIMD(), 240)
     assert ours.wait_share < 0.10
