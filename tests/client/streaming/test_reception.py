@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,14 @@ from batch_gateway import (
     RequestTimeoutError,
     ServerError,
 )
+from batch_gateway.client.interfaces.transport import PreparedRequest
+from batch_gateway.client.streaming.gateway_habits import GatewayHabits
+from batch_gateway.client.streaming.limits import StreamLimits
+from batch_gateway.client.streaming.receive import receive
+from batch_gateway.http.exchange import LiveStream, QuickTaker
+from batch_gateway.http.redaction import Redactor
+from batch_gateway.wire.headers import Headers
+from tests.client.manual_clock import ManualClock
 from tests.client.streaming.scripted import (
     CHUNKED,
     EVENT_STREAM,
@@ -164,6 +173,50 @@ async def test_heartbeats_are_life_as_long_as_a_choice_goes_on(
     request = InferenceRequest(params={"model": "m", "messages": [], "n": choices})
     response = await answer_to(script, request=request, stream_idle_timeout=0.2)
     assert text_of(response) == "HiHi"
+
+
+class Relayed(LiveStream):
+    """Hands on an ended answer and then heartbeats, one a second, whatever `take` allows."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self._reads = [GOING_ON]
+        self._pieces = [ENDED, *[b": ping\n\n"] * 1_000]
+        self.status_code = 200
+        self.headers = Headers([(b"content-type", b"text/event-stream")])
+
+    @property
+    def is_over(self) -> bool:
+        return False
+
+    async def read(self) -> bytes:
+        if not self._reads:
+            await asyncio.get_running_loop().create_future()
+        return self._reads.pop()
+
+    async def hand_on(
+        self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None
+    ) -> bool:
+        while take(self._pieces.pop(0)):
+            self._clock.advance(1.0)
+        self._reads.append(b"")
+        return True
+
+
+async def test_a_stream_that_does_not_look_at_the_time_keeps_no_answer_that_has_ended() -> None:
+    clock = ManualClock()
+    response = await receive(
+        Relayed(clock),
+        PreparedRequest(request_id="r", model="m", endpoint="/v1/chat/completions", body=b"{}"),
+        clock,
+        Redactor(()),
+        limits=StreamLimits(idle_timeout=10.0, max_event_bytes=10**6, max_response_bytes=10**6),
+        habits=GatewayHabits(),
+        sent_at=clock.now,
+        begin_by=clock.now + 10.0,
+    )
+    assert text_of(response) == "HiHi"
+    assert clock.now == 1010.0
 
 
 @pytest.mark.parametrize("kind", [b"text/event-stream", b"application/json"])

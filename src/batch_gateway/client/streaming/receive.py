@@ -104,8 +104,7 @@ class _Reception:
     ) -> None:
         self._response = response
         self._request = request
-        self._clock = clock
-        self._monotonic = clock.monotonic
+        self._clock, self._monotonic = clock, clock.monotonic
         self._redact = redact
         self._limits = limits
         self._habits = habits
@@ -267,7 +266,8 @@ class _Reception:
                 return 0.0
             has_chunks = bool(read) or reader.chunks > known
             if has_ended and not has_chunks:
-                return self._patience()
+                self._known_chunks, until = reader.chunks, self._patience()
+                return 0.0 if self._monotonic() >= until else until
             if not (has_chunks or piece.strip()):
                 self._require_life(is_alive=False)
                 return self._monotonic() + self._limits.idle_timeout
@@ -290,8 +290,7 @@ class _Reception:
 
     async def _next(self, last: bytes) -> bytes | None:
         """What comes next; None at the end, or when an answer that has ended is only kept open."""
-        reader = self._reader
-        chunks = reader.chunks
+        chunks = self._reader.chunks
         has_chunks = chunks > self._known_chunks
         self._known_chunks = chunks
         if not self._has_ended():
