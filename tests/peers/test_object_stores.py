@@ -301,7 +301,10 @@ async def test_an_upload_of_a_killed_process_is_ended_when_it_is_old(
     for place in (at, other):
         store = connect(server.address(place), S3_KEYS)
         upload = ObjectUpload(store, store, "u-v", SYSTEM_CLOCK, OUTAGE)
-        await upload.append(b"x" * 3 * PART_BYTES)
+        # What is handed over is taken once the store has begun the upload; the second piece can
+        # only wait then, and the third until a part is on its way.
+        for _ in range(3):
+            await upload.append(b"x" * 2 * PART_BYTES)
         # As a process that is killed: nobody tells the store.
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             if "_send_parts" in repr(task):

@@ -83,7 +83,20 @@ async def test_jobs_come_with_the_tenant_and_the_due_time_the_most_urgent_first(
 ) -> None:
     await write(add_batch, a_batch(id="batch_2", tenant="u", due_at=NOW + 60.0))
     found = await database.read(lambda c: job_records.free_jobs(c, 5.0))
-    assert (found[0].job.batch_id, *found[0][1:]) == ("batch_2", "u", NOW + 60.0, True)
+    assert (found[0].job.batch_id, found[0].tenant, found[0].due) == ("batch_2", "u", NOW + 60.0)
+    assert found[0].is_short
+
+
+async def test_jobs_say_whether_their_batch_is_for_several_models(
+    database: Database, write: Write
+) -> None:
+    await write(add_batch, a_batch(id="batch_2", model="m"))
+    await write(job_records.add_jobs, [a_shard("batch_2")])
+    found = await database.read(lambda c: job_records.free_jobs(c, 5.0))
+    assert {(one.job.batch_id, one.has_models) for one in found} == {
+        (BATCH, True),
+        ("batch_2", False),
+    }
 
 
 async def test_a_tenant_with_many_jobs_hides_neither_its_looks_at_inputs_nor_others_jobs(
