@@ -30,22 +30,23 @@ async def test_urgent_batches_and_ends_do_not_wait_for_long_looks_at_others(
         return look_at(source, batch_id, endpoint)
 
     monkeypatch.setattr("batch_gateway.service.job_work.look_at", slowly)
-    async with a_service(tmp_path) as service, service.processor() as processor:
+    async with a_service(tmp_path) as service:
         now = time.time()
+        # Before anybody looks: which are to take long is known by then.
         large += [await service.submit(requests(3), due_at=now + 86_400) for _ in range(6)]
-        processor.wake()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while len(looking) < 4:
-                    await asyncio.sleep(0.02)
-            urgent = await service.submit(requests(3), due_at=now + 3_600)
-            processor.wake()
-            await service.until(urgent, "completed")
-            waits = next(batch for batch in large if batch not in looking)
-            await service.tell(waits, BatchEvent.CANCEL)
-            processor.look()
-            await service.until(waits, "cancelled")
-            # No more at a time than before of those that are not urgent.
-            assert len(looking) == 5
-        finally:
-            may_end.set()
+        async with service.processor() as processor:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    while len(looking) < 4:
+                        await asyncio.sleep(0.02)
+                urgent = await service.submit(requests(3), due_at=now + 3_600)
+                processor.wake()
+                await service.until(urgent, "completed")
+                waits = next(batch for batch in large if batch not in looking)
+                await service.tell(waits, BatchEvent.CANCEL)
+                processor.look()
+                await service.until(waits, "cancelled")
+                # No more at a time than before of those that are not urgent.
+                assert len(looking) == 5
+            finally:
+                may_end.set()
