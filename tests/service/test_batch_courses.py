@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.client.interfaces.request import InferenceRequest, InferenceResponse
 from batch_gateway.engine.figures import Figures
-from batch_gateway.errors import ServerError
+from batch_gateway.errors import RecordsUnavailableError, ServerError
 from batch_gateway.service.batch_courses import LONGEST_NAME, BatchCourses, find_course
 from batch_gateway.service.batch_records import add_batch, remove_ended_before
 from batch_gateway.service.database import Database
@@ -134,3 +134,16 @@ async def test_a_course_that_cannot_be_stored_costs_no_batch(
         pass
     await database.aclose()
     assert "batch_none: what its report shows could not be stored" in caplog.text
+
+
+async def test_of_an_outage_no_batch_tells(
+    records: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = BatchCourses(records, "one", Clock())
+
+    async def write(action: object) -> None:
+        raise RecordsUnavailableError("away")
+
+    async with kept.of(BATCH, Running()):
+        monkeypatch.setattr(records, "write", write)
+    assert not [one for one in caplog.records if one.name.startswith("batch_gateway")]

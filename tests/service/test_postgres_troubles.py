@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 import trustme
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, bindparam, delete, select, text, update
 
 from batch_gateway.errors import RecordsError, RecordsUnavailableError
 from batch_gateway.service.database import Database
@@ -88,6 +88,10 @@ async def test_a_server_that_is_a_copy_for_a_while_is_left_when_it_is_none_any_m
         for number in range(5):
             with pytest.raises(RecordsUnavailableError, match="read-only transaction"):
                 await database.write(lambda c, n=number: add_key(c, f"k{n}"))
+        # It is one trouble, whatever they would write.
+        for statement in (delete(api_keys), update(api_keys).values(tenant="u")):
+            with pytest.raises(RecordsUnavailableError, match="read-only transaction"):
+                await database.write(lambda c, s=statement: c.execute(s))
         assert await database.read(count_keys) == 0
         server.execute(f"ALTER DATABASE {name_of(url)} RESET default_transaction_read_only")
         # Its connections are to what was the copy.

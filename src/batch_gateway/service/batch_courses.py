@@ -20,7 +20,7 @@ from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.client.interfaces.request import InferenceRequest
 from batch_gateway.clock import Clock
 from batch_gateway.engine.figures import Figures
-from batch_gateway.errors import BatchGatewayError
+from batch_gateway.errors import BatchGatewayError, RecordsUnavailableError
 from batch_gateway.report.collected import Collected, LineOf
 from batch_gateway.report.course import Course, pack_course, unpack_course
 from batch_gateway.report.gateway_samples import sample
@@ -162,6 +162,9 @@ class BatchCourses:
     async def _save(self, batch_id: str, course: BatchCourse) -> None:
         try:
             await self._database.write(course.snapshot())
+        except RecordsUnavailableError:
+            # Of an outage its own log tells, and no batch that it meets.
+            pass
         except BatchGatewayError as error:
             # A report is worth no batch.
             _log.warning("%s: what its report shows could not be stored: %s", batch_id, error)

@@ -71,6 +71,8 @@ _CURES: Final = {
     "42501": " (the user has to read and write all tables; another may make them, by"
     " `batch-gateway migrate`)",
 }
+# One trouble, which the server tells of with the words of each statement that meets it.
+_WORDS: Final = {_READ_ONLY: "it takes no writes now, only read-only transactions"}
 # Where others have to be done first.
 _WAITED_FOR = frozenset({_SERIALIZATION, _DEADLOCK, _TOO_MANY_CONNECTIONS})
 # What is there, and takes nobody in for a moment yet.
@@ -234,7 +236,7 @@ class PostgresDatabase(Database):
             return RecordsFullError(f"{name}: no room left on the disk")
         cause = _cause(error)
         # Neither the statement nor its values, which details have.
-        told = getattr(cause, "message", None) or str(cause).partition("\n")[0]
+        told = _WORDS.get(state) or getattr(cause, "message", None) or str(cause).partition("\n")[0]
         kind = RecordsError if isinstance(error, _OF_THE_ACTION) else RecordsUnavailableError
         return kind(f"{name}: {told}{_CURES.get(state, '')}")
 
