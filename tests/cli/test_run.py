@@ -288,15 +288,26 @@ def test_concurrency_bounds_what_is_in_flight(tmp_path: Path, gateway: GatewayHa
 
 
 @pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize(
+    ("models", "more"),
+    [
+        # A 503 may be an outage, unless others are answered between its sendings.
+        (["fault-status-503;retry-after-ms=200", *["tiny"] * 8], []),
+        # A 500 is held to be the line's own, though it is the last one.
+        (["tiny", "fault-status-500"], []),
+        (["tiny", "fault-status-503"], ["--patience", "0"]),
+    ],
+)
 def test_max_retries_says_how_often_a_line_is_sent_again(
-    tmp_path: Path, gateway: GatewayHandle, retries: int
+    tmp_path: Path, gateway: GatewayHandle, retries: int, models: list[str], more: list[str]
 ) -> None:
-    write_batch(tmp_path / "requests.jsonl", ["tiny", "fault-status-503"])
+    write_batch(tmp_path / "requests.jsonl", models)
     (tmp_path / "c.yaml").write_text(f"gateway: {gateway.url}\ninitial_backoff: 1ms\n")
-    command = ("run", "requests.jsonl", "--config", "c.yaml", "--max-retries", str(retries))
+    command = ["run", "requests.jsonl", "--config", "c.yaml", "--max-retries", str(retries)]
+    command += ["--concurrency", "1", "--order", "file", *more]
     run = batch_gateway(*command, "--json", cwd=tmp_path)
     assert run.returncode == 1
-    assert gateway.journal()["received"] == 2 + retries
+    assert gateway.journal()["received"] == len(models) + retries
     assert json.loads(run.stdout)["retries"] == retries
 
 

@@ -120,7 +120,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         ),
         Setting(
             "max_retries", count(0), "Per request.", "3", field="retry.max_retries",
-            see="[retries](errors.md)",
+            see="[retries](errors.md); none is spent while the gateway answers nothing",
         ),
         Setting(
             "initial_backoff", DURATION, "Ceiling of the first random wait before a retry.", "0.5s",
