@@ -13,8 +13,8 @@ from batch_gateway.errors import (
     ServerError,
 )
 from batch_gateway.simulator.batching import Admission
-from batch_gateway.simulator.quota import TokenBucket
 from benchmarks.worlds.pool import Pod, Pool
+from benchmarks.worlds.quotas import grants_of
 from benchmarks.worlds.record import Line
 from benchmarks.worlds.world import World
 
@@ -32,8 +32,7 @@ class Gateway:
     def __init__(self, world: World, pool: Pool) -> None:
         self._world = world
         self._pool = pool
-        quota = world.quota
-        self._bucket = quota and TokenBucket(quota.per_second, quota.burst)
+        self._grants = None if world.quota is None else grants_of(world.quota)
         self._faults = random.Random(f"{world.seed}:faults")
         self._chances = random.Random(f"{world.seed}:chance")
         self.reachable = True
@@ -55,6 +54,11 @@ class Gateway:
             return ServerError("died", status_code=502), _REFUSAL_SECONDS
         return self._submit(line, pod, now)
 
+    def answered(self, line: Line) -> None:
+        """Its answer is complete."""
+        if self._grants is not None:
+            self._grants.answered(line.output)
+
     def _submit(self, line: Line, pod: Pod, now: float) -> Met | None:
         admission = self._pool.submit(pod, line, line.prompt, line.output, now)
         if admission is Admission.REFUSED:
@@ -69,7 +73,7 @@ class Gateway:
         return _too_many(chance.retry_after) if self._chances.random() < chance.share else None
 
     def _by_quota(self, now: float) -> InferenceError | None:
-        if self._bucket is None or (seconds := self._bucket.take(now)) == 0:
+        if self._grants is None or (seconds := self._grants.take(now)) == 0:
             return None
         assert self._world.quota is not None
         unit = self._world.quota.told

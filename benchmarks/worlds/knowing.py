@@ -4,13 +4,13 @@ people, and what not knowing costs."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
+from copy import deepcopy
 
 from batch_gateway.concurrency.events import Ended, Outcome, Started
-from batch_gateway.simulator.quota import TokenBucket
 from benchmarks.worlds.ours import Ours
 from benchmarks.worlds.policy import Policy
 from benchmarks.worlds.pool import Pod
+from benchmarks.worlds.quotas import Grants, grants_of
 from benchmarks.worlds.simulation import Simulation
 from benchmarks.worlds.world import Balancing, World
 
@@ -37,13 +37,13 @@ class KnowsServer(Policy):
 
     def __init__(self) -> None:
         super().__init__(0)
-        self._bucket: TokenBucket | None = None
+        self._grants: Grants | None = None
 
     def enters(self, simulation: Simulation) -> None:
         self._simulation = simulation
         self._number = simulation.policies.index(self)
         if (quota := simulation.world.quota) is not None:
-            self._bucket = TokenBucket(quota.per_second, quota.burst)
+            self._grants = grants_of(quota)
 
     @property
     def limit(self) -> int:  # type: ignore[override]
@@ -54,18 +54,23 @@ class KnowsServer(Policy):
         """It has no limit of its own."""
 
     def started(self, now: float) -> Started:
-        if self._bucket is not None:
-            self._bucket.take(now)
+        if self._grants is not None:
+            self._grants.take(now)
         return super().started(now)
 
     @property
     def paused_until(self) -> float:  # type: ignore[override]
         """When there is a token."""
-        if self._bucket is None:
+        if self._grants is None:
             return 0.0
         now = self._simulation.agenda.now
-        left = copy(self._bucket).take(now)
+        left = deepcopy(self._grants).take(now)
         return now + max(left, _ROUNDING) if left else 0.0
+
+    def finished(self, started: Started, ended: Ended, now: float) -> None:
+        super().finished(started, ended, now)
+        if self._grants is not None and ended.outcome is Outcome.OK:
+            self._grants.answered(ended.tokens)
 
     def _free_seats(self) -> int:
         """Of whom the next request goes to; of all where that is chance, or costs a refusal."""

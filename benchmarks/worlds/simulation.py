@@ -145,6 +145,8 @@ class Simulation:
             line.client.first_token(line)
             return
         del self.record.running[line]
+        if kind is EventKind.FINISHED:
+            self._gateway.answered(line)
         line.client.answer(line, None if kind is EventKind.FINISHED else saturated(self.world))
 
 

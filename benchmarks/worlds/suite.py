@@ -41,7 +41,7 @@ _HERE = Path(__file__).parent
 _PACKAGE = Path(batch_gateway.__file__).parent
 _SIMULATION = (
     *("agenda.py", "client.py", "gateway.py", "lengths.py", "people.py", "policy.py"),
-    *("pool.py", "record.py", "simulation.py"),
+    *("pool.py", "quotas.py", "record.py", "simulation.py"),
 )
 _MODEL = ("batching.py", "capacity.py", "quota.py", "waiting.py")
 _TRIAL = 600.0

@@ -59,8 +59,9 @@ def figures(world: World, contender: str) -> Figures:
         best = best_fixed(world, streamed=_streams(contender))[1].figures["tokens_per_second"]
         goodput = told["tokens_per_second"] / best
     if world.quota is not None:
-        granted = world.quota.burst + world.quota.per_second * world.duration
-        quota = told["completed"] / granted
+        granted = world.quota.granted(world.duration)
+        answered = told["tokens_per_second"] * world.duration
+        quota = (answered if world.quota.of_tokens else told["completed"]) / granted
     if len(world.clients) > 1:
         least = told["least_share"]
     if world.aims.settle is not None and found.timeline:

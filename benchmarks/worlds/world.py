@@ -77,15 +77,32 @@ class Chance:
 
 @dataclass(frozen=True)
 class Quota:
-    """A token bucket at the gateway: beyond it a 429.
+    """What the gateway grants our key; beyond it a 429.
 
     Attributes:
-        told: the refusal says when there is a token, in units of so many seconds; 0 says nothing.
+        burst: what a token bucket grants at once after a rest.
+        told: the refusal says when more is granted, in units of so many seconds; 0 says nothing.
+        window: seconds for which all is granted at once, on the clock, and no bucket; 0 is one.
+        of_tokens: what is granted are output tokens, and those of an answer count from its end,
+            as nobody knows them before.
+        later: (from, per second) where others take of it, or give it back.
     """
 
     per_second: float
-    burst: int
+    burst: int = 0
     told: float = 0.0
+    window: float = 0.0
+    of_tokens: bool = False
+    later: tuple[tuple[float, float], ...] = ()
+
+    def granted(self, duration: float) -> float:
+        """In so many seconds from the beginning."""
+        rates = ((0.0, self.per_second), *self.later)
+        ends = (*(since for since, _ in self.later), duration)
+        pairs = zip(rates, ends, strict=True)
+        return self.burst + sum(
+            rate * max(0.0, min(end, duration) - since) for (since, rate), end in pairs
+        )
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ def test_who_knows_the_server_fills_it_and_nobody_waits(name: str) -> None:
     assert found.tokens_per_second > 0.93 * best.tokens_per_second
 
 
-@pytest.mark.parametrize("name", ["quota", "quota, near capacity", "refuses"])
+@pytest.mark.parametrize(
+    "name", ["quota", "quota, near capacity", "quota of each minute", "refuses"]
+)
 def test_who_knows_the_server_is_never_refused(name: str) -> None:
     found = lived(short(name, 60), KnowsServer)
     assert found.refused == 0

@@ -27,6 +27,31 @@ def test_a_quota_is_what_is_answered_however_many_are_sent(told: float) -> None:
     assert found.refused > 0
 
 
+def test_a_quota_of_each_minute_grants_all_at_once_and_nothing_more_until_the_next() -> None:
+    quota = Quota(1, window=60)
+    found = lived(replace(QUEUES, chance=None, quota=quota, duration=90))
+    # The clock's minute ends in the middle of ours.
+    assert found.completed == 120
+    refused = [index / 2 for index, count in enumerate(found.refused_by_bin) if count]
+    assert not [at for at in refused if 36 < at < 37]
+    assert max(refused) > 80
+
+
+def test_a_quota_of_tokens_counts_answers_when_they_end() -> None:
+    quota = Quota(64, window=60, of_tokens=True)
+    found = lived(replace(QUEUES, chance=None, quota=quota, duration=90))
+    granted = quota.granted(120)
+    # What ran when the last one ended is more than was granted.
+    assert granted < found.tokens < granted + 2 * 64 * 100
+
+
+def test_others_take_of_a_quota_and_give_it_back() -> None:
+    quota = Quota(10, 10, later=((20.0, 2.0), (40.0, 10.0)))
+    assert quota.granted(60) == 10 + 200 + 40 + 200
+    found = lived(replace(QUEUES, chance=None, quota=quota))
+    assert found.completed == pytest.approx(450, abs=45)
+
+
 @pytest.mark.parametrize("limit", [8, 128])
 @pytest.mark.parametrize("share", [0.02, 0.2])
 def test_chance_refuses_its_share_whatever_is_in_flight(limit: int, share: float) -> None:

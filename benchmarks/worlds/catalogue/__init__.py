@@ -6,7 +6,12 @@ from benchmarks.worlds.catalogue.clients import busy_worlds, client_worlds
 from benchmarks.worlds.catalogue.people import people_worlds
 from benchmarks.worlds.catalogue.plain import length_worlds, plain_worlds
 from benchmarks.worlds.catalogue.pools import pool_worlds
-from benchmarks.worlds.catalogue.refusals import chance_worlds, quota_worlds, replica_worlds
+from benchmarks.worlds.catalogue.refusals import (
+    cap_worlds,
+    chance_worlds,
+    quota_worlds,
+    replica_worlds,
+)
 from benchmarks.worlds.catalogue.weather import stall_worlds, wobble_worlds
 
 __all__ = ["GROUPS", "WORLDS"]
@@ -19,6 +24,7 @@ _ALL = (
     *chance_worlds(),
     *quota_worlds(),
     *replica_worlds(),
+    *cap_worlds(),
     *client_worlds(),
     *busy_worlds(),
     *pool_worlds(),

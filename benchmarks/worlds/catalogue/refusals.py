@@ -16,7 +16,7 @@ from benchmarks.worlds.catalogue.servers import (
 )
 from benchmarks.worlds.world import Aims, Balancing, Chance, Change, Quota, World
 
-__all__ = ["chance_worlds", "quota_worlds", "replica_worlds"]
+__all__ = ["cap_worlds", "chance_worlds", "quota_worlds", "replica_worlds"]
 
 _RETRY_AFTER = 1.0  # whole seconds (RFC 9110, 10.2.3)
 _RESET = 0.001  # x-ratelimit-reset-requests of OpenAI
@@ -107,6 +107,68 @@ def quota_worlds() -> Iterator[World]:
         duration=100,
         oracle=(2, 4, 6, 8, 9, 10, 11, 12, 16),
     )
+    yield replace(
+        quota,
+        name="quota, others take half",
+        title="600 a minute, 50 at once, of which others take half from 200 to 400 s",
+        quota=Quota(10, 50, later=((200.0, 5.0), (400.0, 10.0))),
+        oracle=limits,
+    )
+    yield from _quotas_of_each_minute(quota)
+
+
+def _quotas_of_each_minute(quota: World) -> Iterator[World]:
+    """As the rate limit service of Envoy counts: all of a minute's at once, on the clock. What
+    answers took is charged when they end, as by Envoy AI Gateway."""
+    limits = (4, 8, 12, 14, 15, 16, 20)
+    requests = Quota(10, window=60)
+    tokens = Quota(640, window=60, of_tokens=True)
+    for suffix, told in (("", 0.0), (", Retry-After", _RETRY_AFTER)):
+        yield replace(
+            quota,
+            name=f"quota of each minute{suffix}",
+            title="600 in each minute, and everything refused until the next one",
+            quota=replace(requests, told=told),
+            oracle=(*limits, 32, 64),
+        )
+        yield replace(
+            quota,
+            name=f"quota of tokens{suffix}",
+            title="38,400 output tokens in each minute, known when an answer ends",
+            quota=replace(tokens, told=told),
+            oracle=(*limits, 32, 64),
+        )
+    yield replace(
+        quota,
+        name="quota of each minute, small",
+        title="30 in each minute",
+        quota=Quota(0.5, window=60),
+        duration=1_800,
+        oracle=(1, 2, 4, 8),
+    )
+
+
+def cap_worlds() -> Iterator[World]:
+    """As many of a key in flight as somebody has set."""
+    capped = replace(REFUSES, group="caps", aims=Aims(goodput=0.9, refused=0.05))
+    yield replace(
+        capped,
+        name="refuses, changes",
+        title="429 above 100 in flight, from 100 s on above 40, from 200 s on above 160",
+        changes=(Change(100, _cap(40)), Change(200, _cap(160))),
+        oracle=(30, 40, 60, 80, 100, 120, 140, 160),
+    )
+    yield replace(
+        capped,
+        name="refuses, Retry-After",
+        title="429 above an unknown number of seats, and one minute is asked for each time",
+        retry_after=60.0,
+    )
+
+
+def _cap(seats: int) -> Capacity:
+    assert REFUSES.capacity is not None
+    return replace(REFUSES.capacity, seats=seats)
 
 
 def replica_worlds() -> Iterator[World]:
