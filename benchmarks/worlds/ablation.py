@@ -56,7 +56,7 @@ _FINDING = _cells(
 _REFUSED = _cells(
     _PLAIN,
     *("refuses", "wobble 1..4, refuses", "chance 5%, refuses", "quota", "quota, slow"),
-    *("full replica, at random", "two clients, refuses"),
+    *("full replica, at random", "two clients, refuses", "quota of each minute, small"),
 )
 _SHUT = (*_REFUSED, ("scale-from-zero", _PLAIN))
 _GUARDED = _cells(
@@ -240,7 +240,8 @@ WITHOUT: tuple[Without, ...] = (
     Without("ceiling", "reopening", _SHUT, _set((ceiling, "_REOPENING", 0))),
     Without("pace", "all of it", _REFUSED, _set((pace.Pace, "_consider", _nothing))),
     Without("pace", "windows of a quota", _REFUSED, _set((pace.Pace, "window", _nothing))),
-    Without("pace", "doubt", _REFUSED, _set((pace.Pace, "_doubt", _nothing))),
+    Without("pace", "cuts", _REFUSED, _set((pace.Pace, "_cut", _nothing))),
+    Without("pace", "back to what it took", _REFUSED, _set((pace, "_CLIMB", 0.0))),
     Without("pace", "explained by a ceiling", _REFUSED, _set((pace.Pace, "explained", _nothing))),
     Without("pace", "patience", _REFUSED, _set((pace, "_PATIENCE", 1))),
     Without("pace", "sends drawn to the pace", _REFUSED, _set((pace, "_WEIGHT", 0.001))),

@@ -52,7 +52,7 @@ _GUARDED = tuple(
 _LOOKED_AT = tuple((name, "adaptive, with metrics") for name in ("queues", "changes", _PEOPLE))
 _FAILING = tuple((name, "adaptive") for name in ("outage", "flaky"))
 _CELLS = {
-    **dict.fromkeys(("ceiling", "pace", "rank_step"), _REFUSED),
+    **dict.fromkeys(("ceiling", "pace", "rank_step", "sequential_test"), _REFUSED),
     **dict.fromkeys(("door", "guard"), _GUARDED),
     "server_load": _LOOKED_AT,
     "failures": _FAILING,

@@ -61,14 +61,13 @@ class Ceiling:
         # What is known while nothing is refused.
         self._watching = False
         self._latest: deque[Started] = deque(maxlen=_LATEST)
-        self._passed = 0
         # Sends in order that may still be refused, and what is known of some before their turn.
         self._pending: dict[int, Started] = {}
         self._known: dict[int, bool] = {}
         self._calm = 0
         self._highest = 0  # rank since the last refusal
-        self._usual = 0.005  # seconds that a refusal takes
         self._counted_at = -math.inf  # when a refusal that counts for the pace was sent
+        self._usual = 0.005  # seconds that a refusal takes
         self._rate = 1.0  # answers a second
         self._answers = 0
         self._measured_at = 0.0
@@ -83,15 +82,15 @@ class Ceiling:
         self._pause = _FIRST
         self._paused_at = 0.0
         self._reopened: int | None = None  # acceptances since
-        self._open_at: float | None = None
-        self._since_open = 0
+        self._taken = 0  # sends that were not refused
+        self._opened: tuple[float, int] | None = None  # when, after an outage, and taken by then
 
     # -- what is told ----------------------------------------------------------------------
 
     def sent(self, started: Started, now: float) -> None:
+        self._taken += 1
         if not self._watching:
             self._latest.append(started)
-            self._passed += 1
             return
         self._in_flight = started.rank
         self._pending[id(started)] = started
@@ -108,6 +107,7 @@ class Ceiling:
         if not self._watching:
             self._watch(now, rate)
         self._usual += 0.2 * (now - started.at - self._usual)
+        self._taken -= 1
         self._ended(started, refused=True)
         self._hold(started.rank, now)
         self._count_row(started, min(_ASKED, retry_after or 0.0), now)
@@ -164,9 +164,8 @@ class Ceiling:
         late = now - self._late()
         self._pending = {id(started): started for started in self._latest if started.at > late}
         self._in_flight = self._latest[-1].rank if self._latest else 1
-        self._since_open += self._passed - len(self._pending)
         self._latest.clear()
-        self._passed = self._calm = self._highest = 0
+        self._calm = self._highest = 0
         self._rate = rate
         self._answers, self._measured_at = 0, now
 
@@ -179,7 +178,6 @@ class Ceiling:
             return
         self._watching = False
         self._latest.extend(self._pending.values())
-        self._passed = len(self._pending)
         self._pending = {}
 
     def _ended(self, started: Started, *, refused: bool) -> None:
@@ -206,9 +204,10 @@ class Ceiling:
     def _judge_refused(self, started: Started, now: float) -> None:
         self._calm = self._highest = 0
         tried = started.rank > self._step.top
-        if self._shut_at is not None and started.at > self._shut_at:
+        shut = self._shut_at is not None and started.at > self._shut_at
+        if shut and not self._pace.keeps:
             return
-        if self._step.refused(started.rank, now, self._rate):
+        if not shut and self._step.refused(started.rank, now, self._rate):
             self._pace.explained()
         # What is refused at one moment counts once, and what a try above the ceiling meets never.
         if not tried and started.at - self._counted_at > self._late():
@@ -218,7 +217,6 @@ class Ceiling:
     def _judge_accepted(self, started: Started, now: float) -> None:
         self._row = self._on_end = 0
         self._held_until = min(self._held_until, now + self._late())
-        self._since_open += 1
         if self._shut_at is not None and started.at >= self._paused_at:
             self._reopen(started, self._shut_at)
         if self._reopened is not None:
@@ -257,10 +255,9 @@ class Ceiling:
             sure = -self._row * math.log(self._row_chance) > _SHUT
             if not sure and self._in_flight >= self._minimum:
                 return
-            # One alone may be chance, and what is asked then is that request's affair.
-            asked = asked if sure else 0.0
-            self._shut_at = now
-            self._surely_shut = sure
+            # It may be a full gateway after all, and what is asked then is that request's affair.
+            asked = 0.0
+            self._shut_at, self._surely_shut = now, sure
         elif started.at < self._paused_at:
             return
         else:
@@ -287,7 +284,6 @@ class Ceiling:
         self._pause = min(_LONGEST, max(_FIRST, _AGAIN * seconds))
         if seconds < _OUTAGE:
             return
-        if self._open_at is not None:
-            self._pace.window(self._since_open - 1, started.at - self._open_at)
-        self._open_at = started.at
-        self._since_open = 1
+        before, self._opened = self._opened, (started.at, self._taken)
+        if before is not None:
+            self._pace.window(self._taken - before[1], started.at - before[0], started.at)

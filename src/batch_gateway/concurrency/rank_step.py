@@ -18,13 +18,10 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["SURE", "RankStep"]
+from batch_gateway.concurrency.sequential_test import LIKELY, SURE, evidence
 
-# One explanation counts as found when what was seen is e^6 = 400 times likelier under it than
-# under the other (Wald, "Sequential tests of statistical hypotheses", 1945). At half of it chance
-# sets a ceiling every few minutes; at twice, a real one costs twice as many refusals to find.
-SURE = 6.0
-_LIKELY = SURE / 2  # enough for a try: being wrong costs one more of them
+__all__ = ["RankStep"]
+
 _FULL = 0.95  # of those above a ceiling are refused; the rest find a place that was just freed
 # Chance starts as if one of 20 had been refused, so that it takes three to set a ceiling, and
 # looks back on 400 sends: enough to tell 2 % from 5 %, short enough to follow a change.
@@ -88,10 +85,10 @@ class RankStep:
         self._acquit()
 
     def accepted(self, rank: int, now: float) -> None:
-        fell = math.log((1 - _FULL) / (1 - self.chance))
+        fell = evidence(_FULL, self.chance, refused=False)
         if rank > self.top:
             self._above = min(0.0, self._above) + fell
-            if self._above < -_LIKELY:
+            if self._above < -LIKELY:
                 self._raise(rank, now)
             return
         self._count(refused=False)
@@ -102,10 +99,10 @@ class RankStep:
 
     def refused(self, rank: int, now: float, rate: float) -> bool:
         """Whether it lowered the ceiling; `rate`: answers a second."""
-        rose = math.log(_FULL / self.chance)
+        rose = evidence(_FULL, self.chance, refused=True)
         if rank > self.top:
             self._above = max(0.0, self._above) + rose
-            if self._above > _LIKELY:
+            if self._above > LIKELY:
                 self._try_failed(now, rate)
             return False
         if rank < self._lowest:
