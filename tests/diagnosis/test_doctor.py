@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -311,3 +312,11 @@ def test_a_mistake_in_a_setting_is_one_of_usage(tmp_path: Path) -> None:
     ):
         done = batch_gateway("doctor", *flags, cwd=tmp_path)
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+def test_every_extra_that_brings_something_is_named(tmp_path: Path) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    with simulated_gateway() as gateway:
+        facts = looked_at(tmp_path, gateway.url)["machine"]["extras"]["facts"]
+    assert {*facts["installed"], *facts["missing"]} == {name for name in extras if extras[name]}

@@ -16,6 +16,8 @@ EXTRAS: Mapping[str, str] = {
     "otel": "opentelemetry",
     "grpc": "google.protobuf",
     "server": "starlette",
+    "postgres": "asyncpg",
+    "object-store": "obstore",
 }
 """For each extra a module that it brings."""
 
