@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -253,15 +253,16 @@ def _idle(place: Place, _given: argparse.Namespace) -> dict[str, float]:
 
 
 def _beside_run(place: Place, given: argparse.Namespace) -> dict[str, float]:
-    """Seconds, and the CPU of the API and a worker, beside what `run` needs for as many lines."""
+    """Seconds, and the CPU of the API and a worker, beside what `run` needs for the same files."""
     hundred, many = batch_file(place.folder, 100), given.small
     with simulated_gateway() as gateway:
         small = _through_fleet(place, gateway, [hundred] * many)
-        all_small = batch_file(place.folder, 100 * many)
-        figures = small.beside(f"{many} of 100 lines", _run(place, gateway, all_small))
+        # Each batch is a command of its own, as it is for who has no service.
+        runs = [_run(place, gateway, hundred, number) for number in range(many)]
+        figures = small.beside(f"{many} of 100 lines", runs)
         large = batch_file(place.folder, given.large)
         through = _through_fleet(place, gateway, [large])
-        return figures | through.beside("a large one", _run(place, gateway, large))
+        return figures | through.beside("a large one", [_run(place, gateway, large)])
 
 
 @dataclass(frozen=True)
@@ -274,16 +275,17 @@ class _Cost:
     database: float
     worker_mib: float
 
-    def beside(self, name: str, run: ProgramResult) -> dict[str, float]:
+    def beside(self, name: str, runs: Sequence[ProgramResult]) -> dict[str, float]:
+        run_cpu = sum(run.cpu_s for run in runs)
         return {
             f"{name}, s": self.seconds,
-            f"{name}, seconds beside run": self.seconds / run.wall_s,
-            f"{name}, CPU beside run": (self.api + self.worker) / run.cpu_s,
-            f"{name}, of it the worker": self.worker / run.cpu_s,
-            f"{name}, of it the API": self.api / run.cpu_s,
-            f"{name}, PostgreSQL beside it": self.database / run.cpu_s,
+            f"{name}, seconds beside run": self.seconds / sum(run.wall_s for run in runs),
+            f"{name}, CPU beside run": (self.api + self.worker) / run_cpu,
+            f"{name}, of it the worker": self.worker / run_cpu,
+            f"{name}, of it the API": self.api / run_cpu,
+            f"{name}, PostgreSQL beside it": self.database / run_cpu,
             f"{name}, peak MiB of the worker": self.worker_mib,
-            f"{name}, peak MiB of run": run.peak_mib,
+            f"{name}, peak MiB of run": max(run.peak_mib for run in runs),
         }
 
 
@@ -304,8 +306,8 @@ def _through_fleet(place: Place, gateway: GatewayHandle, paths: list[Path]) -> _
         return _Cost(seconds, *used, worker_mib=memory_mib("VmHWM", fleet.pids[0]))
 
 
-def _run(place: Place, gateway: GatewayHandle, path: Path) -> ProgramResult:
-    output = place.folder / "out" / f"{gateway.port}-{path.name}"
+def _run(place: Place, gateway: GatewayHandle, path: Path, number: int = 0) -> ProgramResult:
+    output = place.folder / "out" / f"{gateway.port}-{number}-{path.name}"
     output.parent.mkdir(exist_ok=True)
     return run_alone(output, path, gateway, core=None)
 
