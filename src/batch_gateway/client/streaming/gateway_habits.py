@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from batch_gateway.client.streaming.known_forms import KnownForms
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batch_gateway.client.streaming.known_forms import KnownForms
 
 __all__ = ["GatewayHabits"]
 
@@ -18,14 +22,19 @@ class GatewayHabits:
     Attributes:
         says_done: whether `[DONE]` came after the last answer.
         takes_usage_option: whether it has not refused `stream_options`.
-        forms: those of its answers.
     """
 
     def __init__(self) -> None:
         self.says_done = True
         self.takes_usage_option = True
-        self.forms = KnownForms()
         self._open_bodies = 0
+
+    @cached_property
+    def forms(self) -> KnownForms:
+        """Those of its answers. What reads streams is loaded by who sends some."""
+        from batch_gateway.client.streaming.known_forms import KnownForms  # noqa: PLC0415
+
+        return KnownForms()
 
     def wait_for_done(self, idle_timeout: float) -> float:
         """Seconds to wait for usage and `[DONE]` when every choice has ended."""
