@@ -202,5 +202,5 @@ class Pace:
             return
         self._patience = 1
         self.per_second *= 1 + self._step
-        self._step = min(_LONGEST_STEP, self._step * 2.0 ** min(1.0, seconds / _SECONDS))
+        self._step = min(_LONGEST_STEP, self._step * 2.0 ** min(2.0, seconds / _SECONDS))
         self._clean, self._stepped_at = 0, at
