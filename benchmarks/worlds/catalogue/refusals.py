@@ -120,7 +120,7 @@ def quota_worlds() -> Iterator[World]:
 def _quotas_of_each_minute(quota: World) -> Iterator[World]:
     """As the rate limit service of Envoy counts: all of a minute's at once, on the clock. What
     answers took is charged when they end, as by Envoy AI Gateway."""
-    limits = (4, 8, 12, 14, 15, 16, 20)
+    limits = (4, 8, 12, 14, 15, 16, 20, 32, 64)
     requests = Quota(10, window=60)
     tokens = Quota(640, window=60, of_tokens=True)
     for suffix, told in (("", 0.0), (", Retry-After", _RETRY_AFTER)):
@@ -129,14 +129,14 @@ def _quotas_of_each_minute(quota: World) -> Iterator[World]:
             name=f"quota of each minute{suffix}",
             title="600 in each minute, and everything refused until the next one",
             quota=replace(requests, told=told),
-            oracle=(*limits, 32, 64),
+            oracle=limits,
         )
         yield replace(
             quota,
             name=f"quota of tokens{suffix}",
             title="38,400 output tokens in each minute, known when an answer ends",
             quota=replace(tokens, told=told),
-            oracle=(*limits, 32, 64),
+            oracle=limits,
         )
     yield replace(
         quota,

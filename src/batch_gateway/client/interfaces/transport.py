@@ -72,6 +72,11 @@ class PreparedRequest(msgspec.Struct, frozen=True, kw_only=True):
     sink: ChunkSink | None = None
     on_first_token: Callable[[float], None] | None = None
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether somebody has read the beginning of an answer, which another could not go on."""
+        return self.sink is not None and self.sink.begun
+
 
 class Transport(Protocol):
     """One method: send a prepared request, return its response or raise InferenceError."""

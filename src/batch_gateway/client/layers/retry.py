@@ -202,17 +202,17 @@ class RetryTransport:
     ) -> tuple[PreparedRequest, bool]:
         """What the request is from now on, and whether it outlasts an outage."""
         spent = request.attempt - self._policy.max_retries
-        is_read = request.sink is not None and request.sink.begun
         if request.failed_at == _NEVER:
             now = self._clock.monotonic()
             return msgspec.structs.replace(request, failed_at=now), False
-        if spent <= 0 or is_read or not error.is_retryable:
+        if spent <= 0 or request.is_begun or not error.is_retryable:
             return request, False
         if self._outlasts is not None and self._outlasts(request, error):
             return request, True
         if spent == 1:
             return request, False
-        # Something was answered since the beginning of time, so that it is held no more.
+        # It was held and is no more: others were answered, or too few failed for too long. With a
+        # first failure that is no later than any answer it is not held again.
         return msgspec.structs.replace(request, attempt=1, failed_at=-_NEVER), False
 
     async def _back_off(self, delay: float) -> None:
@@ -227,8 +227,8 @@ class RetryTransport:
     def _delay(
         self, request: PreparedRequest, error: InferenceError, outlasts: bool
     ) -> float | None:
-        if request.sink is not None and request.sink.begun:
-            return None  # somebody has read the beginning of another answer
+        if request.is_begun:
+            return None
         delay = retry_delay(self._policy, error, request.attempt, self._uniform, outlasts=outlasts)
         now = self._clock.monotonic()
         if delay is None:

@@ -53,8 +53,7 @@ class AdmissionTransport:
                     usage = response.usage if admission.reads_usage else None
                 except InferenceError as error:
                     held = admission.failed(permit, error, request.request_id)
-                    # Somebody may have read the beginning of the answer.
-                    if not held or (request.sink is not None and request.sink.begun):
+                    if not held or request.is_begun:
                         raise
                     # It may be to blame itself: those that were not tried go first.
                     request = msgspec.structs.replace(request, due=_NEVER)
