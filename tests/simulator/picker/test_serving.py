@@ -30,7 +30,10 @@ from batch_gateway.wire.http2.frames import (
     SETTINGS,
     WINDOW_UPDATE,
     frame,
+    ping_ack,
+    read_goaway,
 )
+from batch_gateway.wire.http2.grpc_messages import prefixed
 from batch_gateway.wire.http2.http2_errors import ErrorCode
 from batch_gateway.wire.http2.settings import (
     INITIAL_WINDOW_SIZE,
@@ -161,14 +164,40 @@ def test_a_connection_is_sent_away_after_so_many_streams() -> None:
 
 def test_a_call_under_way_outlives_its_connections_age() -> None:
     with simulated_pool(pods=1) as pool:
-        pool.configure_picker(max_connection_age="1ms")
+        pool.configure_picker(max_connection_age="50ms")
         with data_plane(pool.url) as plane:
             call = plane.call()
             call.send_request()
             call.receive_pick()
+            # Those that come after do not age, so that there is one to come to.
+            pool.configure_picker(max_connection_age=None)
+            while pool.connections() < 2:
+                plane.pick()
             call.send_response(200, {}, [b"{}"], served="x")
             assert len(call.finish()) == 2
-            plane.pick()
+
+
+def test_a_call_that_was_on_its_way_to_who_sends_its_client_away_is_served(
+    pool: PoolHandle,
+) -> None:
+    pool.configure_picker(max_connection_streams=1, health_on_picker_port=True)
+    question = prefixed(HealthCheckRequest().SerializeToString())
+    with RawClient.to(int(port_of(pool))) as client:
+        client.begin(1, HEALTH_METHOD)
+        first, ping = client.receive_until(PING)[-2:]
+        assert (first.kind, read_goaway(first.payload)[:2]) == (GOAWAY, (2**31 - 1, 0))
+        client.begin(3, HEALTH_METHOD)
+        for stream in (1, 3):
+            client.send(stream, question, end=True)
+            assert client.receive_data().stream_id == stream
+        client.begin(5, HEALTH_METHOD)
+        client.sock.sendall(ping_ack(ping.payload))
+        client.begin(7, HEALTH_METHOD)
+        last = client.receive_until(GOAWAY)[-1]
+        assert read_goaway(last.payload)[:2] == (5, 0)
+        assert client.receive_until(RST_STREAM)[-1].stream_id == 7
+        client.send(5, question, end=True)
+        assert client.receive_data().stream_id == 5
 
 
 def test_who_is_sent_away_finishes_and_comes_back(pool: PoolHandle, plane: DataPlane) -> None:

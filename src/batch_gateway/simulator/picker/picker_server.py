@@ -15,7 +15,8 @@ from batch_gateway.simulator.picker.picker_admission import Admission
 from batch_gateway.simulator.picker.picker_config import PickerConfig
 from batch_gateway.simulator.picker.picker_health import health_check
 from batch_gateway.simulator.picker.rpc.listener import RpcListener
-from batch_gateway.simulator.picker.rpc.rpc_connection import ConnectionLimits, Handler
+from batch_gateway.simulator.picker.rpc.rpc_connection import Handler
+from batch_gateway.simulator.picker.rpc.rpc_limits import ConnectionLimits
 from batch_gateway.simulator.picker.rpc.served_call import Call, CallError
 from batch_gateway.simulator.picker.served_conversation import converse
 from batch_gateway.simulator.server_tls import server_context

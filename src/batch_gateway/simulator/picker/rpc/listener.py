@@ -8,11 +8,8 @@ import ssl
 from collections.abc import Mapping
 
 from batch_gateway.simulator.listening import stop_listening
-from batch_gateway.simulator.picker.rpc.rpc_connection import (
-    ConnectionLimits,
-    Handler,
-    RpcConnection,
-)
+from batch_gateway.simulator.picker.rpc.rpc_connection import Handler, RpcConnection
+from batch_gateway.simulator.picker.rpc.rpc_limits import ConnectionLimits
 
 __all__ = ["RpcListener"]
 

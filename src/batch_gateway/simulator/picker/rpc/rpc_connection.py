@@ -7,12 +7,13 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 from hpack import Decoder
 
 from batch_gateway.simulator.picker.rpc.pings import PingPolicy
 from batch_gateway.simulator.picker.rpc.response_blocks import response_headers, trailers
+from batch_gateway.simulator.picker.rpc.rpc_limits import ConnectionLimits
 from batch_gateway.simulator.picker.rpc.served_call import STREAM_WINDOW, Call, CallError
 from batch_gateway.wire.http2.frames import (
     ACK,
@@ -29,6 +30,7 @@ from batch_gateway.wire.http2.frames import (
     FrameReader,
     content,
     data_frame,
+    frame,
     goaway_frame,
     header_frames,
     ping_ack,
@@ -44,6 +46,7 @@ from batch_gateway.wire.http2.settings import (
     FIRST_FRAME_SIZE,
     FIRST_WINDOW,
     INITIAL_WINDOW_SIZE,
+    LARGEST_WINDOW,
     MAX_CONCURRENT_STREAMS,
     MAX_FRAME_SIZE,
     SETTINGS_ACK,
@@ -52,29 +55,18 @@ from batch_gateway.wire.http2.settings import (
 )
 from batch_gateway.wire.http2.windows import ReceiveWindow
 
-__all__ = ["ConnectionLimits", "Handler", "Listener", "RpcConnection"]
+__all__ = ["Handler", "Listener", "RpcConnection"]
 
 Handler = Callable[[Call], Awaitable[None]]
 
 _CONNECTION_WINDOW = 64 * 1024 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
-
-class ConnectionLimits(NamedTuple):
-    """When a connection refuses calls or asks its client to leave.
-
-    Attributes:
-        concurrent_streams: calls at a time; None says nothing.
-        streams: calls after which GOAWAY is sent; None never.
-        age: seconds after which it is; None never.
-        ping_interval: seconds between two pings; a client that does not keep to it loses its
-            connection.
-    """
-
-    concurrent_streams: int | None = None
-    streams: int | None = None
-    age: float | None = None
-    ping_interval: float = 300.0
+# The first of two farewells, as of grpc-go: any call may be the last, the answer to the ping comes
+# behind it, and then the second names it. Who does not answer is told it all the same.
+_LAST_CALLS = b"farewell"
+_FIRST_FAREWELL = goaway_frame(LARGEST_WINDOW, ErrorCode.NO_ERROR) + frame(PING, 0, 0, _LAST_CALLS)
+_FAREWELL_SECONDS = 5.0
 
 
 class Listener(Protocol):
@@ -103,14 +95,15 @@ class RpcConnection(asyncio.Protocol):
         self._held_up: dict[int, Call] = {}
         self._last_stream_id = 0
         self._opened = 0
-        self._leaving = False
+        self._parting = self._leaving = False
         self._initial_window = FIRST_WINDOW
         self._frame_size = FIRST_FRAME_SIZE
         self._send_window = FIRST_WINDOW
         self._window = ReceiveWindow(_CONNECTION_WINDOW)
         self._outgoing: list[bytes] = []
         self._pings = PingPolicy(listener.limits.ping_interval)
-        self._age: asyncio.TimerHandle | None = None
+        # First until it is too old, then until it takes no more calls.
+        self._timer: asyncio.TimerHandle | None = None
         self.tasks: set[asyncio.Task[None]] = set()
 
     # -- asyncio.Protocol ------------------------------------------------------------------
@@ -125,12 +118,12 @@ class RpcConnection(asyncio.Protocol):
         self._send(settings_frame(settings))
         self._send(window_update(0, _CONNECTION_WINDOW - FIRST_WINDOW))
         if limits.age is not None:
-            self._age = self._loop.call_later(limits.age, self.go_away)
+            self._timer = self._loop.call_later(limits.age, self.go_away)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._age is not None:
-            self._age.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for call in list(self._calls.values()):
             self._forget(call)
         for task in self.tasks:
@@ -272,6 +265,8 @@ class RpcConnection(asyncio.Protocol):
 
     def _on_ping(self, flags: int, _stream_id: int, payload: bytes) -> None:
         if flags & ACK:
+            if self._parting and payload == _LAST_CALLS:
+                self._leave(ErrorCode.NO_ERROR)
             return
         self._send(ping_ack(payload))
         if not self._pings.ping(time.monotonic(), calls=bool(self._calls)):
@@ -317,11 +312,24 @@ class RpcConnection(asyncio.Protocol):
             self._send(reset_frame(call.stream_id, code))
             self._forget(call)
 
-    def go_away(self, code: int = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
-        """Take no more calls; the connection closes behind the last one that is under way."""
+    def go_away(self, code: int = ErrorCode.NO_ERROR) -> None:
+        """Ask the client to leave; the connection closes behind the last call that is under way.
+
+        With an error no call is taken from now on. Else those that are on their way still are.
+        """
+        if code:
+            self._leave(code)
+        elif not (self._parting or self._leaving):
+            self._parting = True
+            self._send(_FIRST_FAREWELL)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(_FAREWELL_SECONDS, self._leave, code)
+
+    def _leave(self, code: int) -> None:
         if not self._leaving:
             self._leaving = True
-            self._send(goaway_frame(self._last_stream_id, code, debug))
+            self._send(goaway_frame(self._last_stream_id, code))
             self._close_if_done()
 
     def break_off(self) -> None:
