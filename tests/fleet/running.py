@@ -7,8 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ from obstore.store import ObjectStore
 from batch_gateway.service.parts import BATCHES, parts_folder
 from batch_gateway.storage.from_url import connect
 from batch_gateway.testing import GatewayHandle
-from tests.commands_to_kill import times_received
+from tests.commands_to_kill import Command, begin_command, times_received
 from tests.engine.batch_files import request, text_of
 from tests.fleet.relay import Relay
 from tests.peers.object_stores import S3_KEYS, Seaweed
@@ -35,6 +33,7 @@ PATIENCE = 240.0
 """Far beyond what any step takes, so that a fault ends the test; in seconds."""
 LEASE = 3.0
 SHARD_LINES = 100
+_FINISHED = "(SELECT coalesce(sum(completed + failed), 0) FROM batches)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,7 @@ class Member:
     """A process of the fleet."""
 
     role: str
-    process: subprocess.Popen[bytes]
+    process: Command
     log: Path
 
     @property
@@ -57,12 +56,12 @@ class Member:
         self.process.send_signal(kind)
 
     def kill(self) -> None:
-        self.process.kill()
+        self.signal(signal.SIGKILL)
         self.process.wait(PATIENCE)
 
     def stop(self) -> int:
         """As Kubernetes does; the exit code."""
-        self.process.terminate()
+        self.signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
 
@@ -125,21 +124,16 @@ class Fleet:
     def _start(self, role: str, url: str, *flags: object, offset: float = 0.0) -> Member:
         self._started += 1
         log = self.folder / f"{self._started}-{role}.log"
-        hurried = (self.code / "tests" / "fleet" / "hurried.py", LEASE, SHARD_LINES, offset)
+        log.touch()
         where = ["--database", url, "--data", self.folder / "data", "--observability-port", 0]
         where += ["--store", self.store.store_url(self._prefix)]
-        command = [sys.executable, *hurried, "serve", "--role", role, *where, *flags]
-        environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [str(word) for word in command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment
-                | S3_KEYS
-                | {"PYTHONPATH": os.pathsep.join([str(self.code / "src"), str(self.code)])},
-            )
+        process = begin_command(
+            *(LEASE, SHARD_LINES, offset, "serve", "--role", role, *where, *flags),
+            script=self.code / "tests" / "fleet" / "hurried.py",
+            log=log,
+            more=S3_KEYS
+            | {"PYTHONPATH": os.pathsep.join([str(self.code / "src"), str(self.code)])},
+        )
         return Member(role, process, log)
 
     def _wait_for(self, member: Member) -> None:
@@ -197,18 +191,19 @@ class Fleet:
 
     def finished_lines(self) -> int:
         """Of all batches, as registered."""
-        counted = "SELECT coalesce(sum(completed + failed), 0) FROM batches"
-        return int(self.database.execute(counted, self.name))
+        return int(self.database.execute(f"SELECT {_FINISHED}", self.name))
 
     def lines_left(self) -> int:
         return sum(self.batches.values()) - self.finished_lines()
 
     def wait_for_lines(self, more: int) -> None:
-        """Until so many lines more are done."""
+        """Until so many lines more are done. It is the database that looks again and again."""
         wanted, end = self.finished_lines() + more, time.monotonic() + PATIENCE
+        looks = f"""DO $$ BEGIN FOR look IN 1..500 LOOP
+            EXIT WHEN {_FINISHED} >= {wanted}; PERFORM pg_sleep(0.02); END LOOP; END $$"""
         while self.finished_lines() < wanted:
             assert time.monotonic() < end, self.logs()
-            time.sleep(0.05)
+            self.database.execute(looks, self.name)
 
     def wait_for_ends(self) -> None:
         left, end = set(self.batches), time.monotonic() + PATIENCE

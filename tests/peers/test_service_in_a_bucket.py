@@ -197,7 +197,7 @@ def test_a_service_does_not_start_with_a_bucket_that_it_cannot_use(
     tmp_path: Path, seaweed: Seaweed, gateway: GatewayHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "HIDDEN")
-    with commands(tmp_path, "batch_gateway.server.process") as run:
+    with commands(tmp_path) as run:
         run.start("serve", "--gateway", gateway.url, "--store", seaweed.store_url("x"))
         assert run.exit_code() == 2
     said = (tmp_path / "log").read_text()
@@ -213,7 +213,7 @@ def test_a_service_does_not_start_with_another_bucket_than_its_files_are_in(
     with a_served_folder(tmp_path, gateway, "--store", own) as service:
         service.terminate()
         assert service.exit_code() == 0
-    with commands(tmp_path, "batch_gateway.server.process") as run:
+    with commands(tmp_path) as run:
         flags = ("--data", tmp_path / "data", "--store", seaweed.store_url("other"))
         run.start("serve", "--gateway", gateway.url, *flags)
         assert run.exit_code() == 2

@@ -59,7 +59,7 @@ class ServedFolder:
 
 @contextmanager
 def a_served_folder(folder: Path, gateway: GatewayHandle, *flags: object) -> Iterator[ServedFolder]:
-    with commands(folder, "batch_gateway.server.process") as run:
+    with commands(folder) as run:
         service = ServedFolder(run, folder, gateway.url, *flags)
         service.start()
         try:

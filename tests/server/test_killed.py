@@ -88,7 +88,7 @@ def test_a_service_killed_fifty_times_gives_each_line_one_result_and_repeats_non
     received_when_safe: dict[str, int] = {}
     with (
         simulated_gateway(latency_scale=0.5, output_tokens=1) as gateway,
-        commands(tmp_path, "batch_gateway.server.process") as run,
+        commands(tmp_path) as run,
     ):
         service = Service(run, tmp_path, gateway.url)
         process = service.start()
