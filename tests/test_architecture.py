@@ -7,6 +7,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import batch_gateway
@@ -155,14 +156,26 @@ def part_of(module: str) -> str:
     return within.rpartition(".")[0] if "." in within and not is_folder else within or "__init__"
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(parsed(path)))
+
+
+KNOWN = {module_name(module) for module in MODULES}
+
+
 def imported_modules(path: Path) -> Iterator[str]:
-    known = {module_name(module) for module in MODULES}
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in known)
-        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            yield from (alias.name for alias in node.names if alias.name in KNOWN)
+        elif isinstance(node, ast.ImportFrom) and node.module in KNOWN:
             assert node.level == 0, f"{path}: write absolute imports"
-            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & known
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & KNOWN
             yield from submodules or {node.module}
 
 
@@ -248,7 +261,7 @@ def test_the_name_of_a_file_stands_once() -> None:
 
 
 def function_lengths(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             yield f"{path.relative_to(ROOT)}:{node.name}", node.end_lineno - node.lineno + 1
@@ -267,7 +280,7 @@ def test_functions_and_files_stay_small() -> None:
 
 def test_every_module_says_what_it_is_for_and_what_it_offers() -> None:
     for path in MODULES:
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = parsed(path)
         if not tree.body:
             continue
         assert ast.get_docstring(tree), f"{path} has no docstring"
