@@ -10,7 +10,7 @@ import pytest
 
 from fuzz.targets import TARGETS, mutations
 
-EXAMPLES = 300
+EXAMPLES = 150
 FUZZ = Path(__file__).parent.parent / "fuzz"
 
 

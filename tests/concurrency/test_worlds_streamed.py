@@ -14,10 +14,10 @@ from benchmarks.worlds.simulation import simulate
 @pytest.mark.parametrize(
     ("name", "best", "seeds", "least"),
     [
-        ("busy client", 32, 6, 0.9),
-        ("busy client, slow server", 300, 6, 0.8),
-        ("wobble 1..4, 256 seats", 270, 6, 0.4),
-        ("pool, one joins", 102, 6, 0.9),
+        ("busy client", 32, 2, 0.9),
+        ("busy client, slow server", 300, 3, 0.8),
+        ("wobble 1..4, 256 seats", 270, 3, 0.4),
+        ("pool, one joins", 102, 3, 0.9),
         ("full replica, in turn", 200, 2, 0.9),
     ],
 )

@@ -1,5 +1,5 @@
-"""A fleet of real processes on PostgreSQL: one is killed, paused or told to stop, and the other
-alone ends its work without asking again for what was stored. `tests.fleet` has all other harms."""
+"""A fleet of real processes on PostgreSQL and one folder: a worker is told to stop, and the other
+ends its work at once. `tests.fleet` has all harms."""
 
 from __future__ import annotations
 
@@ -106,37 +106,6 @@ def fleet_of(tmp_path: Path, postgres: PostgresServer) -> Iterator[Callable[[str
     with ExitStack() as stack:
         database = postgres.new_database_with_tables()
         yield lambda lease: stack.enter_context(a_fleet(tmp_path, database, lease))
-
-
-def test_the_work_of_a_killed_worker_is_taken_over_when_its_lease_is_over(
-    fleet_of: Callable[[str], Fleet],
-) -> None:
-    fleet = fleet_of("2s")
-    fleet.workers[0].kill()
-    safe = fleet.safe()
-    assert sum(fleet.progress()) < BATCHES * LINES
-    fleet.finish()
-    assert fleet.asked_again(safe) == set()
-
-
-def test_a_worker_that_stood_still_past_its_lease_sends_nothing_more_of_what_it_had(
-    fleet_of: Callable[[str], Fleet],
-) -> None:
-    fleet = fleet_of("2s")
-    paused = fleet.workers[0]
-    os.kill(paused.process, signal.SIGSTOP)
-    safe = fleet.safe()
-    assert sum(fleet.progress()) < BATCHES * LINES
-    fleet.finish()
-    assert fleet.asked_again(safe) == set()
-    done = fleet.safe()
-    os.kill(paused.process, signal.SIGCONT)
-    until(lambda: "stood still" in paused.log())
-    # It works again.
-    os.kill(fleet.workers[1].process, signal.SIGSTOP)
-    fleet.submit()
-    until(lambda: fleet.progress()[-1])
-    assert fleet.asked_again(done) == set()
 
 
 def test_a_worker_that_is_told_to_stop_hands_over_at_once(

