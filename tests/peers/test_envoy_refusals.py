@@ -22,6 +22,7 @@ from .picked_batch import Ran, World, batch_lines
 pytestmark = pytest.mark.peer("envoy")
 
 LIMIT = 30.0
+PEOPLE = 6
 
 # What a pod answers when a request asks for it by its model's name.
 ANSWERS = [
@@ -139,24 +140,27 @@ def test_a_batch_gets_through_refusals_and_evictions_either_way(tmp_path: Path) 
 
 @contextlib.contextmanager
 def people(url: str) -> Iterator[None]:
-    """Three who ask one question after another and go before any batch."""
-    enough = threading.Event()
+    """Some who ask one question after another and go before any batch; they are there before it."""
+    enough, there = threading.Event(), threading.Semaphore(0)
 
     async def ask(client: HTTPInferenceClient, number: int) -> None:
         message = {"role": "user", "content": f"Hello from {number}!"}
         params = {"model": "llama", "max_tokens": 4, "messages": [message]}
         while not enough.is_set():
             await client.generate(InferenceRequest(params=params))
+            there.release()
 
     async def ask_all() -> None:
         scheduling = SchedulingHints(objective="interactive")
         config = HTTPInferenceClientConfig(url, scheduling=scheduling)
         async with HTTPInferenceClient(config) as client:
-            await asyncio.gather(*(ask(client, number) for number in range(3)))
+            await asyncio.gather(*(ask(client, number) for number in range(PEOPLE)))
 
     thread = threading.Thread(target=asyncio.run, args=(ask_all(),))
     thread.start()
     try:
+        for _ in range(PEOPLE):
+            assert there.acquire(timeout=LIMIT)
         yield
     finally:
         enough.set()
