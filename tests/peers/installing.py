@@ -102,8 +102,8 @@ def _kept(name: str, contents: Mapping[str, object], install: Callable[[Path], N
 
 
 def _cache_folder() -> Path:
-    configured = os.environ.get("BATCH_GATEWAY_PEERS")
-    return Path(configured).resolve() if configured else _REPOSITORY / ".peers"
+    # Programs in it name its interpreter, so that a link which leads here must not be in the name.
+    return Path(os.environ.get("BATCH_GATEWAY_PEERS") or _REPOSITORY / ".peers").resolve()
 
 
 def _marker_contents(contents: Mapping[str, object]) -> str:
