@@ -21,10 +21,7 @@ from batch_gateway.client.layers.answer_check import AnswerCheckTransport
 from batch_gateway.client.layers.cache.cache_config import CacheConfig
 from batch_gateway.client.layers.closing import ClosingTransport
 from batch_gateway.client.layers.concurrency.policy import AdaptiveConcurrency
-from batch_gateway.client.layers.instrumentation_layer import (
-    AttemptsTransport,
-    InstrumentationTransport,
-)
+from batch_gateway.client.layers.instrumentation_layer import InstrumentationTransport
 from batch_gateway.client.layers.key_renewal import KeyRenewalTransport
 from batch_gateway.client.layers.retry import RetryTransport
 from batch_gateway.client.layers.scheduling_hints import SchedulingTransport
@@ -68,8 +65,6 @@ def build_stack(
 ) -> ClosingTransport:
     """The layers, innermost first; a request passes them from the bottom of this list up."""
     stack: Transport = _gateway_transport(config, exchanger, clock, events)
-    if events.attempts_are_heard:
-        stack = AttemptsTransport(stack, events, clock)
     if config.renew_key_from is not None and config.api_key is not None:
         stack = KeyRenewalTransport(
             stack, config.renew_key_from, config.api_key, config.api_key_header

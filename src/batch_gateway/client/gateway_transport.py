@@ -37,6 +37,15 @@ class CountedAttempts(Protocol):
 
     attempts_in_flight: int
 
+    @property
+    def attempts_are_heard(self) -> bool:
+        """Whether somebody wants to know of each by itself."""
+        ...
+
+    def attempt_begins(self, request: PreparedRequest) -> None: ...
+
+    def attempt_ends(self, request: PreparedRequest, seconds: float) -> None: ...
+
     def attempt_failed(self, words: str) -> None: ...
 
 
@@ -45,9 +54,10 @@ class GatewayTransport:
 
     Where the answer is streamed, because the request has a sink or `stream_upstream` is set, the
     timeout is that of its beginning, and from then on `limits.idle_timeout` counts. Attempts under
-    way are counted in `counted`, here and not in a layer of its own: each coroutine more lengthens
-    every wake-up. `url` gives the full URL of an endpoint, which a refusal that is about the path
-    names; without it none does. `remark` is what else there is to say of a refusal.
+    way are counted in `counted`, which tells of them too, here and not in a layer of its own: each
+    coroutine more lengthens every wake-up. `url` gives the full URL of an endpoint, which a refusal
+    that is about the path names; without it none does. `remark` is what else there is to say of a
+    refusal.
     """
 
     def __init__(
@@ -70,7 +80,7 @@ class GatewayTransport:
         self._clock = clock
         self._redact = redact
         self._limits = limits
-        self._counted = counted
+        self._counted, self._are_heard = counted, counted.attempts_are_heard
         self._url = url
         self._remark = remark
         self._stream_upstream = stream_upstream
@@ -78,11 +88,14 @@ class GatewayTransport:
         self._habits = GatewayHabits()
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
-        attempt_ends = self._clock.monotonic() + self._timeout
+        began = self._clock.monotonic()
+        attempt_ends = began + self._timeout
         if request.deadline < attempt_ends:
             attempt_ends = request.deadline
-            if attempt_ends <= self._clock.monotonic():
+            if attempt_ends <= began:
                 raise self._deadline_passed(request, None)
+        if self._are_heard:
+            self._counted.attempt_begins(request)
         self._counted.attempts_in_flight += 1
         try:
             if request.sink is not None or self._stream_upstream:
@@ -111,6 +124,8 @@ class GatewayTransport:
             raise error from error.cause
         finally:
             self._counted.attempts_in_flight -= 1
+            if self._are_heard:
+                self._counted.attempt_ends(request, self._clock.monotonic() - began)
 
     async def _streamed(
         self, request: PreparedRequest, begin_by: float

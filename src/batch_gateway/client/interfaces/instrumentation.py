@@ -293,21 +293,22 @@ class GatewayEvents:
                 self._report_failure(observer, "headers")
         return wanted
 
+    def started(self, request: PreparedRequest) -> RequestStarted:
+        """What observers are told of a request as it begins."""
+        return RequestStarted(self.gateway, request.request_id, request.model, request.endpoint)
+
+    def attempt_begins(self, request: PreparedRequest) -> None:
+        self.attempt_started(self.started(request))
+
+    def attempt_ends(self, request: PreparedRequest, seconds: float) -> None:
+        """It was sent so long ago, and that has ended in some way."""
+        self.attempt_finished(AttemptFinished(self.started(request), seconds))
+
     def retry_scheduled(
         self, request: PreparedRequest, error: InferenceError, delay: float
     ) -> None:
-        self._retry(
-            RetryScheduled(
-                self.gateway,
-                request.request_id,
-                request.model,
-                request.endpoint,
-                request.attempt,
-                error_code(error),
-                delay,
-                error,
-            )
-        )
+        who = self.gateway, request.request_id, request.model, request.endpoint
+        self._retry(RetryScheduled(*who, request.attempt, error_code(error), delay, error))
 
     def backed_off(self, more: int) -> None:
         self.backing_off += more

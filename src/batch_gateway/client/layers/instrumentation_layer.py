@@ -1,11 +1,10 @@
-"""The layers that tell a client's observers of every request, and of every attempt."""
+"""The layer that tells a client's observers of every request."""
 
 from __future__ import annotations
 
 import msgspec
 
 from batch_gateway.client.interfaces.instrumentation import (
-    AttemptFinished,
     GatewayEvents,
     RequestFinished,
     RequestStarted,
@@ -15,7 +14,7 @@ from batch_gateway.client.interfaces.transport import PreparedRequest, Transport
 from batch_gateway.clock import Clock
 from batch_gateway.errors import InferenceError
 
-__all__ = ["AttemptsTransport", "InstrumentationTransport"]
+__all__ = ["InstrumentationTransport"]
 
 _OK = "ok"
 _CANCELLED = "cancelled"
@@ -31,7 +30,7 @@ class InstrumentationTransport:
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         events = self._events
-        started = _started(events, request)
+        started = events.started(request)
         events.requests_in_flight += 1
         events.request_started(started)
         try:
@@ -66,32 +65,6 @@ class InstrumentationTransport:
 
     async def aclose(self) -> None:
         await self._inner.aclose()
-
-
-class AttemptsTransport:
-    """A layer below every wait: tells observers of every attempt's start and end."""
-
-    def __init__(self, inner: Transport, events: GatewayEvents, clock: Clock) -> None:
-        self._inner = inner
-        self._events = events
-        self._clock = clock
-
-    async def send(self, request: PreparedRequest) -> InferenceResponse:
-        events = self._events
-        began = self._clock.monotonic()
-        started = _started(events, request)
-        events.attempt_started(started)
-        try:
-            return await self._inner.send(request)
-        finally:
-            events.attempt_finished(AttemptFinished(started, self._clock.monotonic() - began))
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-def _started(events: GatewayEvents, request: PreparedRequest) -> RequestStarted:
-    return RequestStarted(events.gateway, request.request_id, request.model, request.endpoint)
 
 
 def _with_headers(request: PreparedRequest, headers: list[tuple[str, str]]) -> PreparedRequest:
