@@ -55,6 +55,10 @@ def test_histograms_add_up_in_any_order_to_what_all_values_in_one_are(
     assert one + two == two + one == counted(first + second)
     assert (one + two) + three == one + (two + three)
     assert one + counted([]) == one
+    many, more = counted(first), counted(first)
+    many.add_all(second)
+    more.include(two)
+    assert many == more == one + two
 
 
 @given(st.lists(VALUES), st.integers(1, 10))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
 from operator import add
 
 import msgspec
@@ -43,6 +44,25 @@ class Histogram(msgspec.Struct, omit_defaults=True):
             self.lowest = value
         if value > self.highest:  # noqa: PLR1730
             self.highest = value
+
+    def add_all(self, values: Sequence[float]) -> None:
+        """As `add` of each, at a fraction of its cost."""
+        if not values:
+            return
+        for index, count in Counter(map(bisect_left, repeat(self.bounds), values)).items():
+            self.counts[index] += count
+        self.sum += sum(values)
+        self.lowest = min(self.lowest, *values)
+        self.highest = max(self.highest, *values)
+
+    def include(self, other: Histogram) -> None:
+        """What `other` has counted, with equal bounds, is counted here too."""
+        if other.lowest == math.inf:
+            return
+        self.counts = list(map(add, self.counts, other.counts))
+        self.sum += other.sum
+        self.lowest = min(self.lowest, other.lowest)
+        self.highest = max(self.highest, other.highest)
 
     def __add__(self, other: Histogram) -> Histogram:
         """What both have counted, with equal bounds."""

@@ -18,14 +18,14 @@ from batch_gateway.client.interfaces.instrumentation import (
     GatewayEvents,
     RequestStarted,
 )
-from batch_gateway.client.interfaces.request import InferenceResponse
-from batch_gateway.errors import ServerError
+from batch_gateway.report.timeline import Totals
 from batch_gateway.runs.gateways import gateways_of
 from batch_gateway.server.process import serve_from_folder
 from batch_gateway.server.processor_metrics import ProcessorMetrics
 from batch_gateway.server.server_config import ServerConfig
 from batch_gateway.service.processor_config import ProcessorConfig
 from batch_gateway.testing import SimulatedGateway, SimulatorConfig
+from batch_gateway.wire.usage import Usage
 from tests.engine.batch_files import request, text_of
 from tests.service.records import NOW, a_batch
 
@@ -114,16 +114,13 @@ def test_workers_and_requests_are_those_of_just_now(shown: Shown) -> None:
     assert shown("processor_max_inflight_concurrency") == 10
 
 
-def test_answers_are_counted_by_model_and_what_was_not_sent_costs_no_tokens(shown: Shown) -> None:
-    body = b'{"usage":{"prompt_tokens":7,"completion_tokens":5}}'
-    for attempts in (1, 3, 0):
-        answer = InferenceResponse(request_id="r", status_code=200, body=body, attempts=attempts)
-        shown.metrics.answered("a", answer)
-    shown.metrics.answered("a", ServerError("out"))
-    shown.metrics.answered("b", ServerError("out"))
+def test_what_requests_came_to_is_counted_by_model(shown: Shown) -> None:
+    for _ in range(2):
+        shown.metrics.answered("a", Totals(2, 1, Usage(7, 5)))
+    shown.metrics.answered("b", Totals(failed=1))
     assert shown("batch_request_prompt_tokens_total", model="a") == 14
     assert shown("batch_request_generation_tokens_total", model="a") == 10
-    assert shown("request_errors_by_model_total", model="a") == 1
+    assert shown("request_errors_by_model_total", model="a") == 2
     assert shown("request_errors_by_model_total", model="b") == 1
 
 
@@ -135,7 +132,7 @@ def test_the_names_of_a_strangers_file_are_bounded_and_those_of_the_operator_sta
         started = RequestStarted("g", "r", name, "/v1/embeddings")
         shown.metrics.attempt_started(started)
         shown.metrics.attempt_finished(AttemptFinished(started, 0.3))
-        shown.metrics.answered(name, ServerError("out"))
+        shown.metrics.answered(name, Totals(failed=1))
     page = generate_latest(shown.registry).decode()
     counted = {
         sample.labels["model"]: sample.value

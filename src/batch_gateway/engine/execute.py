@@ -14,7 +14,14 @@ from batch_gateway.engine.journal import Journal
 from batch_gateway.engine.lane import Lane, lines_for
 from batch_gateway.engine.plan import Order, Plan
 from batch_gateway.engine.results import Outcome, faulty_outcome, unknown_model_outcome
-from batch_gateway.engine.sending import NEVER, ClientFor, HeadersFor, Sender
+from batch_gateway.engine.sending import (
+    NEVER,
+    Answer,
+    ClientFor,
+    HeadersFor,
+    Sender,
+    TellOfAnswer,
+)
 from batch_gateway.engine.tickets import Ticket
 
 __all__ = ["Executor"]
@@ -39,6 +46,7 @@ class Executor(Sender):
         max_bytes: of requests and answers in memory, shared evenly by the lanes.
         records_all: no failure is held for what it says about its gateway or model, where it may
             be the line's own.
+        tell: is told of answers as they come.
         headers: what `headers_for` said, by model.
     """
 
@@ -53,6 +61,7 @@ class Executor(Sender):
     headers_for: HeadersFor | None = None
     max_bytes: int = DEFAULT_BUDGET
     records_all: bool = False
+    tell: TellOfAnswer | None = None
     headers: dict[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
 
     def lanes(self) -> tuple[list[Lane], list[str]]:
@@ -130,6 +139,12 @@ class Executor(Sender):
         )
         # The line itself holds all of its text, which would be in memory twice.
         return request, line.custom_id
+
+    def keep(
+        self, ticket: Ticket, request: InferenceRequest, answer: Answer, seconds: float
+    ) -> None:
+        if self.tell is not None:
+            self.tell(request, answer, seconds)
 
     def record(self, outcome: Outcome) -> Coroutine[Any, Any, None]:
         ok = outcome.category is None

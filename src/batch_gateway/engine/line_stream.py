@@ -25,14 +25,12 @@ from batch_gateway.engine.lines_ahead import LinesAhead, StreamedLine
 from batch_gateway.engine.progress import RunStats
 from batch_gateway.engine.results import Outcome, unknown_model_words
 from batch_gateway.engine.run import RunOptions, cut_off, gateway_problem, tend
-from batch_gateway.engine.sending import ClientFor, Sender
+from batch_gateway.engine.sending import Answer, ClientFor, Sender
 from batch_gateway.engine.tickets import Ticket
 from batch_gateway.errors import CircuitOpenError, InferenceError, InvalidRequestError
 from batch_gateway.wire.usage import Usage
 
 __all__ = ["BatchResult", "LineStream"]
-
-Answer = InferenceResponse | InferenceError
 
 # Enough for who takes results in bursts.
 _MOST_RESULTS = 64
@@ -214,8 +212,10 @@ class LineStream(Sender):
         line.in_flight = True
         return line.request, line.custom_id
 
-    def keep(self, index: int, answer: Answer) -> None:
-        self._lines[index].answer = answer
+    def keep(
+        self, ticket: Ticket, request: InferenceRequest, answer: Answer, seconds: float
+    ) -> None:
+        self._lines[ticket.index].answer = answer
 
     async def record(self, outcome: Outcome) -> None:
         line = self._lines.get(outcome.index)

@@ -21,7 +21,13 @@ from batch_gateway.engine.journal import Journal
 from batch_gateway.engine.lane import Lane
 from batch_gateway.engine.plan import Order, Plan
 from batch_gateway.engine.progress import RunStats, RunSummary
-from batch_gateway.engine.sending import ClientFor, HeadersFor, ReportCrash, log_crash
+from batch_gateway.engine.sending import (
+    ClientFor,
+    HeadersFor,
+    ReportCrash,
+    TellOfAnswer,
+    log_crash,
+)
 from batch_gateway.errors import ConfigError, InputError, JournalError
 
 __all__ = ["RunOptions", "cut_off", "gateway_problem", "run_plan", "tend"]
@@ -91,6 +97,7 @@ async def run_plan(
     at_once: asyncio.Event | None = None,
     clock: Clock = SYSTEM_CLOCK,
     report_crash: ReportCrash = log_crash,
+    tell: TellOfAnswer | None = None,
 ) -> RunSummary:
     """Send every line that the journal does not call done, and record each result.
 
@@ -100,7 +107,8 @@ async def run_plan(
     Lines that were cut off have no result and are sent by the next run. The journal is finished
     (see `Journal.finish`), not closed. Nothing a gateway, a disk or the input does is raised: it
     is in the summary, except for errors of `client_for`. A client that raises what it should not
-    fails that line, with the code `internal_error` and what `report_crash` says of it.
+    fails that line, with the code `internal_error` and what `report_crash` says of it. `tell` is
+    told of each answer, before it is recorded.
     """
     run = _Run(
         plan,
@@ -110,6 +118,7 @@ async def run_plan(
         stats=stats or RunStats(),
         clock=clock,
         report_crash=report_crash,
+        tell=tell,
     )
     return await run.run(stop or asyncio.Event(), at_once or asyncio.Event())
 
@@ -125,6 +134,7 @@ class _Run:
         stats: RunStats,
         clock: Clock,
         report_crash: ReportCrash,
+        tell: TellOfAnswer | None,
     ) -> None:
         self.plan, self.journal, self.options = plan, journal, options
         self.stats, self.clock = stats, clock
@@ -159,6 +169,7 @@ class _Run:
             max_bytes=options.max_bytes_in_flight,
             records_all=options.max_failures is not None and options.max_failures.is_everything,
             report_crash=report_crash,
+            tell=tell,
         )
         if options.max_failures is not None:
             to_send = journal.still_to_retry or journal.without_result

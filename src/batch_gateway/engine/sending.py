@@ -26,9 +26,20 @@ from batch_gateway.engine.signs import ALIVE, SAYS_NOTHING, Evidence, Sign, read
 from batch_gateway.engine.tickets import Ended, Ticket
 from batch_gateway.errors import CircuitOpenError, DeadlineExceededError, InferenceError
 
-__all__ = ["NEVER", "ClientFor", "HeadersFor", "ReportCrash", "Sender", "log_crash"]
+__all__ = [
+    "NEVER",
+    "Answer",
+    "ClientFor",
+    "HeadersFor",
+    "ReportCrash",
+    "Sender",
+    "TellOfAnswer",
+    "log_crash",
+]
 
 NEVER = float("inf")
+
+Answer = InferenceResponse | InferenceError
 
 ClientFor = Callable[[str], InferenceClient | None]
 """The client for a model, or None when no gateway serves it."""
@@ -38,6 +49,10 @@ HeadersFor = Callable[[InferenceClient], Mapping[str, str]]
 
 ReportCrash = Callable[[Exception, str], str]
 """Told of a fault of this package at a line; returns the words for the line's error."""
+
+TellOfAnswer = Callable[[InferenceRequest, Answer, float], None]
+"""Called with a request, what came of it and the seconds that it took, once for each that was not
+cut off."""
 
 _log = logging.getLogger("batch_gateway.run")
 
@@ -76,10 +91,10 @@ class Sender(ABC):
     def record(self, outcome: Outcome) -> Coroutine[Any, Any, None]:
         """A line has its result; waits while it must."""
 
-    def keep(  # noqa: B027 - who writes lines has no use for it
-        self, index: int, answer: InferenceResponse | InferenceError
+    def keep(  # noqa: B027 - who writes lines may have no use for it
+        self, ticket: Ticket, request: InferenceRequest, answer: Answer, seconds: float
     ) -> None:
-        """What a line was answered with, which may not be its result yet."""
+        """What a line was answered with in so many seconds, which may not be its result yet."""
 
     def passed(self, lane: Lane, index: int) -> None:
         """A line went through the lane, whether or not it has its result."""
@@ -117,21 +132,22 @@ class Sender(ABC):
         index = ticket.index
         request, custom_id = self.request_of(ticket)
         result_id = request.request_id
-        time_left = self.stats.time_left
-        time_left.begin(index, self.clock.monotonic())
+        time_left, began = self.stats.time_left, self.clock.monotonic()
+        time_left.begin(index, began)
         try:
             try:
                 response = await lane.client.generate(request)
             except InferenceError as error:
                 if self._is_cut_off(error, lane):
                     return None
-                self.keep(index, error)
+                self.keep(ticket, request, error, self.clock.monotonic() - began)
                 outcome = failure_outcome(index, result_id, custom_id, error)
                 return Ended(ticket, outcome, read_evidence(error))
-            self.keep(index, response)
             outcome = success_outcome(index, result_id, custom_id, response)
+            self.keep(ticket, request, response, response.duration)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's alone
-            return self._internal_error(ticket, result_id, custom_id, error)
+            seconds = self.clock.monotonic() - began
+            return self._internal_error(ticket, request, custom_id, error, seconds)
         finally:
             time_left.end(index, size, self.clock.monotonic)
         lane.room.learn(len(response.body))
@@ -139,12 +155,17 @@ class Sender(ABC):
         return Ended(ticket, outcome, SAYS_NOTHING if response.from_cache else ALIVE)
 
     def _internal_error(
-        self, ticket: Ticket, result_id: str, custom_id: str, error: Exception
+        self,
+        ticket: Ticket,
+        request: InferenceRequest,
+        custom_id: str,
+        error: Exception,
+        seconds: float,
     ) -> Ended:
         told = self.report_crash(error, custom_id)
-        outcome = internal_error_outcome(ticket.index, result_id, custom_id, error, told)
+        outcome = internal_error_outcome(ticket.index, request.request_id, custom_id, error, told)
         wrapped = InferenceError(outcome.message, code="internal_error", cause=error)
-        self.keep(ticket.index, wrapped)
+        self.keep(ticket, request, wrapped, seconds)
         return Ended(ticket, outcome, Evidence(Sign.OWN, f"internal {type(error).__name__}"))
 
     def _is_cut_off(self, error: InferenceError, lane: Lane) -> bool:

@@ -100,7 +100,8 @@ class Course(Additive):
         shown = Collected()
         shown.seconds = time.ended - time.began
         shown.timeline.width, shown.timeline.slices = time.width, list(time.slices)
-        shown.totals, shown.distributions = self.totals, self.distributions
+        shown.totals.update(self.totals)
+        shown.distributions.include(self.distributions)
         for slow in self.slowest.requests:
             shown.keep(slow)
         return shown

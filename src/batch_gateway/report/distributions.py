@@ -59,6 +59,12 @@ class Distributions(Additive):
         if answer.attempts and seconds > 0 and (usage := answer.usage) and usage.output_tokens:
             self.token_rates.add(usage.output_tokens / seconds)
 
+    def include(self, other: Distributions) -> None:
+        """`other` is of more answers."""
+        self.latencies.include(other.latencies)
+        self.first_tokens.include(other.first_tokens)
+        self.token_rates.include(other.token_rates)
+
     def percentiles(self) -> Mapping[str, Percentiles | None]:
         """Under the names that programs know them by."""
         return {

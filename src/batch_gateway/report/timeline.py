@@ -9,10 +9,8 @@ from typing import Self
 
 import msgspec
 
-from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.engine.figures import Additive
-from batch_gateway.errors import InferenceError
 from batch_gateway.histogram import DURATIONS, Histogram
 from batch_gateway.wire.usage import Usage
 
@@ -41,16 +39,12 @@ class Totals(Additive):
     usage: Usage = Usage()
     latencies: Histogram = msgspec.field(default_factory=lambda: Histogram(DURATIONS))
 
-    def count(self, answer: InferenceResponse | InferenceError, seconds: float) -> None:
-        """One more, which took so many seconds and was not given up under way."""
-        if not isinstance(answer, InferenceResponse):
-            self.failed += 1
-            return
-        self.succeeded += 1
-        self.latencies.add(seconds)
-        # What was not sent for cost nothing.
-        if answer.attempts and (usage := answer.usage) is not None:
-            self.usage += usage
+    def include(self, other: Totals) -> None:
+        """`other` is of more of them."""
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.usage += other.usage
+        self.latencies.include(other.latencies)
 
 
 class Slice(Totals):

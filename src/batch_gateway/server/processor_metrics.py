@@ -12,13 +12,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from batch_gateway.client.interfaces.instrumentation import AttemptFinished, RequestStarted
-from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.metrics.prometheus_gateways import GatewayMetrics
+from batch_gateway.report.timeline import Totals
 from batch_gateway.server.model_figures import ModelsFigures
 from batch_gateway.service.batch_observer import BatchObserver
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.statuses import ENDED, BatchStatus
-from batch_gateway.service.watched_client import Answer
 
 __all__ = ["ProcessorMetrics"]
 
@@ -105,14 +104,11 @@ class ProcessorMetrics(GatewayMetrics, BatchObserver):
         if began is not None:
             self._processing.labels(_size(batch.total)).observe(max(0, ended - began))
 
-    def answered(self, model: str, answer: Answer) -> None:
+    def answered(self, model: str, totals: Totals) -> None:
         figures = self._models.of(model)
-        if not isinstance(answer, InferenceResponse):
-            figures.errors += 1
-        # Answers that were not sent for cost nothing.
-        elif answer.attempts and (usage := answer.usage) is not None:
-            figures.read += usage.input_tokens
-            figures.written += usage.output_tokens
+        figures.errors += totals.failed
+        figures.read += totals.usage.input_tokens
+        figures.written += totals.usage.output_tokens
 
     def attempt_started(self, event: RequestStarted) -> None:
         self._models.of(event.model).in_flight += 1

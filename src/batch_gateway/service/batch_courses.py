@@ -20,13 +20,13 @@ from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.client.interfaces.request import InferenceRequest
 from batch_gateway.clock import Clock
 from batch_gateway.engine.figures import Figures
+from batch_gateway.engine.sending import Answer
 from batch_gateway.errors import BatchGatewayError, RecordsUnavailableError
-from batch_gateway.report.collected import Collected, LineOf
+from batch_gateway.report.collected import Collected, LineOf, TellOfTotals
 from batch_gateway.report.course import Course, pack_course, unpack_course
 from batch_gateway.report.gateway_samples import sample
 from batch_gateway.service.database import Database
 from batch_gateway.service.tables import courses
-from batch_gateway.service.watched_client import Answer
 
 __all__ = ["LONGEST_NAME", "BatchCourse", "BatchCourses", "Shard", "Snapshot", "find_course"]
 
@@ -76,8 +76,10 @@ class BatchCourse:
         shards: those that run.
     """
 
-    def __init__(self, batch_id: str, owner: str, before: Course, clock: Clock) -> None:
-        self.collected = Collected(clock)
+    def __init__(
+        self, batch_id: str, owner: str, before: Course, clock: Clock, tell: TellOfTotals | None
+    ) -> None:
+        self.collected = Collected(clock, tell)
         self.shards: list[Shard] = []
         self._place = {"batch_id": batch_id, "owner": owner}
         self._before, self._clock = before, clock
@@ -128,10 +130,15 @@ class BatchCourse:
 
 
 class BatchCourses:
-    """The courses of the batches that run in this process, which is called `owner`."""
+    """The courses of the batches that run in this process, which is called `owner`.
 
-    def __init__(self, database: Database, owner: str, clock: Clock) -> None:
-        self._database, self._owner, self._clock = database, owner, clock
+    `tell` hears of what their requests come to.
+    """
+
+    def __init__(
+        self, database: Database, owner: str, clock: Clock, tell: TellOfTotals | None = None
+    ) -> None:
+        self._database, self._owner, self._clock, self._tell = database, owner, clock, tell
         self._running: dict[str, BatchCourse] = {}
         self._opening = asyncio.Lock()
 
@@ -143,7 +150,7 @@ class BatchCourses:
             if course is None:
                 look = partial(_stored, batch_id=batch_id, owner=self._owner)
                 before = await self._database.read(look) or Course()
-                course = BatchCourse(batch_id, self._owner, before, self._clock)
+                course = BatchCourse(batch_id, self._owner, before, self._clock, self._tell)
                 self._running[batch_id] = course
             course.shards.append(shard)
         try:

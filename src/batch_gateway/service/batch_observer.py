@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from batch_gateway.report.timeline import Totals
 from batch_gateway.service.batch_records import BatchRecord
-from batch_gateway.service.watched_client import Answer
 
 __all__ = ["BatchObserver"]
 
@@ -18,8 +18,8 @@ class BatchObserver:
     def looked_at(self, took: float) -> None:
         """The input of a batch was read and divided, or refused, in so many seconds."""
 
-    def answered(self, model: str, answer: Answer) -> None:
-        """A request to `model` was answered or failed, its retries with it."""
+    def answered(self, model: str, totals: Totals) -> None:
+        """Requests to `model` came to that, retries with them, in the last moments."""
 
     def moved(self, batch: BatchRecord) -> None:
         """Something that is recorded has happened to a batch; its end is told once."""

@@ -141,7 +141,6 @@ class JobWork:
             client_for=self._client_for,
             options=options_of(batch, self._config, self._open_headers),
             courses=self._courses,
-            tell=self._observer.answered,
             clock=self._clock,
         )
         if ending is not None:

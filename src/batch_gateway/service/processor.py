@@ -84,7 +84,7 @@ class Processor:
         self._config = config or ProcessorConfig()
         self._owner, self._alone = owner, alone
         self._observer = observer or BatchObserver()
-        self._courses = BatchCourses(database, owner, clock)
+        self._courses = BatchCourses(database, owner, clock, self._observer.answered)
         self._work_on = JobWork(
             database,
             storage,

@@ -18,7 +18,7 @@ from batch_gateway.engine.figures import Figures
 from batch_gateway.engine.plan import Plan
 from batch_gateway.engine.progress import RunStats
 from batch_gateway.engine.run import RunOptions, run_plan
-from batch_gateway.engine.sending import ClientFor
+from batch_gateway.engine.sending import Answer, ClientFor
 from batch_gateway.engine.source import RangeSource, Source
 from batch_gateway.engine.stored_plan import load_plan
 from batch_gateway.engine.unsent import Unsent, record_unsent
@@ -32,7 +32,7 @@ from batch_gateway.service.batch_courses import (
 )
 from batch_gateway.service.batch_records import BatchRecord
 from batch_gateway.service.database import Database
-from batch_gateway.service.gateway_clients import events_of
+from batch_gateway.service.gateway_clients import events_of, gateway_of
 from batch_gateway.service.input_source import open_input
 from batch_gateway.service.job_records import (
     Job,
@@ -45,7 +45,6 @@ from batch_gateway.service.notices import Notices
 from batch_gateway.service.part_journal import PartJournal
 from batch_gateway.service.parts import Part, parts_folder, plan_name
 from batch_gateway.service.validation import plan_again
-from batch_gateway.service.watched_client import Answer, watched
 from batch_gateway.storage.protocol import Storage
 from batch_gateway.wire.lines import parse_line_id
 from batch_gateway.wire.usage import Usage
@@ -84,14 +83,12 @@ class ShardRun:
         client_for: ClientFor,
         options: RunOptions,
         courses: BatchCourses,
-        tell: Callable[[str, Answer], None],
         clock: Clock,
     ) -> None:
         self.job, self.batch = job, batch
         self._database, self._storage = database, storage
-        self._client_for = watched(client_for, self._answered, clock)
-        self._options = options
-        self._courses, self._tell, self._clock = courses, tell, clock
+        self._client_for, self._options = client_for, options
+        self._courses, self._clock = courses, clock
         self._notices = Notices(database, batch.id, batch.notice, clock)
         self._say_of_gateway = self._notices.about("gateway")
         self._say_of_refusal = self._notices.about("refusal")
@@ -101,6 +98,7 @@ class ShardRun:
         self._course: BatchCourse | None = None
         self._snapshot: Snapshot | None = None
         self.gateways: Sequence[GatewayEvents] = ()
+        self._gateway_of: Mapping[str, str] = {}
         self._stats, self._before = RunStats(), Figures()
         self._stop, self._at_once = asyncio.Event(), asyncio.Event()
         self._ending: Ending | None = None
@@ -159,7 +157,9 @@ class ShardRun:
 
     async def _run(self, whole: Source) -> bool:
         self._plan = plan = await self._plan_of(whole)
-        self.gateways = events_of(self._client_for(model) for model in plan.models)
+        clients = {model: self._client_for(model) for model in plan.models}
+        self.gateways = events_of(clients.values())
+        self._gateway_of = {m: gateway_of(c) for m, c in clients.items() if c is not None}
         self._journal = journal = await PartJournal(
             plan,
             self._storage,
@@ -215,6 +215,7 @@ class ShardRun:
             stop=self._stop,
             at_once=self._at_once,
             clock=self._clock,
+            tell=self._answered,
         )
         self._before, self._stats = self._before + summary.figures, RunStats()
         if summary.journal_problem is not None:
@@ -229,11 +230,9 @@ class ShardRun:
         self._snapshot = None if self._course is None else self._course.next_snapshot()
         return self._before.usage + self._stats.figures.usage
 
-    def _answered(
-        self, gateway: str, request: InferenceRequest, answer: Answer, seconds: float
-    ) -> None:
-        self._tell(request.model, answer)
+    def _answered(self, request: InferenceRequest, answer: Answer, seconds: float) -> None:
         if self._course is not None:
+            gateway = self._gateway_of[request.model]
             self._course.answered(gateway, request, answer, seconds, line_of=self._line_of)
 
     def _line_of(self, request_id: str) -> Line | None:
