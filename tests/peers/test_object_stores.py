@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,15 +63,19 @@ def prefix() -> str:
 @pytest.mark.peer("seaweedfs")
 class TestSeaweedFS(StoreBehaviour):
     @pytest.fixture
-    def store(self, seaweed: Seaweed, tmp_path: Path) -> Storage:
-        return seaweed.bucket(prefix(), tmp_path)
+    async def store(self, seaweed: Seaweed, tmp_path: Path) -> AsyncIterator[Storage]:
+        store = seaweed.bucket(prefix(), tmp_path)
+        yield store
+        await store.aclose()
 
 
 @pytest.mark.peer("moto")
 class TestMoto(StoreBehaviour):
     @pytest.fixture
-    def store(self, moto: S3Server, tmp_path: Path) -> Storage:
-        return moto.bucket(prefix(), tmp_path)
+    async def store(self, moto: S3Server, tmp_path: Path) -> AsyncIterator[Storage]:
+        store = moto.bucket(prefix(), tmp_path)
+        yield store
+        await store.aclose()
 
 
 @pytest.mark.peer("seaweedfs")

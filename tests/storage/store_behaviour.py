@@ -103,6 +103,12 @@ class StoreBehaviour:
             with os.fdopen(await store.open_local("x", start, end), "rb") as file:
                 last = len(data) if end is None else end
                 assert os.pread(file.fileno(), last - start, start) == data[start:last]
+        await store.put("x", b"another")
+        with os.fdopen(await store.open_local("x"), "rb") as file:
+            assert os.pread(file.fileno(), 99, 0) == b"another"
+        await store.delete("x")
+        with pytest.raises(NotStoredError):
+            await store.open_local("x")
 
     @pytest.mark.parametrize("size", [5, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES + 12_345])
     async def test_an_upload_is_not_seen_before_it_is_committed(

@@ -45,8 +45,10 @@ class TestFolder(StoreBehaviour):
 
 class TestBucketInMemory(StoreBehaviour):
     @pytest.fixture
-    def store(self, tmp_path: Path) -> Storage:
-        return bucket_in_memory(tmp_path)
+    async def store(self, tmp_path: Path) -> AsyncIterator[Storage]:
+        store = bucket_in_memory(tmp_path)
+        yield store
+        await store.aclose()
 
 
 # A folder has no place for "b" beside "b/1": the service has no such names.

@@ -25,6 +25,7 @@ from obstore.exceptions import AlreadyExistsError
 from batch_gateway.clock import SYSTEM_CLOCK, Clock
 from batch_gateway.errors import NotStoredError, StorageError, StorageFullError
 from batch_gateway.storage.insisting import STORE_ERRORS, Insisting
+from batch_gateway.storage.kept_copy import KeptCopy
 from batch_gateway.storage.object_upload import LONG_PATIENCE, MAKER, ObjectUpload
 from batch_gateway.storage.outage_log import OutageLog
 from batch_gateway.storage.protocol import NO_ROOM, READ_BYTES, StoredObject, check_name
@@ -73,8 +74,10 @@ class Bucket:
         self._store, self._uploads, self._scratch = store, uploads, scratch
         self._unfinished, self._clock = unfinished, clock
         self._outage = OutageLog("the store of files", _log, clock)
+        self._copy = KeptCopy()
 
     async def put(self, name: str, data: bytes) -> None:
+        self._copy.forget(name)
         put = partial(obstore.put_async, self._store, check_name(name), data, use_multipart=False)
         await self._insist(name, put)
 
@@ -96,6 +99,7 @@ class Bucket:
 
     @contextlib.asynccontextmanager
     async def upload(self, name: str) -> AsyncGenerator[ObjectUpload, None]:
+        self._copy.forget(name)
         upload = ObjectUpload(
             self._store, self._uploads, check_name(name), self._clock, self._outage
         )
@@ -153,6 +157,7 @@ class Bucket:
 
     async def delete(self, *names: str) -> None:
         paths = [check_name(name) for name in names]
+        self._copy.forget(*names)
         for begin in range(0, len(paths), _DELETED_AT_ONCE):
             await self._delete(paths[begin : begin + _DELETED_AT_ONCE])
 
@@ -165,7 +170,8 @@ class Bucket:
                 await self._delete([path])
 
     async def open_local(self, name: str, start: int = 0, end: int | None = None) -> int:
-        check_name(name)
+        if (kept := self._copy.find(check_name(name))) is not None:
+            return kept
         try:
             with await asyncio.to_thread(tempfile.TemporaryFile, dir=self._scratch) as copy:
                 # What is before it stays a hole, which takes no room.
@@ -174,6 +180,9 @@ class Bucket:
                     async for piece in pieces:
                         await asyncio.to_thread(copy.write, piece)
                 await asyncio.to_thread(copy.flush)
+                # Who looks at the whole of an input will want its parts.
+                if not start and end is None:
+                    self._copy.keep(name, copy.fileno())
                 return os.dup(copy.fileno())
         except OSError as error:
             kind = StorageFullError if error.errno in NO_ROOM else StorageError
@@ -205,7 +214,7 @@ class Bucket:
                 )
 
     async def aclose(self) -> None:
-        pass
+        self._copy.drop()
 
     async def _insist(self, name: str, action: Callable[[], Awaitable[_Result]]) -> _Result:
         return await Insisting(_PATIENCE, self._clock, self._outage).result_of(action, name)
