@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, delete, func, select, update
 from sqlalchemy.sql import ColumnElement, bindparam
 
 from batch_gateway.errors import BatchGatewayError
-from batch_gateway.service.database import Database
+from batch_gateway.service.database import Database, announce_work
 from batch_gateway.service.job_records import Job, JobKind, add_jobs, forget_jobs
 from batch_gateway.service.paging import Page, Paging, page_of
 from batch_gateway.service.statuses import ENDED, OPEN, UNSEEN, BatchEvent, BatchStatus, following
@@ -115,6 +115,7 @@ def add_batch(connection: Connection, record: BatchRecord) -> None:
     """A new batch, and its first job: the look at its input."""
     connection.execute(batches.insert().values(**msgspec.structs.asdict(record)))
     add_jobs(connection, [Job(batch_id=record.id, kind=JobKind.VALIDATE)])
+    announce_work(connection)
 
 
 def find_batch(

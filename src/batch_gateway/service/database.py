@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Dialect, Float, Text, cast, func, select
 from sqlalchemy.ext.compiler import compiles
@@ -20,7 +20,10 @@ from sqlalchemy.sql.functions import FunctionElement
 from batch_gateway.errors import RecordsFullError, RecordsUnavailableError
 from batch_gateway.storage.outage_log import OutageLog
 
-__all__ = ["Database", "database_now", "in_turn"]
+__all__ = ["WORK_CHANNEL", "Database", "announce_work", "database_now", "in_turn"]
+
+WORK_CHANNEL: Final = "batch_gateway_work"
+"""On which processes that share a database tell each other of work."""
 
 _Result = TypeVar("_Result")
 
@@ -53,6 +56,13 @@ def in_turn(connection: Connection, name: str) -> None:
     if connection.dialect.name == "postgresql":
         key = func.hashtextextended(cast(name, Text), 0)
         connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+
+def announce_work(connection: Connection) -> None:
+    """Who listens is told, once this transaction is committed, that there is something to do."""
+    # Whoever is alone with its records knows what it writes there.
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_notify(WORK_CHANNEL, "")))
 
 
 class Database(ABC):
@@ -96,6 +106,12 @@ class Database(ABC):
         if text is None:
             text = self._texts[statement] = str(statement.compile(dialect=self._dialect))
         return await self._told(self._poll(text, values))
+
+    async def listen(self, heard: Callable[[], None]) -> None:  # noqa: B027 - of one process nobody else tells
+        """Call `heard` when another process has announced work, until cancelled.
+
+        Nobody may rely on it: what is announced while there is no connection is not heard.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, and_, case, delete, func, select, tuple_, upd
 from sqlalchemy.sql import ColumnElement
 
 from batch_gateway.errors import FencedError
-from batch_gateway.service.database import database_now
+from batch_gateway.service.database import announce_work, database_now
 from batch_gateway.service.model_lines import count_finished, forget_models
 from batch_gateway.service.parts import Part, Tally, role_of_part
 from batch_gateway.service.statuses import ENDING, OPEN
@@ -187,12 +187,14 @@ def beat(connection: Connection, mine: Sequence[Job]) -> set[JobKey]:
 def put_down(connection: Connection, job: Job) -> None:
     """Let somebody else go on with it, at once. Raises FencedError."""
     _change(connection, job, state=JobState.WAITING, owner=None)
+    announce_work(connection)
 
 
 def put_down_all(connection: Connection, owner: str) -> None:
     """Let others go on with whatever `owner` has, at once."""
     mine = and_(jobs.c.state == JobState.RUNNING, jobs.c.owner == owner)
     connection.execute(update(jobs).where(mine).values(state=JobState.WAITING, owner=None))
+    announce_work(connection)
 
 
 def put_back_all(connection: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -76,7 +76,10 @@ class Working:
 
 
 class JobWork:
-    """Does jobs, each of which somebody has taken."""
+    """Does jobs, each of which somebody has taken.
+
+    `few_left` is called when a batch may be in want of its next part.
+    """
 
     def __init__(
         self,
@@ -88,11 +91,13 @@ class JobWork:
         open_headers: OpenHeaders | None,
         courses: BatchCourses,
         observer: BatchObserver,
+        few_left: Callable[[], None],
         clock: Clock,
     ) -> None:
         self._database, self._storage, self._client_for = database, storage, client_for
         self._config, self._open_headers = config, open_headers
         self._courses, self._observer, self._clock = courses, observer, clock
+        self._few_left = few_left
         kept = int(seconds(config.output_lifetime))
         self._finalizing = Finalizing(database, storage, kept, clock.wall_time)
 
@@ -141,6 +146,7 @@ class JobWork:
             client_for=self._client_for,
             options=options_of(batch, self._config, self._open_headers),
             courses=self._courses,
+            few_left=self._few_left,
             clock=self._clock,
         )
         if ending is not None:

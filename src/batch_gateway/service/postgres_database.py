@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from batch_gateway.errors import RecordsError, RecordsFullError, RecordsUnavailableError
-from batch_gateway.service.database import Database
+from batch_gateway.service.database import WORK_CHANNEL, Database
 from batch_gateway.service.migrate import bring_up_to_date_together
 from batch_gateway.service.postgres_connections import (
     APPLICATION,
@@ -34,6 +34,7 @@ from batch_gateway.service.postgres_connections import (
     Connections,
     asyncpg,
 )
+from batch_gateway.service.postgres_listening import listen
 from batch_gateway.service.postgres_url import shown_url
 
 __all__ = ["PostgresDatabase", "open_postgres"]
@@ -42,7 +43,8 @@ _log = logging.getLogger("batch_gateway.records")
 
 _Result = TypeVar("_Result")
 
-_POOLED, _AT_MOST = 4, 8
+# With one that listens, ten.
+_POOLED, _AT_MOST = 4, 7
 _POLLING = 2
 _TRANSACTION_SECONDS = STATEMENT_SECONDS + 5.0
 _POLL_SECONDS = 5.0
@@ -153,6 +155,9 @@ class PostgresDatabase(Database):
             self._idle.append(await self._connections.first())
         async with self._engine.begin() as connection:
             await connection.run_sync(bring_up_to_date_together, self._name)
+
+    async def listen(self, heard: Callable[[], None]) -> None:
+        await listen(self._connections, WORK_CHANNEL, heard)
 
     async def aclose(self) -> None:
         self._forget_idle()

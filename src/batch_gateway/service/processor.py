@@ -93,6 +93,7 @@ class Processor:
             open_headers=open_headers,
             courses=self._courses,
             observer=self._observer,
+            few_left=self.wake,
             clock=clock,
         )
         self._fence = Fence(seconds(self._config.lease), boot_time())
@@ -142,6 +143,7 @@ class Processor:
             ),
             asyncio.create_task(self._keep(self._watch, _WATCH_SECONDS[self._alone], self._look)),
             asyncio.create_task(self._keep(self._beat, lease / _BEATS_A_LEASE)),
+            asyncio.create_task(self._database.listen(self.wake)),
         ]
         if not self._alone:
             self._look_at_fence()

@@ -15,9 +15,10 @@ import msgspec
 
 __all__ = ["ENOUGH_LINES", "Candidate", "Choice", "choose", "wanted"]
 
-ENOUGH_LINES: Final = 15_000
+ENOUGH_LINES: Final = 8_000
 """With so many lines of a batch at hand nobody waits for more: even gateways that answer at once
-take longer for them than it takes to begin the next part."""
+take longer for them than it takes to begin the next part. The more they are, the more lines of two
+parts queue up for the same places."""
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from batch_gateway.engine.stored_plan import load_plan
 from batch_gateway.engine.unsent import Unsent, record_unsent
 from batch_gateway.errors import InputError, JournalError, NotStoredError, PlanError
 from batch_gateway.report.collected import Line
+from batch_gateway.service import scheduling
 from batch_gateway.service.batch_courses import (
     LONGEST_NAME,
     BatchCourse,
@@ -71,7 +72,10 @@ class Ending(Enum):
 
 
 class ShardRun:
-    """Sends the lines of one shard; `end` says from outside that it is over."""
+    """Sends the lines of one shard; `end` says from outside that it is over.
+
+    `few_left` is called once when the next part of the batch is of use beside this one.
+    """
 
     def __init__(
         self,
@@ -83,12 +87,14 @@ class ShardRun:
         client_for: ClientFor,
         options: RunOptions,
         courses: BatchCourses,
+        few_left: Callable[[], None],
         clock: Clock,
     ) -> None:
         self.job, self.batch = job, batch
         self._database, self._storage = database, storage
         self._client_for, self._options = client_for, options
         self._courses, self._clock = courses, clock
+        self._few_left: Callable[[], None] | None = few_left
         self._notices = Notices(database, batch.id, batch.notice, clock)
         self._say_of_gateway = self._notices.about("gateway")
         self._say_of_refusal = self._notices.about("refusal")
@@ -226,6 +232,9 @@ class ShardRun:
             await wait_at_most(self._clock, _AGAIN_SECONDS, self._stop)
 
     def _used(self) -> Usage:
+        if self._few_left is not None and self.at_hand < scheduling.ENOUGH_LINES:
+            self._few_left()
+            self._few_left = None
         # It is asked at the one moment when what was counted is what is about to be written.
         self._snapshot = None if self._course is None else self._course.next_snapshot()
         return self._before.usage + self._stats.figures.usage

@@ -17,6 +17,7 @@ from batch_gateway.engine.source import Source
 from batch_gateway.engine.stored_plan import dump_plan
 from batch_gateway.errors import EmptyInputError, InputError
 from batch_gateway.service.batch_records import BatchProblem, BatchRecord, find_batch, record_event
+from batch_gateway.service.database import announce_work
 from batch_gateway.service.job_records import Job, JobKind, add_jobs, finish
 from batch_gateway.service.model_lines import note_models
 from batch_gateway.service.statuses import BatchEvent
@@ -89,6 +90,9 @@ def record_found(
     happened = partial(record_event, connection, job.batch_id, now=now)
     if isinstance(found, Valid):
         add_jobs(connection, found.shards)
+        # The first is for whoever looked, who goes on at once.
+        if len(found.shards) > 1:
+            announce_work(connection)
         several = len(found.models) > 1
         if several:
             note_models(connection, job.batch_id, found.models)
