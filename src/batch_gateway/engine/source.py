@@ -250,7 +250,9 @@ class RangeSource:
             yield offset - self._start, block
 
     def read(self, start: int, end: int) -> bytes:
-        return self._whole.read(self._start + start, self._place(end))
+        # As `_place` does, without a call: this runs once a line.
+        begin, place = self._start, self._start + end
+        return self._whole.read(begin + start, min(self._end, place))
 
     def _place(self, end: int | None) -> int:
         return self._end if end is None else min(self._start + end, self._end)

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, and_, delete, func, select, update
-from sqlalchemy.sql import ColumnElement, bindparam
+from sqlalchemy.sql import bindparam
 
 from batch_gateway.errors import BatchGatewayError
-from batch_gateway.service.database import Database, announce_work
+from batch_gateway.service.database import Database, announce_work, database_now
 from batch_gateway.service.job_records import Job, JobKind, add_jobs, forget_jobs
 from batch_gateway.service.paging import Page, Paging, page_of
 from batch_gateway.service.statuses import ENDED, OPEN, UNSEEN, BatchEvent, BatchStatus, following
@@ -109,6 +109,18 @@ _SINCE: Final[Mapping[BatchStatus, str]] = {
     for status in BatchStatus
     if status not in UNSEEN | {BatchStatus.VALIDATING}
 }
+
+# What workers ask twice a second is put together once.
+_STATUSES: Final = select(batches.c.id, batches.c.status).where(
+    batches.c.id.in_(bindparam("ids", expanding=True))
+)
+_CAN_EXPIRE: Final = select(batches.c.id).where(
+    batches.c.status.in_(
+        [one for one in BatchStatus if following(one, BatchEvent.EXPIRE) not in {None, one}]
+    )
+)
+_EXPIRED: Final = _CAN_EXPIRE.where(batches.c.due_at <= database_now())
+_EXPIRED_AT: Final = _CAN_EXPIRE.where(batches.c.due_at <= bindparam("now"))
 
 
 def add_batch(connection: Connection, record: BatchRecord) -> None:
@@ -213,11 +225,12 @@ def sealed_headers(connection: Connection) -> bytes | None:
     return connection.execute(chosen).scalar()
 
 
-def expired_batches(connection: Connection, now: float | ColumnElement[float]) -> Sequence[str]:
-    """Batches whose window is over, and that can still be ended for it."""
-    ends = [s for s in BatchStatus if following(s, BatchEvent.EXPIRE) not in {None, s}]
-    over = and_(batches.c.status.in_(ends), batches.c.due_at <= now)
-    return connection.execute(select(batches.c.id).where(over)).scalars().all()
+def expired_batches(connection: Connection, now: float | None = None) -> Sequence[str]:
+    """Batches whose window is over, and that can still be ended for it; `now` is the time of the
+    database's clock unless it is given."""
+    if now is None:
+        return connection.execute(_EXPIRED).scalars().all()
+    return connection.execute(_EXPIRED_AT, {"now": now}).scalars().all()
 
 
 def remove_ended_before(connection: Connection, moment: float, limit: int = 500) -> int:
@@ -234,5 +247,5 @@ def statuses_of(connection: Connection, ids: Collection[str]) -> Mapping[str, Ba
     """The status of each of these batches, as far as they are there."""
     if not ids:
         return {}
-    chosen = select(batches.c.id, batches.c.status).where(batches.c.id.in_(ids))
-    return {row.id: BatchStatus(row.status) for row in connection.execute(chosen)}
+    found = connection.execute(_STATUSES, {"ids": list(ids)})
+    return {row.id: BatchStatus(row.status) for row in found}

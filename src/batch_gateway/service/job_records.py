@@ -14,8 +14,20 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, and_, case, delete, func, select, tuple_, update
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Float,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.sql import ColumnElement, bindparam
 
 from batch_gateway.errors import FencedError
 from batch_gateway.service.database import announce_work, database_now
@@ -122,21 +134,36 @@ _decode_models = msgspec.json.Decoder(dict[str, int]).decode
 _COLUMNS: Final = tuple(jobs.c[name] for name in Job.__struct_fields__)
 
 
+# What is asked for each part of results is put together once.
+_MINE: Final = and_(
+    jobs.c.batch_id == bindparam("its_batch"),
+    jobs.c.kind == bindparam("its_kind"),
+    jobs.c.number == bindparam("its_number"),
+    jobs.c.epoch == bindparam("its_epoch"),
+    jobs.c.state == JobState.RUNNING,
+)
+_BEAT: Final = update(jobs).where(_MINE).values(beat=database_now())
+_NAMES: Final = select(parts.c.name).where(
+    parts.c.batch_id == bindparam("its_batch"),
+    parts.c.shard == bindparam("its_number"),
+    parts.c.name.in_(bindparam("names", expanding=True)),
+)
+_INSERT_PARTS: Final = parts.insert()
+_COUNTED: Final = ("completed", "failed", *Usage.__struct_fields__)
+_ADD_COUNTS: Final = (
+    update(batches)
+    .where(batches.c.id == bindparam("its_id"))
+    .values({name: batches.c[name] + bindparam(f"more_{name}") for name in _COUNTED})
+)
+
+
 def add_jobs(connection: Connection, records: Sequence[Job]) -> None:
     connection.execute(jobs.insert(), [msgspec.structs.asdict(record) for record in records])
 
 
-def free_jobs(
-    connection: Connection, stale_seconds: float, most_of_tenant: int = 256, owner: str = ""
-) -> Sequence[FreeJob]:
-    """Jobs that nobody works on, those whose owner's beat is older than that among them.
-
-    The most urgent first; of a tenant's short ones and of the others only so many, whatever the
-    tenant has waiting, so that nobody hides another's. Those of `owner`, who asks, are among them
-    whatever their beat: what could not be put down need not wait to be stale.
-    """
-    is_old = jobs.c.beat < database_now() - stale_seconds
-    stale = and_(jobs.c.state == JobState.RUNNING, is_old | (jobs.c.owner == owner))
+def _free_jobs() -> Select[Any]:
+    is_old = jobs.c.beat < database_now() - bindparam("stale_seconds", type_=Float)
+    stale = and_(jobs.c.state == JobState.RUNNING, is_old | (jobs.c.owner == bindparam("owner")))
     is_ending = batches.c.status.in_(ENDING)
     is_short = (jobs.c.kind != JobKind.RUN) | is_ending
     due = case((is_ending, 0.0), else_=batches.c.due_at)
@@ -151,15 +178,30 @@ def free_jobs(
         .where((jobs.c.state == JobState.WAITING) | stale, batches.c.status.in_(OPEN))
         .subquery()
     )
-    chosen = select(free).where(free.c.rank <= most_of_tenant)
+    chosen = select(free).where(free.c.rank <= bindparam("most_of_tenant"))
     first = chosen.order_by(free.c.rank, free.c.due).limit(_MOST_FREE).subquery()
-    in_order = select(first).order_by(first.c.due, first.c.batch_id, first.c.number)
-    rows = connection.execute(in_order)
+    return select(first).order_by(first.c.due, first.c.batch_id, first.c.number)
+
+
+# Every worker asks it once a second, and to put it together takes as long as to ask it.
+_FREE: Final = _free_jobs()
+
+
+def free_jobs(
+    connection: Connection, stale_seconds: float, most_of_tenant: int = 256, owner: str = ""
+) -> Sequence[FreeJob]:
+    """Jobs that nobody works on, those whose owner's beat is older than that among them.
+
+    The most urgent first; of a tenant's short ones and of the others only so many, whatever the
+    tenant has waiting, so that nobody hides another's. Those of `owner`, who asks, are among them
+    whatever their beat: what could not be put down need not wait to be stale.
+    """
+    asked = {"stale_seconds": stale_seconds, "most_of_tenant": most_of_tenant, "owner": owner}
     return [
         FreeJob(
             _job(row), row["tenant"], row["due"], bool(row["is_short"]), bool(row["has_models"])
         )
-        for row in rows.mappings()
+        for row in connection.execute(_FREE, asked).mappings()
     ]
 
 
@@ -228,20 +270,20 @@ def register_parts(connection: Connection, job: Job, found: Sequence[Part]) -> N
 
     Raises FencedError.
     """
-    _change(connection, job, beat=database_now())
+    _beat_while_mine(connection, job)
     # Whoever tries again may have been told of a failure that was none.
-    there = and_(_of_shard(job), parts.c.name.in_([part.name for part in found]))
-    known = set(connection.execute(select(parts.c.name).where(there)).scalars())
+    names = {**_its_shard(job), "names": [part.name for part in found]}
+    known = set(connection.execute(_NAMES, names).scalars())
     new = [part for part in found if part.name not in known]
     if not new:
         return
-    connection.execute(parts.insert(), [_row(job, part) for part in new])
+    connection.execute(_INSERT_PARTS, [_row(job, part) for part in new])
     _count(connection, job, new, 1)
 
 
 def drop_parts(connection: Connection, job: Job, lost: Sequence[Part]) -> None:
     """What was in parts of the shard is lost: they count no more. Raises FencedError."""
-    _change(connection, job, beat=database_now())
+    _beat_while_mine(connection, job)
     names = [part.name for part in lost]
     connection.execute(delete(parts).where(_of_shard(job), parts.c.name.in_(names)))
     _count(connection, job, lost, -1)
@@ -251,8 +293,8 @@ def _count(connection: Connection, job: Job, changed: Sequence[Part], sign: int)
     tally = sum((part.tally for part in changed), Tally())
     added = {"completed": tally.completed, "failed": tally.failed}
     added |= msgspec.structs.asdict(tally.usage)
-    counts = {name: batches.c[name] + sign * number for name, number in added.items()}
-    connection.execute(update(batches).where(batches.c.id == job.batch_id).values(counts))
+    more = {f"more_{name}": sign * number for name, number in added.items()}
+    connection.execute(_ADD_COUNTS, {"its_id": job.batch_id, **more})
     by_model = {model: sign * lines for model, lines in tally.by_model.items()}
     if by_model:
         count_finished(connection, job.batch_id, by_model)
@@ -263,7 +305,7 @@ def replace_parts(connection: Connection, job: Job, replaced: Sequence[Part], wh
 
     Raises FencedError, also when they are not all there: then nobody knows what is in `whole`.
     """
-    _change(connection, job, beat=database_now())
+    _beat_while_mine(connection, job)
     names = [part.name for part in replaced]
     there = and_(_of_shard(job), parts.c.name.in_(names))
     if connection.execute(delete(parts).where(there)).rowcount != len(names):
@@ -294,10 +336,26 @@ def reopen_shards(connection: Connection, batch_id: str, numbers: Collection[int
 
 
 def _change(connection: Connection, job: Job, **values: Any) -> None:
-    mine = and_(_is(job), jobs.c.epoch == job.epoch, jobs.c.state == JobState.RUNNING)
-    if connection.execute(update(jobs).where(mine).values(**values)).rowcount != 1:
+    changing = update(jobs).where(_MINE).values(**values)
+    _require_mine(job, connection.execute(changing, _its_epoch(job)))
+
+
+def _beat_while_mine(connection: Connection, job: Job) -> None:
+    _require_mine(job, connection.execute(_BEAT, _its_epoch(job)))
+
+
+def _require_mine(job: Job, changed: CursorResult[Any]) -> None:
+    if changed.rowcount != 1:
         name = f"the {job.kind} job of {job.batch_id}, taken in epoch {job.epoch},"
         raise FencedError(f"{name} is another's or over")
+
+
+def _its_epoch(job: Job) -> dict[str, Any]:
+    return {"its_kind": job.kind, "its_epoch": job.epoch, **_its_shard(job)}
+
+
+def _its_shard(job: Job) -> dict[str, Any]:
+    return {"its_batch": job.batch_id, "its_number": job.number}
 
 
 def _of_shard(job: Job) -> ColumnElement[bool]:

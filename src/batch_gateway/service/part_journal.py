@@ -46,6 +46,8 @@ _MOST_SMALL_PARTS, _SMALL_BYTES = 64, 512 * 1024
 _MOST_UNWRITTEN = 2 * _PART_BYTES
 _RETRY_SECONDS = 1.0
 _LAST_SECONDS = 2.0
+# Whether a line is of an answer: a bool is a place in a tuple, and cheaper to ask for than a role.
+_KINDS: Final = {True: Role.SUCCESS, False: Role.FAILURE}
 _NAME = re.compile(r"(?:.*/)?([0-9]+)-[0-9]+\.(?:output|errors)")
 
 
@@ -104,9 +106,9 @@ class PartJournal(Ledger):
         self._place, self._epoch, self._registry = place, epoch, registry
         self._usage, self._on_trouble, self._clock = usage, on_trouble, clock
         self._usage_written = Usage()
-        self._lines: dict[Role, list[bytes]] = {role: [] for role in Role}
+        self._lines = _no_lines()
         self._size = self._sequence = 0
-        self._has_models, self._models = has_models, _no_lines()
+        self._has_models, self._models = has_models, _no_models()
         self._unregistered: list[Part] = []
         self._small: dict[Role, list[Part]] = {role: [] for role in Role}
         self.failure: BatchGatewayError | None = None
@@ -168,12 +170,12 @@ class PartJournal(Ledger):
         Waits while 8 MiB are unwritten, or none can be. Raises JournalError when the shard is
         another's.
         """
-        self._raise_failure()
-        role = Role.SUCCESS if ok else Role.FAILURE
-        self._lines[role].append(line)
+        if self.failure is not None:
+            self._raise_failure()
+        self._lines[ok].append(line)
         self.take(index, ok)
         if self._has_models:
-            self._models[role][self._plan.model_of(index)] += 1
+            self._models[ok][self._plan.model_of(index)] += 1
         if not self._size:
             self._something.set()
         self._size += len(line)
@@ -181,6 +183,10 @@ class PartJournal(Ledger):
             self._writer = asyncio.create_task(self._keep_writing())
         if self._size >= _PART_BYTES:
             self._plenty.set()
+        if self._size > _MOST_UNWRITTEN or self._in_trouble:
+            await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
         while (self._size > _MOST_UNWRITTEN or self._in_trouble) and self.failure is None:
             self._room.clear()
             await self._room.wait()
@@ -252,16 +258,16 @@ class PartJournal(Ledger):
         if not self._unregistered:
             lines, size, models = self._lines, self._size, self._models
             used = self._usage()
-            self._lines, self._size = {role: [] for role in Role}, 0
-            self._models = _no_lines()
+            self._lines, self._size = _no_lines(), 0
+            self._models = _no_models()
             self._something.clear()
             self._plenty.clear()
             try:
                 self._unregistered = await self._stored(lines, used, models)
             except BaseException:
-                for role in Role:
-                    self._lines[role][:0] = lines[role]
-                    self._models[role] += models[role]
+                for ok in _KINDS:
+                    self._lines[ok][:0] = lines[ok]
+                    self._models[ok].update(models[ok])
                 self._size += size
                 self._something.set()
                 raise
@@ -298,17 +304,21 @@ class PartJournal(Ledger):
         return f"{self._place}/{self._epoch:06}-{self._sequence:08}{ending(role)}"
 
     async def _stored(
-        self, lines: dict[Role, list[bytes]], used: Usage, models: dict[Role, Counter[str]]
+        self,
+        lines: Sequence[Sequence[bytes]],
+        used: Usage,
+        models: Sequence[Counter[str]],
     ) -> list[Part]:
         parts: list[Part] = []
-        for role, taken in lines.items():
+        for ok, role in _KINDS.items():
+            taken = lines[ok]
             if not taken:
                 continue
             name = self._next_name(role)
             data = b"".join(taken)
             await self._storage.put(name, data)
             usage = used - self._usage_written if role is Role.SUCCESS else Usage()
-            tally = Tally.of(role, len(taken), usage, dict(models[role]))
+            tally = Tally.of(role, len(taken), usage, dict(models[ok]))
             parts.append(Part.of(name, data, tally))
         return parts
 
@@ -318,8 +328,13 @@ class PartJournal(Ledger):
         self._room.set()
 
 
-def _no_lines() -> dict[Role, Counter[str]]:
-    return {role: Counter() for role in Role}
+def _no_lines() -> tuple[list[bytes], list[bytes]]:
+    """Those of failures and of answers, as `_KINDS` has it."""
+    return [], []
+
+
+def _no_models() -> tuple[Counter[str], Counter[str]]:
+    return Counter(), Counter()
 
 
 def _tell_of_lost(lost: Sequence[Part]) -> None:

@@ -29,7 +29,7 @@ from batch_gateway.service.batch_records import (
     record_event,
     statuses_of,
 )
-from batch_gateway.service.database import Database, database_now
+from batch_gateway.service.database import Database
 from batch_gateway.service.fence import LOOKS_A_LEASE, Fence, Standing, boot_time
 from batch_gateway.service.finalizing import LostResultsError
 from batch_gateway.service.job_ends import give_up, run_again, try_again
@@ -238,7 +238,7 @@ class Processor:
         working = list(self._working.values())
         ids = {one.job.batch_id for one in working}
         # Of many processes one may have a wrong clock.
-        over = partial(expired_batches, now=now if self._alone else database_now())
+        over = partial(expired_batches, now=now if self._alone else None)
         expired, statuses = await self._database.read(lambda c: (over(c), statuses_of(c, ids)))
         for batch_id in expired:
             with contextlib.suppress(RefusedEventError):

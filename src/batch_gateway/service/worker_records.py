@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, Float, delete, func, select, text
+from sqlalchemy.sql import bindparam
 
 from batch_gateway.service.database import database_now
 from batch_gateway.service.job_records import (
@@ -26,6 +27,15 @@ _GONE_SECONDS: Final = 3600.0
 # SQLite and PostgreSQL say it alike, and SQLAlchemy has no word for both.
 _SIGN_ON: Final = text(
     "INSERT INTO workers (owner, beat) VALUES (:owner, 0) ON CONFLICT (owner) DO NOTHING"
+)
+
+_SHARE: Final = select(
+    select(func.count())
+    .where(workers.c.beat > database_now() - bindparam("lease", type_=Float))
+    .scalar_subquery(),
+    select(func.count())
+    .where(jobs.c.kind == JobKind.RUN, jobs.c.state.in_([JobState.WAITING, JobState.RUNNING]))
+    .scalar_subquery(),
 )
 
 
@@ -49,8 +59,5 @@ def free_jobs_and_share(
 ) -> tuple[Sequence[FreeJob], int]:
     """The jobs that `owner` may take, and how many shards of batches it is to have at most: as many
     as each worker has when they are dealt out evenly, so that one that comes finds some."""
-    is_there = workers.c.beat > database_now() - lease
-    there = connection.execute(select(func.count()).where(is_there)).scalar_one()
-    open_ = (jobs.c.kind == JobKind.RUN, jobs.c.state.in_([JobState.WAITING, JobState.RUNNING]))
-    left = connection.execute(select(func.count()).where(*open_)).scalar_one()
+    there, left = connection.execute(_SHARE, {"lease": lease}).one()
     return free_jobs(connection, lease, owner=owner), -(-left // max(there, 1))
