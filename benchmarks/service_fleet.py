@@ -285,7 +285,6 @@ class _Cost:
             f"{name}, of it the API": self.api / run_cpu,
             f"{name}, PostgreSQL beside it": self.database / run_cpu,
             f"{name}, peak MiB of the worker": self.worker_mib,
-            f"{name}, peak MiB of run": max(run.peak_mib for run in runs),
         }
 
 

@@ -13,11 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from batch_gateway.client.interfaces.instrumentation import (
-    AttemptFinished,
-    GatewayEvents,
-    RequestStarted,
-)
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.report.timeline import Totals
 from batch_gateway.runs.gateways import gateways_of
 from batch_gateway.server.process import serve_from_folder
@@ -129,9 +125,9 @@ def test_the_names_of_a_strangers_file_are_bounded_and_those_of_the_operator_sta
 ) -> None:
     odd = 'quo"te\n\\ and \x00'
     for name in (odd, *(f"made-up-{number}" for number in range(10_000)), "configured"):
-        started = RequestStarted("g", "r", name, "/v1/embeddings")
-        shown.metrics.attempt_started(started)
-        shown.metrics.attempt_finished(AttemptFinished(started, 0.3))
+        figures = shown.metrics.models.of(name)
+        figures.in_flight += 1
+        figures.ended(0.3)
         shown.metrics.answered(name, Totals(failed=1))
     page = generate_latest(shown.registry).decode()
     counted = {
@@ -145,6 +141,8 @@ def test_the_names_of_a_strangers_file_are_bounded_and_those_of_the_operator_sta
     assert counted["configured"] == 1
     assert counted['quo"te\ufffd\\ and \ufffd'] == 1
     assert shown("model_inflight_requests", model="other") == 0
+    lasted = "model_request_execution_duration_seconds_count"
+    assert shown(lasted, model="other") == 9_901
 
 
 async def test_a_service_shows_what_its_batches_came_to_once(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.json_check import LARGE_BODY
 from batch_gateway.wire.refusal_words import is_unknown_model
 
-__all__ = ["ACCEPT_EVENTS", "CountedAttempts", "GatewayTransport"]
+__all__ = ["ACCEPT_EVENTS", "AttemptsByModel", "CountedAttempts", "GatewayTransport"]
 
 # Not found, and method not allowed: what a server says of a path that it does not have.
 _ABOUT_THE_PATH = frozenset({404, 405})
@@ -32,10 +32,31 @@ _ABOUT_THE_PATH = frozenset({404, 405})
 ACCEPT_EVENTS = ("Accept", "text/event-stream, application/json")
 
 
+class AttemptFigures(Protocol):
+    """Where attempts of one kind are counted.
+
+    Attributes:
+        in_flight: those that are being made.
+    """
+
+    in_flight: int
+
+    def ended(self, seconds: float) -> None:
+        """One of them took so long, however it ended, and is not in flight any more."""
+        ...
+
+
+class AttemptsByModel(Protocol):
+    def of(self, model: str) -> AttemptFigures: ...
+
+
 class CountedAttempts(Protocol):
-    """Where requests that are being sent or answered just now are counted."""
+    """Where requests that are being sent or answered just now are counted; by model, if wanted."""
 
     attempts_in_flight: int
+
+    @property
+    def attempts_by_model(self) -> AttemptsByModel | None: ...
 
     @property
     def attempts_are_heard(self) -> bool:
@@ -94,9 +115,13 @@ class GatewayTransport:
             attempt_ends = request.deadline
             if attempt_ends <= began:
                 raise self._deadline_passed(request, None)
+        counted, figures = self._counted, None
+        if counted.attempts_by_model is not None:
+            figures = counted.attempts_by_model.of(request.model)
+            figures.in_flight += 1
         if self._are_heard:
-            self._counted.attempt_begins(request)
-        self._counted.attempts_in_flight += 1
+            counted.attempt_begins(request)
+        counted.attempts_in_flight += 1
         try:
             if request.sink is not None or self._stream_upstream:
                 answer = await self._streamed(request, attempt_ends)
@@ -112,20 +137,18 @@ class GatewayTransport:
                 return interpret(response, request, self._clock, self._redact)
             return await interpret_aside(response, request, self._clock, self._redact)
         except InferenceError as error:
-            self._name_the_limit(error, attempt_ends)
-            if len(error.body) <= LARGE_BODY:
-                self._make_presentable(error, request)
-            else:
-                await asyncio.to_thread(self._make_presentable, error, request)
+            await self._present(error, request, attempt_ends)
             if isinstance(error, RequestTimeoutError) and (
                 self._clock.monotonic() >= request.deadline
             ):
                 raise self._deadline_passed(request, error) from error
             raise error from error.cause
         finally:
-            self._counted.attempts_in_flight -= 1
+            counted.attempts_in_flight -= 1
+            if figures is not None:
+                figures.ended(self._clock.monotonic() - began)
             if self._are_heard:
-                self._counted.attempt_ends(request, self._clock.monotonic() - began)
+                counted.attempt_ends(request, self._clock.monotonic() - began)
 
     async def _streamed(
         self, request: PreparedRequest, begin_by: float
@@ -189,6 +212,15 @@ class GatewayTransport:
                 sent_at=sent_at,
                 begin_by=begin_by,
             )
+
+    async def _present(
+        self, error: InferenceError, request: PreparedRequest, attempt_ends: float
+    ) -> None:
+        self._name_the_limit(error, attempt_ends)
+        if len(error.body) <= LARGE_BODY:
+            self._make_presentable(error, request)
+        else:
+            await asyncio.to_thread(self._make_presentable, error, request)
 
     def _name_the_limit(self, error: InferenceError, attempt_ends: float) -> None:
         # Those of a connection and of a stream that stands still name their own.

@@ -41,7 +41,7 @@ class EndedRequests:
         """What they came to."""
         latencies = Histogram()
         latencies.add_all(self._seconds)
-        counts = zip(*(astuple(one) for one in self._usages if one is not None), strict=True)
+        counts = zip(*map(astuple, filter(None, self._usages)), strict=True)
         return Totals(len(self._seconds), self._failed, Usage(*map(sum, counts)), latencies)
 
     def distributions(self, totals: Totals) -> Distributions:

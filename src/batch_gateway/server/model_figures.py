@@ -18,6 +18,7 @@ from batch_gateway.metrics.series import DURATION_BUCKETS, BoundedLabels
 __all__ = ["ModelFigures", "ModelsFigures"]
 
 _MOST_MODELS = 100
+_COUNTED_AT_ONCE = 1_000
 
 
 class ModelFigures:
@@ -25,16 +26,34 @@ class ModelFigures:
 
     Attributes:
         in_flight: requests at its gateway just now.
-        durations: seconds that they were there.
         errors: requests that failed after their retries.
         read, written: tokens of the answers.
     """
 
-    __slots__ = ("durations", "errors", "in_flight", "read", "written")
+    __slots__ = ("_durations", "_uncounted", "errors", "in_flight", "read", "written")
 
     def __init__(self) -> None:
         self.in_flight = self.errors = self.read = self.written = 0
-        self.durations = Histogram(DURATION_BUCKETS)
+        self._durations = Histogram(DURATION_BUCKETS)
+        self._uncounted: list[float] = []
+
+    def ended(self, seconds: float) -> None:
+        """One that was in flight is not any more; it was there for so long."""
+        self.in_flight -= 1
+        self._uncounted.append(seconds)
+        if len(self._uncounted) >= _COUNTED_AT_ONCE:
+            self._count()
+
+    def _count(self) -> None:
+        # Many at a time cost a fraction of one by one.
+        uncounted, self._uncounted = self._uncounted, []
+        self._durations.add_all(uncounted)
+
+    @property
+    def durations(self) -> Histogram:
+        """Seconds that requests were at the gateway."""
+        self._count()
+        return self._durations
 
 
 class ModelsFigures:

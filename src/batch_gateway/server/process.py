@@ -111,7 +111,7 @@ async def _processor(
     waits = Waits(Figures(), outages.tell)
     try:
         async with routing.opened(observers=[waits, metrics]) as clients:
-            metrics.clients = [client.events for client in clients.all]
+            metrics.watch([client.events for client in clients.all])
             worker = Processor(
                 state.database,
                 state.storage,

@@ -5,13 +5,13 @@ Of each request no more is done than to add to a few numbers: see `model_figures
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from batch_gateway.client.interfaces.instrumentation import AttemptFinished, RequestStarted
+from batch_gateway.client.interfaces.instrumentation import GatewayEvents
 from batch_gateway.metrics.prometheus_gateways import GatewayMetrics
 from batch_gateway.report.timeline import Totals
 from batch_gateway.server.model_figures import ModelsFigures
@@ -41,6 +41,9 @@ class ProcessorMetrics(GatewayMetrics, BatchObserver):
 
     An observer of the processor and of its clients. `working` says how many workers have something
     to do, of `workers`. `models` are those with gateways of their own.
+
+    Attributes:
+        models: what was counted of requests, by model.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class ProcessorMetrics(GatewayMetrics, BatchObserver):
         super().__init__(registry)
         ProcessCollector(registry=registry)
         self._workers, self._working = workers, working
-        self._models = ModelsFigures(models)
+        self.models = ModelsFigures(models)
         self._jobs = Counter(
             "jobs_processed", "Batches that ended.", ["result", "reason"], registry=registry
         )
@@ -80,6 +83,12 @@ class ProcessorMetrics(GatewayMetrics, BatchObserver):
             "batch_job_e2e_latency_seconds", "From the making of a batch to its end.", "status"
         )
 
+    def watch(self, clients: Sequence[GatewayEvents]) -> None:
+        """These are the clients whose gateways are shown, and whose attempts are counted."""
+        self.clients = clients
+        for one in clients:
+            one.attempts_by_model = self.models
+
     def taken(self, waited: float) -> None:
         self._waited.observe(max(0.0, waited))
 
@@ -105,18 +114,10 @@ class ProcessorMetrics(GatewayMetrics, BatchObserver):
             self._processing.labels(_size(batch.total)).observe(max(0, ended - began))
 
     def answered(self, model: str, totals: Totals) -> None:
-        figures = self._models.of(model)
+        figures = self.models.of(model)
         figures.errors += totals.failed
         figures.read += totals.usage.input_tokens
         figures.written += totals.usage.output_tokens
-
-    def attempt_started(self, event: RequestStarted) -> None:
-        self._models.of(event.model).in_flight += 1
-
-    def attempt_finished(self, event: AttemptFinished) -> None:
-        figures = self._models.of(event.started.model)
-        figures.in_flight -= 1
-        figures.durations.add(event.duration)
 
     def describe(self) -> Iterable[Metric]:
         # Asked for when it is registered, before there is a processor to look at.
@@ -137,7 +138,7 @@ class ProcessorMetrics(GatewayMetrics, BatchObserver):
             "Requests that may be there just now.",
             sum(one.limit for one in clients if one.limit is not None),
         )
-        yield from self._models.families()
+        yield from self.models.families()
 
 
 def _size(lines: int) -> str:

@@ -254,6 +254,7 @@ class GatewayEvents:
         self.why: Why | None = None
         self.concurrency: Callable[[], ConcurrencyStatistics] | None = None
         self.breaker_state: str | None = None
+        self.attempts_by_model: Any = None
         self.failed_attempts, self.last_failure = 0, ""
         self.closed = False
         self._observers = tuple(observers)

@@ -83,7 +83,9 @@ class Admission:
         self._metrics = metrics
         if metrics is not None and self._control.limit is not None:
             metrics.attach(self._control.limit.standing, self._advise)
-        self.reads_usage = rate_limit is not None or concurrency is not None
+        # A number that stands goes by nothing.
+        is_found = isinstance(concurrency, AdaptiveConcurrency)
+        self.reads_usage = rate_limit is not None or is_found
 
     @property
     def breaker_state(self) -> BreakerState:

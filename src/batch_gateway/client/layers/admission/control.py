@@ -131,6 +131,10 @@ class AdmissionControl(Generic[W]):
         # With a breaker alone, as a fixed number of lines has it, this is all there is to ask.
         if self._only_breaker and self._only_breaker.state is _CLOSED:
             return Permit(now)
+        limit, breaker = self.limit, self.breaker
+        if limit and not self.rates and (breaker is None or breaker.state is _CLOSED):
+            # Nor is there more with a limit of how many may be under way.
+            return None if limit.is_full(now) else Permit(now, limit.controller.started(now))
         if self._held_by(now) is not None:
             return None
         return self._permit(request, now)
