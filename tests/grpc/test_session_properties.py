@@ -74,6 +74,49 @@ def test_what_a_server_sends_within_its_windows_is_received_exactly(
     assert (stream.over, stream.error) == (True, None)
 
 
+@given(
+    messages=st.lists(st.tuples(st.binary(max_size=400), st.booleans()), max_size=30),
+    arrivals=st.lists(st.integers(1, 3000), min_size=1, max_size=5),
+    split=st.integers(0, 3),
+)
+@settings(max_examples=150, deadline=None)
+def test_what_is_taken_before_it_becomes_frames_counts_and_keeps_its_place(
+    messages: list[tuple[bytes, bool]], arrivals: list[int], split: int
+) -> None:
+    session = Session("peer:1", SessionLimits(stream_window=1500), lambda: None)
+    session.greet()
+    session.feed(raw.settings())
+    stream = session.open(b"", 1.0)
+    received: list[bytes] = []
+    known = {raw.message(content) for content, is_known in messages if is_known}
+
+    def take(data: bytes, start: int, end: int) -> int:
+        for message in sorted(known, key=len, reverse=True):
+            if data[start:end].startswith(message):
+                received.append(message[5:])
+                return start + len(message)
+        return start
+
+    stream.offer(take)
+    session.feed(raw.headers(1))
+    window = 1500
+    for turn, (content, _) in enumerate(messages):
+        # Several frames now and then, of which none is a message.
+        whole = raw.message(content)
+        pieces = cut(whole, [100]) if split and turn % split == 0 else [whole]
+        wire = b"".join(raw.frame(raw.DATA, 0, 1, piece) for piece in pieces)
+        window -= len(whole)
+        assert window >= 0
+        for arrival in cut(wire, arrivals):
+            session.feed(arrival)
+        while stream.messages:
+            received.append(stream.take())
+        window += granted(session)
+    session.feed(raw.trailers(1))
+    assert received == [content for content, _ in messages]
+    assert (stream.over, stream.error) == (True, None)
+
+
 def granted(session: Session) -> int:
     """What the session has allowed to stream 1 since it was last asked."""
     said = b"".join(session.output).removeprefix(PREFACE)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from batch_gateway.errors import BadResponseError
 from batch_gateway.picker.conversation import Conversation
-from batch_gateway.picker.encode import handed_back
+from batch_gateway.picker.encode import piece_frames, response_body
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingResponse
 from batch_gateway.wire.headers import Headers
-from batch_gateway.wire.http2.grpc_messages import message_prefix
+from batch_gateway.wire.http2.frames import DATA, frame
+from batch_gateway.wire.http2.grpc_messages import message_frame, message_prefix
 
 HEADER = "x-gateway-destination-endpoint"
 OK = Headers.of({"content-type": "application/json", "content-length": "2"})
@@ -345,11 +346,12 @@ def test_a_piece_handed_back_as_it_was_is_read_like_any_other_message(
         if with_metadata:
             # It says nothing about the body, but such a message is no plain one.
             message += say(dynamic_metadata={"fields": {}})
-        frame = b"before" + message_prefix(len(message)) + message
-        handed, end = quick.echo.came_back(frame, len(b"before"))
-        assert end == (len(frame) if handed else len(b"before"))
-        quick.echo.put(handed)
-        if not handed:
+        data = b"before" + message_prefix(len(message)) + message
+        start, end = len(b"before"), len(data)
+        # What is behind the end is not of this frame.
+        stops = quick.echo.came_back(data + b"behind", start, end)
+        assert stops in (start, end)
+        if stops == start:
             quick.received(message)
         general.streamed(piece, last=last)
         assert (quick.echo.ended, quick.echo.rewritten) == (general.ended, general.rewritten)
@@ -359,7 +361,12 @@ def test_a_piece_handed_back_as_it_was_is_read_like_any_other_message(
 
 
 @given(st.integers(1, 70_000))
-def test_a_piece_of_any_size_is_known_when_it_comes_back(size: int) -> None:
+def test_a_piece_of_any_size_is_told_and_is_known_when_it_comes_back(size: int) -> None:
     piece = b"x" * size
     message = body(piece, last=False, kind="response_body")
-    assert message_prefix(len(message)) + message == handed_back(size) + piece
+    frames = piece_frames(size)
+    assert message_prefix(len(message)) + message == frames.handed_back + piece
+    before, behind, _ = frames.told
+    told = message_frame(7, response_body(piece, last=False), end=False)
+    assert before + (7).to_bytes(4) + behind + piece == told
+    assert frames.told.size == len(told) - len(frame(DATA, 0, 7, b""))

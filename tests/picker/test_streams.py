@@ -103,6 +103,38 @@ async def test_chunks_are_handed_on_while_the_answer_is_being_generated() -> Non
     assert picker.ends == ["ended"]
 
 
+@pytest.mark.parametrize("streams", [True, False], ids=["chunks", "whole"])
+async def test_what_is_changed_amid_events_that_come_back_as_they_were_is_changed(
+    streams: bool,
+) -> None:
+    async def script(talk: Talk) -> None:
+        await talk.pass_to(pod.endpoint)
+        await talk.echo(rewrite=lambda body: body.replace(b" 7", b" seven"))
+
+    words = [f" {number}" for number in range(12)]
+    pod_says = Dictation()
+    pod_says.say(*map(event, words), DONE, b"")
+    async with (
+        running_pod(pod_says) as pod,
+        scripted_picker(script) as picker,
+        client(picker.url, stream_upstream=True) as one,
+        asyncio.timeout(LIMIT_S),
+    ):
+        for _ in range(3):
+            # The later ones are read by what was learnt of those before.
+            if streams:
+                stream = one.stream(request())
+                async for _ in stream:
+                    pass
+                response = stream.response
+            else:
+                response = await one.generate(request())
+            assert response is not None
+            said = response.json()["choices"][0]["text"]
+            assert said == "".join(words).replace(" 7", " seven")
+            pod_says.say(*map(event, words), DONE, b"")
+
+
 async def test_an_answer_that_is_asked_for_in_a_stream_is_put_together() -> None:
     pod_says = Dictation()
     pod_says.say(event("one "), event("two"), DONE, b"")

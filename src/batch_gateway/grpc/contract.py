@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from batch_gateway.wire.http2.grpc_messages import FrameAround
+
 __all__ = ["GrpcChannel", "GrpcStatusError", "GrpcStream"]
 
 
@@ -64,12 +66,19 @@ class GrpcStream(Protocol):
         """
         ...
 
-    def offer(self, take: Callable[[bytes], int] | None) -> None:
-        """Offer what each frame carries to `take`, which says how many bytes it has taken.
+    def offer(self, take: Callable[[bytes, int, int], int] | None) -> None:
+        """Offer frames to `take`, which is given bytes, and where in them begins and ends what one
+        carries. It returns where that ends which it has taken of it.
 
         For who knows what the next messages are, as they go into a stream, and can spare reading
-        them. Not offered is what follows a message that has not been received to its end.
+        them. Any frame may come unoffered, and what follows a message that has not been received
+        does.
         """
+        ...
+
+    @property
+    def send_around(self) -> Callable[[FrameAround, bytes], bool]:
+        """As `send_nowait`, for one message of which all but the end is in its frame already."""
         ...
 
     def receive_all(self, take: Callable[[bytes], None]) -> bool:

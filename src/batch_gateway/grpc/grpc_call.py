@@ -10,6 +10,7 @@ from batch_gateway.errors import InferenceError
 from batch_gateway.grpc.contract import GrpcStatusError
 from batch_gateway.grpc.outcomes import timed_out
 from batch_gateway.grpc.stream_state import StreamState
+from batch_gateway.wire.http2.grpc_messages import FrameAround
 from batch_gateway.wire.http2.grpc_status import StatusCode
 
 __all__ = ["Call"]
@@ -79,9 +80,14 @@ class Call:
         if callback is not None and (self._state.messages or self._state.over):
             callback()
 
-    def offer(self, take: Callable[[bytes], int] | None) -> None:
+    def offer(self, take: Callable[[bytes, int, int], int] | None) -> None:
         """See `GrpcStream.offer`."""
-        self._state.offer_to = take
+        self._state.offer(take)
+
+    @property
+    def send_around(self) -> Callable[[FrameAround, bytes], bool]:
+        """See `GrpcStream.send_around`."""
+        return self._state.send_around
 
     def receive_all(self, take: Callable[[bytes], None]) -> bool:
         """See `GrpcStream.receive_all`."""
@@ -94,7 +100,7 @@ class Call:
 
     def cancel(self) -> None:
         """See `GrpcStream.cancel`."""
-        self._listener = self._state.offer_to = None
+        self._listener = None
         self._state.messages.clear()
         if not self._state.over:
             self._state.cancel()
@@ -128,7 +134,7 @@ class Call:
         if state.over:
             # The last time; without a circle of references all of it goes at once.
             state.on_change = _nobody
-            self._listener = state.offer_to = None
+            self._listener = None
         if listener is not None and (state.messages or state.over):
             listener()
 

@@ -17,12 +17,14 @@ from batch_gateway.wire.http2.frames import (
     END_STREAM,
     GOAWAY,
     HEADERS,
+    NO_TAKERS,
     PING,
     PUSH_PROMISE,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
     FrameReader,
+    FrameTaker,
     content,
     goaway_frame,
     header_frames,
@@ -65,6 +67,7 @@ class Session:
     Attributes:
         output: what is to be written; `on_output` is called when it stops being empty.
         streams: those that are open, by number.
+        takers: those among them that are offered what comes before it becomes frames.
         touched: streams whose `on_change` is due, which is for the owner to call.
         changed: whether `room`, or something it depends on, has changed; for the owner to reset.
         ready: whether the server's SETTINGS have come.
@@ -85,6 +88,7 @@ class Session:
         self._on_output = on_output
         self.output: list[bytes] = []
         self.streams: dict[int, StreamState] = {}
+        self.takers: dict[int, FrameTaker] = {}
         self.touched: list[StreamState] = []
         self.changed = False
         self.ready = False
@@ -99,7 +103,7 @@ class Session:
         self._max_streams = _UNLIMITED
         self._used = 0
         self._portion = max(1, limits.connection_window // 2)
-        self._frames = FrameReader(LARGEST_FRAME)
+        self._frames = FrameReader(LARGEST_FRAME, self.takers)
         self._blocks = ResponseBlocks()
         self._held_back: dict[StreamState, None] = {}
         self._open_block: OpenBlock | None = None
@@ -138,14 +142,7 @@ class Session:
         self._next_stream = number + 2
         if self._next_stream > LARGEST_WINDOW:  # the largest stream number is the same
             self.draining = True
-        limits = self._limits
-        stream = StreamState(
-            number,
-            self,
-            send_window=self._stream_window,
-            window=limits.stream_window,
-            max_message=limits.max_message,
-        )
+        stream = StreamState(number, self, self._limits, send_window=self._stream_window)
         stream.deadline = deadline
         stream.reused = not self.streams and number > 1
         stream.heard_before = self._heard
@@ -161,9 +158,11 @@ class Session:
         try:
             if not self.ready:
                 self._check_beginning(data)
-            take = self._take
-            for kind, flags, number, payload in self._frames.feed(data):
+            take, frames = self._take, self._frames
+            for kind, flags, number, payload in frames.feed(data):
                 take(kind, flags, number, payload)
+            if frames.taken:
+                self._use(frames.taken)
         except ProtocolError as violation:
             self._broken(violation)
 
@@ -197,8 +196,10 @@ class Session:
     def lost(self, error_of: Callable[[StreamState], InferenceError]) -> None:
         """The connection is gone, and with it the streams that are open."""
         self.over = self.draining = self.changed = True
+        said = "" if self.failure is not None else self._farewell
+        told = f"{self.peer} ended the connection ({said})"
         for stream in list(self.streams.values()):
-            stream.fail(self._farewell_error() or error_of(stream))
+            stream.fail(GatewayConnectionError(told) if said else error_of(stream))
 
     # --- for the streams ---
 
@@ -217,6 +218,7 @@ class Session:
 
     def forget(self, stream: StreamState) -> None:
         del self.streams[stream.id]
+        self.takers.pop(stream.id, None)
         self._held_back.pop(stream, None)
         self.changed = True
 
@@ -240,15 +242,18 @@ class Session:
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
         size = len(payload)
-        # Used as it comes, so that the window is at least half open whenever anything comes.
-        self._used += size
-        if self._used >= self._portion:
-            self.write(window_update(0, self._used))
-            self._used = 0
+        self._use(size)
         data = payload if flags <= END_STREAM else content(DATA, flags, payload)
         stream = self.streams.get(number) or self._known(number)
         if stream is not None:
             stream.data_received(data, size, end=bool(flags & END_STREAM))
+
+    def _use(self, size: int) -> None:
+        """Used as it comes, so that the window is at least half open whenever anything comes."""
+        self._used += size
+        if self._used >= self._portion:
+            self.write(window_update(0, self._used))
+            self._used = 0
 
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
         block = content(HEADERS, flags, payload)
@@ -258,6 +263,7 @@ class Session:
         else:
             self._known(number)
             self._open_block = OpenBlock(number, block, end=end)
+            self._frames.takers = NO_TAKERS
 
     def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
         block = self._open_block
@@ -266,6 +272,7 @@ class Session:
         block.append(payload)
         if flags & END_HEADERS:
             self._open_block = None
+            self._frames.takers = self.takers
             self._headers_complete(number, bytes(block.data), end=block.end)
 
     def _headers_complete(self, number: int, block: bytes, *, end: bool) -> None:
@@ -386,14 +393,7 @@ class Session:
 
     def _broken(self, violation: ProtocolError) -> None:
         self.write(goaway_frame(0, violation.code, violation.problem.encode()))
-        if self.ready:
-            error = broken_rule(violation.problem, self.peer)
-        else:
-            error = no_http2(self._first_bytes, violation.problem, self.peer)
+        problem, peer, first = violation.problem, self.peer, self._first_bytes
+        error = broken_rule(problem, peer) if self.ready else no_http2(first, problem, peer)
         self.failure = error
         self.lost(lambda _: error.copy_for("", attempts=0))
-
-    def _farewell_error(self) -> InferenceError | None:
-        if self.failure is not None or not self._farewell:
-            return None
-        return GatewayConnectionError(f"{self.peer} ended the connection ({self._farewell})")

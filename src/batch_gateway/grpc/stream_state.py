@@ -7,16 +7,13 @@ from typing import Protocol
 
 from batch_gateway.errors import BadResponseError
 from batch_gateway.grpc.contract import GrpcStatusError
-from batch_gateway.grpc.outcomes import (
-    broken_rule,
-    reset_error,
-    response_problem,
-    status_outcome,
-)
+from batch_gateway.grpc.outcomes import broken_rule, reset_error, response_problem, status_outcome
 from batch_gateway.grpc.request_blocks import ResponseHeaders
-from batch_gateway.wire.http2.frames import data_frame, reset_frame, window_update
+from batch_gateway.grpc.session_limits import SessionLimits
+from batch_gateway.wire.http2.frames import FrameTaker, data_frame, reset_frame, window_update
 from batch_gateway.wire.http2.grpc_messages import (
     PREFIX_SIZE,
+    FrameAround,
     MessageError,
     MessageReader,
     message_frame,
@@ -37,6 +34,10 @@ def _nobody() -> None:
     """Nobody wants to know yet."""
 
 
+def _takes_nothing(_data: bytes, start: int, _end: int) -> int:
+    return start
+
+
 class Outlet(Protocol):
     """What a stream needs of its connection.
 
@@ -44,11 +45,15 @@ class Outlet(Protocol):
         send_window: how many bytes of DATA the server takes on the whole connection.
         largest_frame: how many of them in one frame.
         congested: whether what was written has piled up.
+        output: what is written and has not gone out; the first is to be put there by `write`.
+        takers: the streams that are offered what comes.
     """
 
     send_window: int
     largest_frame: int
     congested: bool
+    output: list[bytes]
+    takers: dict[int, FrameTaker]
 
     @property
     def peer(self) -> str: ...
@@ -77,13 +82,15 @@ class StreamState:
         heard_before: how much had come on its connection when it was opened.
         deadline: in monotonic seconds; past it somebody must call `cancel`.
         touched: whether `on_change` is due.
-        offer_to: is offered what a frame carries, and says how many bytes it has taken.
+        offer_to, spare: see `FrameTaker`.
         on_change: told when something can be received, when all is sent, and at the end.
     """
 
     __slots__ = (
+        "_granted",
         "_half_closed",
         "_head",
+        "_number",
         "_outlet",
         "_reader",
         "_send_window",
@@ -101,19 +108,21 @@ class StreamState:
         "over",
         "received",
         "reused",
+        "spare",
         "touched",
     )
 
     def __init__(
-        self, stream_id: int, outlet: Outlet, *, send_window: int, window: int, max_message: int
+        self, stream_id: int, outlet: Outlet, limits: SessionLimits, *, send_window: int
     ) -> None:
         self.id = stream_id
+        self._number = stream_id.to_bytes(4)
         self._outlet = outlet
         self._send_window = send_window
-        self._window = ReceiveWindow(window)
+        self._window = ReceiveWindow(limits.stream_window)
         # Most calls are over before the window needs to know of it.
         self._taken = 0
-        self._reader = MessageReader(max_message)
+        self._reader = MessageReader(limits.max_message)
         self.messages = self._reader.messages
         self._head: ResponseHeaders | None = None
         self._unsent = bytearray()
@@ -126,7 +135,10 @@ class StreamState:
         self.heard_before = 0
         self.deadline = _NEVER
         self.touched = False
-        self.offer_to: Callable[[bytes], int] | None = None
+        self.offer_to = _takes_nothing
+        self.spare = -1
+        # What `spare` was when the window was looked at last.
+        self._granted = -1
         self.on_change = _nobody
 
     # --- for the caller ---
@@ -166,22 +178,43 @@ class StreamState:
         is_one = len(messages) == 1
         size = len(messages[0]) if is_one else sum(map(len, messages))
         size += PREFIX_SIZE * len(messages)
-        if (
-            size > self._send_window
-            or size > outlet.send_window
-            or size > outlet.largest_frame
-            or self._half_closed
-            or self._unsent
-            or outlet.congested
-        ):
+        if not self._spend(size):
             return False
-        self._send_window -= size
-        outlet.send_window -= size
         self._half_closed = end
         if is_one:
             outlet.write(message_frame(self.id, messages[0], end=end))
         else:
             outlet.write(messages_frame(self.id, messages, size, end=end))
+        return True
+
+    def send_around(self, frame: FrameAround, rest: bytes) -> bool:
+        """Send a message whose end is `rest` in a frame; False, and nothing sent, where it may not
+        go so.
+        """
+        before, behind, size = frame
+        # As `_spend`, for who sends often.
+        outlet, left = self._outlet, self._send_window - size
+        all_left = outlet.send_window - size
+        if left < 0 or all_left < 0 or size > outlet.largest_frame or self._half_closed:
+            return False
+        if self._unsent or outlet.congested:
+            return False
+        self._send_window, outlet.send_window = left, all_left
+        output = outlet.output
+        if not output:
+            outlet.write(b"")
+        output += (before, self._number, behind, rest)
+        return True
+
+    def _spend(self, size: int) -> bool:
+        """Whether a frame of this size may be sent now, which is then counted."""
+        outlet, left = self._outlet, self._send_window - size
+        all_left = outlet.send_window - size
+        if left < 0 or all_left < 0 or size > outlet.largest_frame:
+            return False
+        if self._half_closed or self._unsent or outlet.congested:
+            return False
+        self._send_window, outlet.send_window = left, all_left
         return True
 
     def half_close(self) -> None:
@@ -200,7 +233,20 @@ class StreamState:
         self._taken += len(message) + PREFIX_SIZE
         if self._window.worn and not self.over:
             self._allow_more(self._taken)
+        if self.offer_to is not _takes_nothing:
+            self._go_on_offering()
         return message
+
+    def offer(self, take: Callable[[bytes, int, int], int] | None) -> None:
+        """Offer what comes to `take`, see `GrpcStream.offer`."""
+        self._look_at_window()
+        if take is None:
+            self._outlet.takers.pop(self.id, None)
+            self.offer_to = _takes_nothing
+        elif not self.over:
+            self._outlet.takers[self.id] = self
+            self.offer_to = take
+            self._go_on_offering()
 
     def cancel(self, error: Exception | None = None) -> None:
         """Give the call up."""
@@ -213,6 +259,7 @@ class StreamState:
         if self.over:
             return
         self.over = self._half_closed = True
+        self.offer_to = _takes_nothing
         self.error = error
         self._unsent.clear()
         self._outlet.forget(self)
@@ -241,6 +288,7 @@ class StreamState:
         if end and headers.grpc_status is not None:
             self._end(status_outcome(headers, peer, incomplete=False))
             return
+        self._go_on_offering()
         problem = response_problem(headers, peer)
         if end:
             self._end(problem or status_outcome(headers, peer, incomplete=False))
@@ -251,19 +299,12 @@ class StreamState:
         """`size` is that of the frame's payload, padding included: flow control counts it all."""
         if self._head is None:
             raise self._violation("content before headers")
+        if self.spare >= 0:
+            self._look_at_window()
         if not self._window.take(size):
             raise ProtocolError(
                 ErrorCode.FLOW_CONTROL_ERROR, "more content than it was allowed", self.id
             )
-        offer_to = self.offer_to
-        if offer_to is not None and not (end or self.messages or self._reader.held):
-            taken = offer_to(data)
-            self._taken += taken
-            if taken == len(data):
-                if self._window.worn:
-                    self._allow_more(self._taken)
-                return
-            data = data[taken:] if taken else data
         try:
             self._reader.feed(data)
         except MessageError as error:
@@ -277,6 +318,7 @@ class StreamState:
         else:
             # All there is belongs to a message that must become complete.
             self._allow_more(None)
+            self._go_on_offering()
 
     def reset_received(self, code: int) -> None:
         self._half_closed = True
@@ -316,6 +358,19 @@ class StreamState:
             pass
         if self._unsent:
             self._outlet.hold_back(self)
+
+    def _look_at_window(self) -> None:
+        """Count what was taken since, and let nothing more be taken until `_go_on_offering`."""
+        if self.spare >= 0:
+            taken = self._granted - self.spare
+            self._window.take(taken)
+            self._taken += taken
+            self.spare = -1
+
+    def _go_on_offering(self) -> None:
+        offered, begun = self.offer_to is not _takes_nothing, self._head is not None
+        if offered and begun and not (self.messages or self._reader.held):
+            self.spare = self._granted = self._window.spare
 
     def _allow_more(self, size: int | None) -> None:
         if size is None or not self.messages:

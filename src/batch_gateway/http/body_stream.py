@@ -114,7 +114,7 @@ class BodyStream(LiveStream):
             if not until:
                 self._stop_handing()
             elif self._quick is not None:
-                self.take_chunk = self._quick()
+                self._look_for_chunks(self._quick)
             return
         self._begun = True
         self._take = self.take_chunk = None
@@ -180,7 +180,8 @@ class BodyStream(LiveStream):
         if self._pieces or self._ended:
             return False
         self._take, self._most, self._quick = take, most, quick
-        self.take_chunk = None if quick is None else quick()
+        if quick is not None:
+            self._look_for_chunks(quick)
         self._until = time.monotonic() + self._idle
         self._set_deadline(min(self._deadline, self._until))
         try:
@@ -203,6 +204,10 @@ class BodyStream(LiveStream):
         self._take = self._quick = self.take_chunk = None
         self._error = self._failure = None
         self._pause = self._set_deadline = _tell_nobody
+
+    def _look_for_chunks(self, quick: QuickTaker) -> None:
+        taker = quick()
+        self.take_chunk = None if taker is None else taker.take_chunk
 
     def _stop_handing(self) -> None:
         self._take = self.take_chunk = None

@@ -11,6 +11,7 @@ import msgspec
 from batch_gateway.wire.headers import Headers
 
 __all__ = [
+    "EventTaker",
     "HTTPExchanger",
     "HTTPResponse",
     "HTTPStream",
@@ -56,7 +57,21 @@ class HTTPStream(Protocol):
 
 
 TakeChunk = Callable[[bytes], int]
-QuickTaker = Callable[[], TakeChunk | None]
+
+
+class EventTaker(Protocol):
+    """Takes what is just one event of a kind that it knows."""
+
+    def take_chunk(self, data: bytes, /) -> int:
+        """The size of the event, where `data` is a chunk of the transfer coding with it; else 0."""
+        ...
+
+    def take_event(self, data: bytes, /) -> bool:
+        """Whether `data` is such an event, which has then been taken."""
+        ...
+
+
+QuickTaker = Callable[[], EventTaker | None]
 
 
 class LiveStream:
@@ -83,9 +98,8 @@ class LiveStream:
         Then this returns, and when `read` has something to return at once: a piece of more than
         `most` bytes, the end, an error. Says whether it was `take`. Raises what that does.
 
-        `quick` is asked, first and behind each piece that `take` got, for what takes a read that is
-        one whole chunk of the transfer coding without `take`: it returns the size of what is in
-        the chunk, or 0 where that is to have it.
+        `quick` is asked, first and behind each piece that `take` got, for what is to have an event
+        that comes alone; `take` gets what that does not take.
         """
         raise NotImplementedError
 

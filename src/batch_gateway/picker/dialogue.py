@@ -18,6 +18,7 @@ from batch_gateway.picker.encode import (
     response_head,
 )
 from batch_gateway.picker.picker_statuses import status_error
+from batch_gateway.wire.http2.grpc_messages import FrameAround
 
 __all__ = ["Dialogue", "Interrupted"]
 
@@ -50,6 +51,7 @@ class Dialogue:
         "_interrupted",
         "_loop",
         "_on_event",
+        "_patient_until",
         "_picker",
         "_stream",
         "_task",
@@ -82,6 +84,7 @@ class Dialogue:
         self._interrupted = False
         self._waiter: asyncio.Future[None] | None = None
         self._on_event: Callable[[], None] | None = None
+        self._patient_until: Callable[[], float] = _no_longer
         self.deadline = _NEVER
         self.failure: InferenceError | None = None
         self.question: Iterable[bytes] = ()
@@ -221,21 +224,30 @@ class Dialogue:
         conversation.echo.report(piece, last=False)
         return True
 
-    def watch(self, on_event: Callable[[], None], offer: Callable[[bytes], int]) -> None:
+    def watch(
+        self,
+        on_event: Callable[[], None],
+        offer: Callable[[bytes, int, int], int],
+        patient_until: Callable[[], float],
+    ) -> Callable[[FrameAround, bytes], bool]:
         """Call back at whatever the picker does from now on, instead of interrupting a block.
 
-        What it sends is offered first, see `GrpcStream.offer`.
+        What it sends is offered first, see `GrpcStream.offer`. `patient_until` is asked past the
+        deadline, and says what that is to be then; 0 where the picker is late.
+        Returns what sends, see `GrpcStream.send_around`.
         """
-        self._on_event = on_event
+        self._on_event, self._patient_until = on_event, patient_until
         self._stream.offer(offer)
+        return self._stream.send_around
 
     def leave(self, farewell: float) -> None:
         """The request is over: the stream is cancelled now, or at `farewell` (monotonic seconds).
 
         Until then a picker to which one was `polite` may end it in good order.
         """
-        self._on_event = None
-        self._stream.offer(None)
+        if self._on_event is not None:
+            self._on_event, self._patient_until = None, _no_longer
+            self._stream.offer(None)
         # An error that is raised holds on to its frames, and they to this object and the bodies
         # in it: without these in the circle all of it goes at once.
         self._task = self.failure = None
@@ -274,6 +286,8 @@ class Dialogue:
                 f"the endpoint picker {self._picker} did not choose a pod in time"
             )
             self._notify()
+        elif later := self._patient_until():
+            self.deadline = later
         elif self._inside or self._on_event is not None:
             # It owes an echo; the stream is of no use without one.
             self.ran_late = True
@@ -332,3 +346,7 @@ class Dialogue:
         self._stream.listen(None)
         self._stream.cancel()
         self._forget(self)
+
+
+def _no_longer() -> float:
+    return 0.0

@@ -8,8 +8,9 @@ lose an answer, as long as what it gave back so far is what the pod said.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
-from batch_gateway.picker.encode import handed_back
+from batch_gateway.picker.encode import PIECE_FRAMES, piece_frames
 
 __all__ = ["Echo"]
 
@@ -19,42 +20,61 @@ class Echo:
 
     Attributes:
         ended: everything that there will be has been put out.
-        answered: the picker has said something about the body.
         buffered: how many bytes are put out and not taken.
-        awaited: how many are kept because they have not come back.
+        expects: whether what is reported is expected to come back as it is. Whoever reports while
+            it does may do so by adding to the next two: `report` would take as long as the rest.
+        expected: reported and not come back yet, by message.
+        reported, returned: how many bytes of such there were, and how many have come back.
+        hand: is given what comes back as it was; without it that is put out.
     """
 
     __slots__ = (
-        "_expected",
+        "_answered",
         "_given_up",
         "_out",
-        "_returned",
         "_rewritten",
+        "_struck",
         "_whole",
-        "answered",
-        "awaited",
         "buffered",
         "ended",
+        "expected",
+        "expects",
+        "hand",
+        "reported",
+        "returned",
     )
 
     def __init__(self) -> None:
-        # Reported and not come back yet, by message; nothing any more once it is rewritten.
-        self._expected: deque[bytes] = deque()
+        # Nothing any more once it is rewritten.
+        self.expected: deque[bytes] = deque()
         # How much of the first of them has come back.
-        self._returned = 0
+        self._struck = 0
         self._out: deque[bytes] = deque()
         self._whole = False
         self._rewritten = False
         self._given_up = False
-        self.answered = False
+        self._answered = False
+        self.reported = 0
+        self.returned = 0
         self.buffered = 0
-        self.awaited = 0
         self.ended = False
+        self.expects = True
+        self.hand: Callable[[bytes], None] | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the picker has said something about the body."""
+        return self._answered or self.returned > 0
+
+    @property
+    def awaited(self) -> int:
+        """How many bytes are kept because they have not come back."""
+        return self.reported - self.returned
 
     @property
     def waits(self) -> bool:
         """Whether something was reported that has not come back."""
-        return not self.ended and (bool(self._expected) or self._whole)
+        return not self.ended and (bool(self.expected) or self._whole)
 
     @property
     def reported_all(self) -> bool:
@@ -73,54 +93,59 @@ class Echo:
             self.put(piece)
             self.ended = last
         elif not self._rewritten:
-            self._expected.append(piece)
-            self.awaited += len(piece)
+            self.expected.append(piece)
+            self.reported += len(piece)
 
-    def came_back(self, frame: bytes, at: int) -> tuple[bytes, int]:
-        """The next piece, where a message in `frame` hands it back as it was, and its end there.
+    def came_back(self, data: bytes, start: int, end: int) -> int:
+        """Where those messages in `data` end that hand back pieces as they were; see
+        `GrpcStream.offer`. What is behind them is to be read.
 
-        The piece is to be handed on, or to be `put`. b"" where anything else begins at `at`, which
-        is then to be read. Nearly all that is said about an event stream is just that.
+        Nearly all that is said about an event stream is just that.
         """
-        expected = self._expected
-        if not expected or self._returned or self.ended:
-            return b"", at
-        piece = expected[0]
-        head = handed_back(len(piece))
-        begins = at + len(head)
-        if not (piece and frame.startswith(head, at) and frame.startswith(piece, begins)):
-            return b"", at
-        expected.popleft()
-        self.awaited -= len(piece)
-        self.answered = True
-        return piece, begins + len(piece)
+        expected = self.expected
+        while start < end and expected and not self._struck and self.expects:
+            piece = expected[0]
+            size = len(piece)
+            head = (PIECE_FRAMES.get(size) or piece_frames(size))[1]
+            begins = start + len(head)
+            stop = begins + size
+            if stop > end or not (size and data.startswith(head, start)):
+                break
+            if not data.startswith(piece, begins):
+                break
+            expected.popleft()
+            self.returned += size
+            (self.hand or self.put)(piece)
+            start = stop
+        return start
 
     def unchanged(self) -> None:
         """The picker answers a message with nothing: its piece stays as it is."""
-        self.answered = True
-        if self._expected and not self.ended:
+        self._answered = True
+        if self.expected and not self.ended:
             self.put(self._struck_off())
             self._end_if_all()
 
     def replaced(self, piece: bytes) -> None:
         """The picker answers a message with another piece."""
-        self.answered = True
+        self._answered = True
         if self.ended:
             return
         self.put(piece)
-        if self._expected:
+        if self.expected:
             self._struck_off()
             self._end_if_all()
 
     def streamed(self, piece: bytes, *, last: bool) -> None:
         """The picker sends a piece of its own cut."""
-        self.answered = True
+        self._answered = True
         if self.ended or self._given_up:
             return
         self.put(piece)
         if not self._rewritten:
             self._match(piece)
-        self.ended = last
+        if last:
+            self.ended, self.expects = True, False
 
     def give_up(self) -> bool:
         """No more is expected of the picker; the pod's own bytes go on from here.
@@ -131,8 +156,8 @@ class Echo:
             return True
         if self._rewritten:
             return False
-        self._given_up = True
-        while self._expected:
+        self._given_up, self.expects = True, False
+        while self.expected:
             self.put(self._struck_off())
         self.ended = self._whole
         return True
@@ -161,32 +186,34 @@ class Echo:
         return whole
 
     def _end_if_all(self) -> None:
-        self.ended = self._whole and not self._expected
+        self.ended = self._whole and not self.expected
 
     def _struck_off(self) -> bytes:
         """What has not come back of the first message."""
-        piece = self._expected.popleft()[self._returned :]
-        self._returned = 0
-        self.awaited -= len(piece)
+        piece = self.expected.popleft()[self._struck :]
+        self._struck = 0
+        self.reported -= len(piece)
         return piece
 
     def _match(self, piece: bytes) -> None:
         """Strike off what came back; or find that it is something else."""
         start = 0
-        while start < len(piece) and self._expected:
+        while start < len(piece) and self.expected:
             # However either side is cut, every byte is looked at once.
-            reported, returned = self._expected[0], self._returned
+            reported, returned = self.expected[0], self._struck
             size = min(len(reported) - returned, len(piece) - start)
             if piece[start : start + size] != reported[returned : returned + size]:
                 break
             start += size
-            self.awaited -= size
-            self._returned += size
-            if self._returned == len(reported):
-                self._expected.popleft()
-                self._returned = 0
+            self.returned += size
+            self._struck += size
+            if self._struck == len(reported):
+                self.expected.popleft()
+                self._struck = 0
         if start < len(piece):
             # The rest cannot be compared, nor be used in its place.
             self._rewritten = True
-            self._expected.clear()
-            self._returned = self.awaited = 0
+            self.expected.clear()
+            self._struck = 0
+            self.reported = self.returned
+            self.expects = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from batch_gateway.errors import ConfigError, InvalidRequestError
 from batch_gateway.http.header_rules import check_headers
@@ -19,13 +20,15 @@ from batch_gateway.wire.ext_proc.names import (
     LB_NAMESPACE,
     SUBSET_NAMESPACE,
 )
-from batch_gateway.wire.http2.grpc_messages import message_prefix
+from batch_gateway.wire.http2.grpc_messages import FrameAround, frame_around, message_prefix
 
 __all__ = [
     "PIECE",
+    "PIECE_FRAMES",
+    "PieceFrames",
     "QuestionEncoder",
     "Shape",
-    "handed_back",
+    "piece_frames",
     "pieces_of",
     "response_body",
     "response_head",
@@ -54,7 +57,7 @@ _MAX_SHAPES = 256
 # begun anew.
 _MAX_ANSWER_HEADERS = 1024
 _answer_headers: dict[tuple[bytes, bytes], bytes] = {}
-# Sizes of bodies and heads come again and again, some of them with every request.
+# Sizes of bodies, heads and events come again and again, some of them with every request.
 _MAX_SIZES = 2_048
 
 Pairs = Sequence[tuple[str, str]]
@@ -183,16 +186,33 @@ def response_body(piece: bytes, *, last: bool) -> bytes:
     return b"%b%b%b" % (head, piece, _END_OF_STREAM) if last else head + piece
 
 
-@lru_cache(_MAX_SHAPES)
-def handed_back(size: int) -> bytes:
-    """How a message begins that hands back a piece of so many bytes, which are the rest of it.
+class PieceFrames(NamedTuple):
+    """What goes around pieces of one size.
 
-    As it goes into a stream, with its length before it.
+    Attributes:
+        told: the frame that reports one.
+        handed_back: how a message begins that hands one back, which is the rest of it; as it goes
+            into a stream, with its length before it.
     """
+
+    told: FrameAround
+    handed_back: bytes
+
+
+PIECE_FRAMES: dict[int, PieceFrames] = {}
+"""Those that `piece_frames` gave: events are of few sizes."""
+
+
+def piece_frames(size: int) -> PieceFrames:
+    """For pieces of a body of so many bytes, at least one, that are not its last."""
     head = b""
     for field in (_FIRST, _STREAMED_RESPONSE, _BODY_MUTATION, _FIRST, _HANDED_BACK):
         head = field + _varint(size + len(head)) + head
-    return message_prefix(size + len(head)) + head
+    told = frame_around(_body_head(_RESPONSE_BODY, size, False), size)
+    made = PieceFrames(told, message_prefix(size + len(head)) + head)
+    if len(PIECE_FRAMES) < _MAX_SIZES:
+        PIECE_FRAMES[size] = made
+    return made
 
 
 def served_by(endpoint: str) -> bytes:

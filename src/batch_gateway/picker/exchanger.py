@@ -329,8 +329,7 @@ class EndpointPickerExchanger:
         for dialogue in list(self._dialogues):
             if dialogue.deadline <= now:
                 dialogue.expire()
-            elif dialogue.deadline < earliest:
-                earliest = dialogue.deadline
+            earliest = min(earliest, dialogue.deadline)
         return earliest
 
     def _echo_patience(self) -> float:

@@ -13,12 +13,18 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from batch_gateway.errors import BadResponseError, InferenceError
-from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream, QuickTaker
+from batch_gateway.http.exchange import (
+    HTTPResponse,
+    HTTPStream,
+    LiveStream,
+    QuickTaker,
+)
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import PIECE, response_head
 from batch_gateway.picker.pods import Pod
+from batch_gateway.picker.teller import AT_ONCE, MOST_AWAITED, Teller
 from batch_gateway.wire.headers import Headers
 
 __all__ = ["Refusal", "Relay"]
@@ -27,12 +33,6 @@ _NEVER = float("inf")
 
 # Past this the pod is not read any more, until half of it has been taken.
 _HIGH_WATER = 64 * 1024
-
-# A message there and back that fits into one frame: as large as all servers take them.
-_AT_ONCE = 16 * 1024 - 64
-
-# And so much of an event stream may be at the picker, which echoes each piece as it comes.
-_MOST_AWAITED = 1024 * 1024
 
 PodStream = AbstractAsyncContextManager[tuple[Pod, HTTPStream]]
 
@@ -62,6 +62,7 @@ class Relay(LiveStream):
     """
 
     __slots__ = (
+        "_alive_until",
         "_arm",
         "_conversation",
         "_dialogue",
@@ -76,9 +77,13 @@ class Relay(LiveStream):
         "_most_taken",
         "_patience",
         "_pump",
+        "_quick",
         "_reader",
+        "_returned",
         "_room",
         "_take",
+        "_take_event",
+        "_teller",
         "_telling",
         "_untold",
         "headers",
@@ -87,6 +92,7 @@ class Relay(LiveStream):
 
     status_code: int
     headers: Headers
+    _teller: Teller
 
     def __init__(
         self,
@@ -113,6 +119,11 @@ class Relay(LiveStream):
         # What the reader takes of what comes back, when it does, and up to which size.
         self._take: Callable[[bytes], float] | None = None
         self._most_taken = 0
+        self._quick: QuickTaker | None = None
+        self._take_event: Callable[[bytes], bool] | None = None
+        self._alive_until = 0.0
+        # How much had come back when it was last asked whether more was overdue.
+        self._returned = 0
         self._had_enough = False
         self._mistake: Exception | None = None
         self._untold = b""
@@ -124,7 +135,9 @@ class Relay(LiveStream):
         """
         self._pump = asyncio.get_running_loop().create_task(self._forward(pod))
         self._pump.add_done_callback(self._forwarded)
-        self._dialogue.watch(self._heard, self._offered)
+        self._echo.hand = self._hand
+        send = self._dialogue.watch(self._heard, self._echo.came_back, self._patient_until)
+        self._teller = Teller(self._dialogue, send, self._patience, self._arm)
         while self._head is None or not (self._conversation.head_echoed or self._gone):
             if self._conversation.refusal is not None:
                 return Refusal(self._conversation.refusal)
@@ -137,6 +150,11 @@ class Relay(LiveStream):
     def is_over(self) -> bool:
         """See `LiveStream.is_over`."""
         return self._echo.ended and not self._echo.buffered and self._failure is None
+
+    @property
+    def alive_until(self) -> float:
+        """See `LiveStream.alive_until`."""
+        return self._alive_until
 
     async def read(self) -> bytes:
         """See `HTTPStream.read`."""
@@ -160,10 +178,12 @@ class Relay(LiveStream):
             return False
         self._raise_failure()
         self._take, self._most_taken, self._had_enough = take, most, False
+        self._quick = quick
+        self._look_for_events()
         try:
             await self._wait()
         finally:
-            self._take = None
+            self._take = self._take_event = self._quick = None
         mistake, self._mistake = self._mistake, None
         if mistake is not None:
             raise mistake
@@ -178,7 +198,7 @@ class Relay(LiveStream):
             await asyncio.wait([pump])
         self._dialogue.polite = self._echo.ended and self._echo.reported_all
         # As in `Dialogue.leave`: these would close a circle with the frames of an error.
-        self._pump = self._failure = None
+        self._pump = self._failure = self._echo.hand = None
 
     # --- the task ---
 
@@ -198,7 +218,7 @@ class Relay(LiveStream):
 
     async def _tell(self, upstream: HTTPStream) -> None:
         """Report the answer's body piece by piece."""
-        size, piece = 0, b"first"
+        size, piece, teller = 0, b"first", self._teller
         # Behind the first piece, which may be later than the others.
         live = None
         while piece:
@@ -206,7 +226,8 @@ class Relay(LiveStream):
             while self._is_full():
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
-            if live is None or not await live.hand_on(self._tell_at_once, PIECE):
+                self._room = None
+            if live is None or not await live.hand_on(self._tell_at_once, PIECE, lambda: teller):
                 piece = await upstream.read()
             elif self._untold:
                 piece, self._untold = self._untold, b""
@@ -228,8 +249,8 @@ class Relay(LiveStream):
         """Report a piece, for `LiveStream.hand_on`."""
         dialogue, now, rest = self._dialogue, time.monotonic(), piece
         while rest:
-            piece, rest = rest[:_AT_ONCE], rest[_AT_ONCE:]
-            if not dialogue.say_body_nowait(piece):
+            piece, rest = rest[:AT_ONCE], rest[AT_ONCE:]
+            if not (self._teller.take_event(piece) or dialogue.say_body_nowait(piece)):
                 self._untold = piece + rest
                 return 0.0
         if self._echo.buffered:
@@ -241,7 +262,7 @@ class Relay(LiveStream):
     def _is_full(self) -> bool:
         """Whether the pod has to wait: for the reader, or for a picker that is to echo at once."""
         echo = self._echo
-        return echo.buffered > _HIGH_WATER or (self._is_events and echo.awaited > _MOST_AWAITED)
+        return echo.buffered > _HIGH_WATER or (self._is_events and echo.awaited > MOST_AWAITED)
 
     def _forwarded(self, pump: asyncio.Task[None]) -> None:
         if not pump.cancelled():
@@ -267,25 +288,18 @@ class Relay(LiveStream):
         self._hand_out()
         _wake(self._room)
 
-    def _offered(self, frame: bytes) -> int:
-        """The picker sends something; how much of it are pieces as they had been reported."""
-        echo = self._echo
-        piece, end = echo.came_back(frame, 0)
-        while piece:
-            take = self._take
-            if take is not None and len(piece) <= self._most_taken:
-                self._give(take, piece)
-            else:
-                echo.put(piece)
-                self._hand_out()
-            piece, end = echo.came_back(frame, end) if end < len(frame) else (b"", end)
-        if end:
-            if echo.awaited or echo.reported_all or not self._conversation.head_echoed:
-                self._set_patience(_NEVER)
-            elif not self._telling:
-                self._dialogue.deadline = _NEVER
+    def _hand(self, piece: bytes) -> None:
+        """A piece came back as it had been reported."""
+        take_event = self._take_event
+        if take_event is not None and take_event(piece):
+            self._alive_until = time.monotonic() + self._idle
+        elif self._take is not None and len(piece) <= self._most_taken:
+            self._give(self._take, piece)
+        else:
+            self._echo.put(piece)
+            self._hand_out()
+        if self._room is not None:
             _wake(self._room)
-        return end
 
     def _give(self, take: Callable[[bytes], float], piece: bytes) -> None:
         """Give the reader, which takes what comes, a piece."""
@@ -294,8 +308,14 @@ class Relay(LiveStream):
         except Exception as mistake:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
             self._mistake, self._had_enough = mistake, True
         if self._had_enough:
-            self._take = None
+            self._take = self._take_event = None
             _wake(self._reader)
+        else:
+            self._look_for_events()
+
+    def _look_for_events(self) -> None:
+        taker = None if self._quick is None else self._quick()
+        self._take_event = None if taker is None else taker.take_event
 
     def _hand_out(self) -> None:
         """Give the reader what came back, or wake it."""
@@ -303,15 +323,28 @@ class Relay(LiveStream):
         while (take := self._take) is not None and 0 < echo.buffered <= self._most_taken:
             self._give(take, echo.take())
         if self._take is None or echo.buffered or echo.ended or self._failure is not None:
-            self._take = None
+            self._take = self._take_event = None
             _wake(self._reader)
 
-    def _set_patience(self, since: float) -> None:
-        """Until when the picker may keep what it was told, or not listen; `since` stays if set."""
+    def _patient_until(self) -> float:
+        """How long to wait from now on, past the time for what had been told: 0 for no longer."""
+        if not self._owes:
+            return _NEVER
+        before, self._returned = self._returned, self._echo.returned
+        return 0.0 if before == self._returned else time.monotonic() + self._patience
+
+    @property
+    def _owes(self) -> bool:
+        """Whether the picker keeps what it was told, or does not listen."""
         echo, conversation = self._echo, self._conversation
+        if conversation.over or self._head is None:
+            return False
         owes_body = self._is_events or echo.reported_all
-        owes = self._telling or not conversation.head_echoed or (owes_body and echo.waits)
-        if conversation.over or self._head is None or not owes:
+        return self._telling or not conversation.head_echoed or (owes_body and echo.waits)
+
+    def _set_patience(self, since: float) -> None:
+        """Until when the picker may do so; `since` stays if set."""
+        if not self._owes:
             self._dialogue.deadline = _NEVER
         elif since == _NEVER:
             self._arm(self._dialogue, time.monotonic() + self._patience)

@@ -12,7 +12,7 @@ import pytest
 from batch_gateway.client.streaming.quick_reader import QuickReader
 from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.connection import Connection
-from batch_gateway.http.exchange import TakeChunk
+from batch_gateway.http.exchange import EventTaker
 from batch_gateway.http.response_reader import ResponseReader
 from batch_gateway.wire.headers import Headers
 
@@ -50,16 +50,19 @@ async def read(reads: Sequence[bytes]) -> tuple[str, int, int]:
         reader.take(piece, None)
         return 0.0 if reader.complete else NEVER
 
-    def quick() -> TakeChunk | None:
-        ready = reader.ready
+    class Counted:
+        def __init__(self, taker: EventTaker) -> None:
+            self.take_event = taker.take_event
+            self._take_chunk = taker.take_chunk
 
-        def counted(data: bytes) -> int:
+        def take_chunk(self, data: bytes) -> int:
             nonlocal passed
-            size = ready.take_chunk(data) if ready is not None else 0
+            size = self._take_chunk(data)
             passed += size > 0
             return size
 
-        return counted
+    def quick() -> EventTaker | None:
+        return None if reader.ready is None else Counted(reader.ready)
 
     with far:
         _, connection = await loop.create_connection(

@@ -17,7 +17,7 @@ from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeou
 from batch_gateway.http.body_decoder import BodyDecoder, UndecodableBodyError
 from batch_gateway.http.connection_errors import too_large, too_large_error
 from batch_gateway.http.content_coding import unpacked
-from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream, TakeChunk
+from batch_gateway.http.exchange import EventTaker, HTTPResponse, HTTPStream, LiveStream
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 
@@ -144,7 +144,7 @@ class _Reception:
             if piece is None:
                 pushed = self._pushed
                 if pushed is not None and await pushed.hand_on(
-                    self._take, _STINT_BYTES, self._take_chunk
+                    self._take, _STINT_BYTES, self._quick
                 ):
                     # What was taken may be the last.
                     return b""
@@ -274,10 +274,9 @@ class _Reception:
         until = self._patient_until = self._monotonic() + self._limits.idle_timeout
         return 0.0 if self._sink is not None and self._sink.is_full else until
 
-    def _take_chunk(self) -> TakeChunk | None:
-        """What takes chunks of which nobody else is to hear, for `LiveStream.hand_on`."""
-        ready = self._reader.ready
-        return None if ready is None or self._sink is not None else ready.take_chunk
+    def _quick(self) -> EventTaker | None:
+        """What takes events of which nobody else is to hear, for `LiveStream.hand_on`."""
+        return None if self._sink is not None else self._reader.ready
 
     def _read(self, piece: bytes) -> None:
         try:

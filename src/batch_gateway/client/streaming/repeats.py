@@ -15,6 +15,7 @@ from batch_gateway.client.streaming.assemble import Assembler
 from batch_gateway.client.streaming.merging import GrowingText
 from batch_gateway.wire.chunk_pattern import Make, Typed, chunk_maker
 from batch_gateway.wire.chunks import Chunk, decode_json, encode_json
+from batch_gateway.wire.transfer_chunks import CHUNK_HEADS, chunk_head
 
 __all__ = ["Put", "Repeats", "learnt"]
 
@@ -34,9 +35,6 @@ _SEAM = 16
 _BACKSLASH = ord("\\")
 
 _CRLF = b"\r\n"
-# The first lines of chunks, by the size of all of it: reads of one stream are of few sizes.
-_CHUNK_HEADS: dict[int, bytes] = {}
-_MOST_HEADS = 4096
 
 _decode_text = msgspec.json.Decoder(str).decode
 
@@ -116,7 +114,7 @@ class Repeats:
         It is read now. 0 where `data` is anything else.
         """
         size, after = len(data), self._after
-        head = _CHUNK_HEADS.get(size) or _chunk_head(size)
+        head = CHUNK_HEADS.get(size) or chunk_head(size)
         start = len(head)
         if not (data.startswith(head) and data.startswith(self._before, start)):
             return 0
@@ -125,6 +123,14 @@ class Repeats:
             return 0
         said = self._grown_by(data[start + len(self._before) - 1 : end + 1])
         return size - start - len(_CRLF) if said else 0
+
+    def take_event(self, data: bytes) -> bool:
+        """Whether `data` is just such an event, which has then been read."""
+        before, after = self._before, self._after
+        # As in `take`, what is no shorter may be several.
+        if len(data) >= self._two or not (data.startswith(before) and data.endswith(after)):
+            return False
+        return bool(self._grown_by(data[len(before) - 1 : len(data) - len(after) + 1]))
 
     def _grown_by(self, quoted: bytes) -> str:
         """What such an event says; empty where the general way is to say what it means."""
@@ -203,16 +209,3 @@ def _decoded(data: bytes) -> dict[str, Any]:
     except ValueError:
         value = None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _chunk_head(size: int) -> bytes:
-    """The first line of a chunk that is so long with it; what none begins with where none is."""
-    for digits in range(1, 9):
-        head = b"%x\r\n" % max(0, size - digits - 2 * len(_CRLF))
-        if len(head) == digits + len(_CRLF):
-            break
-    else:
-        head = _CRLF
-    if len(_CHUNK_HEADS) < _MOST_HEADS:
-        _CHUNK_HEADS[size] = head
-    return head

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Protocol
 
 from batch_gateway.wire.http2.http2_errors import ErrorCode, ProtocolError, require_size
 
@@ -15,6 +17,7 @@ __all__ = [
     "END_STREAM",
     "GOAWAY",
     "HEADERS",
+    "NO_TAKERS",
     "PADDED",
     "PING",
     "PREFACE",
@@ -26,6 +29,7 @@ __all__ = [
     "WINDOW_UPDATE",
     "Frame",
     "FrameReader",
+    "FrameTaker",
     "content",
     "data_frame",
     "frame",
@@ -63,15 +67,40 @@ _LOW_BITS = 0x7FFFFFFF
 _LONGEST_QUOTE = 80
 
 
+class FrameTaker(Protocol):
+    """Knows what a stream brings next, and takes it without a frame being made of it.
+
+    Attributes:
+        spare: how much may be taken until somebody must look at the stream's window; less than
+            nothing while nothing may be taken.
+    """
+
+    spare: int
+
+    def offer_to(self, data: bytes, start: int, end: int, /) -> int:
+        """Take what a DATA frame carries, or the beginning of it; returns where that ends."""
+        ...
+
+
+NO_TAKERS: Mapping[int, FrameTaker] = MappingProxyType({})
+
+
 class FrameReader:
-    """Cuts what arrives into frames. `limit` is the largest payload that was announced."""
+    """Cuts what arrives into frames. `limit` is the largest payload that was announced.
 
-    __slots__ = ("_held", "_limit", "_needed")
+    Attributes:
+        takers: by streams, of which plain frames with data are offered to them first.
+        taken: bytes of the payloads of what was fed last that they have got.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_held", "_limit", "_needed", "taken", "takers")
+
+    def __init__(self, limit: int, takers: Mapping[int, FrameTaker] = NO_TAKERS) -> None:
         self._limit = limit
         self._held = bytearray()
         self._needed = _HEAD_SIZE
+        self.takers = takers
+        self.taken = 0
 
     @property
     def held(self) -> int:
@@ -79,17 +108,18 @@ class FrameReader:
         return len(self._held)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that `data` completes; take them all.
+        """The frames that `data` completes, but for what takers have got; take them all.
 
         Raises ProtocolError for a frame that is too large, after those before it.
         """
         if self._held:
             self._held += data
             if len(self._held) < self._needed:
+                self.taken = 0
                 return
             data = bytes(self._held)
             self._held.clear()
-        at, size = 0, len(data)
+        at, size, passed = 0, len(data), 0
         self._needed = _HEAD_SIZE
         while size - at >= _HEAD_SIZE:
             high, low, kind, flags, stream = _HEAD.unpack_from(data, at)
@@ -99,13 +129,23 @@ class FrameReader:
                     ErrorCode.FRAME_SIZE_ERROR,
                     f"a frame of {length} bytes, where {self._limit} are the most",
                 )
-            end = at + _HEAD_SIZE + length
+            start = at + _HEAD_SIZE
+            end = start + length
             if end > size:
                 self._needed = end - at
                 break
-            yield kind, flags, stream & _LOW_BITS, data[at + _HEAD_SIZE : end]
             at = end
-        self._held += data[at:]
+            taker = self.takers.get(stream)
+            if taker is not None and not (kind or flags) and length <= taker.spare:
+                begins, start = start, taker.offer_to(data, start, end)
+                taker.spare -= start - begins
+                passed += start - begins
+                if start == end:
+                    continue
+            yield kind, flags, stream & _LOW_BITS, data[start:end]
+        self.taken = passed
+        if at < size:
+            self._held += data[at:]
 
 
 def content(kind: int, flags: int, payload: bytes) -> bytes:

@@ -24,6 +24,11 @@ class ReceiveWindow:
         self._unread: int = 0
         self._used: int = 0
 
+    @property
+    def spare(self) -> int:
+        """How much may arrive before it is worn; less than nothing if it is."""
+        return self._left - self._kept - 1
+
     def take(self, size: int) -> bool:
         """So many bytes arrived; whether they were allowed to."""
         self._left = left = self._left - size
