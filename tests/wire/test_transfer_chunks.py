@@ -22,5 +22,6 @@ def test_the_first_line_of_a_chunk_is_known_by_the_size_of_all_of_it(size: int) 
 @given(st.integers(5, 70_000))
 def test_no_chunk_has_another_size_than_its_first_line_says(size: int) -> None:
     head = chunk_head(size)
-    if head != b"\r\n":
+    # It is longer where no chunk is so long.
+    if len(head) <= size:
         assert len(head) + int(head, 16) + len(b"\r\n") == size

@@ -17,6 +17,7 @@ __all__ = ["BodyStream"]
 # Past this the socket is not read any more, until half of it has been taken.
 _HIGH_WATER = 64 * 1024
 
+_LONG_PAST = float("-inf")
 _NO_HEADERS = Headers()
 
 
@@ -34,10 +35,10 @@ class BodyStream(LiveStream):
 
     Attributes:
         take_chunk: what is to have a read that is one whole chunk, in `hand_on`.
+        lived_at: when it took one last, in monotonic seconds; long past where it has not.
     """
 
     __slots__ = (
-        "_alive_until",
         "_begin_by",
         "_begun",
         "_buffered",
@@ -58,6 +59,7 @@ class BodyStream(LiveStream):
         "_until",
         "_waiter",
         "headers",
+        "lived_at",
         "status_code",
         "take_chunk",
     )
@@ -89,7 +91,8 @@ class BodyStream(LiveStream):
         self._most = 0
         self._quick: QuickTaker | None = None
         self.take_chunk: TakeChunk | None = None
-        self._until = self._alive_until = 0.0
+        self._until = 0.0
+        self.lived_at = _LONG_PAST
         self._failure: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.status_code = 0
@@ -125,10 +128,6 @@ class BodyStream(LiveStream):
             self._pause(True)
         self._wake()
 
-    def chunk_taken(self) -> None:
-        """A chunk came, and `take_chunk` took it."""
-        self._until = self._alive_until = time.monotonic() + self._idle
-
     def ended(self, error: BaseException | None) -> None:
         """The response is over: complete, or with an error."""
         if self._closed:
@@ -141,7 +140,7 @@ class BodyStream(LiveStream):
 
     def may_be_silent_until(self) -> float:
         """What the deadline has become by what came since it was set, in `hand_on`."""
-        return min(self._deadline, self._until)
+        return min(self._deadline, max(self._until, self.alive_until))
 
     # --- the reader's side ---
 
@@ -171,7 +170,7 @@ class BodyStream(LiveStream):
     @property
     def alive_until(self) -> float:
         """See `LiveStream.alive_until`."""
-        return self._alive_until
+        return self.lived_at + self._idle
 
     async def hand_on(
         self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None

@@ -199,7 +199,7 @@ class Connection(Dialled):
             size = stream.take_chunk(data)
             if size:
                 reader.streamed += size
-                stream.chunk_taken()
+                stream.lived_at = time.monotonic()
                 return
         try:
             response = reader.feed(data)

@@ -86,7 +86,7 @@ class LiveStream:
 
     @property
     def alive_until(self) -> float:
-        """As `take` of `hand_on` returns it, for what was taken otherwise; 0 where nothing was."""
+        """As `take` of `hand_on` returns it, for what was taken otherwise; not above 0 without."""
         return 0.0
 
     async def hand_on(

@@ -12,13 +12,13 @@ _CRLF = b"\r\n"
 
 
 def chunk_head(size: int) -> bytes:
-    """The first line of a chunk that is so long with it; what none begins with where none is."""
+    """The first line of a chunk that is so long with it; what is longer where none is."""
     for digits in range(1, 9):
         head = b"%x\r\n" % max(0, size - digits - 2 * len(_CRLF))
         if len(head) == digits + len(_CRLF):
             break
     else:
-        head = _CRLF
+        head = bytes(size + 1)
     if len(CHUNK_HEADS) < _MOST_HEADS:
         CHUNK_HEADS[size] = head
     return head

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
 from batch_gateway.client.streaming.quick_reader import QuickReader
+from batch_gateway.client.streaming.repeats import Repeats
 from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.connection import Connection
 from batch_gateway.http.exchange import EventTaker
 from batch_gateway.http.response_reader import ResponseReader
+from batch_gateway.wire.chunks import Chunk
 from batch_gateway.wire.headers import Headers
 
 pytestmark = pytest.mark.anyio
@@ -44,20 +46,27 @@ async def read(reads: Sequence[bytes]) -> tuple[str, int, int]:
     """The text of an answer that comes so, how many reads went past the parser, and its bytes."""
     near, far = socket.socketpair()
     loop, passed = asyncio.get_running_loop(), 0
-    reader = QuickReader("/v1/chat/completions", 10**9, 10**6)
+    reader, texts = QuickReader("/v1/chat/completions", 10**9, 10**6), list[str]()
+
+    def put(chunks: Iterable[Chunk], _: int) -> None:
+        for one in chunks:
+            assert one.text == one.raw["choices"][0]["delta"]["content"]
+            texts.append(one.text)
 
     def take(piece: bytes) -> float:
-        reader.take(piece, None)
+        reader.take(piece, put)
         return 0.0 if reader.complete else NEVER
 
     class Counted:
-        def __init__(self, taker: EventTaker) -> None:
-            self.take_event = taker.take_event
-            self._take_chunk = taker.take_chunk
+        def __init__(self, events: Repeats) -> None:
+            self._events = events
+
+        def take_event(self, data: bytes) -> bool:
+            return self._events.take_event(data, put)
 
         def take_chunk(self, data: bytes) -> int:
             nonlocal passed
-            size = self._take_chunk(data)
+            size = self._events.take_chunk(data, put)
             passed += size > 0
             return size
 
@@ -78,7 +87,7 @@ async def read(reads: Sequence[bytes]) -> tuple[str, int, int]:
         )
         connection.begin(b"POST", b"", NEVER, stream)
         connection.data_received(HEAD + chunk(event("one")))
-        reader.take(await stream.read(), None)
+        reader.take(await stream.read(), put)
         reading = loop.create_task(stream.hand_on(take, 10**6, quick))
         await asyncio.sleep(0)
         for data in reads:
@@ -87,6 +96,7 @@ async def read(reads: Sequence[bytes]) -> tuple[str, int, int]:
         connection.abort()
         await connection.wait_lost()
     [choice] = json.loads(reader.finish())["choices"]
+    assert "".join(texts) == choice["message"]["content"]
     return choice["message"]["content"], passed, reader.chunks
 
 
@@ -123,6 +133,17 @@ async def test_what_is_not_one_chunk_with_one_event_is_left_to_the_parser(odd: b
         pieces = [odd[at : at + size] for at in range(0, len(odd), size)]
         text, _, _ = await read([plain, plain, *pieces, plain, plain, END])
         assert text == "one plain plain" + " two" * 12 + " plain plain"
+
+
+def test_only_what_has_the_first_line_of_a_chunk_is_taken_for_one() -> None:
+    reader = QuickReader("/v1/chat/completions", 10**9, 10**6)
+    reader.take(event("one"), None)
+    assert reader.ready is not None
+    for length in range(1, 300):
+        more = event("x" * length)
+        # No chunk is as long as some of these are in all.
+        assert reader.ready.take_chunk(b"\r\n" + more + b"\r\n") == 0
+        assert reader.ready.take_chunk(chunk(more)) == len(more)
 
 
 def fed(*reads: bytes) -> bool:

@@ -11,6 +11,7 @@ from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
+from batch_gateway.client.streaming.repeats import RepeatsForSink
 from batch_gateway.client.streaming.request_body import choices_asked
 from batch_gateway.clock import Clock
 from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
@@ -275,8 +276,9 @@ class _Reception:
         return 0.0 if self._sink is not None and self._sink.is_full else until
 
     def _quick(self) -> EventTaker | None:
-        """What takes events of which nobody else is to hear, for `LiveStream.hand_on`."""
-        return None if self._sink is not None else self._reader.ready
+        """What takes events of which only the sink is to hear, for `LiveStream.hand_on`."""
+        ready, sink = self._reader.ready, self._sink
+        return ready if ready is None or sink is None else RepeatsForSink(ready, sink)
 
     def _read(self, piece: bytes) -> None:
         try:

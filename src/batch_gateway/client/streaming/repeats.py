@@ -7,17 +7,19 @@ Nearly all events of an answer are such. What an event means is decided by the g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
 
+from batch_gateway.client.interfaces.transport import ChunkSink
 from batch_gateway.client.streaming.assemble import Assembler
 from batch_gateway.client.streaming.merging import GrowingText
 from batch_gateway.wire.chunk_pattern import Make, Typed, chunk_maker
 from batch_gateway.wire.chunks import Chunk, decode_json, encode_json
-from batch_gateway.wire.transfer_chunks import CHUNK_HEADS, chunk_head
+from batch_gateway.wire.transfer_chunks import chunk_head
 
-__all__ = ["Put", "Repeats", "learnt"]
+__all__ = ["Put", "Repeats", "RepeatsForSink", "learnt"]
 
 Put = Callable[[Iterable[Chunk], int], None]
 """Takes chunks, and how many they are; they may be made when they are read."""
@@ -35,6 +37,16 @@ _SEAM = 16
 _BACKSLASH = ord("\\")
 
 _CRLF = b"\r\n"
+# From the end of a chunk with one event: where its JSON ends, and its size before where it begins.
+_END_OF_CHUNK = -len(_CRLF)
+_JSON_IN_CHUNK = len(_FIELD) - len(_CRLF)
+_ChunkForm = tuple[bytes, int, int, int, int]
+"""Of a chunk with one event: its first line, where the event begins, from where to where its text
+is, with its quotes, and the event's size."""
+# With no text where one should be, which is no JSON.
+_NO_CHUNK: _ChunkForm = (b"", 0, 0, 0, 0)
+# Reads of one stream are of few lengths.
+_MOST_LENGTHS = 256
 
 _decode_text = msgspec.json.Decoder(str).decode
 
@@ -60,7 +72,9 @@ class Repeats:
         "_allowance",
         "_before",
         "_between",
+        "_chunk_forms",
         "_frame",
+        "_last",
         "_make",
         "_most",
         "_seam",
@@ -80,6 +94,8 @@ class Repeats:
         self._between = (after + before).decode("latin-1")
         self._seam = self._between[: min(len(after), _SEAM)]
         self._most = most - self._frame
+        self._chunk_forms = _chunk_forms(len(before), len(after), self._most)
+        self._last = after + _CRLF
         self.letters, self._allowance = text.letters, text.allowance
         self._typed = typed
         self._make: Make | None = None
@@ -108,29 +124,57 @@ class Repeats:
             at = end + len(after)
         return at
 
-    def take_chunk(self, data: bytes) -> int:
+    def take_chunk(self, data: bytes, put: Put | None = None) -> int:
         """The size of such an event, where `data` is a chunk of the transfer coding with just one.
 
         It is read now. 0 where `data` is anything else.
         """
-        size, after = len(data), self._after
-        head = CHUNK_HEADS.get(size) or chunk_head(size)
-        start = len(head)
-        if not (data.startswith(head) and data.startswith(self._before, start)):
+        length = len(data)
+        head, begin, start, end, size = self._chunk_forms.get(length) or self._chunk_form(length)
+        if not (
+            data.startswith(head)
+            and data.endswith(self._last)
+            and data.startswith(self._before, begin)
+        ):
             return 0
-        end = size - len(after) - len(_CRLF)
-        if not (data.startswith(after, end) and data.endswith(_CRLF)):
+        # As `_grown_by`, which would be a call for nearly every event that there is.
+        quoted = data[start:end]
+        try:
+            said = _decode_text(quoted)
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return 0
-        said = self._grown_by(data[start + len(self._before) - 1 : end + 1])
-        return size - start - len(_CRLF) if said else 0
+        added = encode_json(said)[1:-1] if _BACKSLASH in quoted else said.encode()
+        allowance = self._allowance
+        left = allowance.left - len(added)
+        if not said or left < 0:
+            return 0
+        allowance.left = left
+        self.letters += added
+        self.count += 1
+        if put is not None:
+            make = self._make or self._prepared()
+            put((make(said, data[_JSON_IN_CHUNK - size : _END_OF_CHUNK]),), 1)
+        return size
 
-    def take_event(self, data: bytes) -> bool:
+    def _chunk_form(self, length: int) -> _ChunkForm:
+        forms = self._chunk_forms
+        if len(forms) >= _MOST_LENGTHS:
+            forms.clear()
+        before, after = map(len, self.frame)
+        found = forms[length] = _chunk_form(length, before, after, self._most)
+        return found
+
+    def take_event(self, data: bytes, put: Put | None = None) -> bool:
         """Whether `data` is just such an event, which has then been read."""
         before, after = self._before, self._after
         # As in `take`, what is no shorter may be several.
         if len(data) >= self._two or not (data.startswith(before) and data.endswith(after)):
             return False
-        return bool(self._grown_by(data[len(before) - 1 : len(data) - len(after) + 1]))
+        said = self._grown_by(data[len(before) - 1 : len(data) - len(after) + 1])
+        if said and put is not None:
+            make = self._make or self._prepared()
+            put((make(said, data[len(_FIELD) :]),), 1)
+        return bool(said)
 
     def _grown_by(self, quoted: bytes) -> str:
         """What such an event says; empty where the general way is to say what it means."""
@@ -182,6 +226,24 @@ class Repeats:
         return make
 
 
+class RepeatsForSink:
+    """An `EventTaker` for chunks that somebody reads, as long as that one is not behind."""
+
+    __slots__ = ("_events", "_sink")
+
+    def __init__(self, events: Repeats, sink: ChunkSink) -> None:
+        self._events = events
+        self._sink = sink
+
+    def take_chunk(self, data: bytes) -> int:
+        sink = self._sink
+        return 0 if sink.is_full else self._events.take_chunk(data, sink.put)
+
+    def take_event(self, data: bytes) -> bool:
+        sink = self._sink
+        return not sink.is_full and self._events.take_event(data, sink.put)
+
+
 def learnt(event: bytes, value: dict[str, Any], assembler: Assembler, most: int) -> Repeats | None:
     """What reads events like this one; None when there is nothing to be learnt from it.
 
@@ -209,3 +271,20 @@ def _decoded(data: bytes) -> dict[str, Any]:
     except ValueError:
         value = None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+@lru_cache(maxsize=64)
+def _chunk_forms(before: int, after: int, most: int) -> dict[int, _ChunkForm]:
+    """By the length of all of it, for events with so much around their text, and so long a text.
+
+    All answers of one gateway share them, and an answer of few events is not worth its own.
+    """
+    return {}
+
+
+def _chunk_form(length: int, before: int, after: int, most: int) -> _ChunkForm:
+    head = chunk_head(length)
+    begin = len(head)
+    size = length - begin - len(_CRLF)
+    start, end = begin + before - 1, begin + size - after + 1
+    return (head, begin, start, end, size) if 2 < end - start <= most else _NO_CHUNK
