@@ -179,7 +179,13 @@ class _ClientContext(ssl.SSLContext):
     def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
         if self.server_name is not None:
             options["server_hostname"] = self.server_name
-        return super().wrap_bio(*arguments, **options)
+        connection = super().wrap_bio(*arguments, **options)
+        # Called for each read of the socket; these methods of SSLObject call those and do no more.
+        inner: Any = getattr(connection, "_sslobj", None)
+        if inner is not None:
+            for name in ("read", "pending"):
+                setattr(connection, name, getattr(inner, name))
+        return connection
 
 
 class _Connection(ssl.SSLObject):
