@@ -18,9 +18,9 @@ def refused(words: str = "refused") -> InferenceError:
 
 def test_a_pod_that_cannot_be_reached_is_shunned_until_a_probe_reaches_it() -> None:
     pods, problem = ShunnedPods(), refused()
-    assert not pods
+    assert not pods.troubles
     pods.unreachable(DEAD, problem, 0.0)
-    assert pods
+    assert pods.troubles
     assert pods.problem(DEAD) is problem
     assert pods.problem(OTHER) is None
     assert not pods.begin_probe(DEAD, 0.1)
@@ -30,7 +30,7 @@ def test_a_pod_that_cannot_be_reached_is_shunned_until_a_probe_reaches_it() -> N
     pods.connected(DEAD)
     assert pods.problem(DEAD) is None
     pods.answered(DEAD)
-    assert not pods
+    assert not pods.troubles
 
 
 def test_probes_become_rarer_while_they_fail_but_never_stop() -> None:
@@ -103,7 +103,7 @@ def test_whatever_happens_a_shunned_pod_is_probed_again_and_an_answer_clears_it(
             pods.broke(DEAD, refused(), now)
         elif step == "answered":
             pods.answered(DEAD)
-            assert not pods
+            assert not pods.troubles
         elif step == "later":
             now += 3.0
         elif probing or pods.begin_probe(DEAD, now):

@@ -54,7 +54,6 @@ from batch_gateway.wire.http2.settings import (
 
 __all__ = ["Session"]
 
-_UNLIMITED = 2**31
 # Sent in one frame even if the server would take more: other streams want their turn.
 _LARGEST_SENT = 64 * 1024
 # A peer that makes us answer but does not read must not fill memory with answers.
@@ -100,7 +99,7 @@ class Session:
         self.congested = False
         self._next_stream = first_stream
         self._stream_window = FIRST_WINDOW
-        self._max_streams = _UNLIMITED
+        self._max_streams = 2**31  # until it says otherwise
         self._used = 0
         self._portion = max(1, limits.connection_window // 2)
         self._frames = FrameReader(LARGEST_FRAME, self.takers)
@@ -155,14 +154,26 @@ class Session:
         if self.over:
             return
         self._heard += len(data)
+        frames, handler_of = self._frames, self._handlers.get
         try:
             if not self.ready:
                 self._check_beginning(data)
-            take, frames = self._take, self._frames
             for kind, flags, number, payload in frames.feed(data):
-                take(kind, flags, number, payload)
-            if frames.taken:
-                self._use(frames.taken)
+                if not self.ready or self._open_block is not None:
+                    self._require_order(kind, flags)
+                handler = handler_of(kind)
+                if handler is None:  # PRIORITY, and what is not defined yet
+                    continue
+                try:
+                    handler(flags, number, payload)
+                except ProtocolError as violation:
+                    stream = self.streams.get(violation.stream or 0)
+                    if stream is None:
+                        raise
+                    stream.violated(violation)
+            self._used += frames.taken
+            if self._used >= self._portion:
+                self._allow_more()
         except ProtocolError as violation:
             self._broken(violation)
 
@@ -224,39 +235,29 @@ class Session:
 
     # --- frames ---
 
-    def _take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+    def _require_order(self, kind: int, flags: int) -> None:
         if not self.ready and (kind != SETTINGS or flags & ACK):
             raise out_of_order("it does not begin with SETTINGS")
         if self._open_block is not None and kind != CONTINUATION:
             raise out_of_order("a frame within a block of headers")
-        handler = self._handlers.get(kind)
-        if handler is None:
-            return  # PRIORITY, and what is not defined yet
-        try:
-            handler(flags, number, payload)
-        except ProtocolError as violation:
-            stream = self.streams.get(violation.stream or 0)
-            if stream is None:
-                raise
-            stream.violated(violation)
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
         size = len(payload)
-        self._use(size)
+        # Used as it comes, so that the window is at least half open whenever anything comes.
+        self._used += size
+        if self._used >= self._portion:
+            self._allow_more()
         data = payload if flags <= END_STREAM else content(DATA, flags, payload)
         stream = self.streams.get(number) or self._known(number)
         if stream is not None:
             stream.data_received(data, size, end=bool(flags & END_STREAM))
 
-    def _use(self, size: int) -> None:
-        """Used as it comes, so that the window is at least half open whenever anything comes."""
-        self._used += size
-        if self._used >= self._portion:
-            self.write(window_update(0, self._used))
-            self._used = 0
+    def _allow_more(self) -> None:
+        self.write(window_update(0, self._used))
+        self._used = 0
 
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
-        block = content(HEADERS, flags, payload)
+        block = payload if flags <= END_HEADERS | END_STREAM else content(HEADERS, flags, payload)
         end = bool(flags & END_STREAM)
         if flags & END_HEADERS:
             self._headers_complete(number, block, end=end)

@@ -178,8 +178,12 @@ class StreamState:
         is_one = len(messages) == 1
         size = len(messages[0]) if is_one else sum(map(len, messages))
         size += PREFIX_SIZE * len(messages)
-        if not self._spend(size):
+        left, all_left = self._send_window - size, outlet.send_window - size
+        if left < 0 or all_left < 0 or size > outlet.largest_frame or self._half_closed:
             return False
+        if self._unsent or outlet.congested:
+            return False
+        self._send_window, outlet.send_window = left, all_left
         self._half_closed = end
         if is_one:
             outlet.write(message_frame(self.id, messages[0], end=end))
@@ -192,7 +196,6 @@ class StreamState:
         go so.
         """
         before, behind, size = frame
-        # As `_spend`, for who sends often.
         outlet, left = self._outlet, self._send_window - size
         all_left = outlet.send_window - size
         if left < 0 or all_left < 0 or size > outlet.largest_frame or self._half_closed:
@@ -204,17 +207,6 @@ class StreamState:
         if not output:
             outlet.write(b"")
         output += (before, self._number, behind, rest)
-        return True
-
-    def _spend(self, size: int) -> bool:
-        """Whether a frame of this size may be sent now, which is then counted."""
-        outlet, left = self._outlet, self._send_window - size
-        all_left = outlet.send_window - size
-        if left < 0 or all_left < 0 or size > outlet.largest_frame:
-            return False
-        if self._half_closed or self._unsent or outlet.congested:
-            return False
-        self._send_window, outlet.send_window = left, all_left
         return True
 
     def half_close(self) -> None:
@@ -288,7 +280,8 @@ class StreamState:
         if end and headers.grpc_status is not None:
             self._end(status_outcome(headers, peer, incomplete=False))
             return
-        self._go_on_offering()
+        if self.offer_to is not _takes_nothing:
+            self._go_on_offering()
         problem = response_problem(headers, peer)
         if end:
             self._end(problem or status_outcome(headers, peer, incomplete=False))

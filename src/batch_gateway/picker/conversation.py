@@ -16,28 +16,15 @@ from google.protobuf.message import DecodeError
 from batch_gateway.errors import BadResponseError
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.picker.echo import Echo
-from batch_gateway.picker.mutation import (
-    apply_to_request,
-    apply_to_response,
-    endpoints_in_headers,
-    endpoints_in_metadata,
-    pairs_set,
-)
+from batch_gateway.picker.endpoints import parse_endpoints
+from batch_gateway.picker.said import Said, read_message
 from batch_gateway.wire.error_body import short_text
-from batch_gateway.wire.ext_proc.messages_pb2 import (
-    CommonResponse,
-    HeaderMutation,
-    ImmediateResponse,
-    ProcessingResponse,
-)
 from batch_gateway.wire.ext_proc.names import DESTINATION
 from batch_gateway.wire.headers import Headers
 from batch_gateway.wire.refusals import is_eviction
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON
 
 __all__ = ["Choice", "Conversation"]
-
-_CONTINUE_AND_REPLACE = CommonResponse.ResponseStatus.CONTINUE_AND_REPLACE
 
 # Beyond twice what was asked about; a picker that goes on and on must not fill memory.
 _MOST_ADDED = 64 * 1024 * 1024
@@ -92,7 +79,7 @@ class Conversation:
         "_phase",
         "_picker",
         "_pieces",
-        "_response_mutation",
+        "_said_of_head",
         "_streamed",
         "choice",
         "echo",
@@ -118,7 +105,7 @@ class Conversation:
         self._endpoints: Sequence[str] = ()
         self._phase = _ASKED
         self._headers_done = self._body_done = self._streamed = False
-        self._response_mutation: HeaderMutation | None = None
+        self._said_of_head: Said | None = None
         self.choice: Choice | None = None
         self.refusal: HTTPResponse | None = None
         self.over = False
@@ -130,16 +117,15 @@ class Conversation:
     def received(self, message: bytes) -> None:
         """It said `message`. Raises BadResponseError for what is no choice and no refusal."""
         try:
-            response = ProcessingResponse.FromString(message)
+            said = read_message(message)
         except DecodeError as error:
             raise self._problem("sent what is not an ext_proc message") from error
-        kind = response.WhichOneof("response")
-        if kind == "immediate_response":
-            self._refused(response.immediate_response)
+        if said.kind == "immediate_response":
+            self._refused(said)
         elif self._phase == _ASKED:
-            self._answered(kind, response)
+            self._answered(said)
         elif self._phase == _REPORTED:
-            self._echoed(kind, response)
+            self._echoed(said)
 
     def ended(self) -> None:
         """It closed the stream in good order.
@@ -165,14 +151,13 @@ class Conversation:
 
     def head(self, status: int, headers: Headers) -> tuple[int, Headers]:
         """The answer's status and headers with what the picker has changed about them."""
-        mutation = self._response_mutation
-        if mutation is None:
+        said = self._said_of_head
+        if said is None:
             return status, headers
-        pairs = pairs_set(mutation)
-        for name, value in pairs:
+        for name, value in said.pairs:
             if name == b":status" and value.isdigit() and len(value) == 3:
                 status = int(value)
-        headers = apply_to_response(mutation, pairs, headers)
+        headers = _changed(headers, said)
         if self.echo.rewritten:
             headers = Headers([one for one in headers.raw if one[0].lower() != b"content-length"])
         return status, headers
@@ -184,65 +169,59 @@ class Conversation:
 
     # --- in detail ---
 
-    def _refused(self, immediate: ImmediateResponse) -> None:
+    def _refused(self, said: Said) -> None:
         self.over = True
-        headers = Headers(pairs_set(immediate.headers))
+        headers = Headers(list(said.pairs))
         if self.echo.reported_all and is_eviction(headers.get(DROPPED_REASON)):
             # The answer is here already, and the seat it took is free.
             return
-        status = immediate.status.code or 500
-        self.refusal = HTTPResponse(status, headers, immediate.body)
+        self.refusal = HTTPResponse(said.status or 500, headers, said.body)
 
-    def _answered(self, kind: str | None, response: ProcessingResponse) -> None:
+    def _answered(self, said: Said) -> None:
+        kind = said.kind
         if kind == "request_headers":
             self._headers_done = True
-            common = response.request_headers.response
-            if common.status == _CONTINUE_AND_REPLACE:
-                self._replace(common)
+            if said.replaces_body:
+                self._body = [said.body if said.how == "body" else b""]
+                self._body_done = True
         elif kind == "request_body":
-            common = response.request_body.response
-            self._take_body(common)
+            self._take_body(said)
         elif kind in ("response_headers", "response_body"):
             raise self._problem("answered what it had not been asked")
         else:
             return
-        if common.HasField("header_mutation"):
-            apply_to_request(common.header_mutation, self._headers)
-        self._endpoints = (
-            endpoints_in_metadata(response)
-            or self._endpoints
-            or endpoints_in_headers(self._headers)
-        )
+        # As Envoy does: first the removals, then each header that is set overwrites, whichever
+        # append action it names (GAIE's pickers leave it at its default and mean that).
+        for name in said.removed:
+            if name[:1] != ":":
+                self._headers.pop(name, None)
+        if said.set_on_request:
+            self._headers.update(said.set_on_request)
+        # Either is enough (proposal 004).
+        named = said.endpoints or self._endpoints
+        self._endpoints = named or parse_endpoints(self._headers.get(DESTINATION, ""))
         if self._headers_done and self._body_done:
             self._choose()
 
-    def _take_body(self, common: CommonResponse) -> None:
+    def _take_body(self, said: Said) -> None:
         if self._body_done:
             return
-        mutation = common.body_mutation
-        which = mutation.WhichOneof("mutation")
-        if which == "streamed_response":
-            piece = mutation.streamed_response
-            body = piece.body
+        if said.how == "streamed_response":
             self._streamed = True
-            self._body.append(body)
-            self._most_body -= len(body)
+            self._body.append(said.body)
+            self._most_body -= len(said.body)
             if self._most_body < 0:
                 raise self._problem("made the body to send too large: it sent on and on")
-            self._body_done = piece.end_of_stream
+            self._body_done = said.is_so
             return
         if self._streamed:
             raise self._problem("mixed two ways of answering a body")
         original = self._pieces.pop(0)
-        if which == "body":
-            self._body.append(mutation.body)
-        elif which is None or not mutation.clear_body:
+        if said.how == "body":
+            self._body.append(said.body)
+        elif not said.is_so:
             self._body.append(original)
         self._body_done = not self._pieces
-
-    def _replace(self, common: CommonResponse) -> None:
-        self._body = [common.body_mutation.body]
-        self._body_done = True
 
     def _choose(self) -> None:
         if not self._endpoints:
@@ -255,26 +234,29 @@ class Conversation:
         self._body = self._pieces = []
         self.choice = Choice(self._endpoints, self._headers, body)
 
-    def _echoed(self, kind: str | None, response: ProcessingResponse) -> None:
-        if kind == "response_headers":
+    def _echoed(self, said: Said) -> None:
+        if said.kind == "response_headers":
             self.head_echoed = True
-            common = response.response_headers.response
-            if common.HasField("header_mutation"):
-                self._response_mutation = common.header_mutation
-        elif kind == "response_body":
-            mutation = response.response_body.response.body_mutation
-            which = mutation.WhichOneof("mutation")
-            if which == "streamed_response":
-                piece = mutation.streamed_response
-                self.echo.streamed(piece.body, last=piece.end_of_stream)
-                if self.excessive:
+            if said.pairs or said.removed:
+                self._said_of_head = said
+        elif said.kind == "response_body":
+            if said.how == "streamed_response":
+                self.echo.streamed(said.body, last=said.is_so)
+                if self.echo.buffered > self._most:
                     raise self._problem("handed back more of an answer than max_response_bytes")
-            elif which == "body":
-                self.echo.replaced(mutation.body)
-            elif which == "clear_body" and mutation.clear_body:
+            elif said.how == "body":
+                self.echo.replaced(said.body)
+            elif said.is_so:
                 self.echo.replaced(b"")
             else:
                 self.echo.unchanged()
 
     def _problem(self, what: str) -> BadResponseError:
         return BadResponseError(f"the endpoint picker {self._picker} {what}")
+
+
+def _changed(headers: Headers, said: Said) -> Headers:
+    gone = {name for name, _ in said.pairs}
+    gone.update(name.encode("latin-1", "replace") for name in said.removed)
+    kept = [pair for pair in headers.raw if pair[0].lower() not in gone]
+    return Headers(kept + [pair for pair in said.pairs if pair[0][:1] != b":"])

@@ -142,7 +142,11 @@ class Echo:
         if self.ended or self._given_up:
             return
         self.put(piece)
-        if not self._rewritten:
+        if len(self.expected) == 1 and not self._struck and piece == self.expected[0]:
+            # As most answers that are reported in one message.
+            self.expected.clear()
+            self.returned += len(piece)
+        elif not self._rewritten:
             self._match(piece)
         if last:
             self.ended, self.expects = True, False

@@ -23,8 +23,11 @@ from batch_gateway.wire.ext_proc.names import (
 from batch_gateway.wire.http2.grpc_messages import FrameAround, frame_around, message_prefix
 
 __all__ = [
+    "END_OF_STREAM",
     "PIECE",
     "PIECE_FRAMES",
+    "STREAMED_REQUEST",
+    "STREAMED_RESPONSE",
     "PieceFrames",
     "QuestionEncoder",
     "Shape",
@@ -33,6 +36,7 @@ __all__ = [
     "response_body",
     "response_head",
     "served_by",
+    "streamed_head",
 ]
 
 # A picker takes messages of up to 4 MB, gRPC's usual limit, and collects the whole body before it
@@ -43,14 +47,15 @@ PIECE = 1024 * 1024
 _REQUEST_HEADERS, _RESPONSE_HEADERS = b"\x12", b"\x1a"
 _REQUEST_BODY, _RESPONSE_BODY = b"\x22", b"\x2a"
 _METADATA_CONTEXT = b"\x42"
-# Of what comes back: ProcessingResponse.response_body and what is within.
-_HANDED_BACK, _BODY_MUTATION, _STREAMED_RESPONSE = b"\x22", b"\x1a", b"\x1a"
+# Of what comes back: ProcessingResponse.request_body and response_body, and what is within.
+STREAMED_REQUEST, STREAMED_RESPONSE = b"\x1a", b"\x22"
+_BODY_MUTATION, _STREAMED = b"\x1a", b"\x1a"
 # protocol_config: FULL_DUPLEX_STREAMED both ways.
 _PROTOCOL = b"\x5a\x04\x08\x04\x10\x04"
 # Of HttpHeaders, HeaderMap and HttpBody alike: field 1, with a length.
 _FIRST = b"\x0a"
 _KEY, _RAW_VALUE = b"\x0a", b"\x1a"
-_END_OF_STREAM = b"\x10\x01"
+END_OF_STREAM = b"\x10\x01"
 
 _MAX_SHAPES = 256
 # Most headers of answers say the same every time; ids and dates fill this up, and then it is
@@ -59,6 +64,8 @@ _MAX_ANSWER_HEADERS = 1024
 _answer_headers: dict[tuple[bytes, bytes], bytes] = {}
 # Sizes of bodies, heads and events come again and again, some of them with every request.
 _MAX_SIZES = 2_048
+# Of five fields with a length, each of up to five bytes.
+_LONGEST_HEAD = 30
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -129,7 +136,7 @@ class QuestionEncoder:
                 _check(headers)
             encoded += _header(key, value.encode("latin-1"))
             by_name[name] = value
-        encoded += _header(_LENGTH_KEY, b"%d" % length)
+        encoded += _length_header(length)
         size = _varint(len(encoded))
         whole = _varint(1 + len(size) + len(encoded))
         message = b"%b%b\x0a%b%b%b%b" % (
@@ -183,7 +190,7 @@ def response_head(status: int, headers: Sequence[tuple[bytes, bytes]], served: b
 def response_body(piece: bytes, *, last: bool) -> bytes:
     """The message that reports a piece of a body."""
     head = _body_head(_RESPONSE_BODY, len(piece), last)
-    return b"%b%b%b" % (head, piece, _END_OF_STREAM) if last else head + piece
+    return b"%b%b%b" % (head, piece, END_OF_STREAM) if last else head + piece
 
 
 class PieceFrames(NamedTuple):
@@ -205,14 +212,32 @@ PIECE_FRAMES: dict[int, PieceFrames] = {}
 
 def piece_frames(size: int) -> PieceFrames:
     """For pieces of a body of so many bytes, at least one, that are not its last."""
-    head = b""
-    for field in (_FIRST, _STREAMED_RESPONSE, _BODY_MUTATION, _FIRST, _HANDED_BACK):
-        head = field + _varint(size + len(head)) + head
+    head = _streamed(STREAMED_RESPONSE, size, b"")
     told = frame_around(_body_head(_RESPONSE_BODY, size, False), size)
     made = PieceFrames(told, message_prefix(size + len(head)) + head)
     if len(PIECE_FRAMES) < _MAX_SIZES:
         PIECE_FRAMES[size] = made
     return made
+
+
+@lru_cache(_MAX_SIZES)
+def streamed_head(field: bytes, size: int, is_last: bool) -> bytes:
+    """How a message of so many bytes begins that brings a piece of a body, which is the rest of it;
+    behind the last piece there is END_OF_STREAM besides. b"" where no message is so long.
+    """
+    end = END_OF_STREAM if is_last else b""
+    for body in range(max(1, size - _LONGEST_HEAD), size):
+        head = _streamed(field, body, end)
+        if len(head) + body + len(end) == size:
+            return head
+    return b""
+
+
+def _streamed(field: bytes, size: int, end: bytes) -> bytes:
+    head = _FIRST + _varint(size)
+    for outer in (_STREAMED, _BODY_MUTATION, _FIRST, field):
+        head = outer + _varint(len(head) + size + len(end)) + head
+    return head
 
 
 def served_by(endpoint: str) -> bytes:
@@ -232,16 +257,21 @@ def _subset_hint(subset: Sequence[str]) -> bytes:
 
 def _body(field: bytes, piece: bytes, *, last: bool) -> bytes:
     # In one go, because a piece may be large.
-    return b"%b%b%b" % (_body_head(field, len(piece), last), piece, _END_OF_STREAM if last else b"")
+    return b"%b%b%b" % (_body_head(field, len(piece), last), piece, END_OF_STREAM if last else b"")
 
 
 @lru_cache(_MAX_SIZES)
 def _body_head(field: bytes, piece: int, last: bool) -> bytes:
-    end = len(_END_OF_STREAM) if last else 0
+    end = len(END_OF_STREAM) if last else 0
     if not piece:
         return field + _varint(end)
     size = _varint(piece)
     return b"%b%b\x0a%b" % (field, _varint(1 + len(size) + piece + end), size)
+
+
+@lru_cache(_MAX_SIZES)
+def _length_header(length: int) -> bytes:
+    return _header(_LENGTH_KEY, b"%d" % length)
 
 
 @lru_cache(_MAX_SHAPES)

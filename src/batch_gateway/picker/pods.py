@@ -189,7 +189,7 @@ class Pods:
 
     def _usable(self, named: Sequence[str], tried: Container[str]) -> Sequence[str]:
         """Those that are not shunned. While none is known to work, any that was not tried."""
-        if not self._shunned:
+        if not self._shunned.troubles:
             return named
         problem, now = self._shunned.problem, time.monotonic()
         usable = [endpoint for endpoint in named if problem(endpoint) is None]
@@ -244,7 +244,7 @@ class Pods:
 
     def _has_answered(self, pod: Pod) -> None:
         self._answered = True
-        if self._shunned:
+        if self._shunned.troubles:
             self._shunned.answered(pod.endpoint)
 
     def _broke(self, pod: Pod, error: InferenceError) -> None:

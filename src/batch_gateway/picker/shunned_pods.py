@@ -36,14 +36,13 @@ class ShunnedPods:
     A pod is shunned from a failure to connect, or from several connections in a row that it broke
     before it answered, until a probe connects to it. Probes are connections and no requests;
     they become rarer while they fail. A pod that answers is out of trouble.
+
+    Attributes:
+        troubles: by endpoint; empty while no pod has any.
     """
 
     def __init__(self) -> None:
-        self._troubles: dict[str, _Trouble] = {}
-
-    def __bool__(self) -> bool:
-        """Whether any pod is in trouble."""
-        return bool(self._troubles)
+        self.troubles: dict[str, _Trouble] = {}
 
     def unreachable(self, endpoint: str, problem: InferenceError, now: float) -> None:
         """No connection could be made."""
@@ -58,32 +57,32 @@ class ShunnedPods:
 
     def connected(self, endpoint: str) -> None:
         """A probe reached it. Should it fail again before it answers, that counts at once."""
-        trouble = self._troubles.get(endpoint)
+        trouble = self.troubles.get(endpoint)
         if trouble is not None:
             trouble.problem = None
 
     def answered(self, endpoint: str) -> None:
-        self._troubles.pop(endpoint, None)
+        self.troubles.pop(endpoint, None)
 
     def problem(self, endpoint: str) -> InferenceError | None:
         """Why it is shunned; None when it is not."""
-        trouble = self._troubles.get(endpoint)
+        trouble = self.troubles.get(endpoint)
         return None if trouble is None else trouble.problem
 
     def begin_probe(self, endpoint: str, now: float) -> bool:
         """Whether to try a connection now, which ends in `connected` or `unreachable`."""
-        trouble = self._troubles.get(endpoint)
+        trouble = self.troubles.get(endpoint)
         if trouble is None or trouble.problem is None or now < trouble.probe_at:
             return False
         trouble.probe_at = _UNDER_WAY
         return True
 
     def _trouble(self, endpoint: str) -> _Trouble:
-        trouble = self._troubles.get(endpoint)
+        trouble = self.troubles.get(endpoint)
         if trouble is None:
-            if len(self._troubles) >= _MOST:
-                del self._troubles[next(iter(self._troubles))]
-            trouble = self._troubles[endpoint] = _Trouble()
+            if len(self.troubles) >= _MOST:
+                del self.troubles[next(iter(self.troubles))]
+            trouble = self.troubles[endpoint] = _Trouble()
         return trouble
 
     def _shun(self, endpoint: str, trouble: _Trouble, problem: InferenceError, now: float) -> None:
@@ -93,4 +92,4 @@ class ShunnedPods:
             trouble.strikes = min(trouble.strikes + 1, _MOST_STRIKES)
         # Without its frames, which hold on to requests.
         trouble.problem = problem.with_traceback(None)
-        self._troubles[endpoint] = self._troubles.pop(endpoint)
+        self.troubles[endpoint] = self.troubles.pop(endpoint)
