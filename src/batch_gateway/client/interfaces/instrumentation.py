@@ -227,8 +227,7 @@ class GatewayEvents:
 
     Attributes:
         gateway: the name in every event.
-        requests_in_flight: requests inside the client, their waits included; counted only where
-            `requests_are_heard`.
+        requests_in_flight: those inside the client, waiting or not, where `requests_are_heard`.
         attempts_in_flight: requests being sent or answered just now.
         backing_off: requests that wait for their retry just now.
         limit: requests that may be under way at the gateway; None while nothing limits them.
@@ -237,6 +236,7 @@ class GatewayEvents:
         breaker_state: None without a circuit breaker.
         failed_attempts, last_failure: attempts that failed, and the words of the last one.
         closed: whether the client is.
+        attempts_by_model: where attempts are counted by model, if anywhere.
         retry_scheduled, limit_changed, breaker_changed, cache_looked_up, coalesced: the layers
             of a client tell it, and it tells observers; so with the next.
         rate_limit_waited, attempt_failed, backed_off: see before.
@@ -255,8 +255,7 @@ class GatewayEvents:
         self.concurrency: Callable[[], ConcurrencyStatistics] | None = None
         self.breaker_state: str | None = None
         self.attempts_by_model: Any = None
-        self.failed_attempts, self.last_failure = 0, ""
-        self.closed = False
+        self.failed_attempts, self.last_failure, self.closed = 0, "", False
         self._observers = tuple(observers)
         self._room_listeners: list[Callable[[], None]] = []
         self._known_failures: set[tuple[int, str]] = set()
@@ -299,6 +298,7 @@ class GatewayEvents:
         return RequestStarted(self.gateway, request.request_id, request.model, request.endpoint)
 
     def attempt_begins(self, request: PreparedRequest) -> None:
+        """It is sent now."""
         self.attempt_started(self.started(request))
 
     def attempt_ends(self, request: PreparedRequest, seconds: float) -> None:
