@@ -30,7 +30,7 @@ from batch_gateway.concurrency import (
 )
 from batch_gateway.concurrency.failures import Failures
 from batch_gateway.concurrency.finder import Finder, Shown, State
-from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, FreeSeats, Waiting, Waits
+from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Lately, Waiting, Waits
 from benchmarks.tables import write_json
 from benchmarks.worlds.catalogue import WORLDS
 from benchmarks.worlds.suite import variant
@@ -166,7 +166,7 @@ WITHOUT: tuple[Without, ...] = (
     Without(_F, "up in a hold", _FINDING, _set((finder, "_FAR_ABOVE", 1e9))),
     Without(_F, "what nothing of ours explains", _FINDING, _set((finder, "_SHIFT", 1e9))),
     Without(_F, "answers that are quicker", _FINDING, _moves((Shown.QUICKER, "_look_again"))),
-    Without(_F, "free seats", _FINDING, _set((FreeSeats, "learn", _always(False)))),
+    Without(_F, "free seats", _FINDING, _set((Lately, "free_seats", _always(False)))),
     Without(_F, "the corner where a climb ends", _FINDING, _moves((Shown.PAYS_NOT, "_doubt_hold"))),
     Without(_F, "strides by elasticity", _FINDING, _set((finder, "_SHORTEST", finder._DOUBLE))),
     Without(_F, "strides over the noise", _FINDING, _set((finder, "_STRIDE_OVER_NOISE", 0.0))),
@@ -190,7 +190,10 @@ WITHOUT: tuple[Without, ...] = (
     Without(_W, "hardly any", _FINDING, _set((Waiting, "hardly_any", _property(False)))),
     Without(_W, "waits that last", _FINDING, _set((Waits, "_lasting", _always(0.0)))),
     Without(_W, "waits anyway", _FINDING, _set((Waits, "_waits_anyway", _always(False)))),
-    Without(_W, "a step down while some wait", _FINDING, _set((finder, "_GAIN_OF_WAITS", 0.0))),
+    Without(
+        _W, "a step down while some wait", _FINDING, _set((Lately, "too_many", _property(0.0)))
+    ),
+    Without(_W, "half as many, where the way is long", _FINDING, _set((finder, "_LONG_WAY", 9.0))),
     Without(_W, "the least that was seen", _FINDING, _set((Waits, "_learn_lowest", _nothing))),
     Without(_W, "scatter that was learnt", _FINDING, _set((Waits, "_learn_scatter", _nothing))),
     Without(

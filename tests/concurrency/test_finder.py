@@ -49,7 +49,7 @@ class Rounds:
         latency *= self._chance.lognormvariate(0.0, self._noise) if self._noise else 1.0
         self._now += latency
         reading = Reading(self._now, present, latency, 100.0, latency / 100, 0.005)
-        waiting = Waiting(share, 0.02) if self._waits else NOTHING_KNOWN
+        waiting = Waiting(share, 0.02, may=0.05) if self._waits else NOTHING_KNOWN
         return self.finder.step(reading, 100.0, waiting)
 
     def settle(self, server: Server, rounds: int = 40) -> list[int]:

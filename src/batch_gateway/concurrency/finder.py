@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.rounds import Reading
-from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, FreeSeats, Waiting
+from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Lately, Waiting
 
 __all__ = ["Finder", "Shown", "State"]
 
@@ -36,9 +36,12 @@ _MEMORY = 16  # pairs that the noise is averaged over
 _WIDE = 0.16  # ln; so wide a range of elasticities explains much noise
 _SHIFT = 0.12  # ln; a change of latency below that is left to the evidence
 _ALIKE = 0.02  # ln; levels that differ by less tell nothing of the elasticity
-_GAIN, _GAIN_OF_WAITS = 0.2, 0.5  # of the steps of a hold
+_GAIN = 0.2  # of the steps of a hold
 _IN_A_ROW = 4  # sure steps one way: the knee is not near
 _FAR_ABOVE, _FAR_BELOW = 0.15, 0.5  # how far from worthwhile, up and (as a share of it) down
+# What is no work and was there from the start is a long way, or a queue of others; of the latency,
+# from which on it is tried with half as many. Again after so many rounds, and twice as many.
+_LONG_WAY, _AGAIN = 0.1, 8
 _TWO = math.log(1.5)  # from there on a level rounds to two
 _AHEAD = 0.25  # ln; the level is at most so far above what was used, as others may allow less
 _WHY = {reason: Why(reason) for reason in Reason}
@@ -59,7 +62,7 @@ class Shown(Enum):
     MADE_A_QUEUE = "the raise made some wait who did not before"
     FREE_SEATS = "next to nobody waits for several rounds"
     LASTING_QUEUE = "more surely wait than may, over several rounds"
-    NO_QUEUE = "after such a cut as many wait as before it, and so not for ours"
+    NO_QUEUE = "after two such cuts as many wait as before, and so not for ours"
     DOUBTFUL = "answers are slower or quicker by what nothing of ours explains"
     QUICKER = "they are still quicker"
     UNSURE = "none of these"
@@ -109,8 +112,10 @@ class Finder:
     def __init__(self, worthwhile: float, initial: int, minimum: int, maximum: int) -> None:
         self._worthwhile = worthwhile
         self._minimum, self._maximum = minimum, maximum
+        self._waiting = NOTHING_KNOWN
         self._noise = 0.0  # variance of what nothing of ours explains
         self._compared = 0
+        self._rounds = self._next_trial = 0
         self.restart(initial)
 
     # -- commands --------------------------------------------------------------------------
@@ -133,8 +138,11 @@ class Finder:
         """Learn from a round, at answers of `tokens`, and move the level; what it showed."""
         before, self._last = self._last, reading
         self._waiting = waiting
+        self._lately.learn(waiting)
+        self._rounds += 1
         if self._high:
-            self._at_higher = waiting
+            self._some_wait = waiting.some
+            self._at_higher.learn(waiting)
         self._ln_used = math.log(reading.in_flight)
         shown = self._look(before, reading, tokens)
         self.MOVES[self.state, shown](self)
@@ -160,8 +168,8 @@ class Finder:
         if before is None:
             return Shown.UNSURE
         pair = _Pair.of(before, reading, tokens)
+        self._lower = before
         if self.climbs and self._high and waiting.many and pair.grown > _ALIKE:
-            self._lower = before
             return Shown.MADE_A_QUEUE
         noise = max(_SHIFT, 3 * math.sqrt(self._noise + pair.variance))
         if self._doubted is not None:
@@ -203,21 +211,25 @@ class Finder:
         wanted = self._worthwhile + _STEEPER
         deviations = (self._elasticity - wanted) * math.sqrt(self._weight)
         if deviations > (_LIKELY if self._waiting.hardly_any else _SURE):
-            return Shown.UNSURE if self._at_higher.some else Shown.PAYS
+            if not self._some_wait:
+                return Shown.PAYS
+            # Twice, as a wait in one round may be chance.
+            twice = self._high and self._lately.rounds > 2
+            return Shown.MADE_A_QUEUE if twice else Shown.UNSURE
         return Shown.PAYS_NOT if deviations < -_SURELY_NOT else Shown.UNSURE
 
     def _judge_hold(self) -> Shown:
         above = self._elasticity - self._worthwhile
         deviations = above * math.sqrt(self._weight)
         sign = (deviations > _SURE) - (deviations < -_SURE)
-        if self._high and self._free.learn(self._waiting) and sign >= 0:
+        if self._high and sign >= 0 and self._at_higher.free_seats(self._waiting):
             return Shown.FREE_SEATS
         self._row = self._row + 1 if sign and sign == self._sign else 1
         self._sign = sign
         if self._row < _IN_A_ROW:
             return Shown.UNSURE
         if sign > 0 and above > _FAR_ABOVE:
-            return Shown.UNSURE if self._at_higher.some else Shown.PAYS
+            return Shown.UNSURE if self._some_wait else Shown.PAYS
         far_below = sign < 0 and above < -_FAR_BELOW * self._worthwhile
         return Shown.PAYS_NOT if far_below else Shown.UNSURE
 
@@ -227,7 +239,8 @@ class Finder:
         """CLIMB from there: the stride is the elasticity's share of a doubling, and three times the
         noise at least; but where a hold was doubted, back to it."""
         if self._hold_doubted:
-            self._hold(self._ln + self._stride, Reason.KNEE)
+            self._ln_used = self._ln + self._stride  # as before
+            self._hold(self._ln_used, Reason.KNEE)
             return
         elasticity = self._elasticity
         if self._waiting.hardly_any:
@@ -248,7 +261,8 @@ class Finder:
 
     def _take_back(self) -> None:
         """HOLD at as many as do not."""
-        self.hold(math.exp(self._ln_used) * (1 - self._waiting.lasting), Reason.QUEUE)
+        share = self._waiting.lasting or max(0.0, self._waiting.share)
+        self.hold(math.exp(self._ln_used) * (1 - share), Reason.QUEUE)
 
     def _look_again(self) -> None:
         """The other level again."""
@@ -269,7 +283,9 @@ class Finder:
             step = _GAIN * above * square / (1 + square)
             quarter = self._stride / 4
             step = min(quarter, max(-quarter, step))
-            step -= min(quarter, _GAIN_OF_WAITS * max(0.0, self._waiting.too_many))
+            if (too_many := self._lately.too_many) > 0:
+                # In a queue of several clients more bring more to whoever sends them.
+                step = min(0.0, step) - min(self._stride, too_many)
             self._ln += step
         self._stride = self._least_sway
         self._high = not self._high
@@ -280,9 +296,7 @@ class Finder:
 
     def _doubt_hold(self) -> None:
         """CLIMB from 19 % fewer; back to HOLD here if those bring less."""
-        stride = self._stride_at(0.0)
-        self._climb(min(self._ln, self._ln_used) - stride, stride, high=False)
-        self._hold_doubted = True
+        self._doubt(min(self._ln, self._ln_used), self._stride_at(0.0))
 
     def _climb_by_shift(self) -> None:
         """CLIMB from here, by as much."""
@@ -321,15 +335,22 @@ class Finder:
             self._climb(ln, _DOUBLE, high=False)
             self.why = _WHY[reason]
             return
+        if self._waiting.none > _LONG_WAY and self._rounds >= self._next_trial:
+            self._next_trial = 2 * self._rounds + _AGAIN
+            self._doubt(ln, _DOUBLE)
+            return
         self.state, self.why = State.HOLD, _WHY[reason]
         self._ln = ln
         self._go(ln, self._least_sway, high=False)
 
+    def _doubt(self, ln: float, stride: float) -> None:
+        self._climb(ln - stride, stride, high=False)
+        self._hold_doubted = True
+
     def _go(self, ln: float, stride: float, *, high: bool) -> None:
         self._ln, self._stride, self._high = ln, stride, high
-        self._at_higher = NOTHING_KNOWN
-        self._hold_doubted = False
-        self._free = FreeSeats()
+        self._hold_doubted = self._some_wait = False
+        self._lately, self._at_higher = Lately(), Lately()
         self._weight = self._sum = 0.0
         self._sign = self._row = 0
         self._set_level()

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from batch_gateway.concurrency.rounds import Reading
 
-__all__ = ["NOTHING_KNOWN", "FreeSeats", "Waiting", "Waits"]
+__all__ = ["NOTHING_KNOWN", "Lately", "Waiting", "Waits"]
 
-# So many times the square root of those in flight may wait, as arrivals and ends fluctuate by that
-# (Halfin and Whitt, 1981). In one queue all see the same share, and may make less of it the more
-# they are, so that clients of one server come to like numbers, as those of TCP Vegas do. With 0.6
-# one of four has less than half of an equal share twice as often; with 1.0 they queue for longer.
-_MAY_WAIT = 0.8
+# Of a hundred in flight eight may wait, of more more by this power of the share: between the square
+# root by which arrivals and ends fluctuate (0.5; Halfin and Whitt, 1981) and the few of TCP Vegas,
+# whatever the number (1). In one queue all see the same share, and may make less of it the more
+# they are, so that clients of one server come to like numbers, the sooner the greater the power.
+_MAY_WAIT, _POWER = 0.08, 0.75
 _MOST_MAY = 0.25  # of those in flight
 # Twice of that and a half: as many may seem to wait where every seat is just taken.
 _HARDLY_ANY = 0.15
@@ -29,10 +29,11 @@ _MEMORY = 16
 _CHANCE, _LASTS, _MOST_OF_ONE = 0.5, 4.0, 3.0
 # Standard deviations by which a single round must stand out to be believed by itself.
 _SURE, _SURELY_NOT = 3.0, 2.0
-# Where every seat is just taken, the higher level of a hold shows a little that waits.
-_FREE = 0.07
+_FREE = 0.3  # of those that may wait are missing, where more may fit
+_SOME = 0.5  # of those that may wait do, where a raise has gone far enough
 _FORGET = 0.8
-_PATIENCE = 4  # rounds at the higher level, until more are tried
+_PATIENCE = 4  # rounds, until more are tried
+_IN_VAIN = 2  # cuts on end; after one alone, others may have taken the room
 _MOST = 0.9  # of those in flight may seem to wait
 # The lowest share follows down by half, so that one odd round cannot put it too low for long,
 # and up by a hundredth of what is above it, at most to three times as much.
@@ -48,9 +49,10 @@ class Waiting(NamedTuple):
         share: of those in flight; 0 where nothing tells.
         scatter: standard deviation of `share`; infinity where nothing tells.
         lasting: the share that surely waited over the last rounds; 0 when few did.
-        anyway: hardly fewer wait after a cut by `lasting` than before it, so that it is not for
-            ours that they do; from now on half of that share counts as none.
+        anyway: hardly fewer wait after two cuts by `lasting` than before them, so that it is not
+            for ours that they do; from now on half of that share counts as none.
         may: the share that may wait.
+        none: the share of the latency that counts as none, as it was there at the least.
     """
 
     share: float = 0.0
@@ -58,6 +60,7 @@ class Waiting(NamedTuple):
     lasting: float = 0.0
     anyway: bool = False
     may: float = 0.0
+    none: float = 0.0
 
     @property
     def too_many(self) -> float:
@@ -71,8 +74,8 @@ class Waiting(NamedTuple):
 
     @property
     def some(self) -> bool:
-        """Whether more seem to wait than may."""
-        return self.too_many > self.scatter
+        """Whether half as many as may seem to wait, so that a raise has gone far enough."""
+        return self.share - _SOME * self.may > self.scatter
 
     @property
     def hardly_any(self) -> bool:
@@ -95,6 +98,7 @@ class Waits:
 
     def __init__(self) -> None:
         self._lowest = 0.0
+        self._at_most = 1.0
         self._knows = False
         self._variance = 0.0
         self._compared = 0
@@ -102,11 +106,15 @@ class Waits:
         self._sum = 0.0
         self._shares: deque[float] = deque(maxlen=2)
         self._cut: tuple[float, float] | None = None
+        self._in_vain = 0
 
     def learn(self, reading: Reading, tokens: float) -> Waiting:
         """What a round says, at answers of `tokens`."""
         latency = reading.latency(tokens)
         raw, error = reading.wait / latency, reading.wait_error / latency
+        # What a few answers say is little, but where they were few they met no queue of ours.
+        if not self._knows:
+            self._at_most = max(0.0, min(self._at_most, raw + 2 * error))
         if error <= _TELLS:
             self._learn_lowest(raw, math.hypot(math.sqrt(self._variance), error))
         # Where hardly anything depends on the length, hardly anything is told by it.
@@ -121,12 +129,12 @@ class Waits:
             self._lowest += _FALL * (min(1.0, max(0.0, raw)) - self._lowest)
             return Waiting(anyway=True)
         self._learn_scatter(share, reading.in_flight)
-        may = min(_MOST_MAY, _MAY_WAIT / math.sqrt(reading.in_flight))
+        may = min(_MOST_MAY, _MAY_WAIT * (100 / reading.in_flight) ** _POWER)
         lasting = self._lasting(share, may, scatter)
         if lasting:
             self.skip()
             self._cut = share, reading.in_flight
-        return Waiting(share, scatter, lasting, may=may)
+        return Waiting(share, scatter, lasting, may=may, none=self._lowest)
 
     def skip(self) -> None:
         """The next round is not to be compared with those before it."""
@@ -135,16 +143,18 @@ class Waits:
         self._shares.clear()
 
     def _waits_anyway(self, share: float, scatter: float, in_flight: float) -> bool:
-        """Whether more wait after a cut than if the queue had been of ours alone."""
+        """Whether more wait after cuts on end than if the queue had been of ours alone."""
         cut, self._cut = self._cut, None
         if cut is None:
             return False
         waited, were = cut
         expected = max(0.0, 1 - were * (1 - waited) / in_flight)
-        return share - (waited + expected) / 2 > scatter
+        in_vain = share - (waited + expected) / 2 > scatter
+        self._in_vain = (self._in_vain + 1) % _IN_VAIN if in_vain else 0
+        return in_vain and not self._in_vain
 
     def _learn_lowest(self, share: float, scatter: float) -> None:
-        lowest = self._lowest if self._knows else max(0.0, share)
+        lowest = self._lowest if self._knows else max(0.0, min(share, self._at_most))
         self._knows = True
         # The lowest of many that scatter is lower than any that holds.
         surely = max(0.0, share + scatter)
@@ -175,22 +185,31 @@ class Waits:
         return min(_MOST, max(may, math.fsum(self._shares) / len(self._shares)))
 
 
-class FreeSeats:
-    """Whether next to nobody waited at the higher level of a hold, on average over its rounds.
-
-    More may fit then, though the noise hides whether they pay.
-    """
+class Lately:
+    """What the rounds of a hold say of those that wait on average, each less than the next."""
 
     def __init__(self) -> None:
-        self._rounds = 0
+        self.rounds = 0
         self._weight = self._sum = 0.0
 
-    def learn(self, waiting: Waiting) -> bool:
-        """Whether to try more after one more round at the higher level."""
-        if waiting.scatter == math.inf:
+    def learn(self, waiting: Waiting) -> None:
+        """One more round, where it tells anything."""
+        if waiting.scatter < math.inf:
+            self.rounds += 1
+            self._weight = _FORGET * self._weight + 1
+            self._sum = _FORGET * self._sum + min(waiting.too_many, waiting.may)
+
+    @property
+    def too_many(self) -> float:
+        """The share that waits and should not; negative where more may, 0 where nothing tells."""
+        return self._sum / self._weight if self._weight else 0.0
+
+    def free_seats(self, waiting: Waiting) -> bool:
+        """Whether more may fit, as next to nobody waits, though the noise hides whether they pay.
+
+        `waiting`: what the last round said, as of which the others scatter.
+        """
+        if self.rounds < _PATIENCE or waiting.scatter == math.inf:
             return False
-        self._rounds += 1
-        self._weight = _FORGET * self._weight + 1
-        self._sum = _FORGET * self._sum + waiting.share
         error = waiting.scatter / math.sqrt(self._weight)
-        return self._rounds >= _PATIENCE and self._sum / self._weight + error < _FREE
+        return self.too_many + error < -_FREE * waiting.may
