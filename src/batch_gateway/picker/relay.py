@@ -30,6 +30,7 @@ from batch_gateway.wire.headers import Headers
 __all__ = ["Refusal", "Relay"]
 
 _NEVER = float("inf")
+_BLANK_LINE = b"\n\n"
 
 # Past this the pod is not read any more, until half of it has been taken.
 _HIGH_WATER = 64 * 1024
@@ -249,7 +250,8 @@ class Relay(LiveStream):
         """Report a piece, for `LiveStream.hand_on`."""
         dialogue, now, rest = self._dialogue, time.monotonic(), piece
         while rest:
-            piece, rest = rest[:AT_ONCE], rest[AT_ONCE:]
+            end = _end_of_message(rest)
+            piece, rest = rest[:end], rest[end:]
             if not (self._teller.take_event(piece) or dialogue.say_body_nowait(piece)):
                 self._untold = piece + rest
                 return 0.0
@@ -377,3 +379,11 @@ class Relay(LiveStream):
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
+
+
+def _end_of_message(data: bytes) -> int:
+    """How much of an event stream goes into one message: whole events, for whoever reads them."""
+    if len(data) <= AT_ONCE:
+        return len(data)
+    blank = data.rfind(_BLANK_LINE, 0, AT_ONCE)
+    return AT_ONCE if blank < 0 else blank + len(_BLANK_LINE)
