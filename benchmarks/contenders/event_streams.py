@@ -95,7 +95,10 @@ async def open_pyreqwest(target: Target) -> AsyncIterator[Callable[[], Send]]:
 async def open_openai(target: Target) -> AsyncIterator[Callable[[], Send]]:
     import openai
 
-    async with openai.AsyncOpenAI(base_url=f"{target.url}/v1", api_key="none") as client:
+    transport = openai.DefaultAsyncHttpxClient(verify=target.ssl_context() if target.tls else True)
+    async with openai.AsyncOpenAI(
+        base_url=f"{target.url}/v1", api_key="none", http_client=transport
+    ) as client:
 
         async def send() -> str:
             text = ""
