@@ -15,8 +15,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from batch_gateway.engine.progress import RunStats
-from batch_gateway.errors import ServerError
 from batch_gateway.metrics.prometheus import PrometheusMetrics
+from batch_gateway.report.timeline import Totals
 from batch_gateway.server.api_metrics import ApiMetrics, BacklogMetrics
 from batch_gateway.server.processor_metrics import ProcessorMetrics
 from batch_gateway.service.backlog import Backlog
@@ -89,7 +89,7 @@ def service_samples() -> dict[str, set[str]]:
     metrics.taken(1.0)
     metrics.looked_at(1.0)
     metrics.moved(a_batch(status="cancelled", in_progress_at=NOW, cancelled_at=NOW))
-    metrics.answered("m", ServerError("out"))
+    metrics.answered("m", Totals(failed=1))
     names = samples_of(registry).items()
     return {
         name: labels
