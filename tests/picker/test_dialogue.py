@@ -18,6 +18,7 @@ from batch_gateway.picker.conversation import Conversation
 from batch_gateway.picker.dialogue import Dialogue, Interrupted
 from batch_gateway.wire.ext_proc.messages_pb2 import ProcessingResponse
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.http2.grpc_messages import FrameAround
 
 BODY, ANSWER = b"asked", b"answered"
 RESPONSE = HTTPResponse(200, Headers(), ANSWER)
@@ -76,8 +77,11 @@ class ScriptedStream:
         if callback is not None and self._waiting:
             callback()
 
-    def offer(self, take: Callable[[bytes], int] | None) -> None:
+    def offer(self, take: Callable[[bytes, int, int], int] | None) -> None:
         pass
+
+    def send_around(self, around: FrameAround, rest: bytes) -> bool:
+        raise NotImplementedError
 
     def receive_all(self, take: Callable[[bytes], None]) -> bool:
         while self._waiting:
