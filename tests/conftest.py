@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = ["tests.leaks", "tests.peers.postgres"]
 
 # A busy machine may take any time.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("busy")
 
 
