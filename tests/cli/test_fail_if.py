@@ -31,6 +31,15 @@ def test_a_condition_that_holds_ends_a_finished_run_with_code_6_and_is_told(
     assert results.count("\n") == 4
 
 
+def test_the_last_request_counts_beside_a_report_as_well(
+    tmp_path: Path, gateway: GatewayHandle
+) -> None:
+    write_batch(tmp_path / "requests.jsonl", ["tiny"])
+    ended = run(tmp_path, gateway, "--fail-if", "max>0s", "--report", "report.html")
+    assert ended.returncode == 6
+    assert "Failed if max>0s: it is " in ended.stdout
+
+
 def test_a_run_that_is_as_it_was_to_be_ends_as_without_conditions(
     tmp_path: Path, gateway: GatewayHandle
 ) -> None:

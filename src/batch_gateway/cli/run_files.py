@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from batch_gateway.cli.report_data import ReportData
     from batch_gateway.cli.report_page import ReportPage
     from batch_gateway.cli.run_table import RunTable
+    from batch_gateway.report.collector import RunCollector
 
 __all__ = ["RunFiles"]
 
@@ -31,15 +32,12 @@ class RunFiles:
     """Made before anything is sent: `taken` are files that none of these must replace.
 
     Raises what `RunTable` and `ReportData` raise for a file that could not be written.
-
-    Attributes:
-        distributions: of this run's answers, where somebody wants to know them.
     """
 
     def __init__(
         self, settings: RunSettings, crashes: CrashReport, *, taken: tuple[Path, ...]
     ) -> None:
-        self.distributions = Distributions()
+        self._collector: DistributionCollector | RunCollector | None = None
         self._settings, self._crashes, self._taken = settings, crashes, taken
         self._page: ReportPage | None = None
         self._table = self._run_table()
@@ -57,13 +55,15 @@ class RunFiles:
 
             self._page = ReportPage(settings.report, settings, taken=self._taken)
             self._page.follow(stack)
-            self.distributions = self._page.collector.distributions
-            return [self._page.collector]
-        if settings.measures:
-            collector = DistributionCollector()
-            self.distributions = collector.distributions
-            return [collector]
-        return []
+            self._collector = self._page.collector
+        elif settings.measures:
+            self._collector = DistributionCollector()
+        return [] if self._collector is None else [self._collector]
+
+    @property
+    def distributions(self) -> Distributions:
+        """Of the answers of this run that were there by now, where somebody wants to know them."""
+        return Distributions() if self._collector is None else self._collector.distributions
 
     def _run_table(self) -> RunTable | None:
         settings = self._settings
