@@ -55,15 +55,6 @@ class Histogram(msgspec.Struct, omit_defaults=True):
         self.lowest = min(self.lowest, *values)
         self.highest = max(self.highest, *values)
 
-    def include(self, other: Histogram) -> None:
-        """What `other` has counted, with equal bounds, is counted here too."""
-        if other.lowest == math.inf:
-            return
-        self.counts = list(map(add, self.counts, other.counts))
-        self.sum += other.sum
-        self.lowest = min(self.lowest, other.lowest)
-        self.highest = max(self.highest, other.highest)
-
     def __add__(self, other: Histogram) -> Histogram:
         """What both have counted, with equal bounds."""
         return Histogram(

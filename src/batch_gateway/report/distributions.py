@@ -61,9 +61,9 @@ class Distributions(Additive):
 
     def include(self, other: Distributions) -> None:
         """`other` is of more answers."""
-        self.latencies.include(other.latencies)
-        self.first_tokens.include(other.first_tokens)
-        self.token_rates.include(other.token_rates)
+        self.latencies += other.latencies
+        self.first_tokens += other.first_tokens
+        self.token_rates += other.token_rates
 
     def percentiles(self) -> Mapping[str, Percentiles | None]:
         """Under the names that programs know them by."""

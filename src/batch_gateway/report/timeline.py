@@ -44,7 +44,7 @@ class Totals(Additive):
         self.succeeded += other.succeeded
         self.failed += other.failed
         self.usage += other.usage
-        self.latencies.include(other.latencies)
+        self.latencies += other.latencies
 
 
 class Slice(Totals):
