@@ -225,26 +225,18 @@ WITHOUT: tuple[Without, ...] = (
     Without(
         "ceiling", "tries by two, four", _REFUSED, _set((rank_step.RankStep, "_raise", _by_one))
     ),
-    Without("ceiling", "tries apart", _REFUSED, _set((rank_step, "_CHANCE_ALONE", 0.0))),
+    Without("ceiling", "tries apart", _REFUSED, _set((ceiling, "_APART", 0.0))),
     Without("ceiling", "a tenth for others", _REFUSED, _set((rank_step, "_YIELD", 1.0))),
-    Without(
-        "ceiling", "tries that hurry", _REFUSED, _set((rank_step.RankStep, "_hurry", _always(1.0)))
-    ),
     Without("ceiling", "longer between tries", _REFUSED, _set((rank_step, "_RAREST", 100.0))),
-    Without(
-        "ceiling",
-        "dropped when nobody passes it",
-        _REFUSED,
-        _set((rank_step.RankStep, "rest", _nothing)),
-    ),
+    Without("ceiling", "forgotten when nobody meets it", _REFUSED, _set((ceiling, "_CALM", 10**9))),
     Without("ceiling", "held at once", _SHUT, _set((ceiling.Ceiling, "_hold", _nothing))),
-    Without("ceiling", "held for twice as long", _SHUT, _set((ceiling, "_LONGEST", 0.0))),
-    Without("ceiling", "shut", _SHUT, _set((ceiling.Ceiling, "_count_row", _nothing))),
+    Without("ceiling", "longer and longer pauses", _SHUT, _set((ceiling, "_LONGEST", 0.0))),
+    Without("ceiling", "shut", _SHUT, _set((ceiling.Ceiling, "_pause", _nothing))),
     Without("ceiling", "reopening", _SHUT, _set((ceiling, "_REOPENING", 0))),
     Without("pace", "all of it", _REFUSED, _set((pace.Pace, "_consider", _nothing))),
-    Without("pace", "windows of a quota", _REFUSED, _set((pace.Pace, "window", _nothing))),
+    Without("pace", "windows of a quota", _REFUSED, _set((pace.Pace, "reopened", _nothing))),
     Without("pace", "cuts", _REFUSED, _set((pace.Pace, "_cut", _nothing))),
-    Without("pace", "back to what it took", _REFUSED, _set((pace, "_CLIMB", 0.0))),
+    Without("pace", "back to what it took", _REFUSED, _set((pace, "_BRIEF", 10**9))),
     Without("pace", "explained by a ceiling", _REFUSED, _set((pace.Pace, "explained", _nothing))),
     Without("pace", "patience", _REFUSED, _set((pace, "_PATIENCE", 1))),
     Without("pace", "sends drawn to the pace", _REFUSED, _set((pace, "_WEIGHT", 0.001))),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from batch_gateway.concurrency.ceiling import Ceiling
 from batch_gateway.concurrency.events import Started
+from batch_gateway.concurrency.reasons import Reason, Why
 
 REFUSAL_SECONDS = 0.006
 
@@ -22,6 +23,7 @@ class Run:
     def __init__(self, rule: Rule, *, wanted: int = 64, latency: float = 1.0, seed: int = 1):
         self.rule, self.wanted, self.latency = rule, wanted, latency
         self.ceiling = Ceiling()
+        self.ceiling.rate = wanted / latency
         self.now = 0.0
         self.sent = self.refused = self.answered = 0
         self.most = 0
@@ -46,18 +48,31 @@ class Run:
         self.most = 0
         return self
 
+    @property
+    def limit(self) -> float:
+        return self.ceiling.limit(self._in_flight, self.now)
+
+    @property
+    def why(self) -> Why | None:
+        return self.ceiling.why(self.limit, self.now)
+
+    @property
+    def reason(self) -> Reason | None:
+        return self.why and self.why.reason
+
     def _end(self, started: Started, accepted: bool) -> None:
         self._in_flight -= 1
         if accepted:
+            # By Little's law.
+            self.ceiling.rate = self._serving / self.latency
             self._serving -= 1
             self.answered += 1
-            self.ceiling.answered(started, self.now)
         else:
             self.refused += 1
-            self.ceiling.refused(started, self._asked, self.now, self.wanted / self.latency)
+            self.ceiling.refused(started, self._asked, self._in_flight, self.now)
 
     def _fill(self) -> None:
-        while self._in_flight < min(self.wanted, self.ceiling.limit(self.now)):
+        while self._in_flight < min(self.wanted, self.limit):
             if self.ceiling.paused_until > self.now:
                 break
             self._send()

@@ -27,25 +27,20 @@ from tests.concurrency.refusing_servers import (
 SEEDS = range(1, 4)
 
 
-def reason(run: Run) -> Reason | None:
-    why = run.ceiling.why(run.now)
-    return None if why is None else why.reason
-
-
 # -- nothing refused -----------------------------------------------------------------------
 
 
 def test_nothing_is_limited_and_nothing_said_where_nothing_is_refused() -> None:
     run = Run(accepts_all).run(60)
-    assert run.ceiling.limit(run.now) == math.inf
+    assert run.limit == math.inf
     assert run.ceiling.paused_until == 0
-    assert run.ceiling.why(run.now) is None
+    assert run.why is None
 
 
 def test_refusals_are_forgotten_when_the_gateway_has_accepted_all_for_long() -> None:
     run = Run(switching((0, seats(8)), (30, accepts_all))).run(120)
-    assert run.ceiling.limit(run.now) == math.inf
-    assert run.ceiling.why(run.now) is None
+    assert run.limit == math.inf
+    assert run.why is None
 
 
 # -- a ceiling -----------------------------------------------------------------------------
@@ -54,7 +49,7 @@ def test_refusals_are_forgotten_when_the_gateway_has_accepted_all_for_long() -> 
 @pytest.mark.parametrize("count", [1, 2, 5, 16, 40])
 def test_a_full_server_is_known_after_a_few_refusals(count: int) -> None:
     run = Run(seats(count)).run(10)
-    why = run.ceiling.why(run.now)
+    why = run.why
     assert why is not None
     assert why.reason in (Reason.CEILING, Reason.SHUT)
     run.counts_from_here().run(300)
@@ -116,10 +111,9 @@ def test_one_refusal_by_chance_is_no_reason_to_say_anything() -> None:
         started = Started(number / 10, 0.0, 1)
         ceiling.sent(started, started.at)
         if number % 16 == 9:
-            ceiling.refused(started, None, started.at + 0.01, 10.0)
-        else:
-            ceiling.answered(started, started.at + 0.05)
-        assert ceiling.why(started.at + 0.06) is None
+            ceiling.refused(started, None, 0, started.at + 0.01)
+        now = started.at + 0.06
+        assert ceiling.why(ceiling.limit(0, now), now) is None
 
 
 # -- quotas --------------------------------------------------------------------------------
@@ -153,7 +147,7 @@ def test_a_slow_quota_is_kept_too() -> None:
 
 def test_the_pace_is_said_in_sends_a_minute() -> None:
     run = Run(bucket(20, 20)).run(100)
-    why = run.ceiling.why(run.now)
+    why = run.why
     assert why is not None
     assert why.reason is Reason.PACE
     assert why.figure == pytest.approx(1_200, rel=0.35)
@@ -162,7 +156,7 @@ def test_the_pace_is_said_in_sends_a_minute() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_chance_is_not_said_to_be_a_quota_because_a_pace_was_tried(seed: int) -> None:
     run = Run(chance(0.2, seed), wanted=16, seed=seed)
-    said = [reason(run.run(float(second))) for second in range(1, 300)]
+    said = [run.run(float(second)).reason for second in range(1, 300)]
     assert said.count(Reason.PACE) <= 0.02 * len(said)
 
 
@@ -170,7 +164,7 @@ def test_a_pace_is_dropped_when_the_quota_is_gone() -> None:
     run = Run(switching((0, bucket(5, 5)), (100, accepts_all))).run(220)
     run.counts_from_here().run(280)
     assert run.answered >= 0.9 * 60 * 64
-    assert reason(run) is not Reason.PACE
+    assert run.reason is not Reason.PACE
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
@@ -219,9 +213,10 @@ def test_a_quota_and_a_ceiling_at_once_are_both_kept() -> None:
 
 def test_few_are_sent_while_nobody_is_accepted_and_many_soon_after() -> None:
     run = Run(switching((0, refuses_all), (90, accepts_all))).run(90)
-    assert reason(run) is Reason.SHUT
+    assert run.reason is Reason.SHUT
     assert run.sent <= 64 + 60
-    run.counts_from_here().run(94)
+    # Two seconds of a pause, and three of one-second answers.
+    run.counts_from_here().run(95)
     assert run.most == 64
 
 
@@ -256,7 +251,7 @@ def test_a_wait_asked_by_mistake_is_cut() -> None:
     for number in range(4):
         started = Started(float(number), 0.0, 1)
         ceiling.sent(started, started.at)
-        ceiling.refused(started, 86_400.0, started.at + 0.01, 1.0)
+        ceiling.refused(started, 86_400.0, 0, started.at + 0.01)
     assert ceiling.paused_until <= 310
 
 
@@ -288,15 +283,14 @@ def test_the_limit_never_falls_below_the_least(
         elif running and kind != "wait":
             started = running.pop(which % len(running))
             if kind == "refuse":
-                ceiling.refused(started, seconds or None, now, 10.0)
-            elif kind == "answer":
-                ceiling.answered(started, now)
-            else:
-                ceiling.failed(started, now)
-        assert ceiling.limit(now) >= minimum
+                ceiling.refused(started, seconds or None, len(running), now)
+            elif kind == "fail":
+                ceiling.failed(started)
+        limit = ceiling.limit(len(running), now)
+        assert limit >= minimum
         assert ceiling.paused_until >= paused
         paused = ceiling.paused_until
-        ceiling.why(now)
+        ceiling.why(limit, now)
 
 
 RULES = st.one_of(

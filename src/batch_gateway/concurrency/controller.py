@@ -107,7 +107,7 @@ class AdaptiveController:
         if ended.outcome is _OK:
             self._answered(started, ended, now)
         elif ended.outcome is Outcome.REFUSED:
-            self._ceiling.refused(started, ended.retry_after, now, self._rate)
+            self._ceiling.refused(started, ended.retry_after, self.in_flight, now)
         else:
             self._failed(started, ended.outcome, now)
         if self._guard.listens:
@@ -145,13 +145,8 @@ class AdaptiveController:
 
     # -- answers, refusals, failures -------------------------------------------------------
 
-    @property
-    def _rate(self) -> float:
-        """Answers a second, as far as it is known."""
-        return self._reading.rate(self._typical.tokens) if self._reading else 1.0
-
     def _failed(self, started: Started, outcome: Outcome, now: float) -> None:
-        self._ceiling.failed(started, now)
+        self._ceiling.failed(started)
         if outcome is Outcome.ABANDONED:
             return
         latency = self._reading.mean_latency if self._reading else 0.0
@@ -163,7 +158,6 @@ class AdaptiveController:
         allowed = self._failures.answered(started.at)
         if allowed is not None:
             self._climb_from(max(allowed, self._finder.number), now)
-        self._ceiling.answered(started, now)
         self._typical.learn(ended.tokens)
         current = self._round
         if started.at < current.counts_from:
@@ -179,7 +173,8 @@ class AdaptiveController:
         self._reading = reading = done.reading(now)
         tokens = self._typical.tokens
         waiting = self._waits.learn(reading, tokens)
-        self._guard.learn(reading.rate(tokens))
+        self._ceiling.rate = rate = reading.rate(tokens)
+        self._guard.learn(rate)
         unused = reading.in_flight < _USED * min(self.allowed_now, done.turn) - _ROUNDING
         held = self.allowed_now < self.limit and reading.in_flight < _HELD * self.limit
         if unused or self._guard.room < self._finder.level or (held and not self._guard.queues):
@@ -211,13 +206,13 @@ class AdaptiveController:
 
     def _set_limit(self, now: float) -> None:
         level = self._finder.level
-        accepted = self._ceiling.limit(now)
+        accepted = self._ceiling.limit(self.in_flight, now)
         allowed = min(accepted, self._advice.most, self._guard.room)
         limit = level if level <= allowed else max(self._policy.minimum, int(allowed))
         self.limit = self.allowed_now = limit
         if self._guard.watches:
             self._set_allowed_now()
-        why = self._ceiling.why(now)
+        why = self._ceiling.why(accepted, now)
         if why is None or (why.reason is Reason.CEILING and accepted > level):
             why = self._why_not_more(level)
         # Whoever tells of it looks at the object first.

@@ -23,20 +23,19 @@ __all__ = ["Pace"]
 
 # Shares of refusals that are too many, and that are not: a quota may cost a twentieth.
 _MANY, _FEW = 0.08, 0.02
-_MANY_PACED, _FEW_PACED = 0.04, 0.01  # a pace is to leave fewer
+_OF_A_PACE = 0.5  # of these: a pace is to leave fewer
 _SURELY = SURE + LIKELY  # to begin a trial: fewer refusals follow many by chance too
 _MOST = _SURELY + 1  # log odds; whatever was before is over in some hundred sends
 _SLOWER = 0.9  # of what was accepted, for a trial: shows in a hundred sends, and costs ten
 _FEWER = 0.2  # of the refusals are left then, if they go by the rate
 _UNDECIDED = 25  # refusals that would have been met without the trial; half as many is no quota
 _BY_CHANCE = 0.8  # by which the root of a count is too high where a trial begins because of it
-# Accepted between two refusals, to know a rate; fewer where it takes long.
-_ACCEPTED, _LEAST_ACCEPTED, _LONG_ENOUGH = 8, 3, 5.0
+_ACCEPTED = 4  # between two refusals, to know a rate
 _PATIENCE = 64  # times that too many are refused at most between two trials
 _BACK = 0.97  # of what was accepted: a margin, so that a bucket fills again
-# Steps come every 50 sends or 20 seconds, and double every 20 seconds while nothing is refused:
-# a quota costs few refusals, and a pace that is no longer needed is left behind in minutes.
-_WINDOW, _LEAST_WINDOW, _SECONDS = 50, 25, 20.0
+# A step comes every 25 sends, and steps double every 20 seconds while nothing is refused: a quota
+# costs few refusals, and a pace that is no longer needed is left behind in minutes.
+_SENDS, _SECONDS = 25, 20.0
 _STEP, _LONGEST_STEP = 0.01, 3.0
 _CLIMB, _BRIEF = 0.1, 4  # up to what was accepted before, in as many sends
 _LATE = 0.01  # seconds by which timers may be late without a loss
@@ -61,10 +60,10 @@ class Pace:
         self._trouble = 0.0  # log odds that too many are refused
         self._helps = 0.0  # log odds that refusals go by the rate
         self._usual = 0.0  # share refused before the trial
-        self._goal = 0.0  # sends a second that were accepted before the trial
+        self._goal = 0.0  # sends a second that were accepted before the trial, nearly
         self._step = _STEP
         self._patience, self._skip = 1, 0
-        self._last_window: int | None = None
+        self._taken, self._opened_at, self._window = 0, 0.0, 0
         self._begin(0.0)
 
     @property
@@ -91,12 +90,12 @@ class Pace:
         self._sent += 1
         self._refused += refused
         self._accepted += not refused
-        many, few = (_MANY, _FEW) if self._state is _State.FREE else (_MANY_PACED, _FEW_PACED)
-        trouble = self._trouble + evidence(many, few, refused=refused)
+        share = 1.0 if self._state is _State.FREE else _OF_A_PACE
+        trouble = self._trouble + evidence(share * _MANY, share * _FEW, refused=refused)
         self._trouble = min(_MOST, max(0.0, trouble))
         if self._state is _State.TRIAL:
             self._try(at, refused=refused)
-        elif self._trouble > _SURELY and refused and self._accepted:
+        elif self._trouble > _SURELY and refused and self._accepted >= _ACCEPTED:
             self._consider(at)
         elif self._state is _State.PACED:
             (self._cut if refused else self._rise)(at)
@@ -106,17 +105,19 @@ class Pace:
         if self._state is _State.FREE:
             self._trouble = 0.0
 
-    def window(self, accepted: int, seconds: float, at: float) -> None:
-        """So many were accepted in so long, until nobody was and then somebody again.
+    def reopened(self, taken: int, at: float) -> None:
+        """After a time in which it accepted nobody the gateway does again, and has taken so many
+        in all.
 
         A quota that starts anew each minute looks like an outage each minute, but for this: as
         many are accepted each time.
         """
-        before, self._last_window = self._last_window, accepted
-        if before is None or accepted < _FEWEST:
-            return
-        if abs(accepted - before) <= max(1, _ALIKE * accepted):
-            self._keep(_BACK * accepted / seconds, at)
+        before, self._window = self._window, taken - self._taken
+        seconds = at - self._opened_at
+        self._taken, self._opened_at = taken, at
+        unlike = abs(self._window - before)
+        if self._window >= _FEWEST and unlike <= max(1, _ALIKE * self._window):
+            self._keep(_BACK * self._window / seconds, at)
 
     # -- deciding --------------------------------------------------------------------------
 
@@ -132,22 +133,14 @@ class Pace:
         self._clean = 0  # accepted since the last refusal or step
 
     def _consider(self, at: float) -> None:
-        seconds = at - self._since
-        if self._state is _State.PACED:
-            rate, error = self.per_second, 0.0
-        elif self._accepted >= _ACCEPTED or (
-            self._accepted >= _LEAST_ACCEPTED and seconds >= _LONG_ENOUGH
-        ):
-            # From refusal to refusal, so that what a quota had saved up before does not count.
-            rate, error = self._accepted / max(seconds, 1e-9), 1 / self._accepted
-        else:
-            return
         self._trouble = 0.0
-        # A trial begins where many happen to be refused: fewer than that is the rule.
-        self._usual = min(0.9, (math.sqrt(self._refused) - _BY_CHANCE) ** 2 / self._sent)
         if self._skip > 0:
             self._skip -= 1
             return
+        # From refusal to refusal, so that what a quota had saved up before does not count.
+        rate, error = self._accepted / max(at - self._since, 1e-9), 1 / self._accepted
+        # A trial begins where many happen to be refused: fewer than that is the rule.
+        self._usual = min(0.9, (math.sqrt(self._refused) - _BY_CHANCE) ** 2 / self._sent)
         self._helps = 0.0
         self._state = _State.TRIAL
         self.per_second = min(_SLOWER, 1 - error) * rate
@@ -175,7 +168,7 @@ class Pace:
     def _release(self) -> None:
         self._state = _State.FREE
         self.per_second = math.inf
-        self._trouble, self._sent = 0.0, 0
+        self._trouble = 0.0
 
     def _cut(self, at: float) -> None:
         self._clean, self._stepped_at, self._step = 0, at, _STEP
@@ -194,13 +187,13 @@ class Pace:
             self.per_second = min(self._goal, (1 + _CLIMB) * self.per_second)
             self._clean, self._stepped_at = 0, at
             return
-        seconds = at - self._stepped_at
-        if self._clean < min(_WINDOW, max(_LEAST_WINDOW, _SECONDS * self.per_second)):
+        if self._clean < _SENDS:
             return
+        seconds = at - self._stepped_at
         if self._clean < 0.5 * self.per_second * seconds:
             self._release()
             return
         self._patience = 1
         self.per_second *= 1 + self._step
-        self._step = min(_LONGEST_STEP, self._step * 2.0 ** min(2.0, seconds / _SECONDS))
+        self._step = min(_LONGEST_STEP, self._step * 2 ** min(2.0, seconds / _SECONDS))
         self._clean, self._stepped_at = 0, at

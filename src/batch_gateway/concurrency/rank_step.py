@@ -28,16 +28,14 @@ _FULL = 0.95  # of those above a ceiling are refused; the rest find a place that
 _PRIOR = (1.25, 25.0)
 _MEMORY = 400.0
 _LEAST, _MOST = 0.005, 0.9
-# A refusal in 400 sends is a low price for trying; where chance refuses many, tries add little.
-_RAREST = 400.0  # sends from try to try
-_SOONEST = 100.0  # sends to the first; fewer where fewer are in flight
+# A refusal in 400 sends is a low price for trying; a ceiling that was only chance is soon undone.
+_RAREST, _SOONEST = 400.0, 100.0  # sends from try to try; the first sooner where fewer fit
 _LONGEST_WAIT = 7.0  # seconds to a try: who has few places is to try as often as who has many
 # A ceiling that fell by more than answers on their way explain was taken by somebody: a tenth of
 # what was ours goes with it, and whoever has more gives more (the decrease of CUBIC, RFC 9438).
 _TAKEN, _YIELD = 0.98, 0.9
-_COMMON = 8 * _LEAST  # chance from which on tries may come sooner
-# Where chance refuses as many, places that others took do not show, and still less sends apart.
-_CHANCE_TAKES, _CHANCE_ALONE = 0.3, 0.1
+# Where chance refuses as many, neither places that others took show, nor what comes apart.
+_OFTEN = 0.1
 
 
 class RankStep:
@@ -52,18 +50,20 @@ class RankStep:
 
     def __init__(self, minimum: int) -> None:
         self._minimum = minimum
+        self._refused, self._sent = _PRIOR
+        self.forget()
+
+    def forget(self) -> None:
+        """There is no ceiling, but chance is what it was."""
         self.top = math.inf
         self.stride = 1
         self.apart = False
-        self._refused, self._sent = _PRIOR
-        self._lowest = math.inf  # rank from which on a ceiling is suspected
-        self._suspects = 0  # refusals from there on
         self._explained = 0  # refusals that are no chance if the ceiling is there
         self._known = 0  # ceiling that was there before others took places; 0: none
-        self._against = 0.0  # log odds of a ceiling below it
         self._above = 0.0  # log odds that what is above `top` is refused
         self._try_at = 0.0
         self._wait = _SOONEST  # sends from try to try
+        self._acquit()
 
     @property
     def chance(self) -> float:
@@ -73,16 +73,6 @@ class RankStep:
     def limit(self, now: float) -> float:
         """The ceiling, or a little more when it is time to try."""
         return self.top + self.stride if now >= self._try_at else self.top
-
-    def rest(self, highest: int, now: float) -> None:
-        """Drop a ceiling that nobody wants to pass: `highest` is the rank of late."""
-        if highest > self.top or now < self._try_at + _LONGEST_WAIT:
-            return
-        self.top = math.inf
-        self._known = 0
-        self.apart = False
-        self._above = 0.0
-        self._acquit()
 
     def accepted(self, rank: int, now: float) -> None:
         fell = evidence(_FULL, self.chance, refused=False)
@@ -121,14 +111,14 @@ class RankStep:
         top = self._lowest - 1
         if not self._known:
             self._known = top
-        elif top < _TAKEN * self._known and self.chance < _CHANCE_TAKES:
+        elif top < _TAKEN * self._known and self.chance < _OFTEN:
             self._known = top
             top = min(top, int(_YIELD * self.top))
             self._explain()
         self.top = max(self._minimum, top)
         self.apart = False
         # One answer's time (Little's law): what chance set in the wrong place is soon undone.
-        self._wait = min(self.top, _SOONEST) / self._hurry()
+        self._wait = min(self.top, _SOONEST)
         self._put_off(now, rate)
 
     def _raise(self, rank: int, now: float) -> None:
@@ -136,7 +126,7 @@ class RankStep:
         self._above = 0.0
         self._explained = 0
         self.stride = min(2 * self.stride, rank)
-        self._wait = min(self.top, _SOONEST) / self._hurry() / 2
+        self._wait = min(self.top, _SOONEST) / 2
         self._try_at = now
 
     def _try_failed(self, now: float, rate: float) -> None:
@@ -146,17 +136,14 @@ class RankStep:
             return
         self._known = max(self._known, int(self.top))
         self._explain()
-        self.apart = not self.apart and self.chance < _CHANCE_ALONE
-        self._wait = min(_RAREST / self._hurry(), 2 * self._wait)
+        self.apart = not self.apart and self.chance < _OFTEN
+        self._wait = min(_RAREST, 2 * self._wait)
         self._put_off(now, rate)
 
     def _explain(self) -> None:
         """What was refused from the ceiling on was no chance."""
         self._refused = max(_PRIOR[0], self._refused - self._explained)
         self._explained = 0
-
-    def _hurry(self) -> float:
-        return max(1.0, self.chance / _COMMON)
 
     def _put_off(self, now: float, rate: float) -> None:
         self._acquit()
@@ -165,7 +152,9 @@ class RankStep:
         self._try_at = now + min(_LONGEST_WAIT, self._wait / max(rate, 1e-9))
 
     def _acquit(self) -> None:
-        self._against, self._lowest, self._suspects = 0.0, math.inf, 0
+        self._against = 0.0  # log odds of a ceiling below `top`
+        self._lowest = math.inf  # rank from which on it is suspected
+        self._suspects = 0  # refusals from there on
 
     def _count(self, *, refused: bool) -> None:
         self._sent += 1
