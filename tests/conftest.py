@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.leaks", "tests.peers.postgres"]
+
+# Most of a start is compiling where nothing compiled is kept, and tests start thousands of programs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A busy machine may take any time.
 settings.register_profile(
