@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.leaks", "tests.peers.postgres"]
 
-# Most of a start is compiling where nothing compiled is kept, and tests start thousands of programs.
+# Tests start thousands of programs, which mostly compile where nothing compiled is kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # A busy machine may take any time.
 settings.register_profile(
-    "busy", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+    "busy", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("busy")
 

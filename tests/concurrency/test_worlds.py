@@ -72,8 +72,7 @@ def test_follows_a_server_that_doubles_and_halves() -> None:
     assert ours.wait_share < high.wait_share
 
 
-@pytest.mark.parametrize("seed", [2, 4])
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("seed", "streamed"), [(2, False), (4, True)])
 def test_a_server_that_doubles_while_fewer_are_sent_to_try_is_noticed(
     seed: int, streamed: bool
 ) -> None:
@@ -94,11 +93,8 @@ def test_an_outage_loses_nothing_and_its_end_is_used_within_ten_seconds() -> Non
 
 
 @pytest.mark.parametrize("name", ["two clients, refuses", "four clients, refuses"])
-@pytest.mark.parametrize("seed", [4, 5])
-def test_nobody_starves_before_a_server_that_refuses_whom_it_has_no_seat_for(
-    name: str, seed: int
-) -> None:
-    world = replace(WORLDS[name], seed=seed)
+def test_nobody_starves_before_a_server_that_refuses_whom_it_has_no_seat_for(name: str) -> None:
+    world = replace(WORLDS[name], seed=4)
     ours = simulate(world, *[Ours() for _ in world.clients])
     assert ours.least_share > 0.4
     assert ours.tokens_per_second > 0.9 * lived("refuses", Fixed(100), 300).tokens_per_second
@@ -106,6 +102,6 @@ def test_nobody_starves_before_a_server_that_refuses_whom_it_has_no_seat_for(
 
 def test_who_comes_later_to_a_queue_comes_to_a_like_share() -> None:
     world = WORLDS["two clients, one by one"]
-    runs = [simulate(replace(world, seed=seed), Ours(), Ours()) for seed in range(1, 9)]
+    runs = [simulate(replace(world, seed=seed), Ours(), Ours()) for seed in range(1, 5)]
     assert sum(run.least_share for run in runs) / len(runs) > 0.65
     assert min(run.least_share for run in runs) > 0.35

@@ -29,22 +29,33 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built_site(tmp_path_factory.mktemp("site"))
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for all of these tests, in which their browser lives."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Any]:
+    async with running_browser() as running:
+        yield running
+
+
 @contextlib.asynccontextmanager
-async def a_tab(root: str, **how: Any) -> AsyncIterator[Any]:
+async def a_tab(browser: Any, root: str, **how: Any) -> AsyncIterator[Any]:
     """A page whose context may ask for nothing outside of the site, and raises nothing."""
-    async with running_browser() as browser:
-        context = await browser.new_context(**how)
-        page = await context.new_page()
-        asked: list[str] = []
-        faults: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and faults.append(said.text))
-        yield page
-        own = (f"{root}/", "data:", "blob:")
-        assert [url for url in asked if not url.startswith(own)] == []
-        assert faults == []
-        await context.close()
+    context = await browser.new_context(**how)
+    page = await context.new_page()
+    asked: list[str] = []
+    faults: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and faults.append(said.text))
+    yield page
+    own = (f"{root}/", "data:", "blob:")
+    assert [url for url in asked if not url.startswith(own)] == []
+    assert faults == []
+    await context.close()
 
 
 def paths(site: Path) -> list[str]:
@@ -54,8 +65,8 @@ def paths(site: Path) -> list[str]:
     return [path for path in found if path != "404.html"]
 
 
-async def test_no_page_asks_another_host_or_is_cut_off_on_a_phone(site: Path) -> None:
-    async with a_tab(site.as_uri(), **PHONE) as page:
+async def test_no_page_asks_another_host_or_is_cut_off_on_a_phone(browser: Any, site: Path) -> None:
+    async with a_tab(browser, site.as_uri(), **PHONE) as page:
         for path in paths(site):
             await page.goto(f"{site.as_uri()}/{path}")
             width = await page.evaluate("document.documentElement.scrollWidth")
@@ -63,8 +74,10 @@ async def test_no_page_asks_another_host_or_is_cut_off_on_a_phone(site: Path) ->
             assert await page.evaluate(CUT_OFF) == [], path
 
 
-async def test_a_long_line_of_code_is_read_by_moving_its_block_alone(site: Path) -> None:
-    async with a_tab(site.as_uri(), **PHONE) as page:
+async def test_a_long_line_of_code_is_read_by_moving_its_block_alone(
+    browser: Any, site: Path
+) -> None:
+    async with a_tab(browser, site.as_uri(), **PHONE) as page:
         await page.goto(f"{site.as_uri()}/running.html")
         code = page.locator("pre code").first
         assert await code.evaluate("one => one.scrollWidth > one.clientWidth")
@@ -79,8 +92,10 @@ async def becomes(page: Any, look: str) -> None:
     await page.wait_for_function(light if look == "light" else f"!({light})")
 
 
-async def test_it_is_as_light_as_the_system_until_a_reader_chooses(site: Path) -> None:
-    async with a_tab(site.as_uri(), color_scheme="dark") as page:
+async def test_it_is_as_light_as_the_system_until_a_reader_chooses(
+    browser: Any, site: Path
+) -> None:
+    async with a_tab(browser, site.as_uri(), color_scheme="dark") as page:
         await page.goto(f"{site.as_uri()}/index.html")
         await becomes(page, "dark")
         await page.emulate_media(color_scheme="light")
@@ -96,12 +111,12 @@ async def test_it_is_as_light_as_the_system_until_a_reader_chooses(site: Path) -
 
 
 @pytest.mark.parametrize("look", ["light", "dark"])
-async def test_axe_finds_nothing(site: Path, look: str) -> None:
+async def test_axe_finds_nothing(browser: Any, site: Path, look: str) -> None:
     # The theme puts each copy button into a `nav` without a name.
     theirs = {"landmark-unique"}
     # From a server, since axe asks for the style sheets once more.
     with served(site) as root:
-        async with a_tab(root, color_scheme=look) as page:
+        async with a_tab(browser, root, color_scheme=look) as page:
             for path in ("index.html", "reference/settings.html"):
                 await page.goto(f"{root}/{path}")
                 await becomes(page, look)
@@ -109,9 +124,9 @@ async def test_axe_finds_nothing(site: Path, look: str) -> None:
                 assert [one for one in found if one[0] not in theirs] == [], path
 
 
-async def test_a_button_copies_a_command(site: Path) -> None:
+async def test_a_button_copies_a_command(browser: Any, site: Path) -> None:
     with served(site) as root:
-        async with a_tab(root, permissions=["clipboard-read", "clipboard-write"]) as page:
+        async with a_tab(browser, root, permissions=["clipboard-read", "clipboard-write"]) as page:
             await page.goto(f"{root}/running.html")
             block = page.locator("div.highlight", has_text="batch-gateway validate").first
             await block.hover()
@@ -122,11 +137,11 @@ async def test_a_button_copies_a_command(site: Path) -> None:
 
 
 @pytest.mark.parametrize("opened", ["from a folder", "from a server"])
-async def test_search_finds_a_page_by_a_word_on_it(site: Path, opened: str) -> None:
+async def test_search_finds_a_page_by_a_word_on_it(browser: Any, site: Path, opened: str) -> None:
     with contextlib.ExitStack() as stack:
         is_served = opened == "from a server"
         root = stack.enter_context(served(site)) if is_served else site.as_uri()
-        async with a_tab(root) as page:
+        async with a_tab(browser, root) as page:
             # What there is to find is loaded behind the page.
             await page.goto(f"{root}/index.html", wait_until="networkidle")
             await page.keyboard.press("Control+k")

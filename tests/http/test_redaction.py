@@ -97,14 +97,14 @@ BODIES: dict[str, tuple[int, str]] = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("before", [0, 40, 70, 280])
-def test_a_key_that_is_quoted_back_is_hidden(body: str, spelling: str, before: int) -> None:
+def test_a_key_that_is_quoted_back_is_hidden(body: str, spelling: str) -> None:
     status, form = BODIES[body]
     said = SPELLINGS[spelling](KEY)
-    text = form.replace("%s", "." * before + said)
-    error = failure(HTTPResponse(status, Headers(), text.encode()), api_key=KEY)
-    assert_hidden(KEY, shown(error))
-    assert "[redacted]" in shown(error)
+    for before in (0, 40, 70, 280):
+        text = form.replace("%s", "." * before + said)
+        error = failure(HTTPResponse(status, Headers(), text.encode()), api_key=KEY)
+        assert_hidden(KEY, shown(error))
+        assert "[redacted]" in shown(error)
 
 
 CUT_BODIES: dict[str, tuple[int, str]] = {
@@ -118,14 +118,14 @@ CUT_BODIES: dict[str, tuple[int, str]] = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("body", CUT_BODIES)
-@pytest.mark.parametrize("missing", [1, 5, 11])
 def test_a_key_is_hidden_where_what_arrived_ends_in_the_middle_of_it(
-    body: str, spelling: str, missing: int
+    body: str, spelling: str
 ) -> None:
     status, form = CUT_BODIES[body]
-    text = form.replace("%s", SPELLINGS[spelling](KEY)[:-missing])
-    error = failure(HTTPResponse(status, Headers(), text.encode()), api_key=KEY)
-    assert_hidden(KEY, shown(error))
+    for missing in (1, 5, 11):
+        text = form.replace("%s", SPELLINGS[spelling](KEY)[:-missing])
+        error = failure(HTTPResponse(status, Headers(), text.encode()), api_key=KEY)
+        assert_hidden(KEY, shown(error))
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -162,15 +162,13 @@ EVENTS: dict[str, str] = {
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.parametrize("before", [0, 20, 40, 280])
-def test_a_key_that_an_event_of_a_stream_quotes_is_hidden(
-    event: str, spelling: str, before: int
-) -> None:
+def test_a_key_that_an_event_of_a_stream_quotes_is_hidden(event: str, spelling: str) -> None:
     said = SPELLINGS[spelling](KEY)
-    text = EVENTS[event].replace("%s", "." * before + said)
     head = Headers.of({"content-type": "text/event-stream"})
-    error = failure(HTTPResponse(200, head, text.encode()), stream_upstream=True, api_key=KEY)
-    assert_hidden(KEY, shown(error))
+    for before in (0, 20, 40, 280):
+        text = EVENTS[event].replace("%s", "." * before + said)
+        error = failure(HTTPResponse(200, head, text.encode()), stream_upstream=True, api_key=KEY)
+        assert_hidden(KEY, shown(error))
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

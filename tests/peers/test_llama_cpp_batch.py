@@ -42,7 +42,7 @@ def lines() -> list[dict[str, Any]]:
             "custom_id": custom_id,
             "method": "POST",
             "url": url,
-            "body": {"model": "smollm2", "max_tokens": 8, **body},
+            "body": {"model": "smollm2", "max_tokens": 4, **body},
         }
         for custom_id, (url, body) in bodies.items()
     ]

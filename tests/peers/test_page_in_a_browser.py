@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -31,6 +32,20 @@ VIEWS = {
     "phone": {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
 }
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for all of these tests, in which their browser lives."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Any]:
+    # One loop has one pool of threads, which stays as long as it.
+    await asyncio.to_thread(int)
+    async with running_browser() as running:
+        yield running
 
 
 @pytest.fixture
@@ -87,13 +102,10 @@ async def batches_of_all_kinds(api: Api) -> list[str]:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-async def test_axe_finds_nothing_and_nothing_sticks_out(api: Api, view: str) -> None:
+async def test_axe_finds_nothing_and_nothing_sticks_out(browser: Any, api: Api, view: str) -> None:
     ids = await batches_of_all_kinds(api)
     paths = ["/", *(f"/batches/{batch_id}" for batch_id in ids), "/batches/none"]
-    async with (
-        running_browser() as browser,
-        a_tab(browser, bypass_csp=True, **VIEWS[view]) as page,
-    ):
+    async with a_tab(browser, bypass_csp=True, **VIEWS[view]) as page:
         for path in paths:
             await page.goto(api.url + path)
             for opened in await page.locator("summary").all():
@@ -106,9 +118,9 @@ async def test_axe_finds_nothing_and_nothing_sticks_out(api: Api, view: str) -> 
             assert (dark == "rgb(16, 20, 27)") is (view == "dark")
 
 
-async def test_it_follows_its_batches_without_being_loaded_again(api: Api) -> None:
+async def test_it_follows_its_batches_without_being_loaded_again(browser: Any, api: Api) -> None:
     batch_id = await submitted(api)
-    async with running_browser() as browser, a_tab(browser) as page:
+    async with a_tab(browser) as page:
         await page.goto(api.url)
         await page.evaluate("window.notLoadedAgain = true")
         await page.locator(f"#open-{batch_id}").focus()
@@ -125,9 +137,9 @@ async def test_it_follows_its_batches_without_being_loaded_again(api: Api) -> No
         assert await page.evaluate("window.notLoadedAgain")
 
 
-async def test_a_batch_is_cancelled_by_keyboard(api: Api) -> None:
+async def test_a_batch_is_cancelled_by_keyboard(browser: Any, api: Api) -> None:
     batch_id = await submitted(api)
-    async with running_browser() as browser, a_tab(browser) as page:
+    async with a_tab(browser) as page:
         await page.goto(api.url)
         # The name of the program, then the batch.
         for key in ("Tab", "Tab", "Enter"):
@@ -146,9 +158,11 @@ async def test_a_batch_is_cancelled_by_keyboard(api: Api) -> None:
     assert api.cancelled == [batch_id]
 
 
-async def test_without_javascript_there_is_all_but_what_changes_by_itself(api: Api) -> None:
+async def test_without_javascript_there_is_all_but_what_changes_by_itself(
+    browser: Any, api: Api
+) -> None:
     *_, held_up, _, done = await batches_of_all_kinds(api)
-    async with running_browser() as browser, a_tab(browser, java_script_enabled=False) as page:
+    async with a_tab(browser, java_script_enabled=False) as page:
         await page.goto(api.url)
         await page.locator(f"#open-{done}").click()
         async with page.expect_download() as download:
@@ -160,8 +174,8 @@ async def test_without_javascript_there_is_all_but_what_changes_by_itself(api: A
         await page.get_by_text("cancelling", exact=True).wait_for()
 
 
-async def test_who_looks_is_told_when_the_server_is_gone(tmp_path: Path) -> None:
-    async with running_browser() as browser, a_tab(browser) as page:
+async def test_who_looks_is_told_when_the_server_is_gone(browser: Any, tmp_path: Path) -> None:
+    async with a_tab(browser) as page:
         async with running_api(tmp_path / "data", has_page=True) as api:
             await page.goto(api.url)
             batch_id = await submitted(api)
@@ -170,13 +184,13 @@ async def test_who_looks_is_told_when_the_server_is_gone(tmp_path: Path) -> None
         await page.get_by_text("Not up to date").wait_for()
 
 
-async def test_a_page_that_nobody_sees_holds_no_connection(api: Api) -> None:
+async def test_a_page_that_nobody_sees_holds_no_connection(browser: Any, api: Api) -> None:
     hide = """hidden => {
         Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
         document.dispatchEvent(new Event("visibilitychange"));
     }"""
     batch_id = await submitted(api)
-    async with running_browser() as browser, a_tab(browser) as page:
+    async with a_tab(browser) as page:
         async with page.expect_request("**/events"):
             await page.goto(api.url)
         await api.happen(batch_id, BatchEvent.VALID, total=8, completed=1)
@@ -188,10 +202,11 @@ async def test_a_page_that_nobody_sees_holds_no_connection(api: Api) -> None:
         await page.get_by_text("cancelling", exact=True).wait_for()
 
 
-async def test_somebody_signs_in_with_their_key_which_no_script_can_read(tmp_path: Path) -> None:
+async def test_somebody_signs_in_with_their_key_which_no_script_can_read(
+    browser: Any, tmp_path: Path
+) -> None:
     async with (
         running_api(tmp_path / "data", has_page=True, api_keys=True) as api,
-        running_browser() as browser,
         a_tab(browser, bypass_csp=True) as page,
     ):
         _, secret = await api.state.database.write(
@@ -231,11 +246,10 @@ async def a_reported_batch(folder: Path) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("view", VIEWS)
 async def test_axe_finds_nothing_in_a_report_and_nothing_sticks_out(
-    tmp_path: Path, view: str
+    browser: Any, tmp_path: Path, view: str
 ) -> None:
     async with (
         a_reported_batch(tmp_path) as url,
-        running_browser() as browser,
         a_tab(browser, bypass_csp=True, **VIEWS[view]) as page,
     ):
         await page.goto(f"{url}/report")
@@ -250,11 +264,11 @@ async def test_axe_finds_nothing_in_a_report_and_nothing_sticks_out(
 
 
 async def test_a_report_is_opened_and_looks_as_it_is_meant_under_its_own_policy(
+    browser: Any,
     tmp_path: Path,
 ) -> None:
     async with (
         a_reported_batch(tmp_path) as url,
-        running_browser() as browser,
         a_tab(browser) as page,
     ):
         await page.goto(url)
