@@ -10,7 +10,7 @@ import pytest
 
 from fuzz.targets import TARGETS, mutations
 
-EXAMPLES = 150
+EXAMPLES = 80
 FUZZ = Path(__file__).parent.parent / "fuzz"
 
 

@@ -241,7 +241,7 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return (folder / f"{number}" for number in itertools.count())
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(ASKED, min_size=1, max_size=12),
     st.lists(

@@ -205,7 +205,7 @@ ROUGH_DAYS = st.builds(
 ODD_CLOCK = RoughDay(seed=0, outcomes=[Outcome.OK], pace=0.01, streamed=True, answers=122)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(policies(), STEPS | ROUGH_DAYS)
 @example(AdaptiveConcurrency(initial=1, maximum=1), ODD_CLOCK)
 def test_the_limit_stays_in_its_bounds_and_the_count_of_requests_is_right(
@@ -244,7 +244,7 @@ ANSWERED_AFTER_A_DAY = [
 HELD_AT_THE_LEAST = RoughDay(seed=0, outcomes=[Outcome.OK], pace=0.01, streamed=False, answers=108)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(policies(), STEPS | ROUGH_DAYS, st.sampled_from([0.05, 0.2, 40.0]))
 @example(AdaptiveConcurrency(initial=17, minimum=17, maximum=158), HELD_AT_THE_LEAST, 0.05)
 @example(HARDLY_WORTHWHILE, replace(ODD_CLOCK, answers=517), 0.2)

@@ -175,7 +175,7 @@ READINGS = st.builds(
 WAITING = st.builds(Waiting, st.floats(-0.9, 0.9), st.floats(0.02, 1.0) | st.just(math.inf))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(READINGS, WAITING), max_size=40), st.integers(1, 50))
 def test_the_level_stays_in_its_bounds_whatever_is_read(
     seen: list[tuple[Reading, Waiting]], minimum: int

@@ -184,7 +184,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.floats(0.0, 1000.0))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_one_may_always_be_sent_when_nothing_waits(
     steps: list[tuple[str, float]], rate: float
 ) -> None:

@@ -212,7 +212,7 @@ FRAGMENTS = st.sampled_from(
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r", b""])
 
 
-@settings(FILES, max_examples=300)
+@settings(FILES, max_examples=100)
 @given(pieces=st.lists(st.tuples(FRAGMENTS, ENDS), max_size=12))
 def test_any_bytes_give_a_plan_of_every_line_or_an_input_error(
     tmp_path: Path, pieces: list[tuple[bytes, bytes]]
@@ -230,7 +230,7 @@ def test_any_bytes_give_a_plan_of_every_line_or_an_input_error(
         assert sorted(plan.order("prefix")) == list(range(plan.total))
 
 
-@settings(FILES, max_examples=200)
+@settings(FILES, max_examples=80)
 @given(content=st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_an_input_error(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InputError):

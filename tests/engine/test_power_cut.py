@@ -30,7 +30,7 @@ def spoil(content: bytes, lost: list[tuple[int, int]], keep: int) -> bytes:
     return bytes(left[:keep])
 
 
-@settings(FILES, max_examples=150)
+@settings(FILES, max_examples=60)
 @given(sizes=SIZES, lost=PLACES, keep=st.integers(200, 40_000))
 def test_lines_that_lost_nothing_count_and_all_others_are_sent_again(
     tmp_path: Path, sizes: list[int], lost: list[tuple[int, int]], keep: int

@@ -56,7 +56,7 @@ def facts_of(plan: Plan) -> dict[int, object]:
     }
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(content=batches(), most_bytes=st.integers(1, 5_000), most_lines=st.integers(1, 12))
 def test_the_shards_of_a_batch_are_the_batch(
     content: bytes, most_bytes: int, most_lines: int
@@ -83,7 +83,7 @@ def test_the_shards_of_a_batch_are_the_batch(
     assert facts == facts_of(plan)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(content=batches(), most_lines=st.integers(1, 40), before=st.booleans())
 def test_a_plan_that_was_stored_is_the_plan(content: bytes, most_lines: int, before: bool) -> None:
     plan = make_plan(BytesSource(content))

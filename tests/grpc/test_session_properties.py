@@ -32,7 +32,7 @@ FRAMES = st.one_of(
 
 
 @given(frames=st.lists(FRAMES, max_size=12), first=st.integers(0, 255), step=st.integers(0, 40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_server_makes_it_break_its_promises(frames: list[bytes], first: int, step: int) -> None:
     check(bytes([first, step]) + raw.settings() + b"".join(frames))
 
@@ -44,7 +44,7 @@ def test_no_server_makes_it_break_its_promises(frames: list[bytes], first: int, 
     arrivals=st.lists(st.integers(1, 3000), min_size=1, max_size=5),
     lazy=st.integers(0, 3),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_a_server_sends_within_its_windows_is_received_exactly(
     messages: list[bytes], frames: list[int], padding: int, arrivals: list[int], lazy: int
 ) -> None:
@@ -79,7 +79,7 @@ def test_what_a_server_sends_within_its_windows_is_received_exactly(
     arrivals=st.lists(st.integers(1, 3000), min_size=1, max_size=5),
     split=st.integers(0, 3),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_is_taken_before_it_becomes_frames_counts_and_keeps_its_place(
     messages: list[tuple[bytes, bool]], arrivals: list[int], split: int
 ) -> None:
@@ -179,7 +179,7 @@ STEPS = st.one_of(
 
 
 @given(steps=st.lists(STEPS, max_size=25))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_what_is_sent_keeps_to_every_window_and_arrives_whole(
     steps: list[tuple[str, int, int]],
 ) -> None:

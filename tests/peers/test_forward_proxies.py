@@ -176,7 +176,7 @@ def test_a_proxy_that_is_restarted_costs_a_run_no_line(
     lines = [
         f'{{"custom_id": "{n}", "method": "POST", "url": "/v1/completions",'
         f' "body": {{"model": "m", "prompt": "Hi {n}", "max_tokens": 1}}}}\n'
-        for n in range(4_000)
+        for n in range(2_000)
     ]
     (tmp_path / "requests.jsonl").write_text("".join(lines))
     with contextlib.ExitStack() as first:

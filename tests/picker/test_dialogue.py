@@ -224,7 +224,7 @@ EVENTS = st.lists(
 
 
 @given(EVENTS, st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_no_order_of_events_leaves_a_stream_a_task_or_a_cancellation_behind(
     events: list[Any], cancel: bool
 ) -> None:

@@ -397,7 +397,7 @@ fields = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(json_values | st.dictionaries(fields, json_values, max_size=5), max_size=12))
 def test_whatever_is_given_has_exactly_one_result_each(lines: list[Any]) -> None:
     async def run() -> list[BatchResult]:

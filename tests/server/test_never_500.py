@@ -113,7 +113,7 @@ headers = st.dictionaries(
 
 
 @pytest.mark.specified("never.500")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(METHODS), paths, queries, headers, batch_bodies)
 def test_an_odd_request_is_answered_with_less_than_500(
     driven: Driven, method: str, path: str, query: Any, odd: Any, body: bytes
@@ -130,7 +130,7 @@ def test_an_odd_request_is_answered_with_less_than_500(
 
 
 @pytest.mark.specified("never.500", "files.broken_upload")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.one_of(form_bodies, cut_bodies, st.binary(max_size=80)))
 def test_an_odd_form_is_kept_whole_or_leaves_nothing(driven: Driven, body: bytes) -> None:
     before = set(driven.api.stored())

@@ -89,7 +89,7 @@ def assert_consistent(batch: ContinuousBatch) -> None:
 
 
 @given(capacities, operations)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_nothing_is_lost_and_no_limit_is_passed(
     capacity: Capacity, script: list[Operation]
 ) -> None:
@@ -101,7 +101,7 @@ def test_nothing_is_lost_and_no_limit_is_passed(
 
 
 @given(capacities, operations)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_events_come_in_order_and_never_before_their_cause(
     capacity: Capacity, script: list[Operation]
 ) -> None:
@@ -119,7 +119,7 @@ def test_events_come_in_order_and_never_before_their_cause(
 
 
 @given(capacities, operations, st.sampled_from([2, 4]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_the_same_traffic_gives_the_same_events_however_often_one_looks(
     capacity: Capacity, script: list[Operation], parts: int
 ) -> None:
@@ -140,7 +140,7 @@ def test_the_same_traffic_gives_the_same_events_however_often_one_looks(
 
 
 @given(st.lists(st.tuples(gaps, st.integers(0, 300), st.integers(1, 40)), max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_no_seat_stays_empty_while_somebody_waits(
     arrivals: list[tuple[float, int, int]],
 ) -> None:

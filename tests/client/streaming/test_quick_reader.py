@@ -21,7 +21,7 @@ RUNS = st.sampled_from(quick_reader.WORDS).map(str.encode)
 RECIPES = st.tuples(st.binary(min_size=9, max_size=9), st.lists(RUNS | ODD, max_size=8))
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(RECIPES)
 def test_streams_of_all_kinds_are_read_as_the_general_way_reads_them(
     recipe: tuple[bytes, list[bytes]],

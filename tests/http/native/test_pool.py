@@ -234,7 +234,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestPoolMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def add(pool: Pool[FakeConnection], connection: FakeConnection) -> None:

@@ -156,7 +156,7 @@ any_frame = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(any_frame, max_size=8), st.binary(max_size=12))
 def test_no_bytes_break_the_server(frames: list[bytes], tail: bytes) -> None:
     broken: list[str] = []

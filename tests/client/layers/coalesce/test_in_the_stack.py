@@ -150,7 +150,7 @@ def _check(number: int, one: Asked, end: object) -> None:
         assert end.attempts <= 2 * (MAX_RETRIES + 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(ASKED, min_size=1, max_size=15), SCRIPT, st.integers(2, 6))
 def test_every_member_ends_once_in_time_and_with_what_is_its_own(
     asked: list[Asked], script: list[tuple[int, float]], size: int

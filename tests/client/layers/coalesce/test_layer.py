@@ -263,7 +263,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps=STEPS, size=st.integers(2, 5))
 def test_whatever_happens_each_request_ends_once_and_as_it_would_alone(
     steps: list[tuple[str, Any]], size: int

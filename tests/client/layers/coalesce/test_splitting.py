@@ -40,7 +40,7 @@ PROMPTS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(endpoint=st.sampled_from([COMPLETIONS, EMBEDDINGS]), prompts=PROMPTS)
 def test_split_and_join_give_the_answers_that_single_requests_get(
     endpoint: str, prompts: list[Any]
