@@ -193,7 +193,7 @@ async def test_several_processes_open_an_empty_database_at_once_and_write_to_it(
     await database.aclose()
 
 
-@pytest.mark.parametrize("times", [10])
+@pytest.mark.parametrize("times", [4])
 async def test_a_process_killed_while_it_makes_the_tables_leaves_them_to_the_next(
     tmp_path: Path, times: int
 ) -> None:
