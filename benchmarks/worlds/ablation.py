@@ -104,6 +104,16 @@ def _moves(*moves: tuple[Shown, str]) -> Callable[[ExitStack], None]:
     return change
 
 
+def _hold_moves(shown: Shown) -> Callable[[ExitStack], None]:
+    """A hold follows whatever shows this, as if it showed nothing."""
+
+    def change(stack: ExitStack) -> None:
+        follow = Finder.MOVES[State.HOLD, Shown.UNSURE]
+        stack.enter_context(patch.dict(Finder.MOVES, {(State.HOLD, shown): follow}))
+
+    return change
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     pass
 
@@ -158,44 +168,27 @@ WITHOUT: tuple[Without, ...] = (
     Without(
         _F, "elasticity: a hold stays where it is", _FINDING, _moves((Shown.UNSURE, "_look_again"))
     ),
-    Without(
-        _F, "comparing with fewer after a hold", _FINDING, _moves((Shown.PAYS_NOT, "_end_climb"))
-    ),
-    Without(_F, "climbing again from a hold", _FINDING, _set((finder, "_IN_A_ROW", 10**9))),
-    Without(_F, "down in a hold", _FINDING, _set((finder, "_FAR_BELOW", 1e9))),
-    Without(_F, "up in a hold", _FINDING, _set((finder, "_FAR_ABOVE", 1e9))),
+    Without(_F, "down from a hold", _FINDING, _hold_moves(Shown.PAYS_NOT)),
+    Without(_F, "up from a hold", _FINDING, _hold_moves(Shown.PAYS)),
+    Without(_F, "free seats", _FINDING, _hold_moves(Shown.FREE_SEATS)),
     Without(_F, "what nothing of ours explains", _FINDING, _set((finder, "_SHIFT", 1e9))),
     Without(_F, "answers that are quicker", _FINDING, _moves((Shown.QUICKER, "_look_again"))),
-    Without(_F, "free seats", _FINDING, _set((Lately, "free_seats", _always(False)))),
-    Without(_F, "the corner where a climb ends", _FINDING, _moves((Shown.PAYS_NOT, "_doubt_hold"))),
+    Without(_F, "the corner where a climb ends", _FINDING, _moves((Shown.PAYS_NOT, "_go_down"))),
     Without(_F, "strides by elasticity", _FINDING, _set((finder, "_SHORTEST", finder._DOUBLE))),
     Without(_F, "strides over the noise", _FINDING, _set((finder, "_STRIDE_OVER_NOISE", 0.0))),
     Without(_F, "noise that was learnt", _FINDING, _set((Finder, "_learn_noise", _nothing))),
     Without(_F, "forgetting evidence", _FINDING, _set((finder, "_FORGET", 1.0))),
-    Without(_F, "steeper", _FINDING, _set((finder, "_STEEPER", 0.0))),
     Without(_F, "at most so far above what is used", _FINDING, _set((finder, "_AHEAD", 1e9))),
-    Without(_F, "likely will do", _FINDING, _set((finder, "_LIKELY", 1.0), (finder, "_HALF", 0.0))),
-    Without(_F, "half, where hardly any wait", _FINDING, _set((finder, "_HALF", 0.0))),
+    Without(_F, "likely will do", _FINDING, _set((finder, "_NEXT_TO_NOBODY", -9.0))),
     Without(_F, "a climb of one", _FINDING, _set((finder, "_TWO", -1.0))),
-    Without(
-        _F,
-        "a sway by the root",
-        _FINDING,
-        _set((finder, "_WIDEST_SWAY", 0.08), (finder, "_LEAST_SWAY", 0.08)),
-    ),
-    Without(_F, "wide ranges that explain", _FINDING, _set((finder, "_WIDE", 1e9))),
-    Without(_F, "no pay where some wait", _FINDING, _set((Waiting, "some", _property(False)))),
+    Without(_F, "a sway by the root", _FINDING, _set((finder, "_sway", _always(0.08)))),
     Without(_W, "all of it", _FINDING, _set((Waits, "learn", _always(NOTHING_KNOWN)))),
-    Without(_W, "the queue of one raise", _FINDING, _set((Waiting, "many", _property(0.0)))),
-    Without(_W, "hardly any", _FINDING, _set((Waiting, "hardly_any", _property(False)))),
-    Without(_W, "waits that last", _FINDING, _set((Waits, "_lasting", _always(0.0)))),
+    Without(_W, "the queue of one raise", _FINDING, _set((Waiting, "many", _property(False)))),
+    Without(_W, "waits that last", _FINDING, _set((Waits, "_lasts", _always(False)))),
     Without(_W, "waits anyway", _FINDING, _set((Waits, "_waits_anyway", _always(False)))),
-    Without(
-        _W, "a step down while some wait", _FINDING, _set((Lately, "too_many", _property(0.0)))
-    ),
+    Without(_W, "how many wait lately", _FINDING, _set((Lately, "learn", _nothing))),
     Without(_W, "half as many, where the way is long", _FINDING, _set((finder, "_LONG_WAY", 9.0))),
-    Without(_W, "the least that was seen", _FINDING, _set((Waits, "_learn_lowest", _nothing))),
-    Without(_W, "scatter that was learnt", _FINDING, _set((Waits, "_learn_scatter", _nothing))),
+    Without(_W, "the least that rises", _FINDING, _set((waiting_seats, "_RISE", 0.0))),
     Without(
         _W,
         "more the fewer",

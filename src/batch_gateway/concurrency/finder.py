@@ -15,35 +15,33 @@ __all__ = ["Finder", "Shown", "State"]
 
 _DOUBLE = math.log(2)  # the longest stride, as in the slow start of TCP (RFC 5681)
 _SHORTEST = 0.3 * _DOUBLE  # stride of a climb: 23 %, which one pair of rounds can tell from chance
-# ln between the two levels of a hold: the square root of those in flight, as of 256 sixteen; what
-# fewer bring is noisier, and they have a longer way to where clients of one server are alike.
-_LEAST_SWAY, _WIDEST_SWAY = 0.04, 0.35  # one more of three
+# ln between the two levels of a hold is a root of those in flight, as of 256 sixteen; at least
+# this. What fewer bring is noisier, and they have a longer way to where clients of one server are
+# alike.
+_LEAST_SWAY = 0.04
 # A stride is so many times the noise in a pair of rounds, for a standard error of the elasticity
 # of a third.
 _STRIDE_OVER_NOISE = 3.0
-# A climb wants a little more than what a hold is content with: it goes on by long strides.
-_STEEPER = 0.1
 # Standard deviations of the elasticity from worthwhile: enough to go on, enough to end a climb. A
 # needless look at a level costs a round, a climb that ends too soon many.
 _SURE, _SURELY_NOT = 1.0, 1.5
-# Where next to nobody waits, a server with a queue has free seats: the better guess will do, and
-# no stride is chosen as if more brought less than half.
-_LIKELY, _HALF = 0.0, 0.5
+# A hold, which follows the knee by small steps, is left for twice of worthwhile, or for half of it,
+# and more surely than a climb is ended.
+_FAR, _SURER = 2.0, 3.0
 _FORGET = 0.8  # weight of the evidence so far at each new pair: about five pairs count
 _LEAST_NOISE = 0.01  # ln; nothing is known better than to a per cent
 _MOST_NOISE = 0.5  # ln; what was noisier than that is forgotten as soon as what was so
-_MEMORY = 16  # pairs that the noise is averaged over
-_WIDE = 0.16  # ln; so wide a range of elasticities explains much noise
+_MEMORY = 12  # pairs that the noise is averaged over
 _SHIFT = 0.12  # ln; a change of latency below that is left to the evidence
 _ALIKE = 0.02  # ln; levels that differ by less tell nothing of the elasticity
 _GAIN = 0.2  # of the steps of a hold
-_IN_A_ROW = 4  # sure steps one way: the knee is not near
-_FAR_ABOVE, _FAR_BELOW = 0.15, 0.5  # how far from worthwhile, up and (as a share of it) down
 # What is no work and was there from the start is a long way, or a queue of others; of the latency,
 # from which on it is tried with half as many. Again after so many rounds, and twice as many.
 _LONG_WAY, _AGAIN = 0.1, 8
-_TWO = math.log(1.5)  # from there on a level rounds to two
 _AHEAD = 0.25  # ln; the level is at most so far above what was used, as others may allow less
+# Next to nobody waits where fewer than half of those that may do; in a hold, in so many rounds.
+_NEXT_TO_NOBODY, _PATIENCE = -0.5, 4
+_TWO = math.log(1.5)  # from there on a level rounds to two
 _WHY = {reason: Why(reason) for reason in Reason}
 
 
@@ -57,12 +55,10 @@ class State(Enum):
 class Shown(Enum):
     """What a round showed, beside the one before."""
 
-    PAYS = "more bring more, surely; likely will do where nobody waits, and never where some do"
+    PAYS = "more bring more, surely; likely will do where next to nobody waits"
     PAYS_NOT = "more surely bring too little"
-    MADE_A_QUEUE = "the raise made some wait who did not before"
+    QUEUE = "more surely wait than may: over several rounds, or in one after a raise"
     FREE_SEATS = "next to nobody waits for several rounds"
-    LASTING_QUEUE = "more surely wait than may, over several rounds"
-    NO_QUEUE = "after two such cuts as many wait as before, and so not for ours"
     DOUBTFUL = "answers are slower or quicker by what nothing of ours explains"
     QUICKER = "they are still quicker"
     UNSURE = "none of these"
@@ -114,7 +110,6 @@ class Finder:
         self._minimum, self._maximum = minimum, maximum
         self._waiting = NOTHING_KNOWN
         self._noise = 0.0  # variance of what nothing of ours explains
-        self._compared = 0
         self._rounds = self._next_trial = 0
         self.restart(initial)
 
@@ -122,13 +117,18 @@ class Finder:
 
     def restart(self, number: float) -> None:
         """Climb from so many, whatever was learnt."""
-        self._last = self._doubted = None
+        self.skip()
         self._climb(math.log(max(1.0, number)), _DOUBLE, high=False)
 
     def hold(self, number: float, reason: Reason) -> None:
         """Go to so many and look around there."""
-        self._last = self._doubted = None
-        self._hold(math.log(max(1.0, number)), reason)
+        self.skip()
+        self.state, self.why = State.HOLD, _WHY[reason]
+        ln = math.log(max(1.0, number))
+        if ln < _TWO:
+            # There are no fewer to go back to.
+            self.state = State.CLIMB
+        self._go(ln, _DOUBLE if self.climbs else _sway(ln), high=False)
 
     def skip(self) -> None:
         """Something else decided how many were in flight: no round of before is to be compared."""
@@ -136,13 +136,16 @@ class Finder:
 
     def step(self, reading: Reading, tokens: float, waiting: Waiting = NOTHING_KNOWN) -> Shown:
         """Learn from a round, at answers of `tokens`, and move the level; what it showed."""
+        self._rounds += 1
+        if self._trial:
+            # Only the least wait that is known can learn from it.
+            self._trial = False
+            self.skip()
+            self._set_level()
+            return Shown.UNSURE
         before, self._last = self._last, reading
         self._waiting = waiting
         self._lately.learn(waiting)
-        self._rounds += 1
-        if self._high:
-            self._some_wait = waiting.some
-            self._at_higher.learn(waiting)
         self._ln_used = math.log(reading.in_flight)
         shown = self._look(before, reading, tokens)
         self.MOVES[self.state, shown](self)
@@ -162,37 +165,25 @@ class Finder:
     # -- what a round shows ----------------------------------------------------------------
 
     def _look(self, before: Reading | None, reading: Reading, tokens: float) -> Shown:
-        waiting = self._waiting
-        if waiting.lasting or waiting.anyway:
-            return Shown.LASTING_QUEUE if waiting.lasting else Shown.NO_QUEUE
+        if self._waiting.lasting:
+            return Shown.QUEUE
         if before is None:
             return Shown.UNSURE
-        pair = _Pair.of(before, reading, tokens)
-        self._lower = before
-        if self.climbs and self._high and waiting.many and pair.grown > _ALIKE:
-            return Shown.MADE_A_QUEUE
-        noise = max(_SHIFT, 3 * math.sqrt(self._noise + pair.variance))
-        if self._doubted is not None:
-            since = _Pair.of(self._doubted, reading, tokens)
-            self._doubted = None
-            if abs(since.excess) <= min(noise, abs(pair.excess)):
-                pair = since  # it was soon over
-            elif abs(pair.excess) <= noise or (pair.excess > 0) == (since.excess > 0):
-                self._shift = since.excess
-                # A slower server is no full one, and so nothing is learnt from that.
-                return Shown.UNSURE if since.excess > 0 else Shown.QUICKER
-        elif abs(pair.excess) > noise:
-            self._doubted = before
-        self._learn_noise(pair, noise)
-        return Shown.DOUBTFUL if self._doubted else self._weigh(pair)
+        if self.climbs and self._high and self._waiting.many:
+            return Shown.QUEUE
+        pair = _Pair.of(self._doubted or before, reading, tokens)
+        most = max(_SHIFT, 3 * math.sqrt(self._noise + pair.variance))
+        self._learn_noise(min(most, abs(pair.excess)))
+        odd = abs(pair.excess) > most
+        still = odd and self._doubted is not None
+        self._doubted = before if odd and not still else None
+        if still:
+            # A slower server is no full one, and so nothing is learnt from that.
+            return Shown.UNSURE if pair.excess > 0 else Shown.QUICKER
+        return Shown.DOUBTFUL if odd else self._weigh(pair)
 
-    def _learn_noise(self, pair: _Pair, most: float) -> None:
-        excess = min(most, abs(pair.excess))
-        if not excess and abs(pair.grown) > max(2 * math.sqrt(self._noise), _WIDE):
-            return
-        self._compared += 1
-        self._noise += (excess**2 - self._noise) / min(_MEMORY, self._compared + 4)
-        self._noise = min(self._noise, _MOST_NOISE**2)
+    def _learn_noise(self, excess: float) -> None:
+        self._noise += (min(excess, _MOST_NOISE) ** 2 - self._noise) / _MEMORY
 
     def _weigh(self, pair: _Pair) -> Shown:
         """Add a pair to the evidence, by least squares through the origin."""
@@ -201,67 +192,40 @@ class Finder:
         variance = max(pair.variance, self._noise, _LEAST_NOISE**2)
         self._weight = _FORGET * self._weight + pair.grown**2 / variance
         self._sum = _FORGET * self._sum + pair.grown * (pair.grown - pair.slower) / variance
-        return self._judge_climb() if self.climbs else self._judge_hold()
+        return self._judge()
 
     @property
     def _elasticity(self) -> float:
         return self._sum / self._weight if self._weight else 0.0
 
-    def _judge_climb(self) -> Shown:
-        wanted = self._worthwhile + _STEEPER
-        deviations = (self._elasticity - wanted) * math.sqrt(self._weight)
-        if deviations > (_LIKELY if self._waiting.hardly_any else _SURE):
-            if not self._some_wait:
-                return Shown.PAYS
-            # Twice, as a wait in one round may be chance.
-            twice = self._high and self._lately.rounds > 2
-            return Shown.MADE_A_QUEUE if twice else Shown.UNSURE
-        return Shown.PAYS_NOT if deviations < -_SURELY_NOT else Shown.UNSURE
-
-    def _judge_hold(self) -> Shown:
-        above = self._elasticity - self._worthwhile
-        deviations = above * math.sqrt(self._weight)
-        sign = (deviations > _SURE) - (deviations < -_SURE)
-        if self._high and sign >= 0 and self._at_higher.free_seats(self._waiting):
+    def _judge(self) -> Shown:
+        error, over = 1 / math.sqrt(self._weight), self._lately.over
+        times, above, below = _FAR, _SURER, _SURER
+        if self.climbs:
+            times, above, below = 1.0, _SURE if over > _NEXT_TO_NOBODY else 0.0, _SURELY_NOT
+        elif over < _NEXT_TO_NOBODY and self._lately.rounds >= _PATIENCE:
             return Shown.FREE_SEATS
-        self._row = self._row + 1 if sign and sign == self._sign else 1
-        self._sign = sign
-        if self._row < _IN_A_ROW:
-            return Shown.UNSURE
-        if sign > 0 and above > _FAR_ABOVE:
-            return Shown.UNSURE if self._some_wait else Shown.PAYS
-        far_below = sign < 0 and above < -_FAR_BELOW * self._worthwhile
-        return Shown.PAYS_NOT if far_below else Shown.UNSURE
+        if over <= 0 and self._elasticity - above * error > times * self._worthwhile:
+            return Shown.PAYS
+        if self._elasticity + below * error < self._worthwhile / times:
+            return Shown.PAYS_NOT
+        return Shown.UNSURE
 
     # -- what follows ----------------------------------------------------------------------
 
     def _raise(self) -> None:
         """CLIMB from there: the stride is the elasticity's share of a doubling, and three times the
-        noise at least; but where a hold was doubted, back to it."""
-        if self._hold_doubted:
-            self._ln_used = self._ln + self._stride  # as before
-            self._hold(self._ln_used, Reason.KNEE)
-            return
-        elasticity = self._elasticity
-        if self._waiting.hardly_any:
-            elasticity = max(_HALF, elasticity)
-        self._climb(self._ln + self._stride, self._stride_at(elasticity), high=True)
+        noise at least."""
+        self._climb(self._ln + self._stride, self._stride_at(self._elasticity), high=True)
 
     def _end_climb(self) -> None:
         """HOLD at the corner of `min(a n, C)` through both levels."""
         share = min(1.0, max(0.0, self._elasticity))
-        self._hold(self._ln + share * self._stride, Reason.KNEE)
-
-    def _fit_between(self) -> None:
-        """HOLD at as many as did not wait."""
-        fitted = math.exp(self._ln_used) * (1 - self._waiting.share)
-        lower = self._lower
-        self.hold(max(lower.in_flight, fitted), Reason.QUEUE)
-        self._last = lower
+        self.hold(math.exp(self._ln + share * self._stride), Reason.KNEE)
 
     def _take_back(self) -> None:
         """HOLD at as many as do not."""
-        share = self._waiting.lasting or max(0.0, self._waiting.share)
+        share = max(self._waiting.may, self._waiting.share)
         self.hold(math.exp(self._ln_used) * (1 - share), Reason.QUEUE)
 
     def _look_again(self) -> None:
@@ -277,51 +241,44 @@ class Finder:
 
         The step is that of Kiefer and Wolfowitz (1952); TCP Vegas goes down likewise.
         """
-        if self._weight:
-            above = self._elasticity - self._worthwhile
-            square = above * above * self._weight
-            step = _GAIN * above * square / (1 + square)
-            quarter = self._stride / 4
-            step = min(quarter, max(-quarter, step))
-            if (too_many := self._lately.too_many) > 0:
-                # In a queue of several clients more bring more to whoever sends them.
-                step = min(0.0, step) - min(self._stride, too_many)
-            self._ln += step
-        self._stride = self._least_sway
+        above = self._elasticity - self._worthwhile
+        square = above * above * self._weight
+        step = _GAIN * above * square / (1 + square)
+        step = min(self._stride / 4, max(-self._stride / 4, step))
+        if (over := self._lately.over) > 0:
+            # In a queue of several clients more bring more to whoever sends them.
+            step = min(0.0, step) - min(self._stride, over * self._waiting.may)
+        self._ln += step
+        self._stride = _sway(self._ln)
         self._high = not self._high
+        if self._waiting.none > _LONG_WAY and self._rounds >= self._next_trial:
+            self._next_trial = 2 * self._rounds + _AGAIN
+            self._trial = True
+
+    def _go_down(self) -> None:
+        """HOLD at 19 % fewer."""
+        self.hold(math.exp(self._ln - _SHORTEST), Reason.KNEE)
 
     def _climb_from_here(self) -> None:
         """CLIMB from here."""
         self._climb(self._ln_used, self._stride_at(0.0), high=True)
 
-    def _doubt_hold(self) -> None:
-        """CLIMB from 19 % fewer; back to HOLD here if those bring less."""
-        self._doubt(min(self._ln, self._ln_used), self._stride_at(0.0))
-
-    def _climb_by_shift(self) -> None:
-        """CLIMB from here, by as much."""
-        self._climb(self._ln_used, self._stride_at(-self._shift / _DOUBLE), high=True)
-
     MOVES: ClassVar[dict[tuple[State, Shown], Callable[[Finder], None]]] = {
         (State.CLIMB, Shown.PAYS): _raise,
         (State.CLIMB, Shown.PAYS_NOT): _end_climb,
         (State.CLIMB, Shown.UNSURE): _look_again,
-        (State.CLIMB, Shown.MADE_A_QUEUE): _fit_between,
-        (State.CLIMB, Shown.LASTING_QUEUE): _take_back,
-        (State.CLIMB, Shown.NO_QUEUE): _climb_from_here,
+        (State.CLIMB, Shown.QUEUE): _take_back,
         (State.CLIMB, Shown.DOUBTFUL): _stay,
-        (State.CLIMB, Shown.QUICKER): _climb_by_shift,
+        (State.CLIMB, Shown.QUICKER): _climb_from_here,
         (State.HOLD, Shown.PAYS): _climb_from_here,
+        (State.HOLD, Shown.PAYS_NOT): _go_down,
         (State.HOLD, Shown.FREE_SEATS): _climb_from_here,
-        (State.HOLD, Shown.PAYS_NOT): _doubt_hold,
         (State.HOLD, Shown.UNSURE): _follow,
-        (State.HOLD, Shown.LASTING_QUEUE): _take_back,
-        (State.HOLD, Shown.NO_QUEUE): _climb_from_here,
+        (State.HOLD, Shown.QUEUE): _take_back,
         (State.HOLD, Shown.DOUBTFUL): _stay,
-        (State.HOLD, Shown.QUICKER): _climb_by_shift,
+        (State.HOLD, Shown.QUICKER): _climb_from_here,
     }
-    """What follows from what a round showed, in each state. What pays, or not, in a hold is shown
-    by four rounds on end."""
+    """What follows from what a round showed, in each state."""
 
     # -- levels ----------------------------------------------------------------------------
 
@@ -329,30 +286,11 @@ class Finder:
         self.state, self.why = State.CLIMB, _WHY[Reason.CLIMBING]
         self._go(ln, stride, high=high)
 
-    def _hold(self, ln: float, reason: Reason) -> None:
-        if ln < _TWO:
-            # There are no fewer to go back to.
-            self._climb(ln, _DOUBLE, high=False)
-            self.why = _WHY[reason]
-            return
-        if self._waiting.none > _LONG_WAY and self._rounds >= self._next_trial:
-            self._next_trial = 2 * self._rounds + _AGAIN
-            self._doubt(ln, _DOUBLE)
-            return
-        self.state, self.why = State.HOLD, _WHY[reason]
-        self._ln = ln
-        self._go(ln, self._least_sway, high=False)
-
-    def _doubt(self, ln: float, stride: float) -> None:
-        self._climb(ln - stride, stride, high=False)
-        self._hold_doubted = True
-
     def _go(self, ln: float, stride: float, *, high: bool) -> None:
         self._ln, self._stride, self._high = ln, stride, high
-        self._hold_doubted = self._some_wait = False
-        self._lately, self._at_higher = Lately(), Lately()
+        self._lately = Lately()
         self._weight = self._sum = 0.0
-        self._sign = self._row = 0
+        self._trial = False
         self._set_level()
 
     def _set_level(self) -> None:
@@ -360,12 +298,14 @@ class Finder:
         ln = self._ln if self.climbs else self._ln - self._stride / 2
         low = max(self._minimum, round(math.exp(ln)))
         level = max(low + 1, round(low * math.exp(self._stride))) if self._high else low
+        if self._trial:
+            level = max(self._minimum, low // 2)
         self.level = min(self._maximum, level)
 
     def _stride_at(self, elasticity: float) -> float:
         noise = _STRIDE_OVER_NOISE * math.sqrt(self._noise)
         return min(_DOUBLE, max(_SHORTEST, _DOUBLE * elasticity, noise))
 
-    @property
-    def _least_sway(self) -> float:
-        return min(_WIDEST_SWAY, max(_LEAST_SWAY, math.exp(-self._ln / 2)))
+
+def _sway(ln: float) -> float:
+    return max(_LEAST_SWAY, math.exp(-ln / 2))
