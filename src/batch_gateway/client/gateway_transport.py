@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from batch_gateway.client.interfaces.interpret_answer import interpret, interpret_aside
 from batch_gateway.client.interfaces.request import InferenceResponse
 from batch_gateway.client.interfaces.transport import PreparedRequest
-from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.clock import Clock
 from batch_gateway.durations import format_duration
 from batch_gateway.errors import (
     DeadlineExceededError,
     InferenceError,
-    InvalidRequestError,
     RequestTimeoutError,
 )
 from batch_gateway.http.exchange import HTTPExchanger
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.json_check import LARGE_BODY
 from batch_gateway.wire.refusal_words import is_unknown_model
+
+if TYPE_CHECKING:
+    from batch_gateway.client.streaming.attempts import StreamedAttempts
 
 __all__ = ["ACCEPT_EVENTS", "AttemptsByModel", "CountedAttempts", "GatewayTransport"]
 
@@ -106,7 +108,6 @@ class GatewayTransport:
         self._remark = remark
         self._stream_upstream = stream_upstream
         self._accept = accept
-        self._habits = GatewayHabits()
 
     async def send(self, request: PreparedRequest) -> InferenceResponse:
         began = self._clock.monotonic()
@@ -124,7 +125,7 @@ class GatewayTransport:
         counted.attempts_in_flight += 1
         try:
             if request.sink is not None or self._stream_upstream:
-                answer = await self._streamed(request, attempt_ends)
+                answer = await self._streams.send(request, attempt_ends)
                 if answer is not None:
                     return answer
             response = await self._exchanger.post(
@@ -150,68 +151,14 @@ class GatewayTransport:
             if self._are_heard:
                 counted.attempt_ends(request, self._clock.monotonic() - began)
 
-    async def _streamed(
-        self, request: PreparedRequest, begin_by: float
-    ) -> InferenceResponse | None:
-        """The answer to a request for a stream; None when it is not to be asked for one."""
+    @cached_property
+    def _streams(self) -> StreamedAttempts:
         # Loaded only where it is used: reading streams is a quarter of the client.
-        from batch_gateway.client.streaming.assemble import is_streamable  # noqa: PLC0415
-        from batch_gateway.client.streaming.request_body import (  # noqa: PLC0415
-            refuses_usage_option,
-            streaming_body,
+        from batch_gateway.client.streaming.attempts import StreamedAttempts  # noqa: PLC0415
+
+        return StreamedAttempts(
+            self._exchanger, self._clock, self._redact, limits=self._limits, accept=self._accept
         )
-
-        if request.sink is None and not is_streamable(request.endpoint):
-            return None
-        asks_usage = self._habits.takes_usage_option
-        try:
-            body = streaming_body(request.body, request.endpoint, with_usage=asks_usage)
-            streamed = self._stream(request, body, begin_by)
-            # It may be large, and the answer may take hours.
-            del body
-        except InvalidRequestError:
-            return None  # no JSON object: the gateway will say so better
-        try:
-            return await streamed
-        except InferenceError as error:
-            if not asks_usage or not refuses_usage_option(error):
-                raise
-            asked, plain = (
-                streaming_body(request.body, request.endpoint, with_usage=asks)
-                for asks in (True, False)
-            )
-            if plain == asked:
-                raise
-        self._habits.takes_usage_option = False
-        return await self._stream(request, plain, begin_by)
-
-    async def _stream(
-        self, request: PreparedRequest, body: bytes, begin_by: float
-    ) -> InferenceResponse:
-        from batch_gateway.client.streaming.receive import receive  # noqa: PLC0415
-
-        named = {name.lower() for name, _ in request.headers}
-        accept = () if "accept" in named else self._accept
-        sent_at = self._clock.monotonic()
-        async with self._exchanger.stream(
-            request.endpoint,
-            (("X-Request-ID", request.request_id), *accept, *request.headers),
-            body,
-            deadline=request.deadline,
-            begin_by=begin_by,
-            idle_timeout=self._limits.idle_timeout,
-        ) as response:
-            del body
-            return await receive(
-                response,
-                request,
-                self._clock,
-                self._redact,
-                limits=self._limits,
-                habits=self._habits,
-                sent_at=sent_at,
-                begin_by=begin_by,
-            )
 
     async def _present(
         self, error: InferenceError, request: PreparedRequest, attempt_ends: float

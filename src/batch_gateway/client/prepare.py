@@ -14,6 +14,7 @@ import msgspec
 
 from batch_gateway.client.interfaces.request import InferenceRequest, RequestLike, as_request
 from batch_gateway.client.interfaces.transport import PreparedRequest
+from batch_gateway.client.streaming.request_body import require_streamable, streaming_body
 from batch_gateway.clock import Clock
 from batch_gateway.errors import ConfigError, InvalidRequestError
 from batch_gateway.http.header_rules import check_headers
@@ -56,10 +57,6 @@ def prepare_stream(request: RequestLike, clock: Clock) -> PreparedRequest:
     Raises InvalidRequestError also for an endpoint that cannot be streamed, and for bytes that
     are no JSON object.
     """
-    # Loaded only where it is used.
-    from batch_gateway.client.streaming.assemble import require_streamable  # noqa: PLC0415
-    from batch_gateway.client.streaming.request_body import streaming_body  # noqa: PLC0415
-
     request = as_request(request)
     prepared = prepare(request, clock, streamed=True)
     try:
@@ -153,7 +150,8 @@ def _from_mapping(
         body = _encode(params if inner and isinstance(params, dict) else {**params, "model": model})
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"params cannot be sent as JSON: {error}", cause=error) from error
-    if b"null" in body:
+    # Not `in`, which tries first whether a number is looked for.
+    if body.find(b"null") >= 0:
         _refuse_what_is_no_number(params)
     return model, endpoint, body
 

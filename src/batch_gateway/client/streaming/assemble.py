@@ -12,8 +12,8 @@ from batch_gateway.client.streaming.merging import (
     IncompleteAnswerError,
     MalformedDeltaError,
 )
+from batch_gateway.client.streaming.request_body import require_streamable
 from batch_gateway.client.streaming.responses_api import ResponsesAssembler
-from batch_gateway.errors import InvalidRequestError
 from batch_gateway.wire.chunks import Chunk
 
 __all__ = [
@@ -23,8 +23,6 @@ __all__ = [
     "MalformedDeltaError",
     "assemble",
     "assembler_for",
-    "is_streamable",
-    "require_streamable",
 ]
 
 _DONE = b"[DONE]"
@@ -97,19 +95,6 @@ def assemble(endpoint: str, events: Iterable[bytes]) -> bytes:
         else:
             assembler.add(assembler.decode(data))
     return assembler.body()
-
-
-def is_streamable(endpoint: str) -> bool:
-    """Whether answers of this endpoint come in chunks that can be put together."""
-    return endpoint.endswith(tuple(_KINDS))
-
-
-def require_streamable(endpoint: str) -> None:
-    """Raises InvalidRequestError for endpoints that do not stream."""
-    if not is_streamable(endpoint):
-        raise InvalidRequestError(
-            f"{endpoint} cannot be streamed; {', '.join('/v1' + path for path in _KINDS)} can"
-        )
 
 
 def assembler_for(endpoint: str, limit: int) -> Assembler:

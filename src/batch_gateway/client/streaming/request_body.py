@@ -6,7 +6,15 @@ import msgspec
 
 from batch_gateway.errors import InferenceError, InvalidRequestError
 
-__all__ = ["choices_asked", "refuses_usage_option", "streaming_body"]
+__all__ = [
+    "choices_asked",
+    "is_streamable",
+    "refuses_usage_option",
+    "require_streamable",
+    "streaming_body",
+]
+
+_STREAMABLE = ("/chat/completions", "/completions", "/responses")
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -16,6 +24,19 @@ _USAGE = "include_usage"
 _ONLY_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _USAGE_WORDS = (_OPTION.encode(), _USAGE.encode())
 _UNPROCESSABLE = 422
+
+
+def is_streamable(endpoint: str) -> bool:
+    """Whether answers of this endpoint come in chunks that can be put together."""
+    return endpoint.endswith(_STREAMABLE)
+
+
+def require_streamable(endpoint: str) -> None:
+    """Raises InvalidRequestError for endpoints that do not stream."""
+    if not is_streamable(endpoint):
+        raise InvalidRequestError(
+            f"{endpoint} cannot be streamed; {', '.join('/v1' + path for path in _STREAMABLE)} can"
+        )
 
 
 def streaming_body(body: bytes, endpoint: str, *, with_usage: bool = True) -> bytes:
