@@ -33,12 +33,15 @@ class EventForm(msgspec.Struct, frozen=True):
     """One event before or behind those that are but text.
 
     Attributes:
-        match: finds the event at a place, its values as groups.
+        shared: where it begins as an event with text does, how much of that one's beginning it
+            does not share; all that names the answer is in what it shares. Else -1.
+        match: finds the event, or the rest of it, at a place, its values as groups.
         is_named: the first of them are what names the answer.
         is_chunk: whether it is a chunk of the answer; else it says that nothing more follows.
         has_ended: whether every choice has ended behind it.
     """
 
+    shared: int
     match: _Match
     is_named: bool
     is_chunk: bool
@@ -48,7 +51,7 @@ class EventForm(msgspec.Struct, frozen=True):
 class AnswerForm(msgspec.Struct, frozen=True, kw_only=True):
     """What all answers of a gateway share.
 
-    The byte strings have places for values, as those for `%`.
+    `before`, `head` and `tail` have places for values, as those for `%`.
 
     Attributes:
         events: those before the first text, of which there are `opening`, and those behind the
@@ -132,8 +135,13 @@ class FormReading:
                 at += run.take(data[at:] if at else data, put)
                 if at == size or not run.count:
                     break
-            event = form.events[self._next]
-            found = event.match(data, at)
+            event, start = form.events[self._next], at
+            if event.shared >= 0 and self.run is not None:
+                before = self.run.frame[0]
+                start = at + len(before) - event.shared
+                if not data.startswith(before[: start - at], at):
+                    break
+            found = event.match(data, start)
             if found is None or not self._agrees(event, found.groups()):
                 break
             end = found.end()
@@ -172,6 +180,7 @@ class FormReading:
     def _begin_run(self) -> Repeats:
         form = self._form
         named = dict(zip(form.names, self._named, strict=False))
-        before, after = form.before % named, form.after % named
-        run = self.run = Repeats(before, after, self._text, form.typed, self._most_event)
+        run = self.run = Repeats(
+            form.before % named, form.after, self._text, form.typed, self._most_event
+        )
         return run

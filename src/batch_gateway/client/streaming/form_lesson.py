@@ -143,7 +143,7 @@ class _Draft:
             events=tuple(map(self._event_form, self._heard, self._slots)),
             opening=self._opening,
             before=self._with_places(self._before, _slots_in(self._before)),
-            after=self._after.replace(b"%", b"%%"),
+            after=self._after,
             head=self._with_marks_as_places(head),
             tail=self._with_marks_as_places(tail),
             names=names,
@@ -216,14 +216,26 @@ class _Draft:
             raise ValueError("a field of it is of an odd type")
 
     def _event_form(self, heard: _Heard, slots: list[_Slot]) -> EventForm:
-        pattern, at = b"", 0
-        for slot in slots:
+        is_named = heard.is_chunk and bool(self._naming)
+        at = self._shared(heard, slots) if heard in self._heard[self._opening :] else 0
+        shared = len(self._before) - at if at else -1
+        pattern, naming = b"", len(self._naming) if at else 0
+        for slot in slots[naming:]:
             allowed = _VALUES.get(slot.name, _NUMBER)
             pattern += re.escape(heard.event[at : slot.start]) + b"(" + allowed + b")"
             at = slot.end
         matches = re.compile(pattern + re.escape(heard.event[at:])).match
-        is_named = heard.is_chunk and bool(self._naming)
-        return EventForm(matches, is_named, heard.is_chunk, heard.has_ended)
+        return EventForm(shared, matches, is_named and shared < 0, heard.is_chunk, heard.has_ended)
+
+    def _shared(self, heard: _Heard, slots: list[_Slot]) -> int:
+        """How far an event begins as one with text does, where all that names it is in that."""
+        naming = len(self._naming) if heard.is_chunk else 0
+        pairs = enumerate(zip(heard.event, self._before, strict=False))
+        size = next((at for at, (one, other) in pairs if one != other), 0)
+        if slots[naming:]:
+            size = min(size, slots[naming].start)
+        named = slots[:naming]
+        return size if named and named[-1].end < size else 0
 
     def _with_places(self, event: bytes, slots: Sequence[_Slot]) -> bytes:
         parts, at = list[bytes](), 0
