@@ -25,7 +25,8 @@ class BodyStream(LiveStream):
     """What has arrived and has not been read yet, bounded by not reading from the socket.
 
     An `HTTPStream`. The connection's side (`head_received`, `body_received`, `ended`) never
-    waits; `read` and `wait_head` do, until `set_deadline` has let them.
+    waits; `read` and `hand_on` do, until `set_deadline` has let them, and `wait_head`, until the
+    deadline that the exchange began with.
 
     Args:
         peer: how messages name the gateway.
@@ -151,7 +152,6 @@ class BodyStream(LiveStream):
 
     async def wait_head(self) -> None:
         while not self.status_code and not self._ended:
-            self._set_deadline(min(self._deadline, self._begin_by))
             await self._woken()
         if not self.status_code and self._error is not None:
             raise self._in_words(self._error)
@@ -159,13 +159,17 @@ class BodyStream(LiveStream):
     async def read(self) -> bytes:
         while not self._pieces and not self._ended:
             silent_until = time.monotonic() + self._idle if self._begun else self._begin_by
-            self._set_deadline(min(self._deadline, silent_until))
+            self._let_be_silent(silent_until)
             await self._woken()
         if self._pieces:
             return self._next()
         if self._error is not None:
             raise self._in_words(self._error)
         return b""
+
+    def arrived(self, most: int) -> bytes:
+        """See `LiveStream.arrived`."""
+        return self._next() if self._pieces and len(self._pieces[0]) <= most else b""
 
     @property
     def alive_until(self) -> float:
@@ -182,7 +186,7 @@ class BodyStream(LiveStream):
         if quick is not None:
             self._look_for_chunks(quick)
         self._until = time.monotonic() + self._idle
-        self._set_deadline(min(self._deadline, self._until))
+        self._let_be_silent(self._until)
         try:
             await self._woken()
         finally:
@@ -203,6 +207,9 @@ class BodyStream(LiveStream):
         self._take = self._quick = self.take_chunk = None
         self._error = self._failure = None
         self._pause = self._set_deadline = _tell_nobody
+
+    def _let_be_silent(self, until: float) -> None:
+        self._set_deadline(min(self._deadline, until))
 
     def _look_for_chunks(self, quick: QuickTaker) -> None:
         taker = quick()

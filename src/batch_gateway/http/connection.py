@@ -33,7 +33,8 @@ class Connection(Dialled):
         kept: it has served a request or been idle, so that the peer may have closed it unseen.
         made: when it was, in monotonic seconds.
         served: how many answers it has brought.
-        deadline: of the exchange under way, in monotonic seconds; infinity without one.
+        is_busy: whether an exchange is under way.
+        deadline: of that, in monotonic seconds; infinite without one.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Connection(Dialled):
         "_upload",
         "_waiter",
         "deadline",
+        "is_busy",
         "kept",
         "made",
         "reusable",
@@ -77,6 +79,7 @@ class Connection(Dialled):
         self._greeting = b""
         self._poll: Callable[[int], object] = _never_readable
         self.reusable = False
+        self.is_busy = False
         self.kept = False
         self.made = 0.0
         self.served = 0
@@ -84,20 +87,22 @@ class Connection(Dialled):
 
     # --- one exchange ---
 
-    def begin(
-        self, head: bytes, body: Body, deadline: float, stream: BodyStream | None = None
-    ) -> asyncio.Future[HTTPResponse]:
+    def post(self, head: bytes, body: Body, deadline: float) -> asyncio.Future[HTTPResponse]:
         """Send a request; the future brings its response or an InferenceError.
 
-        With a `stream` the body goes there as it comes, and the response's own is empty; it is told
-        of the end as well, at once.
         Past `deadline` somebody must call `expire`. Whoever stops waiting must `abort`.
         """
+        waiter = self._waiter = self._loop.create_future()
+        self.begin(head, body, deadline, None)
+        return waiter
+
+    def begin(self, head: bytes, body: Body, deadline: float, stream: BodyStream | None) -> None:
+        """The same, where a `stream` gets the body as it comes, and is told of the end at once."""
         self.reusable = False
+        self.is_busy = True
         self.deadline = deadline
         self._stream = stream
         self._reader.begin(stream)
-        waiter = self._waiter = self._loop.create_future()
         if self._greeting or self._lost.done():
             self._answer_unasked()
         elif len(body) <= _SMALL_BODY:
@@ -105,12 +110,6 @@ class Connection(Dialled):
         else:
             self._upload = Upload(self._transport, body)
             self._upload.start(head)
-        return waiter
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a response is being waited for."""
-        return self._waiter is not None
 
     def expire(self) -> None:
         """The deadline of the exchange passed: fail it, unless its stream has lived since."""
@@ -187,7 +186,7 @@ class Connection(Dialled):
         self.reusable = True
 
     def data_received(self, data: bytes) -> None:
-        if self._waiter is None:
+        if not self.is_busy:
             # Nobody asked for it. Its exchange may be over, or there never was one.
             self.reusable = False
             if not self.kept:
@@ -211,7 +210,7 @@ class Connection(Dialled):
 
     def eof_received(self) -> None:
         # Acted upon here because a transport with unsent bytes would first try to send them.
-        if self._waiter is None:
+        if not self.is_busy:
             self.reusable = False
         else:
             self._end(None)
@@ -219,7 +218,7 @@ class Connection(Dialled):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost_cause = exc
-        if self._waiter is not None:
+        if self.is_busy:
             self._end(exc)
         self.reusable = False
         if not self._greeting:
@@ -246,7 +245,7 @@ class Connection(Dialled):
         """
         if self._greeting:
             self.data_received(self._greeting)
-        if self._waiter is not None:
+        if self.is_busy:
             self._fail(self._broken(self._lost_cause))
         self.reusable = False
 
@@ -288,16 +287,17 @@ class Connection(Dialled):
 
     def _fail(self, error: InferenceError) -> None:
         self.reusable = False
-        stream, waiter = self._stream, self._settle()
+        was_busy, stream, waiter = self.is_busy, self._stream, self._settle()
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
             # Marks it as seen: a task that is cancelled in this very moment will not look.
             waiter.exception()
-            if stream is not None:
-                stream.ended(error)
+        if was_busy and stream is not None:
+            stream.ended(error)
 
     def _settle(self) -> asyncio.Future[HTTPResponse] | None:
         waiter, self._waiter = self._waiter, None
+        self.is_busy = False
         if self._upload is not None:
             self._upload.close()
             self._upload = None

@@ -89,6 +89,10 @@ class LiveStream:
         """As `take` of `hand_on` returns it, for what was taken otherwise; not above 0 without."""
         return 0.0
 
+    def arrived(self, most: int) -> bytes:
+        """What `read` would return at once, if it is no more than `most` bytes; else b""."""
+        return b""
+
     async def hand_on(
         self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None
     ) -> bool:

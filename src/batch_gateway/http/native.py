@@ -118,7 +118,7 @@ class NativeExchanger:
                     raise RequestTimeoutError("the deadline passed before the request was sent")
                 if deadline < self._deadlines.wakes_at:
                     self._deadlines.arm(deadline)
-                response = await connection.begin(head, body, deadline)
+                response = await connection.post(head, body, deadline)
                 break
             except StaleConnectionError as error:
                 self._require_unread(error, connection, sent_at)
@@ -157,7 +157,8 @@ class NativeExchanger:
         begin_by: float,
         idle_timeout: float,
     ) -> tuple[Connection, BodyStream]:
-        self._require_usable()
+        if self._closed or self._loop is not asyncio.get_running_loop():
+            self._require_usable()
         head = self._heads.build(path, headers, len(body))
         head_by = min(deadline, begin_by)
         connection = self._pool.take() or await self._acquire(head_by)
@@ -187,16 +188,21 @@ class NativeExchanger:
         now = time.monotonic()
         if head_by <= now:
             raise RequestTimeoutError("the deadline passed before the request was sent")
+        if head_by < self._deadlines.wakes_at:
+            self._deadlines.arm(head_by)
         connection.begin(head, body, head_by, stream)
         return now
 
     def _body_of(
         self, connection: Connection, deadline: float, begin_by: float, idle_timeout: float
     ) -> BodyStream:
+        deadlines = self._deadlines
+
         def set_deadline(at: float) -> None:
             if connection.is_busy:
                 connection.deadline = at
-                self._deadlines.arm(at)
+                if at < deadlines.wakes_at:
+                    deadlines.arm(at)
 
         return BodyStream(
             self._peer,

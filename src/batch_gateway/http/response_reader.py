@@ -20,6 +20,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 1000
 
 _EVENT = b"data:"
+_TOLD = Headers()
 _TLS_ALERT = b"\x15\x03"
 _HTTP2_SETTINGS = b"\x00\x00"
 
@@ -286,10 +287,13 @@ class ResponseReader:
     # --- judgement ---
 
     def _response(self) -> HTTPResponse:
+        if self._stream is not None:
+            # It was told all that there is.
+            self._stream = None
+            return HTTPResponse(self._status, _TOLD, b"")
         body = self._body if isinstance(self._body, bytes) else bytes(self._body)
         # The connection may be idle for long from here on.
         self._body = b""
-        self._stream = None
         coding = ""
         for name, value in self._headers:
             # Looking at lengths first keeps this loop, which every response pays for, cheap.
@@ -314,9 +318,9 @@ class ResponseReader:
         self.keep_alive = False
 
     def _begin_stream(self, stream: BodySink) -> None:
-        codings = self.header(b"transfer-encoding")
-        if codings:
-            self._require_chunked(codings.encode("latin-1"))
+        for name, codings in self._headers:
+            if len(name) == 17 and name.lower() == b"transfer-encoding":
+                self._require_chunked(codings)
         stream.head_received(self._status, Headers(self._headers))
 
     def _require_chunked(self, codings: bytes) -> None:

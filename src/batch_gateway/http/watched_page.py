@@ -83,7 +83,7 @@ class WatchedPage:
         left = max(0.0, deadline - time.monotonic())
         expiry = asyncio.get_running_loop().call_later(left, connection.expire)
         try:
-            response = await connection.begin(head, b"", deadline)
+            response = await connection.post(head, b"", deadline)
             connection.close()
         except BaseException:
             connection.abort()

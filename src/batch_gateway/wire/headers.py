@@ -49,6 +49,11 @@ class Headers(Mapping[str, str]):
             self._index = index
         return self._index
 
+    def has(self, name: bytes) -> bool:
+        """Whether there is one of that name, in lower case, found without the index."""
+        size = len(name)
+        return any(len(one) == size and one.lower() == name for one, _ in self.raw)
+
     def value(self, name: str) -> str:
         """That of a header; empty without one. What `get` takes for it is an exception."""
         return self._indexed().get(name.lower(), "")

@@ -292,7 +292,7 @@ async def test_what_a_server_says_before_the_request_is_taken_for_its_answer(
         theirs.sendall(said)
     await connection.wait_lost()
     try:
-        response = await connection.begin(b"", b"", soon())
+        response = await connection.post(b"", b"", soon())
         outcome = f"{response.status_code} {response.body.decode()}"
     except InferenceError as error:
         outcome = error.message

@@ -13,6 +13,7 @@ from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.streaming.repeats import RepeatsForSink
 from batch_gateway.client.streaming.request_body import choices_asked
+from batch_gateway.client.streaming.stream_start import BLANKS, FIELDS, TELLING, usual_start
 from batch_gateway.clock import Clock
 from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
 from batch_gateway.http.body_decoder import BodyDecoder, UndecodableBodyError
@@ -23,12 +24,6 @@ from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.json_check import BYTE_ORDER_MARK
 
 __all__ = ["receive"]
-
-_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
-_USUAL_FIELD = _FIELDS[0]
-_TELLING = len(BYTE_ORDER_MARK) + len(max(_FIELDS, key=len))
-# Blanks that JSON or a stream may begin with, and the mark of UTF-8.
-_BLANKS = b" \t\r\n"
 
 # After so much work without a pause, others get their turn.
 _STINT_BYTES = 16 * 1024
@@ -53,7 +48,7 @@ def receive(
     goes to the sink as one chunk. `sent_at` and `begin_by` are in monotonic seconds; by the
     latter something must have come that is not blank. Raises InferenceError.
     """
-    reception = _Reception(
+    return _Reception(
         response,
         request,
         clock,
@@ -62,8 +57,7 @@ def receive(
         habits=habits,
         sent_at=sent_at,
         begin_by=begin_by,
-    )
-    return reception.run()
+    ).run()
 
 
 class _Reception:
@@ -76,6 +70,7 @@ class _Reception:
         "_habits",
         "_known_chunks",
         "_limits",
+        "_live",
         "_monotonic",
         "_patient_until",
         "_pieces",
@@ -107,8 +102,7 @@ class _Reception:
         self._request = request
         self._clock, self._monotonic = clock, clock.monotonic
         self._redact = redact
-        self._limits = limits
-        self._habits = habits
+        self._limits, self._habits = limits, habits
         self._sent_at = sent_at
         self._first_token: float | None = None
         # Until when something must come that is more than a blank, in monotonic seconds.
@@ -119,14 +113,15 @@ class _Reception:
         self._decoder: BodyDecoder | None = None
         self._pieces: Iterator[bytes] = iter(())
         self._asked: int | None = None
+        self._live = response if isinstance(response, LiveStream) else None
         # The response while its events can be taken without waking this task.
         self._pushed: LiveStream | None = None
         self._sink = request.sink
         self._put = None if request.sink is None else request.sink.put
         # The last event of that API is the whole answer.
         largest = limits.max_response_bytes
-        if not request.endpoint.endswith("/responses"):
-            largest = min(largest, limits.max_event_bytes)
+        if largest > limits.max_event_bytes and not request.endpoint.endswith("/responses"):
+            largest = limits.max_event_bytes
         self._reader = habits.forms.reader(
             request.endpoint, request.model, limits.max_response_bytes, largest
         )
@@ -187,15 +182,22 @@ class _Reception:
             refusal = await self._refusal()
             return await interpret_aside(refusal, self._request, self._clock, self._redact)
         headers = self._response.headers
-        coding = headers.value("content-encoding")
-        if coding:
-            self._decode(coding)
+        if headers.has(b"content-encoding"):
+            self._decode(headers.value("content-encoding"))
+        # Nearly always there, without a coroutine for each step of the way to it.
+        live, start = self._live, b""
+        if live is not None and self._decoder is None:
+            start = live.arrived(_STINT_BYTES)
+            self._worked = len(start) and len(start) + _PIECE_BYTES
+        start = usual_start(start) or await self._opening(start)
+        self._require_size(len(start))
+        if usual_start(start):
+            return await self._read_events(start)
         kind = headers.value("content-type").partition(";")[0].strip().lower()
-        start = await self._opening()
-        telling = start.lstrip(_BLANKS).removeprefix(BYTE_ORDER_MARK)
+        telling = start.lstrip(BLANKS).removeprefix(BYTE_ORDER_MARK)
         # A gateway that forgets to say so may stream all the same, and one that says so may not.
         is_stream = kind == "text/event-stream" and not telling.startswith((b"{", b"["))
-        if is_stream or telling.startswith(_FIELDS):
+        if is_stream or telling.startswith(FIELDS):
             return await self._read_events(telling)
         return await self._read_whole(await self._collected(start))
 
@@ -206,18 +208,17 @@ class _Reception:
             self._fail(f"the response {error}", error)
         self._decoder = None if decoder.is_plain else decoder
 
-    async def _opening(self) -> bytes:
+    async def _opening(self, first: bytes) -> bytes:
         """The bytes before those that tell a stream from JSON, and these."""
-        first = await self._next_piece()
-        if first is not None and first.startswith(_USUAL_FIELD) and len(first) >= _TELLING:
-            self._require_size(len(first))
-            return first
-        start, telling, piece = bytearray(), b"", first
+        piece = first or await self._next_piece()
+        if piece is not None and usual_start(piece):
+            return piece
+        start, telling = bytearray(), b""
         while piece is not None:
             start += piece
             self._require_size(len(start))
-            telling = (telling + piece).lstrip(_BLANKS)[:_TELLING]
-            if len(telling) == _TELLING:
+            telling = (telling + piece).lstrip(BLANKS)[:TELLING]
+            if len(telling) == TELLING:
                 break
             self._require_life(is_alive=bool(telling))
             piece = await self._next_piece()
@@ -227,8 +228,8 @@ class _Reception:
 
     async def _read_events(self, start: bytes) -> InferenceResponse:
         reader, sink = self._reader, self._sink
-        if self._decoder is None and isinstance(self._response, LiveStream):
-            self._pushed = self._response
+        if self._decoder is None:
+            self._pushed = self._live
         piece: bytes | None = start
         while piece is not None:
             self._read(piece)
@@ -244,7 +245,10 @@ class _Reception:
         body = reader.finish(1 if reader.complete else self._choices_asked())
         self._habits.forms.has_read(reader, self._request.endpoint, self._request.model, body)
         duration = self._monotonic() - self._request.started
-        await self._read_farewell()
+        if self._pushed is not None and self._pushed.is_over:
+            self._habits.body_ended(in_time=True)
+        else:
+            await self._read_farewell()
         return InferenceResponse(
             request_id=self._request.request_id,
             status_code=self._response.status_code,
@@ -342,11 +346,7 @@ class _Reception:
 
     async def _read_farewell(self) -> None:
         """Its end, which makes the connection reusable."""
-        response = self._response
         self._pushed = None
-        if isinstance(response, LiveStream) and response.is_over:
-            self._habits.body_ended(in_time=True)
-            return
         try:
             async with asyncio.timeout(self._habits.wait_for_end()):
                 while await self._next_piece() is not None:
