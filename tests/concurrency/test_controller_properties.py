@@ -233,6 +233,12 @@ REFUSED_ONCE = [
     Came(0, Ended(Outcome.OK)),
 ]
 
+REFUSED_AFTER_A_DAY = [
+    Sent(2),
+    Waited(86_400.0),
+    Came(0, Ended(Outcome.REFUSED)),
+]
+
 ANSWERED_AFTER_A_DAY = [
     Sent(13),
     Came(12, Ended(Outcome.REFUSED)),
@@ -249,6 +255,7 @@ HELD_AT_THE_LEAST = RoughDay(seed=0, outcomes=[Outcome.OK], pace=0.01, streamed=
 @example(AdaptiveConcurrency(initial=17, minimum=17, maximum=158), HELD_AT_THE_LEAST, 0.05)
 @example(HARDLY_WORTHWHILE, replace(ODD_CLOCK, answers=517), 0.2)
 @example(AdaptiveConcurrency(initial=5, minimum=4, maximum=200), REFUSED_ONCE, 0.2)
+@example(AdaptiveConcurrency(initial=2, minimum=1, maximum=2), REFUSED_AFTER_A_DAY, 0.05)
 @example(
     AdaptiveConcurrency(initial=13, minimum=7, maximum=14, worthwhile=0.01),
     ANSWERED_AFTER_A_DAY,

@@ -31,6 +31,7 @@ __all__ = ["Ceiling"]
 
 _REFUSAL_TIMES = 4  # usual times of a refusal after which none is expected any more
 _SOONEST = 0.02  # seconds
+_SLOWEST = 60.0  # seconds; a refusal that took a day once is no measure for the next
 _AFTER = 1.05  # of that time, so that a try is judged when the next may be sent
 _LATEST = 512  # sends whose refusal may still come when nothing was refused before
 _CALM = 1_000  # sends without a refusal: some tries above a ceiling would have been among them
@@ -99,7 +100,7 @@ class Ceiling:
             self._pending = {id(one): one for one in self._latest if one.at > late}
             self._latest.clear()
         self._taken -= 1
-        self._usual += 0.2 * (now - started.at - self._usual)
+        self._usual += 0.2 * (min(_SLOWEST, now - started.at) - self._usual)
         if id(started) in self._pending:
             self._refused.add(id(started))
         self._brake(started, min(_ASKED, retry_after or 0.0), in_flight, now)

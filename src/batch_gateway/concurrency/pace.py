@@ -118,6 +118,10 @@ class Pace:
         unlike = abs(self._window - before)
         if self._window >= _FEWEST and unlike <= max(1, _ALIKE * self._window):
             self._keep(_BACK * self._window / seconds, at)
+        elif self._state is not _State.TRIAL:
+            # What was refused meanwhile goes by no rate.
+            self._trouble = 0.0
+            self._begin(at)
 
     # -- deciding --------------------------------------------------------------------------
 

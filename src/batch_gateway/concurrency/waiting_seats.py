@@ -96,8 +96,8 @@ class Waits:
             # By half: others on the server may make us wait only for a while.
             self._lowest = (self._lowest + min(1.0, max(0.0, raw))) / 2
             return NOTHING_KNOWN
-        # Of many fewer might than a round can tell from none, and chance would end climbs.
-        may = max(scatter, min(_MOST_MAY, _MAY_WAIT * (100 / reading.in_flight) ** _POWER))
+        # Of many fewer might than a round can tell from none, and chance would hold them down.
+        may = max(2 * scatter, min(_MOST_MAY, _MAY_WAIT * (100 / reading.in_flight) ** _POWER))
         lasting = self._lasts((share - may) / scatter)
         if lasting:
             self._cut = max(may, share), reading.in_flight
