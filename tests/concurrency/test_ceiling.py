@@ -220,6 +220,14 @@ def test_few_are_sent_while_nobody_is_accepted_and_many_soon_after() -> None:
     assert run.most == 64
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_long_row_of_refusals_is_not_taken_for_chance_because_it_is_long(seed: int) -> None:
+    rule = switching((0, accepts_all), (20, refuses_all))
+    run = Run(rule, wanted=200, seed=seed).run(20)
+    run.counts_from_here().run(22)
+    assert run.refused <= 100
+
+
 def test_an_outage_in_the_middle_is_over_in_seconds() -> None:
     run = Run(switching((0, accepts_all), (30, refuses_all), (50, accepts_all))).run(50)
     run.counts_from_here().run(56)

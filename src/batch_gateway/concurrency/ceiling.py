@@ -37,6 +37,7 @@ _LATEST = 512  # sends whose refusal may still come when nothing was refused bef
 _CALM = 1_000  # sends without a refusal: some tries above a ceiling would have been among them
 _FIRST, _LONGEST = 0.25, 2.0  # seconds of a pause; a gateway that comes back is soon noticed
 _ASKED = 300.0  # seconds; nobody is to wait for a day that was asked by mistake
+_CHANCE = 0.3  # at most, of a refusal in a row: a row makes chance look greater than it is
 _OUTAGE = 5.0  # seconds with nobody accepted, which is more than a moment
 _REOPENING = 200  # acceptances after which a gateway is open again
 _APART = 0.5  # of the usual time between two answers: in flight stays what it was, nearly
@@ -198,7 +199,8 @@ class Ceiling:
             self._braked_at = now
         self._hold(started.rank - 1, now)
         pause = min(_LONGEST, _FIRST * 2 ** min(10, self._row - 1))
-        surely = -self._row * math.log(self._step.chance) > SURE + LIKELY
+        chance = min(_CHANCE, self._step.chance)
+        surely = -self._row * math.log(chance) > SURE + LIKELY
         if self._shut_at is not None:
             if on_end:
                 self._pause(max(asked, pause), now)
