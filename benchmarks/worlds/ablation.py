@@ -89,27 +89,16 @@ def _set(*changes: tuple[Any, str, Any]) -> Callable[[ExitStack], None]:
     return change
 
 
-def _moves(*moves: tuple[Shown, str]) -> Callable[[ExitStack], None]:
-    """What these show leads to that step in both states, as far as it leads anywhere."""
+def _moves(shown: Shown, move: str, *states: State) -> Callable[[ExitStack], None]:
+    """What shows this leads to that step in these states, or both, as far as it leads anywhere."""
 
     def change(stack: ExitStack) -> None:
         changed = {
-            (state, shown): getattr(Finder, name)
-            for state in State
-            for shown, name in moves
+            (state, shown): getattr(Finder, move)
+            for state in states or State
             if (state, shown) in Finder.MOVES
         }
         stack.enter_context(patch.dict(Finder.MOVES, changed))
-
-    return change
-
-
-def _hold_moves(shown: Shown) -> Callable[[ExitStack], None]:
-    """A hold follows whatever shows this, as if it showed nothing."""
-
-    def change(stack: ExitStack) -> None:
-        follow = Finder.MOVES[State.HOLD, Shown.UNSURE]
-        stack.enter_context(patch.dict(Finder.MOVES, {(State.HOLD, shown): follow}))
 
     return change
 
@@ -166,14 +155,14 @@ _LEARN = door.Door.learn
 _F, _W = "finder", "waits"
 WITHOUT: tuple[Without, ...] = (
     Without(
-        _F, "elasticity: a hold stays where it is", _FINDING, _moves((Shown.UNSURE, "_look_again"))
+        _F, "elasticity: a hold stays where it is", _FINDING, _moves(Shown.UNSURE, "_look_again")
     ),
-    Without(_F, "down from a hold", _FINDING, _hold_moves(Shown.PAYS_NOT)),
-    Without(_F, "up from a hold", _FINDING, _hold_moves(Shown.PAYS)),
-    Without(_F, "free seats", _FINDING, _hold_moves(Shown.FREE_SEATS)),
+    Without(_F, "down from a hold", _FINDING, _moves(Shown.PAYS_NOT, "_follow", State.HOLD)),
+    Without(_F, "up from a hold", _FINDING, _moves(Shown.PAYS, "_follow", State.HOLD)),
+    Without(_F, "free seats", _FINDING, _moves(Shown.FREE_SEATS, "_follow", State.HOLD)),
     Without(_F, "what nothing of ours explains", _FINDING, _set((finder, "_SHIFT", 1e9))),
-    Without(_F, "answers that are quicker", _FINDING, _moves((Shown.QUICKER, "_look_again"))),
-    Without(_F, "the corner where a climb ends", _FINDING, _moves((Shown.PAYS_NOT, "_go_down"))),
+    Without(_F, "answers that are quicker", _FINDING, _moves(Shown.QUICKER, "_look_again")),
+    Without(_F, "the corner where a climb ends", _FINDING, _moves(Shown.PAYS_NOT, "_go_down")),
     Without(_F, "strides by elasticity", _FINDING, _set((finder, "_SHORTEST", finder._DOUBLE))),
     Without(_F, "strides over the noise", _FINDING, _set((finder, "_STRIDE_OVER_NOISE", 0.0))),
     Without(_F, "noise that was learnt", _FINDING, _set((Finder, "_learn_noise", _nothing))),
