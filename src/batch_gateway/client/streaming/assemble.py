@@ -12,7 +12,7 @@ from batch_gateway.client.streaming.merging import (
     IncompleteAnswerError,
     MalformedDeltaError,
 )
-from batch_gateway.client.streaming.request_body import require_streamable
+from batch_gateway.client.streaming.request_body import STREAMABLE, require_streamable
 from batch_gateway.client.streaming.responses_api import ResponsesAssembler
 from batch_gateway.wire.chunks import Chunk
 
@@ -106,8 +106,6 @@ def assembler_for(endpoint: str, limit: int) -> Assembler:
     return next(kind(limit) for path, kind in _KINDS.items() if endpoint.endswith(path))
 
 
-_KINDS: dict[str, type[ChatAssembler | CompletionAssembler | ResponsesAssembler]] = {
-    "/chat/completions": ChatAssembler,
-    "/completions": CompletionAssembler,
-    "/responses": ResponsesAssembler,
-}
+_KINDS: dict[str, type[ChatAssembler | CompletionAssembler | ResponsesAssembler]] = dict(
+    zip(STREAMABLE, (ChatAssembler, CompletionAssembler, ResponsesAssembler), strict=True)
+)

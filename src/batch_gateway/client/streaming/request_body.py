@@ -7,6 +7,7 @@ import msgspec
 from batch_gateway.errors import InferenceError, InvalidRequestError
 
 __all__ = [
+    "STREAMABLE",
     "choices_asked",
     "is_streamable",
     "refuses_usage_option",
@@ -14,7 +15,8 @@ __all__ = [
     "streaming_body",
 ]
 
-_STREAMABLE = ("/chat/completions", "/completions", "/responses")
+STREAMABLE = ("/chat/completions", "/completions", "/responses")
+"""What the endpoints end with whose answers come in chunks that can be put together."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -28,14 +30,14 @@ _UNPROCESSABLE = 422
 
 def is_streamable(endpoint: str) -> bool:
     """Whether answers of this endpoint come in chunks that can be put together."""
-    return endpoint.endswith(_STREAMABLE)
+    return endpoint.endswith(STREAMABLE)
 
 
 def require_streamable(endpoint: str) -> None:
     """Raises InvalidRequestError for endpoints that do not stream."""
     if not is_streamable(endpoint):
         raise InvalidRequestError(
-            f"{endpoint} cannot be streamed; {', '.join('/v1' + path for path in _STREAMABLE)} can"
+            f"{endpoint} cannot be streamed; {', '.join('/v1' + path for path in STREAMABLE)} can"
         )
 
 
