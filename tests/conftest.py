@@ -9,7 +9,7 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.leaks", "tests.peers.postgres"]
+pytest_plugins = ["tests.leaks", "tests.peers.browser", "tests.peers.postgres"]
 
 # Tests start thousands of programs, which mostly compile where nothing compiled is kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -39,7 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in long)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """Async tests run on stock asyncio unless they ask for another loop."""
+    """Async tests run on stock asyncio unless they ask for another loop; what serves a module of
+    them has the same."""
     return "asyncio"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.documents.site import built_site, served
-from tests.peers.browser import accessibility_problems, running_browser
+from tests.peers.browser import accessibility_problems
 
 pytestmark = [pytest.mark.anyio, pytest.mark.peer("browser")]
 
@@ -27,18 +27,6 @@ CUT_OFF = """() => [...document.querySelectorAll("article *")].filter(one => {
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built_site(tmp_path_factory.mktemp("site"))
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One loop for all of these tests, in which their browser lives."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Any]:
-    async with running_browser() as running:
-        yield running
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import importlib
 import os
 import shutil
@@ -14,14 +14,16 @@ import pytest
 
 from tests.peers.installing import peer_environment
 
-__all__ = ["accessibility_problems", "running_browser"]
+__all__ = ["accessibility_problems", "browser"]
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-@contextlib.asynccontextmanager
-async def running_browser() -> AsyncIterator[Any]:
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Any]:
     """Playwright's `Browser`; skips, or in CI fails, where there is no Chromium."""
+    # One loop has one pool of threads, which stays as long as it.
+    await asyncio.to_thread(int)
     if _CHROMIUM is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
             "chromium is not installed"
@@ -33,13 +35,13 @@ async def running_browser() -> AsyncIterator[Any]:
         sys.path.append(packages)
     playwright = importlib.import_module("playwright.async_api")
     async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(
+        running = await driver.chromium.launch(
             executable_path=_CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )
         try:
-            yield browser
+            yield running
         finally:
-            await browser.close()
+            await running.close()
 
 
 async def accessibility_problems(page: Any) -> list[tuple[str, list[str]]]:

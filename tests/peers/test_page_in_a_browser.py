@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -18,7 +17,7 @@ from batch_gateway.service.file_records import FileState, add_file, object_name
 from batch_gateway.service.statuses import BatchEvent
 from batch_gateway.testing import SimulatedGateway, SimulatorConfig
 from batch_gateway.wire.lines import error_line, line_id
-from tests.peers.browser import accessibility_problems, running_browser
+from tests.peers.browser import accessibility_problems
 from tests.server.running import Api, running_api
 from tests.server.test_report import lines_of, serving
 from tests.service.records import NOW, a_file
@@ -32,20 +31,6 @@ VIEWS = {
     "phone": {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
 }
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One loop for all of these tests, in which their browser lives."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Any]:
-    # One loop has one pool of threads, which stays as long as it.
-    await asyncio.to_thread(int)
-    async with running_browser() as running:
-        yield running
 
 
 @pytest.fixture

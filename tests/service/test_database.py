@@ -193,11 +193,10 @@ async def test_several_processes_open_an_empty_database_at_once_and_write_to_it(
     await database.aclose()
 
 
-@pytest.mark.parametrize("times", [4])
 async def test_a_process_killed_while_it_makes_the_tables_leaves_them_to_the_next(
-    tmp_path: Path, times: int
+    tmp_path: Path,
 ) -> None:
-    for number in range(times):
+    for number in range(4):
         path = tmp_path / f"{number}.sqlite3"
         opener = await asyncio.create_subprocess_exec(sys.executable, "-c", OPENER, path, "x")
         while not path.exists() and opener.returncode is None:
