@@ -29,6 +29,8 @@ pytestmark = pytest.mark.peer("llama.cpp")
 LIMIT_S = 60.0
 
 QUESTION = {"model": "smollm2", "messages": [{"role": "user", "content": "Say hi"}]}
+# As many tokens as may be: left to chance, one answer in some hundreds ends by itself before that.
+EXACTLY = {"ignore_eos": True, "temperature": 0}
 # Many seconds of work, unless it notices that nobody waits for it.
 ENDLESS_TOKENS = 900
 ENDLESS = {
@@ -67,7 +69,7 @@ def refusal(llama: Llama, request: InferenceRequest, **settings: Any) -> Inferen
 
 
 def test_a_chat_is_answered_by_a_real_model(llama: Llama) -> None:
-    [answer] = ask(llama, {**QUESTION, "max_tokens": 8})
+    [answer] = ask(llama, {**QUESTION, **EXACTLY, "max_tokens": 8})
     [choice] = answer.json()["choices"]
     assert choice["message"]["role"] == "assistant"
     assert choice["message"]["content"]
@@ -88,7 +90,7 @@ def test_more_requests_than_it_has_slots_for_are_all_answered(llama: Llama) -> N
     prompts = [f"Number {n} is" for n in range(20)]
     answers = ask(
         llama,
-        *({"model": "smollm2", "prompt": prompt, "max_tokens": 4} for prompt in prompts),
+        *({"model": "smollm2", "prompt": prompt, **EXACTLY, "max_tokens": 4} for prompt in prompts),
     )
     assert [answer.usage.output_tokens for answer in answers if answer.usage] == [4] * 20
 

@@ -18,7 +18,7 @@ _LIMIT_S = 120.0
 
 def test_the_pace_comes_down_to_what_the_server_has_slots_for(llama: Llama, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(llama.key + "\n", "utf-8")
-    body = {"model": "smollm2", "max_tokens": 8, "prompt": "The number is"}
+    body = {"model": "smollm2", "max_tokens": 8, "ignore_eos": True, "prompt": "The number is"}
     lines = [
         {"custom_id": f"{n}", "method": "POST", "url": "/v1/completions", "body": body}
         for n in range(40)
