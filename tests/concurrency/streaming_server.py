@@ -33,7 +33,6 @@ class StreamingServer:
         self.first = 0.05
         self.heard_after = 0.0
         self.streams = 1.0
-        self.told_late = False
         self._seated = 0
         self._under_way: dict[int, Started] = {}
         self._queue: deque[Started] = deque()
@@ -104,7 +103,7 @@ class StreamingServer:
         self._at(self.now + self.first + length, lambda: self._end(started))
 
     def _first_token(self, started: Started, streams: bool) -> None:
-        if streams and not self.told_late and id(started) in self._under_way:
+        if streams and id(started) in self._under_way:
             seconds = self.now - started.at
             self.guard.first_token(started, seconds, self.in_flight, self.now, self.heard_after)
 
@@ -113,8 +112,6 @@ class StreamingServer:
             return
         self._seated -= 1
         self._answers += 1
-        if self.told_late:
-            self.guard.first_token(started, self.first, self.in_flight, self.now)
         self.in_flight -= 1
         if self.guard.listens:
             self.guard.ended(started, True, self.in_flight, self.now)

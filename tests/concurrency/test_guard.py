@@ -68,14 +68,6 @@ def test_nothing_is_capped_where_few_answers_are_streamed(streams: float) -> Non
     assert server.guard.room == math.inf
 
 
-def test_first_tokens_that_are_told_when_answers_end_cap_nothing() -> None:
-    server = StreamingServer(bursts(100, 40))
-    server.told_late = True
-    server.run(300)
-    assert not server.guard.watches
-    assert server.guard.room == math.inf
-
-
 def test_nothing_is_capped_any_more_when_answers_are_no_longer_streamed() -> None:
     server = StreamingServer(bursts(100, 40)).run(200)
     assert server.guard.room < 70

@@ -117,11 +117,8 @@ class AdaptiveController:
     def first_token(
         self, started: Started, seconds: float, now: float, heard_after: float = 0.0
     ) -> None:
-        """The first token of a streamed answer was heard so many seconds after it was sent, and
-        `heard_after` of them after it had come, because this process was busy.
-
-        May be told when it comes or when the answer ends; the sooner, the gentler.
-        """
+        """The first token of a streamed answer was heard just now, so many seconds after it was
+        sent, and `heard_after` of them after it had come, because this process was busy."""
         if self._guard.first_token(started, seconds, self.in_flight, now, heard_after):
             self._set_limit(now)
         elif self._guard.watches:

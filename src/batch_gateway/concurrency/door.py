@@ -28,7 +28,6 @@ _FORGET = 120.0  # seconds that what is usual follows in while the server seems 
 _LONG = 20.0  # seconds; what is late for longer is usual from then on
 _STREAMED = 0.8  # of the answers; of fewer nothing can be told
 _ANSWERS = 16  # that this share looks back over
-_LATE = 0.5  # seconds; a first token told later was told at the end of its answer
 
 
 class Window(NamedTuple):
@@ -113,10 +112,6 @@ class Door:
             self.listens = True
             self._begin(now)
         self._pass_time(in_flight, now)
-        if now - started.at > 2 * seconds + _LATE:
-            # Told when its answer ended, it shows nothing of those under way.
-            self._waiting.setdefault(id(started), self._answers)
-            return False
         answers = self._waiting.pop(id(started), None)
         if answers is None:
             return False
