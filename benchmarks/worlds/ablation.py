@@ -205,7 +205,7 @@ WITHOUT: tuple[Without, ...] = (
     Without("failures", "all of it", _FAILING, _set((Failures, "failed", _always(False)))),
     Without("ceiling", "a number that is refused from", _REFUSED, _set((rank_step, "SURE", 1e9))),
     Without(
-        "ceiling", "tries by two, four", _REFUSED, _set((rank_step.RankStep, "_raise", _by_one))
+        "ceiling", "tries by two, three", _REFUSED, _set((rank_step.RankStep, "_raise", _by_one))
     ),
     Without("ceiling", "tries apart", _REFUSED, _set((ceiling, "_APART", 0.0))),
     Without("ceiling", "a tenth for others", _REFUSED, _set((rank_step, "_YIELD", 1.0))),
@@ -218,10 +218,8 @@ WITHOUT: tuple[Without, ...] = (
     Without("pace", "all of it", _REFUSED, _set((pace.Pace, "_consider", _nothing))),
     Without("pace", "windows of a quota", _REFUSED, _set((pace.Pace, "reopened", _nothing))),
     Without("pace", "cuts", _REFUSED, _set((pace.Pace, "_cut", _nothing))),
-    Without("pace", "back to what it took", _REFUSED, _set((pace, "_BRIEF", 10**9))),
     Without("pace", "explained by a ceiling", _REFUSED, _set((pace.Pace, "explained", _nothing))),
     Without("pace", "patience", _REFUSED, _set((pace, "_PATIENCE", 1))),
-    Without("pace", "sends drawn to the pace", _REFUSED, _set((pace, "_WEIGHT", 0.001))),
     Without("pace", "late timers", _REFUSED, _set((pace, "_LATE", 0.0))),
     Without("door", "all of it", _GUARDED, _set((door.Door, "allowed_now", _always(10**9)))),
     Without("door", "full: fewer wait", _GUARDED, _set((door, "_TWICE", 10**9))),

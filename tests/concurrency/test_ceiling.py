@@ -171,7 +171,7 @@ def test_a_pace_is_dropped_when_the_quota_is_gone() -> None:
 def test_a_pace_is_dropped_when_what_is_left_is_chance(share: float) -> None:
     run = Run(switching((0, bucket(20, 20)), (100, chance(share)))).run(280)
     run.counts_from_here().run(400)
-    assert run.answered >= 0.9 * 120 * 64
+    assert run.answered >= (0.9 if share <= 0.05 else 0.8) * 120 * 64
 
 
 @pytest.mark.parametrize("tells", [False, True])

@@ -5,8 +5,8 @@
 | FREE | surely too many are refused | TRIAL | a tenth fewer a second than were accepted |
 | TRIAL | surely fewer are refused | PACED | nearly what was accepted |
 | TRIAL | surely as many are refused | FREE | chance: twice as long until the next trial |
-| PACED | none is refused for some time | PACED | up to what it took, then faster by growing steps |
-| PACED | likely too many are refused | PACED | nearly what was accepted since the last time |
+| PACED | none is refused for some time | PACED | faster by growing steps |
+| PACED | likely too many are refused | PACED | what it took before, or took on average since |
 | PACED | surely too many are refused | TRIAL | a tenth fewer a second than were accepted |
 | PACED | not half as many are sent | FREE | the pace holds nothing back |
 | any | the gateway took as many again until it took none | PACED | as many in as long a time |
@@ -25,7 +25,6 @@ __all__ = ["Pace"]
 _MANY, _FEW = 0.08, 0.02
 _OF_A_PACE = 0.5  # of these: a pace is to leave fewer
 _SURELY = SURE + LIKELY  # to begin a trial: fewer refusals follow many by chance too
-_MOST = _SURELY + 1  # log odds; whatever was before is over in some hundred sends
 _SLOWER = 0.9  # of what was accepted, for a trial: shows in a hundred sends, and costs ten
 _FEWER = 0.2  # of the refusals are left then, if they go by the rate
 _UNDECIDED = 25  # refusals that would have been met without the trial; half as many is no quota
@@ -37,11 +36,9 @@ _BACK = 0.97  # of what was accepted: a margin, so that a bucket fills again
 # costs few refusals, and a pace that is no longer needed is left behind in minutes.
 _SENDS, _SECONDS = 25, 20.0
 _STEP, _LONGEST_STEP = 0.01, 3.0
-_CLIMB, _BRIEF = 0.1, 4  # up to what was accepted before, in as many sends
 _LATE = 0.01  # seconds by which timers may be late without a loss
 _ALIKE = 0.03  # share by which what a quota takes in two windows may differ
 _FEWEST = 8  # accepted; so few are alike by chance
-_WEIGHT = 4  # sends by which a rate that was seen for short is drawn to the pace
 
 
 class _State(Enum):
@@ -60,9 +57,9 @@ class Pace:
         self._trouble = 0.0  # log odds that too many are refused
         self._helps = 0.0  # log odds that refusals go by the rate
         self._usual = 0.0  # share refused before the trial
-        self._goal = 0.0  # sends a second that were accepted before the trial, nearly
+        self._goal = 0.0  # sends a second that were accepted once, nearly
         self._step = _STEP
-        self._patience, self._skip = 1, 0
+        self._patience = 1
         self._taken, self._opened_at, self._window = 0, 0.0, 0
         self._begin(0.0)
 
@@ -80,22 +77,20 @@ class Pace:
 
     def judged(self, at: float, *, refused: bool) -> None:
         """What was sent at `at` was accepted, or refused; in order of sending."""
-        if self._state is not _State.TRIAL and not self._trouble:
-            if self._state is _State.PACED:
-                self._sent = self._refused = 0
-            elif refused:
-                self._begin(at)
-            else:
+        if self._state is _State.FREE and not self._trouble:
+            if not refused:
                 return
+            self._begin(at)
         self._sent += 1
         self._refused += refused
         self._accepted += not refused
         share = 1.0 if self._state is _State.FREE else _OF_A_PACE
         trouble = self._trouble + evidence(share * _MANY, share * _FEW, refused=refused)
-        self._trouble = min(_MOST, max(0.0, trouble))
+        sure = _SURELY * self._patience
+        self._trouble = min(sure + 1, max(0.0, trouble))
         if self._state is _State.TRIAL:
             self._try(at, refused=refused)
-        elif self._trouble > _SURELY and refused and self._accepted >= _ACCEPTED:
+        elif self._trouble > sure and refused and self._accepted >= _ACCEPTED:
             self._consider(at)
         elif self._state is _State.PACED:
             (self._cut if refused else self._rise)(at)
@@ -127,20 +122,12 @@ class Pace:
 
     def _begin(self, at: float) -> None:
         """Count anew from a moment at which nothing more was accepted."""
-        self._sent = self._refused = 0
-        self._measure(at)
-
-    def _measure(self, at: float) -> None:
-        """Find the rate that is accepted from here on."""
         self._since = self._stepped_at = at
-        self._accepted = 0
+        self._sent = self._accepted = self._refused = 0
         self._clean = 0  # accepted since the last refusal or step
 
     def _consider(self, at: float) -> None:
         self._trouble = 0.0
-        if self._skip > 0:
-            self._skip -= 1
-            return
         # From refusal to refusal, so that what a quota had saved up before does not count.
         rate, error = self._accepted / max(at - self._since, 1e-9), 1 / self._accepted
         # A trial begins where many happen to be refused: fewer than that is the rule.
@@ -159,13 +146,13 @@ class Pace:
         elif self._helps < -LIKELY or self._sent * self._usual > _UNDECIDED:
             # They are refused by chance after all.
             self._patience = min(_PATIENCE, 2 * self._patience)
-            self._skip = self._patience
             self._release()
 
     def _keep(self, per_second: float, at: float, step: float = _STEP) -> None:
         self._state = _State.PACED
         self.per_second = self._goal = per_second
         self._step = step
+        self._patience = 1
         self._trouble = 0.0
         self._begin(at)
 
@@ -176,28 +163,21 @@ class Pace:
 
     def _cut(self, at: float) -> None:
         self._clean, self._stepped_at, self._step = 0, at, _STEP
-        # While nobody is accepted no rate is known.
-        if self._trouble < LIKELY or not self._accepted:
+        if self._trouble < LIKELY:
             return
-        seconds = at - self._since
-        found = (self._accepted + _WEIGHT) / (seconds + _WEIGHT / self.per_second)
-        self.per_second = _BACK * min(self.per_second, found)
-        self._measure(at)
+        if self._accepted >= _SENDS:
+            self._goal = _BACK * self._accepted / (at - self._since)
+            self._begin(at)
+        self.per_second = min(self.per_second, self._goal)
 
     def _rise(self, at: float) -> None:
         self._clean += 1
-        if self.per_second < self._goal and self._clean >= _BRIEF:
-            # What it took once it will take again, whatever a moment has shown.
-            self.per_second = min(self._goal, (1 + _CLIMB) * self.per_second)
-            self._clean, self._stepped_at = 0, at
-            return
         if self._clean < _SENDS:
             return
         seconds = at - self._stepped_at
         if self._clean < 0.5 * self.per_second * seconds:
             self._release()
             return
-        self._patience = 1
         self.per_second *= 1 + self._step
         self._step = min(_LONGEST_STEP, self._step * 2 ** min(2.0, seconds / _SECONDS))
         self._clean, self._stepped_at = 0, at

@@ -7,7 +7,7 @@ rank and nothing below, which is a step; chance and quotas refuse at any rank.
 |---|---|---|---|
 | no ceiling | refused from a rank on, surely no chance | ceiling | try after an answer's time |
 | ceiling | time for a try | ceiling, trying | one more may be sent |
-| trying | two were accepted above it | ceiling there, trying | twice as many more at once |
+| trying | two were accepted above it | ceiling there, trying | one more at once than before |
 | trying | refused, more than one at once | ceiling, trying | one more again |
 | trying | refused, a single one | ceiling | try after twice as many sends, now apart, now not |
 | ceiling | refused from a lower rank on | lower ceiling | try after an answer's time |
@@ -125,7 +125,7 @@ class RankStep:
         self.top = rank
         self._above = 0.0
         self._explained = 0
-        self.stride = min(2 * self.stride, rank)
+        self.stride += 1
         self._wait = min(self.top, _SOONEST) / 2
         self._try_at = now
 
