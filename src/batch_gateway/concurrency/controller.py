@@ -188,14 +188,12 @@ class AdaptiveController:
         self._begin_round(now)
 
     def _begin_round(self, now: float) -> None:
-        was = self.allowed_now
         self._set_limit(now)
         self._round = Round(
             self._reading,
             self._typical.tokens,
             now,
             limit=self.allowed_now,
-            was=was,
             climbs=self._finder.climbs,
         )
 

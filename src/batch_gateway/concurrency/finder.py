@@ -19,9 +19,6 @@ _SHORTEST = 0.3 * _DOUBLE  # stride of a climb: 23 %, which one pair of rounds c
 # this. What fewer bring is noisier, and they have a longer way to where clients of one server are
 # alike.
 _LEAST_SWAY = 0.04
-# A stride is so many times the noise in a pair of rounds, for a standard error of the elasticity
-# of a third.
-_STRIDE_OVER_NOISE = 3.0
 # Standard deviations of the elasticity from worthwhile: enough to go on, enough to end a climb. A
 # needless look at a level costs a round, a climb that ends too soon many.
 _SURE, _SURELY_NOT = 1.0, 1.5
@@ -38,10 +35,8 @@ _GAIN = 0.2  # of the steps of a hold
 # What is no work and was there from the start is a long way, or a queue of others; of the latency,
 # from which on it is tried with half as many. Again after so many rounds, and twice as many.
 _LONG_WAY, _AGAIN = 0.1, 8
-_AHEAD = 0.25  # ln; the level is at most so far above what was used, as others may allow less
 # Next to nobody waits where fewer than half of those that may do; in a hold, in so many rounds.
 _NEXT_TO_NOBODY, _PATIENCE = -0.5, 4
-_TWO = math.log(1.5)  # from there on a level rounds to two
 _WHY = {reason: Why(reason) for reason in Reason}
 
 
@@ -125,10 +120,7 @@ class Finder:
         self.skip()
         self.state, self.why = State.HOLD, _WHY[reason]
         ln = math.log(max(1.0, number))
-        if ln < _TWO:
-            # There are no fewer to go back to.
-            self.state = State.CLIMB
-        self._go(ln, _DOUBLE if self.climbs else _sway(ln), high=False)
+        self._go(ln, _sway(ln), high=False)
 
     def skip(self) -> None:
         """Something else decided how many were in flight: no round of before is to be compared."""
@@ -149,7 +141,6 @@ class Finder:
         self._ln_used = math.log(reading.in_flight)
         shown = self._look(before, reading, tokens)
         self.MOVES[self.state, shown](self)
-        self._ln = min(self._ln, self._ln_used + _AHEAD)
         self._set_level()
         return shown
 
@@ -214,8 +205,7 @@ class Finder:
     # -- what follows ----------------------------------------------------------------------
 
     def _raise(self) -> None:
-        """CLIMB from there: the stride is the elasticity's share of a doubling, and three times the
-        noise at least."""
+        """CLIMB from there: the stride is the elasticity's share of a doubling."""
         self._climb(self._ln + self._stride, self._stride_at(self._elasticity), high=True)
 
     def _end_climb(self) -> None:
@@ -303,9 +293,8 @@ class Finder:
         self.level = min(self._maximum, level)
 
     def _stride_at(self, elasticity: float) -> float:
-        noise = _STRIDE_OVER_NOISE * math.sqrt(self._noise)
-        return min(_DOUBLE, max(_SHORTEST, _DOUBLE * elasticity, noise))
+        return min(_DOUBLE, max(_SHORTEST, _DOUBLE * elasticity))
 
 
 def _sway(ln: float) -> float:
-    return max(_LEAST_SWAY, math.exp(-ln / 2))
+    return min(_DOUBLE, max(_LEAST_SWAY, math.exp(-ln / 2)))

@@ -11,10 +11,7 @@ __all__ = ["Reading", "Round", "TypicalLength"]
 _BALLAST = 0.01
 _LEAST_SPREAD = 0.01
 _LONGEST_SETTLE = 60.0  # seconds; answers that took a day once are no measure for the next
-# Of an answer's time, until what is sent counts: after any round, and after a raise, which sends
-# many at once that wait for each other's prompts.
-_SETTLE, _SETTLE_AFTER_RAISE = 0.1, 0.3
-_RAISE = 1.15
+_SETTLE = 0.2  # of an answer's time, until what is sent counts: prompts sent at once wait in turn
 _SHORTEST = 0.1  # seconds; below that, millisecond requests would give a thousand rounds
 _FEWEST, _MOST = 4, 64  # answers; 64 tell the mean of lengths that differ much to about a tenth
 _MEMORY = 1000  # answers over which the mean length is taken
@@ -87,22 +84,14 @@ class Round:
     """
 
     def __init__(
-        self,
-        before: Reading | None,
-        typical: float,
-        now: float,
-        *,
-        limit: int,
-        was: int,
-        climbs: bool,
+        self, before: Reading | None, typical: float, now: float, *, limit: int, climbs: bool
     ) -> None:
-        """The one after `before`, with a limit that `was` another then; `typical` is in tokens."""
+        """The one after `before`, with that limit; `typical` is in tokens."""
         self.began = self.counts_from = now
         self.typical = typical
         self.pace = None if before is None else before.pace
         if before is not None:
-            share = _SETTLE_AFTER_RAISE if limit > _RAISE * was else _SETTLE
-            self.counts_from += min(_LONGEST_SETTLE, before.mean_latency * share)
+            self.counts_from += min(_LONGEST_SETTLE, _SETTLE * before.mean_latency)
         needs = limit // (_SHARE_IN_CLIMB if climbs else _SHARE)
         self.needs = max(_FEWEST, min(_MOST, needs))
         self.turn = limit
