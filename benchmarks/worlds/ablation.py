@@ -30,7 +30,7 @@ from batch_gateway.concurrency import (
 )
 from batch_gateway.concurrency.failures import Failures
 from batch_gateway.concurrency.finder import Finder, Shown, State
-from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Lately, Waiting, Waits
+from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Lately, Waits
 from benchmarks.tables import write_json
 from benchmarks.worlds.catalogue import WORLDS
 from benchmarks.worlds.suite import variant
@@ -169,9 +169,8 @@ WITHOUT: tuple[Without, ...] = (
     Without(_F, "likely will do", _FINDING, _set((finder, "_NEXT_TO_NOBODY", -9.0))),
     Without(_F, "a sway by the root", _FINDING, _set((finder, "_sway", _always(0.08)))),
     Without(_W, "all of it", _FINDING, _set((Waits, "learn", _always(NOTHING_KNOWN)))),
-    Without(_W, "the queue of one raise", _FINDING, _set((Waiting, "many", _property(False)))),
-    Without(_W, "waits that last", _FINDING, _set((Waits, "_lasts", _always(False)))),
-    Without(_W, "waits anyway", _FINDING, _set((Waits, "_waits_anyway", _always(False)))),
+    Without(_W, "the queue of one raise", _FINDING, _set((waiting_seats, "_AT_ONCE", 9.0))),
+    Without(_W, "waits that last", _FINDING, _set((waiting_seats, "_LASTS", 9.0))),
     Without(_W, "how many wait lately", _FINDING, _set((Lately, "learn", _nothing))),
     Without(_W, "half as many, where the way is long", _FINDING, _set((finder, "_LONG_WAY", 9.0))),
     Without(_W, "the least that rises", _FINDING, _set((waiting_seats, "_RISE", 0.0))),

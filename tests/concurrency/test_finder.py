@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 
@@ -53,7 +52,7 @@ class Rounds:
         latency *= self._chance.lognormvariate(0.0, self._noise) if self._noise else 1.0
         self._now += latency
         reading = Reading(self._now, present, latency, 100.0, latency / 100, 0.005)
-        waiting = Waiting(share, 0.02, may=0.05, none=self._way) if self._waits else NOTHING_KNOWN
+        waiting = Waiting(share, may=0.05, none=self._way) if self._waits else NOTHING_KNOWN
         return self.finder.step(reading, 100.0, waiting)
 
     def settle(self, server: Server, rounds: int = 40) -> list[int]:
@@ -171,7 +170,7 @@ READINGS = st.builds(
     st.floats(0.0, 1e3),
     st.floats(0.0, 10.0),
 )
-WAITING = st.builds(Waiting, st.floats(-0.9, 0.9), st.floats(0.02, 1.0) | st.just(math.inf))
+WAITING = st.builds(Waiting, st.floats(-0.9, 0.9), st.floats(0.04, 0.5)) | st.just(NOTHING_KNOWN)
 
 
 @settings(max_examples=80, deadline=None)

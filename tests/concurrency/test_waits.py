@@ -7,7 +7,7 @@ import random
 import pytest
 
 from batch_gateway.concurrency.rounds import Reading
-from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Waiting, Waits
+from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Lately, Waiting, Waits
 
 
 def reading(share: float, in_flight: float = 100.0, latency: float = 1.0) -> Reading:
@@ -20,47 +20,52 @@ def told(waits: Waits, *shares: float, in_flight: float = 100.0) -> list[Waiting
     return [waits.learn(reading(share, in_flight), 100.0) for share in shares]
 
 
+def too_many(seen: list[Waiting], *, raised: bool = False) -> int:
+    """In how many of these rounds more than may seem to wait."""
+    lately, found = Lately(), 0
+    for one in seen:
+        lately.learn(one)
+        found += lately.too_many(raised=raised)
+    return found
+
+
 def test_a_queue_that_stays_for_two_rounds_is_believed_and_measured() -> None:
     waits = Waits()
     told(waits, *[0.05] * 5)
     once, twice = told(waits, 0.5, 0.5)
-    assert not once.lasting
-    assert twice.lasting
+    assert not too_many([once])
+    assert too_many([once, twice])
     assert twice.share == pytest.approx(0.47, abs=0.03)
 
 
 def test_of_many_a_smaller_share_may_wait_than_of_few() -> None:
-    lasting = dict.fromkeys((16, 400), False)
-    for in_flight in lasting:
+    found = dict.fromkeys((16, 400), 0)
+    for in_flight in found:
         waits = Waits()
         told(waits, *[0.05] * 5, in_flight=in_flight)
-        lasting[in_flight] = any(
-            one.lasting for one in told(waits, *[0.2] * 9, in_flight=in_flight)
-        )
-    assert lasting == {16: False, 400: True}
+        found[in_flight] = too_many(told(waits, *[0.2] * 9, in_flight=in_flight))
+    assert not found[16]
+    assert found[400]
 
 
-def test_one_round_shows_that_many_wait_but_not_that_they_will() -> None:
+def test_one_round_shows_a_queue_after_a_raise_and_elsewhere_may_be_a_standstill() -> None:
     waits = Waits()
     told(waits, *[0.05] * 5)
-    (standstill, after) = told(waits, 0.4, 0.05)
-    assert standstill.many
-    assert not standstill.lasting
-    assert not after.many
-    assert after.share == pytest.approx(0, abs=0.02)
+    calm = told(waits, *[0.05] * 5)
+    (standstill,) = told(waits, 0.4)
+    assert too_many([standstill], raised=True)
+    assert not too_many([*calm, standstill, *told(waits, *[0.05] * 5)])
 
 
 def test_what_a_server_does_before_the_first_token_is_no_queue() -> None:
-    waits = Waits()
-    assert all(not one.lasting and not one.many for one in told(waits, *[0.6] * 30))
+    assert not too_many(told(Waits(), *[0.6] * 30), raised=True)
 
 
 @pytest.mark.parametrize("share", [0.9, 0.99, 1.0])
 def test_where_the_length_hardly_matters_nothing_is_called_a_queue(share: float) -> None:
     chance = random.Random(1)
-    waits = Waits()
     shares = [share + chance.gauss(0, 0.02) for _ in range(200)]
-    assert sum(one.lasting or one.many for one in told(waits, *shares)) < 5
+    assert too_many(told(Waits(), *shares)) < 5
 
 
 def test_a_server_that_does_everything_more_slowly_is_no_queue() -> None:
@@ -78,25 +83,16 @@ def test_rounds_that_scatter_by_themselves_hardly_ever_look_like_a_queue() -> No
         waits.learn(reading(0.2 + chance.gauss(0, 0.03))._replace(wait_error=0.03), 100.0)
         for _ in range(2000)
     ]
-    assert sum(one.lasting for one in seen) < 40
+    assert too_many(seen) < 40
 
 
-def test_what_waits_as_much_with_fewer_in_flight_is_no_queue_of_ours() -> None:
+def test_what_waits_as_long_with_fewer_in_flight_counts_as_none_in_time() -> None:
     waits = Waits()
     told(waits, *[0.02] * 5)
-    told(waits, 0.5, 0.5)
-    # Once, others may have taken the room that it left.
-    after_cut = told(waits, 0.5, 0.5, in_flight=50.0)
-    assert after_cut[-1].lasting
-    (after_another,) = told(waits, 0.5, in_flight=25.0)
-    assert after_another == NOTHING_KNOWN
-    # It is cut for a few times more, and then never again.
-    in_flight, cuts = 25.0, 0
-    for _ in range(200):
-        (one,) = told(waits, 0.5, in_flight=in_flight)
-        cuts += one.lasting
-        in_flight *= 1 - one.share * one.lasting
-    assert cuts <= 4
+    # Others whose queue does not go with ours would bring us down to nothing.
+    seen = told(waits, *[0.5] * 100, in_flight=10.0)
+    assert too_many(seen[:10])
+    assert not too_many(seen[60:])
 
 
 def test_a_queue_of_ours_is_gone_after_a_cut_and_may_come_again() -> None:
@@ -105,7 +101,7 @@ def test_a_queue_of_ours_is_gone_after_a_cut_and_may_come_again() -> None:
     told(waits, 0.5, 0.5)
     (after_cut,) = told(waits, 0.03, in_flight=50.0)
     assert after_cut.share < 0.05
-    assert told(waits, 0.5, 0.5)[-1].lasting
+    assert too_many(told(waits, 0.5, 0.5))
 
 
 def test_a_queue_is_not_taken_for_the_least_where_fewer_answers_showed_none() -> None:
@@ -113,12 +109,12 @@ def test_a_queue_is_not_taken_for_the_least_where_fewer_answers_showed_none() ->
     for _ in range(3):
         few = reading(0.03, in_flight=16.0)._replace(wait_error=0.08)
         assert waits.learn(few, 100.0) == NOTHING_KNOWN
-    found = told(waits, 0.5, 0.5)[-1]
-    assert found.lasting
-    assert found.share > 0.25
+    found = told(waits, 0.5, 0.5)
+    assert too_many(found)
+    assert found[-1].share > 0.25
 
 
 def test_where_lengths_hardly_differ_nothing_is_known() -> None:
     blind = reading(0.5)._replace(wait_error=float("inf"))
     assert Waits().learn(blind, 100.0) == NOTHING_KNOWN
-    assert not NOTHING_KNOWN.many
+    assert not too_many([NOTHING_KNOWN] * 9, raised=True)

@@ -156,12 +156,10 @@ class Finder:
     # -- what a round shows ----------------------------------------------------------------
 
     def _look(self, before: Reading | None, reading: Reading, tokens: float) -> Shown:
-        if self._waiting.lasting:
+        if self._lately.too_many(raised=self.climbs):
             return Shown.QUEUE
         if before is None:
             return Shown.UNSURE
-        if self.climbs and self._high and self._waiting.many:
-            return Shown.QUEUE
         pair = _Pair.of(self._doubted or before, reading, tokens)
         most = max(_SHIFT, 3 * math.sqrt(self._noise + pair.variance))
         self._learn_noise(min(most, abs(pair.excess)))
