@@ -175,19 +175,12 @@ class Finder:
         self._noise += (min(excess, _MOST_NOISE) ** 2 - self._noise) / _MEMORY
 
     def _weigh(self, pair: _Pair) -> Shown:
-        """Add a pair to the evidence, by least squares through the origin."""
+        """Add a pair to the evidence, by least squares through the origin, and judge that."""
         if abs(pair.grown) < _ALIKE:
             return Shown.UNSURE
         variance = max(pair.variance, self._noise, _LEAST_NOISE**2)
         self._weight = _FORGET * self._weight + pair.grown**2 / variance
         self._sum = _FORGET * self._sum + pair.grown * (pair.grown - pair.slower) / variance
-        return self._judge()
-
-    @property
-    def _elasticity(self) -> float:
-        return self._sum / self._weight if self._weight else 0.0
-
-    def _judge(self) -> Shown:
         error, over = 1 / math.sqrt(self._weight), self._lately.over
         times, above, below = _FAR, _SURER, _SURER
         if self.climbs:
@@ -200,11 +193,16 @@ class Finder:
             return Shown.PAYS_NOT
         return Shown.UNSURE
 
+    @property
+    def _elasticity(self) -> float:
+        return self._sum / self._weight if self._weight else 0.0
+
     # -- what follows ----------------------------------------------------------------------
 
     def _raise(self) -> None:
         """CLIMB from there: the stride is the elasticity's share of a doubling."""
-        self._climb(self._ln + self._stride, self._stride_at(self._elasticity), high=True)
+        stride = min(_DOUBLE, max(_SHORTEST, _DOUBLE * self._elasticity))
+        self._climb(self._ln + self._stride, stride, high=True)
 
     def _end_climb(self) -> None:
         """HOLD at the corner of `min(a n, C)` through both levels."""
@@ -249,7 +247,7 @@ class Finder:
 
     def _climb_from_here(self) -> None:
         """CLIMB from here."""
-        self._climb(self._ln_used, self._stride_at(0.0), high=True)
+        self._climb(self._ln_used, _SHORTEST, high=True)
 
     MOVES: ClassVar[dict[tuple[State, Shown], Callable[[Finder], None]]] = {
         (State.CLIMB, Shown.PAYS): _raise,
@@ -289,9 +287,6 @@ class Finder:
         if self._trial:
             level = max(self._minimum, low // 2)
         self.level = min(self._maximum, level)
-
-    def _stride_at(self, elasticity: float) -> float:
-        return min(_DOUBLE, max(_SHORTEST, _DOUBLE * elasticity))
 
 
 def _sway(ln: float) -> float:

@@ -128,30 +128,19 @@ class Round:
         latency, tokens = self.lat / self.weight, self.tok / self.weight
         covariance = self.tl / self.weight - latency * tokens
         variance = self.tt / self.weight - tokens * tokens
-        pace = _pace(latency, tokens, covariance, variance, self.pace)
+        pace = 0.0
+        if tokens > 0:
+            # Ridge regression: drawn to that of the round before, in the first to proportionality.
+            prior = latency / tokens if self.pace is None else self.pace
+            ballast = _BALLAST * tokens * tokens
+            pace = max(0.0, (covariance + prior * ballast) / (variance + ballast))
         spread = self.ll / self.weight - latency * latency
-        residual = max(0.0, spread - 2 * pace * covariance + pace * pace * variance)
-        error = math.sqrt(residual / self.count) / latency
-        wait, wait_error = _wait(latency, tokens, covariance, variance, residual / self.count)
+        noise = spread - 2 * pace * covariance + pace * pace * variance
+        noise = max(0.0, noise) / self.count
+        error = math.sqrt(noise) / latency
+        wait, wait_error = 0.0, math.inf
+        if not self._alike:
+            # What is left for an answer of no tokens.
+            wait = latency - tokens * covariance / variance
+            wait_error = tokens * math.sqrt(noise / variance)
         return Reading(now, self.nn / self.weight, latency, tokens, pace, error, wait, wait_error)
-
-
-def _wait(
-    latency: float, tokens: float, covariance: float, variance: float, noise: float
-) -> tuple[float, float]:
-    """The latency of an answer of no tokens, by regression, and its standard error."""
-    if variance <= _LEAST_SPREAD * tokens * tokens or tokens <= 0:
-        return 0.0, math.inf
-    return latency - tokens * covariance / variance, tokens * math.sqrt(noise / variance)
-
-
-def _pace(
-    latency: float, tokens: float, covariance: float, variance: float, before: float | None
-) -> float:
-    """The slope of latency over tokens, drawn towards that of the round before (ridge
-    regression), or towards proportionality in the first."""
-    if tokens <= 0:
-        return 0.0
-    prior = latency / tokens if before is None else before
-    ballast = _BALLAST * tokens * tokens
-    return max(0.0, (covariance + prior * ballast) / (variance + ballast))
