@@ -172,7 +172,6 @@ WITHOUT: tuple[Without, ...] = (
     Without(_W, "the queue of one raise", _FINDING, _set((waiting_seats, "_AT_ONCE", 9.0))),
     Without(_W, "waits that last", _FINDING, _set((waiting_seats, "_LASTS", 9.0))),
     Without(_W, "how many wait lately", _FINDING, _set((Lately, "learn", _nothing))),
-    Without(_W, "half as many, where the way is long", _FINDING, _set((finder, "_LONG_WAY", 9.0))),
     Without(_W, "the least that rises", _FINDING, _set((waiting_seats, "_RISE", 0.0))),
     Without(
         _W,

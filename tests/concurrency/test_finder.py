@@ -35,14 +35,10 @@ def finder(initial: int = 16, maximum: int = 10_000) -> Finder:
 class Rounds:
     """Round after round at the level of a finder, each a little off by chance."""
 
-    def __init__(
-        self, found: Finder, *, noise: float = 0.0, waits: bool = True, way: float = 0.0
-    ) -> None:
-        """`way`: of the latency, what was there from the start and counts as no wait."""
+    def __init__(self, found: Finder, *, noise: float = 0.0, waits: bool = True) -> None:
         self.finder = found
         self._noise = noise
         self._waits = waits
-        self._way = way
         self._chance = random.Random(1)
         self._now = 0.0
 
@@ -52,7 +48,7 @@ class Rounds:
         latency *= self._chance.lognormvariate(0.0, self._noise) if self._noise else 1.0
         self._now += latency
         reading = Reading(self._now, present, latency, 100.0, latency / 100, 0.005)
-        waiting = Waiting(share, may=0.05, none=self._way) if self._waits else NOTHING_KNOWN
+        waiting = Waiting(share, may=0.05) if self._waits else NOTHING_KNOWN
         return self.finder.step(reading, 100.0, waiting)
 
     def settle(self, server: Server, rounds: int = 40) -> list[int]:
@@ -129,16 +125,6 @@ def test_a_raise_that_makes_a_queue_is_taken_back_by_as_many_as_wait() -> None:
     assert Shown.QUEUE in shown
     assert rounds.finder.number == pytest.approx(40, rel=0.05)
     assert rounds.finder.why.reason is Reason.QUEUE
-
-
-@pytest.mark.parametrize(("way", "halved"), [(0.0, False), (0.3, True)])
-def test_what_was_there_from_the_start_is_tried_with_half_as_many_before_it_is_believed(
-    way: float, halved: bool
-) -> None:
-    levels = Rounds(finder(), way=way).settle(knee(64), 60)
-    found = next(at for at, level in enumerate(levels) if level > 64)
-    assert (min(levels[found:]) < 40) is halved
-    assert sum(levels[-10:]) / 10 == pytest.approx(64, rel=0.1)
 
 
 def test_in_a_queue_of_many_clients_nobody_sends_more_though_that_would_bring_more() -> None:

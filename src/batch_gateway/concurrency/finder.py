@@ -32,9 +32,6 @@ _MEMORY = 12  # pairs that the noise is averaged over
 _SHIFT = 0.12  # ln; a change of latency below that is left to the evidence
 _ALIKE = 0.02  # ln; levels that differ by less tell nothing of the elasticity
 _GAIN = 0.2  # of the steps of a hold
-# What is no work and was there from the start is a long way, or a queue of others; of the latency,
-# from which on it is tried with half as many. Again after so many rounds, and twice as many.
-_LONG_WAY, _AGAIN = 0.1, 8
 # Next to nobody waits where fewer than half of those that may do; in a hold, in so many rounds.
 _NEXT_TO_NOBODY, _PATIENCE = -0.5, 4
 _WHY = {reason: Why(reason) for reason in Reason}
@@ -105,7 +102,6 @@ class Finder:
         self._minimum, self._maximum = minimum, maximum
         self._waiting = NOTHING_KNOWN
         self._noise = 0.0  # variance of what nothing of ours explains
-        self._rounds = self._next_trial = 0
         self.restart(initial)
 
     # -- commands --------------------------------------------------------------------------
@@ -128,13 +124,6 @@ class Finder:
 
     def step(self, reading: Reading, tokens: float, waiting: Waiting = NOTHING_KNOWN) -> Shown:
         """Learn from a round, at answers of `tokens`, and move the level; what it showed."""
-        self._rounds += 1
-        if self._trial:
-            # Only the least wait that is known can learn from it.
-            self._trial = False
-            self.skip()
-            self._set_level()
-            return Shown.UNSURE
         before, self._last = self._last, reading
         self._waiting = waiting
         self._lately.learn(waiting)
@@ -237,9 +226,6 @@ class Finder:
         self._ln += step
         self._stride = _sway(self._ln)
         self._high = not self._high
-        if self._waiting.none > _LONG_WAY and self._rounds >= self._next_trial:
-            self._next_trial = 2 * self._rounds + _AGAIN
-            self._trial = True
 
     def _go_down(self) -> None:
         """HOLD at 19 % fewer."""
@@ -276,7 +262,6 @@ class Finder:
         self._ln, self._stride, self._high = ln, stride, high
         self._lately = Lately()
         self._weight = self._sum = 0.0
-        self._trial = False
         self._set_level()
 
     def _set_level(self) -> None:
@@ -284,8 +269,6 @@ class Finder:
         ln = self._ln if self.climbs else self._ln - self._stride / 2
         low = max(self._minimum, round(math.exp(ln)))
         level = max(low + 1, round(low * math.exp(self._stride))) if self._high else low
-        if self._trial:
-            level = max(self._minimum, low // 2)
         self.level = min(self._maximum, level)
 
 

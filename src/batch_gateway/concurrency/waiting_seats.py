@@ -18,9 +18,10 @@ _LEAST_MAY = 0.04  # rounds scatter by half of it anyway, as what runs changes
 # Standard error of the wait, as a share of latency, beyond which a round tells nothing of it.
 _TELLS = 0.05
 _MOST = 0.9  # of those in flight may seem to wait
-# The lowest share follows down at once, and up by so much of what is above it: of what waits for
-# others, whatever we do, half counts as none after some thirty rounds.
-_RISE = 0.02
+_RISE = 0.01  # the lowest share follows down at once, and up by so much of what is above it
+# A queue of ours alone is gone with fewer in flight. One that is not, by half, is of others, or
+# never was one; the other half of it may be.
+_FEWER, _HALF = 0.9, 0.5
 _FORGET = 0.8  # weight of the rounds so far at each new one: about five rounds count
 _MOST_OVER = 2.0  # of those that may wait, of a single round
 # Too many wait on average of several rounds, or in the first after a raise.
@@ -33,12 +34,10 @@ class Waiting(NamedTuple):
     Attributes:
         share: of those in flight; 0 where nothing tells.
         may: the share that may wait; 0 where nothing tells.
-        none: the share of the latency that counts as none, as it was there at the least.
     """
 
     share: float = 0.0
     may: float = 0.0
-    none: float = 0.0
 
 
 NOTHING_KNOWN = Waiting()
@@ -54,6 +53,7 @@ class Waits:
 
     def __init__(self) -> None:
         self._lowest = 1.0
+        self._before = 0.0, 0.0  # how many were in flight, and the share of them that waited
 
     def learn(self, reading: Reading, tokens: float) -> Waiting:
         """What a round says, at answers of `tokens`."""
@@ -69,7 +69,12 @@ class Waits:
         share = min(_MOST, max(-_MOST, (raw - self._lowest) / rest))
         # Of many fewer might than a round can tell from none, and chance would hold them down.
         may = min(_MOST_MAY, _MAY_WAIT * (100 / reading.in_flight) ** _POWER)
-        return Waiting(share, max(_LEAST_MAY, 2 * error / rest, may), self._lowest)
+        may = max(_LEAST_MAY, 2 * error / rest, may)
+        (were, waited), self._before = self._before, (reading.in_flight, share)
+        if reading.in_flight < _FEWER * were and share > max(may, _HALF * waited):
+            self._lowest += _HALF * (min(1.0, raw) - self._lowest)
+            return NOTHING_KNOWN
+        return Waiting(share, may)
 
 
 class Lately:
