@@ -201,6 +201,12 @@ WITHOUT: tuple[Without, ...] = (
     Without("ceiling", "reopening", _SHUT, _set((ceiling, "_REOPENING", 0))),
     Without("pace", "all of it", _REFUSED, _set((pace.Pace, "_consider", _nothing))),
     Without("pace", "windows of a quota", _REFUSED, _set((pace.Pace, "reopened", _nothing))),
+    Without(
+        "pace",
+        "a window that is used up",
+        _REFUSED,
+        _set((pace.Pace, "is_used_up", _always(False))),
+    ),
     Without("pace", "cuts", _REFUSED, _set((pace.Pace, "_cut", _nothing))),
     Without("pace", "explained by a ceiling", _REFUSED, _set((pace.Pace, "explained", _nothing))),
     Without("pace", "patience", _REFUSED, _set((pace, "_PATIENCE", 1))),

@@ -200,6 +200,15 @@ def test_a_small_quota_of_each_minute_is_known_after_some_of_them() -> None:
     assert run.refused <= 0.12 * run.sent
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_a_quota_took_in_one_minute_is_all_that_the_next_is_asked_for(seed: int) -> None:
+    run = Run(window(30, 60), wanted=16, seed=seed).run(58)
+    run.counts_from_here().run(80)
+    assert run.answered == 30
+    # Two seconds apart it is tried again.
+    assert run.refused <= 25
+
+
 def test_a_quota_and_a_ceiling_at_once_are_both_kept() -> None:
     for quota in (12, 20, 40):
         run = Run(both(seats(20), bucket(quota, 30))).run(100)

@@ -9,6 +9,7 @@ nobody at all, which is what this file is about, beside the order in which sends
 | QUIET | a refusal | WATCHED | every send is written down and judged in its order |
 | WATCHED | a refusal | WATCHED | fewer in flight than it met, until those before it are judged |
 | WATCHED | refusals on end, surely no chance, or one with nothing else in flight | SHUT | pause |
+| WATCHED | one after as many as a quota took until the last time | SHUT | pause |
 | SHUT | another refusal | SHUT | pause twice as long, or as long as the gateway asks |
 | SHUT | a try is accepted | REOPENING | after 5 s, how many were accepted since the last time |
 | REOPENING | acceptances | REOPENING | as many more at once as were accepted |
@@ -87,7 +88,7 @@ class Ceiling:
         due = self._pace.sent(now)
         if self._step.apart:
             due = max(due, now + min(_LONGEST_APART, _APART / max(self.rate, 1e-9)))
-        if self._probing and self._room() <= 0:
+        if self._room() == 0:
             due = max(due, now + _AFTER * self._late())
         self.paused_until = max(self.paused_until, due)
 
@@ -118,9 +119,7 @@ class Ceiling:
         limit = self._step.limit(now)
         if now < self._held_until:
             limit = min(limit, self._held)
-        if self._probing:
-            limit = min(limit, in_flight + max(0, self._room()))
-        return max(self._minimum, limit)
+        return max(self._minimum, min(limit, in_flight + self._room()))
 
     def why(self, limit: float, now: float) -> Why | None:
         """What holds that limit or the sending back, if anything does."""
@@ -179,7 +178,7 @@ class Ceiling:
         self._step.accepted(started.rank, now)
         self._pace.judged(started.at, refused=False)
         self._calm += 1
-        if self._calm > _CALM and not self._probing and self._pace.per_second == math.inf:
+        if self._calm > _CALM and self._room() == self._pace.per_second == math.inf:
             # A ceiling that nobody met, not even to try for more, is forgotten.
             self._step.forget()
             self._calm = 0
@@ -197,30 +196,24 @@ class Ceiling:
         if on_end:
             self._row += 1
             self._braked_at = now
-        self._hold(started.rank - 1, now)
-        pause = min(_LONGEST, _FIRST * 2 ** min(10, self._row - 1))
-        chance = min(_CHANCE, self._step.chance)
-        surely = -self._row * math.log(chance) > SURE + LIKELY
-        if self._shut_at is not None:
-            if on_end:
-                self._pause(max(asked, pause), now)
-        elif surely or in_flight < self._minimum:
-            # It may be a full gateway after all, and what is asked then is that request's affair.
-            self._shut_at, self._reopened = now, 0
-            self._pause(pause, now)
-
-    def _hold(self, most: int, now: float) -> None:
+        most = started.rank - 1
         self._held = min(self._held, most) if now < self._held_until else most
         self._held_until = now + self._late()
-
-    def _pause(self, seconds: float, now: float) -> None:
-        self.paused_until = max(self.paused_until, now + seconds)
-
-    @property
-    def _probing(self) -> bool:
-        return self._reopened <= _REOPENING
+        if self._shut_at is None:
+            no_chance = -self._row * math.log(min(_CHANCE, self._step.chance)) > SURE + LIKELY
+            surely = no_chance or self._pace.is_used_up(self._taken)
+            if not surely and in_flight >= self._minimum:
+                return
+            # It may be a full gateway after all, and what is asked then is that request's affair.
+            self._shut_at, self._reopened, asked = now, 0, 0.0
+        elif not on_end:
+            return
+        pause = min(_LONGEST, _FIRST * 2 ** min(10, self._row - 1))
+        self.paused_until = max(self.paused_until, now + max(asked, pause))
 
     def _room(self) -> float:
         """How many more may be sent before it is known whether the others are accepted: one in
         all while nobody is, then as many as were accepted since (the slow start of TCP)."""
-        return 1 + self._reopened - len(self._pending)
+        if self._reopened > _REOPENING:
+            return math.inf
+        return max(0, 1 + self._reopened - len(self._pending))

@@ -154,7 +154,8 @@ class AdaptiveController:
     def _answered(self, started: Started, ended: Ended, now: float) -> None:
         allowed = self._failures.answered(started.at)
         if allowed is not None:
-            self._climb_from(max(allowed, self._finder.number), now)
+            self._finder.restart(max(allowed, self._finder.number))
+            self._begin_round(now)
         self._typical.learn(ended.tokens)
         current = self._round
         if started.at < current.counts_from:
@@ -181,10 +182,6 @@ class AdaptiveController:
             self._finder.hold(reading.in_flight, Reason.QUEUE)
         else:
             self._finder.step(reading, tokens, waiting)
-        self._begin_round(now)
-
-    def _climb_from(self, number: float, now: float) -> None:
-        self._finder.restart(number)
         self._begin_round(now)
 
     def _begin_round(self, now: float) -> None:

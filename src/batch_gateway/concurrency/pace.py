@@ -107,16 +107,20 @@ class Pace:
         A quota that starts anew each minute looks like an outage each minute, but for this: as
         many are accepted each time.
         """
-        before, self._window = self._window, taken - self._taken
-        seconds = at - self._opened_at
-        self._taken, self._opened_at = taken, at
-        unlike = abs(self._window - before)
-        if self._window >= _FEWEST and unlike <= max(1, _ALIKE * self._window):
-            self._keep(_BACK * self._window / seconds, at)
+        took, seconds = taken - self._taken, at - self._opened_at
+        as_many = self.is_used_up(taken)
+        self._taken, self._opened_at, self._window = taken, at, took
+        if as_many:
+            self._keep(_BACK * took / seconds, at)
         elif self._state is not _State.TRIAL:
             # What was refused meanwhile goes by no rate.
             self._trouble = 0.0
             self._begin(at)
+
+    def is_used_up(self, taken: int) -> bool:
+        """Whether it has accepted as many since it was reopened as the time before."""
+        took = taken - self._taken
+        return took >= _FEWEST and abs(took - self._window) <= max(1, _ALIKE * took)
 
     # -- deciding --------------------------------------------------------------------------
 
