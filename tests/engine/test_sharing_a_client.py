@@ -88,15 +88,18 @@ async def run(
             return await run_plan(plan, journal, lambda _: client, options=settings)
 
 
-@pytest.mark.parametrize("due", ["1m", datetime.now(UTC) + timedelta(minutes=1)])
+@pytest.mark.parametrize("is_moment", [False, True], ids=["duration", "moment"])
 async def test_a_small_urgent_batch_behind_a_large_one_starts_at_once_and_ends_early(
-    tmp_path: Path, due: Any
+    tmp_path: Path, is_moment: bool
 ) -> None:
+    due = datetime.now(UTC) + timedelta(minutes=1) if is_moment else "1m"
     async with shared_client() as client:
         large = asyncio.create_task(run(client, tmp_path / "large", 600, due="24h"))
         await client.until(lambda: len(client.answers) >= 50)
         small = await run(client, tmp_path / "small", 100, due=due)
-        meanwhile = Counter(client.answers[client.began["small"] :])
+        # Until its last answer: its files are closed after that, which takes a busy disk a while.
+        last = len(client.answers) - client.answers[::-1].index("small")
+        meanwhile = Counter(client.answers[client.began["small"] : last])
         assert small.succeeded == 100
         # What was under way before, one turn in eight, and what comes beside the last few.
         assert meanwhile["large"] <= LIMIT + 100 / 7 + 2 * LIMIT
