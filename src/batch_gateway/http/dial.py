@@ -17,6 +17,7 @@ from batch_gateway.http.connection_errors import closed_error, dial_error
 from batch_gateway.http.proxies import ProxyRoute
 from batch_gateway.http.race import first_to_connect
 from batch_gateway.http.target import Target
+from batch_gateway.http.tls_transport import TLSTransport
 from batch_gateway.http.tunnel import Tunnel
 
 __all__ = ["Dialled", "Dialler"]
@@ -136,10 +137,14 @@ class Dialler(Generic[D]):
             sock = await _connect_unix(path)
             open_transport = loop.create_unix_connection
         phase.name = "the TLS handshake was not over"
+        connection = self._make_connection()
         # From here on the socket belongs to the transport, which closes it when this fails.
-        _, connection = await open_transport(
-            self._make_connection, sock=sock, **_tls(self._context, self._target.host)
-        )
+        if self._context is None:
+            await open_transport(lambda: connection, sock=sock)
+            return connection
+        tls = TLSTransport(connection, self._context, self._target.host, _TLS_FAREWELL)
+        await open_transport(lambda: tls, sock=sock)
+        await tls.handshake()
         return connection
 
     async def _connect_through(self, route: ProxyRoute, phase: _Phase) -> D:

@@ -180,10 +180,10 @@ class _ClientContext(ssl.SSLContext):
         if self.server_name is not None:
             options["server_hostname"] = self.server_name
         connection = super().wrap_bio(*arguments, **options)
-        # Called for each read of the socket; these methods of SSLObject call those and do no more.
+        # Called for each read and request; these methods of SSLObject call those and do no more.
         inner: Any = getattr(connection, "_sslobj", None)
         if inner is not None:
-            for name in ("read", "pending"):
+            for name in ("read", "write", "pending"):
                 setattr(connection, name, getattr(inner, name))
         return connection
 

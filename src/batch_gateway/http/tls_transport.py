@@ -1,0 +1,250 @@
+"""TLS between a connection and its socket: what is written is encrypted, what is read decrypted.
+
+The event loops have such a layer too. Theirs keeps a buffer of 256 KiB for each connection and
+asks OpenSSL's objects some ten things for a read, of which three are needed. Through a proxy's
+tunnel it is theirs that is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+__all__ = ["TLSTransport"]
+
+# No record has more in it (RFC 8446 §5.1), and no read of OpenSSL brings more than one.
+_RECORD = 16 * 1024
+
+
+class TLSTransport(asyncio.Transport, asyncio.Protocol):
+    """The transport of a connection's protocol, and itself the protocol of the socket's transport.
+
+    The protocol is told of a connection once the handshake is over, and of its loss only then.
+
+    Args:
+        protocol: of the connection.
+        host: what the server's certificate must name.
+        farewell: seconds that the peer may take to return the goodbye of `close`.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_context",
+        "_decrypted",
+        "_encrypt",
+        "_failure",
+        "_farewell",
+        "_goodbye",
+        "_host",
+        "_incoming",
+        "_is_made",
+        "_is_open",
+        "_loop",
+        "_outgoing",
+        "_protocol",
+        "_raw",
+        "_shaken",
+        "_tls",
+    )
+    _raw: asyncio.Transport
+    _tls: ssl.SSLObject
+
+    def __init__(
+        self, protocol: asyncio.Protocol, context: ssl.SSLContext, host: str, farewell: float
+    ) -> None:
+        super().__init__()
+        loop = self._loop = asyncio.get_running_loop()
+        self._protocol = protocol
+        self._context = context
+        self._host = host
+        self._farewell = farewell
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._shaken: asyncio.Future[None] = loop.create_future()
+        # Whether the protocol knows of it, and whether it may write: until either side takes leave.
+        self._is_made = self._is_open = False
+        # What waits for an answer of the peer: TLS 1.2 may shake hands once more at any time.
+        self._backlog: list[Any] = []
+        self._failure: Exception | None = None
+        self._goodbye: asyncio.TimerHandle | None = None
+
+    async def handshake(self) -> None:
+        """Wait until it is over. Raises OSError when it failed, and what the context raises."""
+        try:
+            await self._shaken
+        except asyncio.CancelledError:
+            self._raw.abort()
+            raise
+
+    # --- called by the protocol ---
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if not self._is_open or not data:
+            return
+        if self._backlog:
+            self._backlog.append(data)
+            return
+        try:
+            self._encrypt(data)
+        except ssl.SSLWantReadError:
+            self._backlog.append(data)
+        except OSError as error:
+            self._fail(error)
+            return
+        self._raw.write(self._outgoing.read())
+
+    def close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._goodbye = self._loop.call_later(self._farewell, self._raw.abort)
+        self._take_leave()
+
+    def abort(self) -> None:
+        self._is_open = False
+        self._raw.abort()
+
+    def is_closing(self) -> bool:
+        return not self._is_open or self._raw.is_closing()
+
+    def pause_reading(self) -> None:
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._raw.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "ssl_object":
+            return self._tls
+        return self._context if name == "sslcontext" else self._raw.get_extra_info(name, default)
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self._backlog)) + self._raw.get_write_buffer_size()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._raw.set_write_buffer_limits(high, low)
+
+    # --- called by the event loop ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not instances of it, so this cannot be checked.
+        self._raw = transport  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            tls = self._context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._host)
+        except ValueError as error:
+            self._fail(error)
+            return
+        self._tls, self._decrypted, self._encrypt = tls, tls.read, tls.write
+        self._shake_hands()
+
+    def data_received(self, data: bytes) -> None:
+        self._incoming.write(data)
+        if self._is_open:
+            self._hand_on()
+        elif not self._shaken.done():
+            self._shake_hands()
+        elif not self._raw.is_closing():
+            self._take_leave()
+
+    def eof_received(self) -> None:
+        # Without a goodbye, which is nothing that the protocol could rely on.
+        if not self._shaken.done():
+            self._fail(ConnectionResetError("closed during the TLS handshake"))
+        self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_open = False
+        if self._goodbye is not None:
+            self._goodbye.cancel()
+        if not self._shaken.done():
+            self._fail(exc or ConnectionResetError("closed during the TLS handshake"))
+        elif self._is_made:
+            self._protocol.connection_lost(self._failure or exc)
+
+    def pause_writing(self) -> None:
+        if self._is_made:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._is_made:
+            self._protocol.resume_writing()
+
+    # --- TLS ---
+
+    def _shake_hands(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except Exception as error:  # noqa: BLE001 - the context has errors of its own
+            # With what says to the peer why.
+            self._flush()
+            self._fail(error)
+            return
+        self._flush()
+        self._is_made = self._is_open = True
+        self._shaken.set_result(None)
+        self._protocol.connection_made(self)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give the protocol what the records say that have come."""
+        incoming, decrypted = self._incoming, self._decrypted
+        said: list[bytes] = []
+        has_left, failure = False, None
+        try:
+            while incoming.pending and not has_left:
+                piece = decrypted(_RECORD)
+                said.append(piece)
+                has_left = not piece
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            has_left = True
+        except OSError as error:
+            failure = error
+        data = said[0] if len(said) == 1 else b"".join(said)
+        if data:
+            self._protocol.data_received(data)
+        if failure is not None:
+            self._fail(failure)
+        elif has_left:
+            self._protocol.eof_received()
+            self.close()
+        elif self._backlog or self._outgoing.pending:
+            self._go_on_writing()
+
+    def _go_on_writing(self) -> None:
+        waiting, self._backlog = self._backlog, []
+        self._flush()
+        for data in waiting:
+            self.write(data)
+
+    def _take_leave(self) -> None:
+        """Say goodbye, and hang up once the peer has, too."""
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:
+            self._flush()
+        except OSError:
+            # It still has something to say, which nobody wants to hear.
+            self._raw.abort()
+        else:
+            self._flush()
+            self._raw.close()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and not self._raw.is_closing():
+            self._raw.write(self._outgoing.read())
+
+    def _fail(self, error: Exception) -> None:
+        self._is_open = False
+        if self._shaken.done():
+            self._failure = error
+            self._raw.abort()
+        else:
+            self._shaken.set_exception(error)
+            # Marks it as seen: a dial that is cancelled in this very moment will not look.
+            self._shaken.exception()
+            self._raw.close()

@@ -1,0 +1,96 @@
+"""What TLS may do to a connection besides carrying its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import pytest
+import trustme
+
+from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.http.native import NativeExchanger
+from tests.http.native.raw_server import Bench, Peer, soon, wait_until
+
+pytestmark = pytest.mark.anyio
+AUTHORITY = trustme.CA()
+
+
+def server_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+class HandshakeAnew(ssl.SSLContext):
+    """Its connections begin a handshake in the midst of the second write, as TLS 1.2 may."""
+
+    writes = 0
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        connection: Any = super().wrap_bio(*arguments, **options)
+        inner = connection.write
+
+        def write(data: bytes) -> int:
+            self.writes += 1
+            if self.writes == 2:
+                raise ssl.SSLWantReadError
+            return inner(data)
+
+        connection.write = write
+        return connection
+
+
+def trusting(context: ssl.SSLContext) -> ssl.SSLContext:
+    AUTHORITY.configure_trust(context)
+    return context
+
+
+def exchanger_to(url: str, context: ssl.SSLContext) -> NativeExchanger:
+    return NativeExchanger(HTTPInferenceClientConfig(url), context=context)
+
+
+async def test_what_is_written_during_another_handshake_goes_out_behind_it(bench: Bench) -> None:
+    may_go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        _, first = await peer.request()
+        await peer.respond(first)
+        await may_go_on.wait()
+        # Nothing of the second request is there; what comes in now ends the handshake.
+        await peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        _, second = await peer.request()
+        await peer.respond(second)
+
+    server = await bench.server(script, ssl=server_context())
+    context = HandshakeAnew(ssl.PROTOCOL_TLS_CLIENT)
+    exchanger = exchanger_to(server.url, trusting(context))
+    try:
+        await exchanger.post("/v1", (), b"first", deadline=soon())
+        body = b"second" * 50_000
+        second = asyncio.ensure_future(exchanger.post("/v1", (), body, deadline=soon()))
+        await wait_until(lambda: context.writes > 1)
+        may_go_on.set()
+        assert (await second).body == body
+        assert len(server.peers) == 1
+    finally:
+        await exchanger.aclose()
+
+
+async def test_records_that_come_at_once_and_a_goodbye_behind_them_are_an_answer(
+    bench: Bench,
+) -> None:
+    body = bytes(range(256)) * 2_000
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        # Without a length it is the end that makes it whole.
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+
+    server = await bench.server(script, ssl=server_context())
+    exchanger = exchanger_to(server.url, trusting(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)))
+    try:
+        assert (await exchanger.post("/v1", (), b"{}", deadline=soon())).body == body
+    finally:
+        await exchanger.aclose()
