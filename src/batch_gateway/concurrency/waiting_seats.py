@@ -8,20 +8,20 @@ from batch_gateway.concurrency.rounds import Reading
 
 __all__ = ["NOTHING_KNOWN", "Lately", "Waiting", "Waits"]
 
-# Of a hundred in flight eight may wait, of more more by this power of the share: between the square
-# root by which arrivals and ends fluctuate (0.5; Halfin and Whitt, 1981) and the few of TCP Vegas,
-# whatever the number (1). In one queue all see the same share, and may make less of it the more
-# they are, so that clients of one server come to like numbers, the sooner the greater the power.
-_MAY_WAIT, _POWER = 0.08, 0.75
+# Of a hundred in flight six or seven may wait, of more more by this power of the share: between the
+# square root by which arrivals and ends fluctuate (0.5; Halfin and Whitt, 1981) and the few of TCP
+# Vegas, whatever the number (1). In one queue all see the same share, and may make less of it the
+# more they are, so that clients of one server come to like numbers, the sooner the greater the
+# power.
+_MAY_WAIT, _POWER = 0.065, 0.75
 _MOST_MAY = 0.25  # of those in flight
 _LEAST_MAY = 0.04  # rounds scatter by half of it anyway, as what runs changes
 # Standard error of the wait, as a share of latency, beyond which a round tells nothing of it.
 _TELLS = 0.05
 _MOST = 0.9  # of those in flight may seem to wait
-_RISE = 0.01  # the lowest share follows down at once, and up by so much of what is above it
-# A queue of ours alone is gone with fewer in flight. One that is not, by half, is of others, or
-# never was one; the other half of it may be.
-_FEWER, _HALF = 0.9, 0.5
+# The lowest share follows down at once, and up by so much of what is above it: of what waits for
+# others, whatever we do, half counts as none after some seventy rounds.
+_RISE = 0.01
 _FORGET = 0.8  # weight of the rounds so far at each new one: about five rounds count
 _MOST_OVER = 2.0  # of those that may wait, of a single round
 # Too many wait on average of several rounds, or in the first after a raise.
@@ -53,7 +53,6 @@ class Waits:
 
     def __init__(self) -> None:
         self._lowest = 1.0
-        self._before = 0.0, 0.0  # how many were in flight, and the share of them that waited
 
     def learn(self, reading: Reading, tokens: float) -> Waiting:
         """What a round says, at answers of `tokens`."""
@@ -69,12 +68,7 @@ class Waits:
         share = min(_MOST, max(-_MOST, (raw - self._lowest) / rest))
         # Of many fewer might than a round can tell from none, and chance would hold them down.
         may = min(_MOST_MAY, _MAY_WAIT * (100 / reading.in_flight) ** _POWER)
-        may = max(_LEAST_MAY, 2 * error / rest, may)
-        (were, waited), self._before = self._before, (reading.in_flight, share)
-        if reading.in_flight < _FEWER * were and share > max(may, _HALF * waited):
-            self._lowest += _HALF * (min(1.0, raw) - self._lowest)
-            return NOTHING_KNOWN
-        return Waiting(share, may)
+        return Waiting(share, max(_LEAST_MAY, 2 * error / rest, may))
 
 
 class Lately:
