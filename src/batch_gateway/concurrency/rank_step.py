@@ -111,7 +111,7 @@ class RankStep:
         top = self._lowest - 1
         if not self._known:
             self._known = top
-        elif top < _TAKEN * self._known and self.chance < _OFTEN:
+        elif top < _TAKEN * self._known and self._refused - self._explained < _OFTEN * self._sent:
             self._known = top
             top = min(top, int(_YIELD * self.top))
             self._explain()
