@@ -17,6 +17,7 @@ from pathlib import Path
 from batch_gateway.errors import InferenceError
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.response_reader import MAX_HEAD_BYTES, ResponseReader
+from batch_gateway.http.usual_response import usual_response
 from fuzz.engine import run
 
 SEEDS = Path(__file__).parent / "seeds" / "response_reader"
@@ -55,11 +56,16 @@ def read(parts: Iterator[bytes]) -> Verdict:
 def check(data: bytes) -> None:
     """Fail when an input breaks a promise of the reader.
 
-    Nothing but a response or an InferenceError comes out; limits hold; and how the bytes were
-    cut does not change what was read.
+    Nothing but a response or an InferenceError comes out; limits hold; how the bytes were cut does
+    not change what was read; and a usual response is read just so without the parser.
     """
     first, step, wire = data[0] if data else 0, data[1] if len(data) > 1 else 0, data[2:]
     whole = read(iter([wire]))
+    usual = usual_response(wire, BODY_LIMIT)
+    if usual is not None:
+        assert isinstance(whole, HTTPResponse), (whole, usual)
+        assert (whole.status_code, whole.body, whole.coding) == (200, usual.body, "")
+        assert whole.headers.raw == usual.headers.raw
     cut = read(pieces(wire, first, step))
     if isinstance(whole, HTTPResponse):
         assert isinstance(cut, HTTPResponse), (whole, cut)

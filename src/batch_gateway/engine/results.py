@@ -25,7 +25,6 @@ __all__ = [
 ]
 
 _REQUEST_ID = b"x-request-id"
-_REQUEST_ID_LENGTH = len(_REQUEST_ID)
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +57,9 @@ def success_outcome(
     index: int, result_id: str, custom_id: str, response: InferenceResponse
 ) -> Outcome:
     """The line of the output file for an answer."""
-    request_id = _request_id_of(response) or result_id
+    # Not by look-up, which would index every header of every response for this one.
+    said = response.headers.first(_REQUEST_ID)
+    request_id = (said and said.decode("latin-1").strip()) or result_id
     line = success_line(result_id, custom_id, response.status_code, request_id, response.body)
     usage, cut_off = response.figures()
     return Outcome(
@@ -72,14 +73,6 @@ def success_outcome(
         time_to_first_token=response.time_to_first_token,
         cut_off=cut_off,
     )
-
-
-def _request_id_of(response: InferenceResponse) -> str:
-    # Not by look-up, which would index every header of every response for this one.
-    for name, value in response.headers.raw:
-        if len(name) == _REQUEST_ID_LENGTH and name.lower() == _REQUEST_ID:
-            return value.decode("latin-1").strip()
-    return ""
 
 
 def failure_outcome(index: int, result_id: str, custom_id: str, error: InferenceError) -> Outcome:

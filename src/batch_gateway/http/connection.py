@@ -15,6 +15,7 @@ from batch_gateway.http.dial import Dialled
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.response_reader import ResponseReader
 from batch_gateway.http.upload import Body, Upload
+from batch_gateway.http.usual_response import usual_response
 
 __all__ = ["Connection"]
 
@@ -42,6 +43,7 @@ class Connection(Dialled):
         "_loop",
         "_lost",
         "_lost_cause",
+        "_max_body",
         "_on_lost",
         "_peer",
         "_poll",
@@ -70,6 +72,7 @@ class Connection(Dialled):
         loop = self._loop = asyncio.get_running_loop()
         self._peer = peer
         self._on_lost = on_lost
+        self._max_body = max_body
         self._reader = ResponseReader(peer, max_body)
         self._upload: Upload | None = None
         self._stream: BodyStream | None = None
@@ -102,7 +105,9 @@ class Connection(Dialled):
         self.is_busy = True
         self.deadline = deadline
         self._stream = stream
-        self._reader.begin(stream)
+        # What has read nothing has nothing to forget.
+        if self._reader.received or stream is not None:
+            self._reader.begin(stream)
         if self._greeting or self._lost.done():
             self._answer_unasked()
         elif len(body) <= _SMALL_BODY:
@@ -200,13 +205,19 @@ class Connection(Dialled):
                 reader.streamed += size
                 stream.lived_at = time.monotonic()
                 return
+        # What a server promises of its connections is read from the first answer of each.
+        if self.served and stream is None and not reader.received:
+            usual = usual_response(data, self._max_body)
+            if usual is not None:
+                self._succeed(usual, keep_alive=True)
+                return
         try:
             response = reader.feed(data)
         except InferenceError as error:
             self.abort(error)
             return
         if response is not None:
-            self._succeed(response)
+            self._succeed(response, keep_alive=reader.keep_alive)
 
     def eof_received(self) -> None:
         # Acted upon here because a transport with unsent bytes would first try to send them.
@@ -256,7 +267,7 @@ class Connection(Dialled):
         except InferenceError as error:
             self._fail(error)
         else:
-            self._succeed(response)
+            self._succeed(response, keep_alive=self._reader.keep_alive)
 
     def _last_response(self, cause: Exception | None) -> HTTPResponse:
         reader = self._reader
@@ -272,13 +283,13 @@ class Connection(Dialled):
             raise self._broken(cause)
         return response
 
-    def _succeed(self, response: HTTPResponse) -> None:
+    def _succeed(self, response: HTTPResponse, *, keep_alive: bool) -> None:
         upload = self._upload
         # An answer to a request that is still being sent leaves the rest of it in the way. So may a
         # refusal of one that only the kernel has taken: squid never reads behind it again.
         sent = upload is None or (upload.finished and response.status_code < 400)
         self.served += 1
-        self.reusable = self._reader.keep_alive and sent and not self._transport.is_closing()
+        self.reusable = keep_alive and sent and not self._transport.is_closing()
         stream, waiter = self._stream, self._settle()
         if waiter is not None and not waiter.done():
             waiter.set_result(response)

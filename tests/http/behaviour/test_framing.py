@@ -18,6 +18,8 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKS = b"2\r\n{}\r\n0\r\n\r\n"
 SMUGGLED = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled"
 
+USUAL = OK + b"Content-Length: 2\r\n\r\n{}"
+
 ODD = {
     "a length before chunked": OK
     + b"Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -83,6 +85,35 @@ async def test_after_an_odd_answer_the_connection_is_not_used_again(
     connect: Connect, post: Post, name: str
 ) -> None:
     async with serving(answers(ODD[name], smuggles=True)) as server:
+        exchanger = connect(server.base_url)
+        for number in range(1, 4):
+            assert (await post(exchanger)).body == b"{}"
+            assert server.accepted == number
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_an_odd_answer_behind_usual_ones_is_still_odd(
+    connect: Connect, post: Post, name: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        for reply in (USUAL, USUAL, ODD[name] + SMUGGLED):
+            await peer.request()
+            peer.send(reply)
+            await peer.drain()
+
+    async with serving(script) as server:
+        exchanger = connect(server.base_url)
+        for _ in range(3):
+            assert (await post(exchanger)).body == b"{}"
+        assert server.accepted == 1
+        await post(exchanger)
+        assert server.accepted == 2
+
+
+async def test_bytes_behind_a_usual_answer_are_not_taken_for_the_next(
+    connect: Connect, post: Post
+) -> None:
+    async with serving(answers(USUAL, smuggles=True)) as server:
         exchanger = connect(server.base_url)
         for number in range(1, 4):
             assert (await post(exchanger)).body == b"{}"

@@ -1,0 +1,65 @@
+"""A whole answer that came in one piece, as nearly all do: read without the parser's events. Pure.
+
+The answers of a server share the lines of their heads, or most of them, so that each line is
+looked at once. What is taken here is narrower than HTTP: nothing that two readers could understand
+in two ways. Everything else is left to `http.response_reader`, which says the same of such answers.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from batch_gateway.http.exchange import HTTPResponse
+from batch_gateway.wire.headers import Headers
+
+__all__ = ["usual_response"]
+
+_START = b"HTTP/1.1 200 OK\r\n"
+# However short its lines are, there are fewer of them than a reader takes.
+_MOST_HEAD_BYTES = 3 * 1024
+# Of many servers, and a second's dates and lengths.
+_LINES_KNOWN = 512
+
+# What the lines of a head mean is added up: beside its length, more than all those of a head
+# can come to, so that two of them are not one; and for what is not known here, less than nothing.
+_STATES_LENGTH = 1 << 50
+_UNUSUAL = -(1 << 70)
+
+_is_field = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: ?(?! )[ -~\x80-\xff]*(?<! )").fullmatch
+_length = re.compile(rb"content-length: ?([0-9]{1,12})", re.IGNORECASE).fullmatch
+# These say how a body is framed or encoded, or what becomes of the connection.
+_FRAMING = (
+    b"content-length:",
+    b"content-encoding:",
+    b"transfer-encoding:",
+    b"connection:",
+    b"proxy-connection:",
+    b"upgrade:",
+)
+_KEPT = frozenset({b"connection: keep-alive", b"connection:keep-alive"})
+
+
+def usual_response(data: bytes, most: int) -> HTTPResponse | None:
+    """The answer that `data` is: a 200, with a body of a stated length, of at most `most` bytes,
+    behind which the connection may carry another. None for anything else.
+    """
+    end = data.find(b"\r\n\r\n")
+    if not (data.startswith(_START) and len(_START) < end <= _MOST_HEAD_BYTES):
+        return None
+    lines, body = data[len(_START) : end], data[end + 4 :]
+    meaning = sum(map(_meaning, lines.split(b"\r\n")))
+    if meaning != _STATES_LENGTH + len(body) or len(body) > most:
+        return None
+    return HTTPResponse(200, Headers.of_lines(lines), body)
+
+
+@lru_cache(_LINES_KNOWN)
+def _meaning(line: bytes) -> int:
+    name = line.lower()
+    if not name.startswith(_FRAMING):
+        return 0 if _is_field(line) else _UNUSUAL
+    if name in _KEPT:
+        return 0
+    found = _length(line)
+    return _UNUSUAL if found is None else _STATES_LENGTH + int(found[1])
