@@ -40,11 +40,13 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         "_incoming",
         "_is_made",
         "_is_open",
+        "_is_quick",
         "_loop",
         "_outgoing",
         "_protocol",
         "_raw",
         "_shaken",
+        "_take_in",
         "_tls",
     )
     _raw: asyncio.Transport
@@ -60,9 +62,12 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._host = host
         self._farewell = farewell
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._take_in = self._incoming.write
         self._shaken: asyncio.Future[None] = loop.create_future()
         # Whether the protocol knows of it, and whether it may write: until either side takes leave.
         self._is_made = self._is_open = False
+        # Whether what comes is to be decrypted, and nothing else.
+        self._is_quick = False
         # What waits for an answer of the peer: TLS 1.2 may shake hands once more at any time.
         self._backlog: list[Any] = []
         self._failure: Exception | None = None
@@ -88,6 +93,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._encrypt(data)
         except ssl.SSLWantReadError:
             self._backlog.append(data)
+            self._is_quick = False
         except OSError as error:
             self._fail(error)
             return
@@ -96,12 +102,12 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
     def close(self) -> None:
         if not self._is_open:
             return
-        self._is_open = False
+        self._is_open = self._is_quick = False
         self._goodbye = self._loop.call_later(self._farewell, self._raw.abort)
         self._take_leave()
 
     def abort(self) -> None:
-        self._is_open = False
+        self._is_open = self._is_quick = False
         self._raw.abort()
 
     def is_closing(self) -> bool:
@@ -138,13 +144,22 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
-        self._incoming.write(data)
-        if self._is_open:
-            self._hand_on()
-        elif not self._shaken.done():
-            self._shake_hands()
-        elif not self._raw.is_closing():
-            self._take_leave()
+        self._take_in(data)
+        if not self._is_quick:
+            self._receive_otherwise()
+            return
+        try:
+            said = self._decrypted(_RECORD)
+        except OSError as error:
+            self._stopped_by(error)
+            return
+        # Nearly always one whole record, and no more.
+        if said and not self._incoming.pending:
+            self._protocol.data_received(said)
+            if self._outgoing.pending:
+                self._flush()
+        else:
+            self._hand_on([said])
 
     def eof_received(self) -> None:
         # Without a goodbye, which is nothing that the protocol could rely on.
@@ -153,7 +168,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_open = False
+        self._is_open = self._is_quick = False
         if self._goodbye is not None:
             self._goodbye.cancel()
         if not self._shaken.done():
@@ -185,38 +200,51 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._flush()
         self._is_made = self._is_open = True
         self._shaken.set_result(None)
+        self._is_quick = True
         self._protocol.connection_made(self)
-        self._hand_on()
+        self._hand_on([])
 
-    def _hand_on(self) -> None:
-        """Give the protocol what the records say that have come."""
-        incoming, decrypted = self._incoming, self._decrypted
-        said: list[bytes] = []
-        has_left, failure = False, None
+    def _receive_otherwise(self) -> None:
+        if self._is_open:
+            self._hand_on([])
+            self._go_on_writing()
+        elif not self._shaken.done():
+            self._shake_hands()
+        elif not self._raw.is_closing():
+            self._take_leave()
+
+    def _hand_on(self, said: list[bytes]) -> None:
+        """Give the protocol what the records say that have come, the first of which is read."""
+        stop: OSError | None = None
         try:
-            while incoming.pending and not has_left:
-                piece = decrypted(_RECORD)
-                said.append(piece)
-                has_left = not piece
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            has_left = True
+            while self._incoming.pending and (not said or said[-1]):
+                said.append(self._decrypted(_RECORD))
         except OSError as error:
-            failure = error
-        data = said[0] if len(said) == 1 else b"".join(said)
+            stop = error
+        data = b"".join(said)
         if data:
             self._protocol.data_received(data)
-        if failure is not None:
-            self._fail(failure)
-        elif has_left:
-            self._protocol.eof_received()
-            self.close()
-        elif self._backlog or self._outgoing.pending:
-            self._go_on_writing()
+        if stop is not None:
+            self._stopped_by(stop)
+        elif said and not said[-1]:
+            self._end()
+
+    def _stopped_by(self, error: OSError) -> None:
+        """No more can be read, for now or for ever."""
+        if isinstance(error, ssl.SSLWantReadError):
+            self._flush()
+        elif isinstance(error, ssl.SSLZeroReturnError):
+            self._end()
+        else:
+            self._fail(error)
+
+    def _end(self) -> None:
+        self._protocol.eof_received()
+        self.close()
 
     def _go_on_writing(self) -> None:
         waiting, self._backlog = self._backlog, []
+        self._is_quick = self._is_open
         self._flush()
         for data in waiting:
             self.write(data)
@@ -239,7 +267,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._raw.write(self._outgoing.read())
 
     def _fail(self, error: Exception) -> None:
-        self._is_open = False
+        self._is_open = self._is_quick = False
         if self._shaken.done():
             self._failure = error
             self._raw.abort()
