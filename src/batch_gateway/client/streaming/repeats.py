@@ -109,6 +109,8 @@ class Repeats:
     def take(self, data: bytes, put: Put | None) -> int:
         """How much of `data`, which begins an event, was such events. They are read now."""
         before, after, size = self._before, self._after, len(data)
+        if not data.startswith(before):
+            return 0
         # What is shorter than two frames is one event, as nearly all reads are.
         is_one = size < self._two and data.endswith(after)
         at = 0 if is_one else self._take_plain(data, put)
@@ -195,7 +197,7 @@ class Repeats:
     def _take_plain(self, data: bytes, put: Put | None) -> int:
         """The same of many events at once, if they are ASCII without escapes."""
         start, end = len(self._before), data.rfind(self._after)
-        if not data.startswith(self._before) or not start < end <= self._most:
+        if not start < end <= self._most:
             return 0
         whole = data[start:end].decode("latin-1")
         # To look for a short text takes a fraction of the time.
