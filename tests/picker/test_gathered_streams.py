@@ -181,6 +181,10 @@ async def test_a_picker_that_leaves_does_not_take_what_is_gathered_with_it(rewri
                 await texts_of(stream, 1)
             return
         assert await texts_of(stream, len(WORDS) - AT_ONCE) == WORDS[AT_ONCE:]
+        for word in WORDS:
+            # None of what comes from then on waits for the one behind it.
+            pod_says.say(event(word))
+            assert await texts_of(stream, 1) == [word]
         pod_says.say(DONE, b"")
         async for _ in stream:
             pass

@@ -89,7 +89,8 @@ class Teller:
             return False
         now, gathering = time.monotonic(), self.gathering
         if gathering.pieces or not (echo.expects and gathering.lets_pass(now)):
-            return self.tell(data, now)
+            # Without a picker a piece is handed on by whoever has it, as nothing else would.
+            return not self._dialogue.conversation.over and self.tell(data, now)
         # As most events of a slow stream; the rest does the same in more steps.
         frame = (PIECE_FRAMES.get(size) or piece_frames(size))[0]
         if not 0 < size <= _AT_ONCE or not self._send(frame, data):
