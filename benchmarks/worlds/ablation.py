@@ -197,7 +197,6 @@ WITHOUT: tuple[Without, ...] = (
     Without("ceiling", "forgotten when nobody meets it", _REFUSED, _set((ceiling, "_CALM", 10**9))),
     Without("ceiling", "held at once", _SHUT, _set((ceiling.Ceiling, "_hold", _nothing))),
     Without("ceiling", "longer and longer pauses", _SHUT, _set((ceiling, "_LONGEST", 0.0))),
-    Without("ceiling", "shut", _SHUT, _set((ceiling.Ceiling, "_pause", _nothing))),
     Without("ceiling", "reopening", _SHUT, _set((ceiling, "_REOPENING", 0))),
     Without("pace", "all of it", _REFUSED, _set((pace.Pace, "_consider", _nothing))),
     Without("pace", "windows of a quota", _REFUSED, _set((pace.Pace, "reopened", _nothing))),
@@ -225,6 +224,7 @@ WITHOUT: tuple[Without, ...] = (
     Without("door", "slowly up while it waits", _GUARDED, _set((door, "_FORGET", 25.0))),
     Without("door", "here is the knee", _GUARDED, _set((door.Door, "learn", _never_queues))),
     Without("guard", "all of it", _GUARDED, _set((guard.Guard, "_keep", _nothing))),
+    Without("guard", "half stays ours", _GUARDED, _set((guard, "_CLAIM", 0.0))),
     Without("guard", "less the first time", _GUARDED, _set((guard, "_FIRST", 600.0))),
     Without("guard", "four in a hundred more", _GUARDED, _set((guard, "_SHARE", 1.0))),
     Without(

@@ -61,7 +61,8 @@ def _also(world: World) -> str:
     if world.quota is not None:
         return f"{found.least('quota'):.3f} of the quota"
     if len(world.clients) > 1:
-        return f"least client {found.least('least'):.3f}"
+        streamed = cell(world, "adaptive" + FORMS["streamed"], HELD_OUT).least("least")
+        return f"least client {found.least('least'):.3f}, streamed {streamed:.3f}"
     settle = found.most("settle")
     return "" if settle is None else f"new level {settle:.1f} s"
 

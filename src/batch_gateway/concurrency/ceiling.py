@@ -196,9 +196,7 @@ class Ceiling:
         if on_end:
             self._row += 1
             self._braked_at = now
-        most = started.rank - 1
-        self._held = min(self._held, most) if now < self._held_until else most
-        self._held_until = now + self._late()
+        self._hold(started.rank - 1, now)
         if self._shut_at is None:
             no_chance = -self._row * math.log(min(_CHANCE, self._step.chance)) > SURE + LIKELY
             surely = no_chance or self._pace.is_used_up(self._taken)
@@ -210,6 +208,10 @@ class Ceiling:
             return
         pause = min(_LONGEST, _FIRST * 2 ** min(10, self._row - 1))
         self.paused_until = max(self.paused_until, now + max(asked, pause))
+
+    def _hold(self, most: int, now: float) -> None:
+        self._held = min(self._held, most) if now < self._held_until else most
+        self._held_until = now + self._late()
 
     def _room(self) -> float:
         """How many more may be sent before it is known whether the others are accepted: one in

@@ -65,12 +65,13 @@ class Door:
         full: whether the server is just now.
         queues: whether it was in the last round, on the whole.
         shared: whether others are known, who need not be proved again; set by whoever knows.
+        claim: up to so many in flight do not come down while the server is full; likewise.
         rate: answers a second, as the last round had it; 0 where none is over yet.
     """
 
     def __init__(self) -> None:
         self.listens = self.watches = self.full = self.queues = self.shared = False
-        self.rate = 0.0
+        self.rate = self.claim = 0.0
         self._round_passed = self._round_expected = 0.0
         self._waiting: dict[int, int] = {}
         self._answers = 0
@@ -87,7 +88,7 @@ class Door:
         """While `watches`: those of ours that have a place, and a few that may wait for one, and
         as many more as were just refused, which waited for none."""
         waiting = self._most
-        if self.full:
+        if self.full and in_flight > self.claim:
             waiting = round((self._usual or 0.0) * in_flight) or 1
         return in_flight - len(self._waiting) + waiting + self._failed
 

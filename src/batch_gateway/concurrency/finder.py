@@ -34,6 +34,7 @@ _ALIKE = 0.02  # ln; levels that differ by less tell nothing of the elasticity
 _GAIN = 0.2  # of the steps of a hold
 # Next to nobody waits where fewer than half of those that may do; in a hold, in so many rounds.
 _NEXT_TO_NOBODY, _PATIENCE = -0.5, 4
+_AHEAD = 0.25  # ln; the level is at most so far above what was used, as others may allow less
 _WHY = {reason: Why(reason) for reason in Reason}
 
 
@@ -130,6 +131,7 @@ class Finder:
         self._ln_used = math.log(reading.in_flight)
         shown = self._look(before, reading, tokens)
         self.MOVES[self.state, shown](self)
+        self._ln = min(self._ln, self._ln_used + _AHEAD)
         self._set_level()
         return shown
 

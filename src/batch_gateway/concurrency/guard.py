@@ -15,6 +15,9 @@ __all__ = ["Guard", "State"]
 _MEMORY = 20.0  # seconds: room that is gone for longer was taken by nobody who comes in bursts
 _FELL, _FEW = 0.95, 2.0  # room that comes and goes by more than one in twenty, and two, is others'
 _SHARE = 0.96  # of what fitted at the worst; what comes next may be a little worse
+# Of what ever fitted, so much stays ours: who takes more is no crowd but another batch, whose guard
+# takes ours for people.
+_CLAIM = 0.5
 _OFTEN = 5  # windows within `_MEMORY` that show a full server; fewer are chance
 # Seconds that the room is kept: it may have been chance at first, and is to outlive a lull.
 _FIRST, _THEN = 150.0, 600.0
@@ -41,7 +44,7 @@ class Guard(Door):
     | state | what happens | next |
     |---|---|---|
     | FREE | in 20 s the server is full five times, with 5 % fewer, and takes more again | KEEPS |
-    | KEEPS, RELAXES | the server is full with no more than `room` | KEEPS less |
+    | KEEPS, RELAXES | the server is full with no more than `room` | KEEPS less, half at least |
     | KEEPS | 2.5 minutes after the first time, 10 after others | RELAXES |
     | RELAXES | `room` has grown, by 0.1 % a second, beyond what ever fitted | FREE |
 
@@ -80,7 +83,7 @@ class Guard(Door):
                 self._forget()
 
     def _forget(self) -> None:
-        self.state, self.room = State.FREE, math.inf
+        self.state, self.room, self.claim = State.FREE, math.inf, 0.0
         self._seen.clear()
 
     def _look_for_others(self, window: Window, now: float) -> None:
@@ -102,5 +105,6 @@ class Guard(Door):
     def _keep(self, fitted: float, now: float) -> None:
         kept = _FIRST if self.state is State.FREE else _THEN
         self.state = State.KEEPS
-        self.room = max(1.0, _SHARE * fitted)
+        self.claim = _CLAIM * self._ever_fitted
+        self.room = max(1.0, self.claim, _SHARE * fitted)
         self._until = max(self._until, now + kept)
