@@ -193,8 +193,10 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._flush()
             return
         except Exception as error:  # noqa: BLE001 - the context has errors of its own
-            # With what says to the peer why.
-            self._flush()
+            # With what says to the peer why; but what would end a handshake that only we refuse
+            # has our certificate in it.
+            if self._tls.version() is None:
+                self._flush()
             self._fail(error)
             return
         self._flush()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
+from batch_gateway.errors import TLSError
 from batch_gateway.http.native import NativeExchanger
-from tests.http.native.raw_server import Bench, Peer, soon, wait_until
+from batch_gateway.http.tls import TLSConfig
+from tests.http.native.raw_server import LIMIT, Bench, Peer, soon, wait_until
 
 pytestmark = pytest.mark.anyio
 AUTHORITY = trustme.CA()
@@ -45,6 +51,24 @@ class HandshakeAnew(ssl.SSLContext):
 def trusting(context: ssl.SSLContext) -> ssl.SSLContext:
     AUTHORITY.configure_trust(context)
     return context
+
+
+@contextlib.asynccontextmanager
+async def blocking_server(
+    script: Callable[[ssl.SSLSocket], object], context: ssl.SSLContext
+) -> AsyncIterator[str]:
+    """A thread that takes one connection, for what an event loop's server does not do; its URL."""
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        sock.settimeout(LIMIT)
+        with contextlib.suppress(OSError), sock, context.wrap_socket(sock, server_side=True) as tls:
+            script(tls)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = asyncio.create_task(asyncio.to_thread(serve))
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        await asyncio.wait_for(thread, LIMIT)
 
 
 def exchanger_to(url: str, context: ssl.SSLContext) -> NativeExchanger:
@@ -94,3 +118,24 @@ async def test_records_that_come_at_once_and_a_goodbye_behind_them_are_an_answer
         assert (await exchanger.post("/v1", (), b"{}", deadline=soon())).body == body
     finally:
         await exchanger.aclose()
+
+
+async def test_a_server_whose_certificate_is_not_the_pinned_one_is_shown_no_certificate(
+    bench: Bench, tmp_path: Path
+) -> None:
+    # In TLS 1.3 it would be shown behind the server's own.
+    context = server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    AUTHORITY.configure_trust(context)
+    identity = AUTHORITY.issue_cert("client.example")
+    file = tmp_path / "client.pem"
+    identity.private_key_and_cert_chain_pem.write_to_path(file)
+    shown: list[object] = []
+    async with blocking_server(lambda tls: shown.append(tls.getpeercert()), context) as url:
+        exchanger = bench.exchanger(
+            url,
+            tls=TLSConfig(pinned_certificate="0" * 64, client_cert_file=file, client_key_file=file),
+        )
+        with pytest.raises(TLSError, match="is pinned"):
+            await exchanger.post("/v1", (), b"{}", deadline=soon())
+    assert not shown
