@@ -174,6 +174,8 @@ def _tls_reason(error: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLError):  # whose numbers are not the system's
+        return _tls_reason(error)
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         # asyncio rewrites strerror to repeat the address, uvloop does not.
         return os.strerror(error.errno).lower()

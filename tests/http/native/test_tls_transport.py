@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ import pytest
 import trustme
 
 from batch_gateway.client.config import HTTPInferenceClientConfig
-from batch_gateway.errors import TLSError
+from batch_gateway.errors import GatewayConnectionError, TLSError
 from batch_gateway.http.native import NativeExchanger
 from batch_gateway.http.tls import TLSConfig
 from tests.http.native.raw_server import LIMIT, Bench, Peer, soon, wait_until
@@ -139,3 +140,18 @@ async def test_a_server_whose_certificate_is_not_the_pinned_one_is_shown_no_cert
         with pytest.raises(TLSError, match="is pinned"):
             await exchanger.post("/v1", (), b"{}", deadline=soon())
     assert not shown
+
+
+async def test_what_is_no_record_amid_an_answer_is_told_in_words_of_tls() -> None:
+    def script(tls: ssl.SSLSocket) -> None:
+        tls.recv(1000)
+        tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        os.write(tls.fileno(), b"\x17\x03\x03\x00\x20" + b"-" * 32)
+        tls.recv(1000)
+
+    async with blocking_server(script, server_context()) as url:
+        exchanger = exchanger_to(url, trusting(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)))
+        with pytest.raises(GatewayConnectionError) as caught:
+            await exchanger.post("/v1", (), b"{}", deadline=soon())
+        await exchanger.aclose()
+    assert "(decryption failed or bad record mac): 4 of 10 bytes" in caught.value.message
