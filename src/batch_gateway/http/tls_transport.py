@@ -16,6 +16,10 @@ __all__ = ["TLSTransport"]
 # No record has more in it (RFC 8446 §5.1), and no read of OpenSSL brings more than one.
 _RECORD = 16 * 1024
 
+# In the place of a protocol that has been told of the loss of its connection: the two would hold
+# one another until the garbage collector comes by, and so would an error and who keeps it.
+_NOBODY = asyncio.Protocol()
+
 
 class TLSTransport(asyncio.Transport, asyncio.Protocol):
     """The transport of a connection's protocol, and itself the protocol of the socket's transport.
@@ -41,6 +45,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         "_is_made",
         "_is_open",
         "_is_quick",
+        "_is_shaking",
         "_loop",
         "_outgoing",
         "_protocol",
@@ -63,7 +68,8 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._farewell = farewell
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._take_in = self._incoming.write
-        self._shaken: asyncio.Future[None] = loop.create_future()
+        self._shaken: asyncio.Future[None] | None = loop.create_future()
+        self._is_shaking = True
         # Whether the protocol knows of it, and whether it may write: until either side takes leave.
         self._is_made = self._is_open = False
         # Whether what comes is to be decrypted, and nothing else.
@@ -75,11 +81,15 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
 
     async def handshake(self) -> None:
         """Wait until it is over. Raises OSError when it failed, and what the context raises."""
+        assert self._shaken is not None  # noqa: S101 - waited for once
         try:
             await self._shaken
         except asyncio.CancelledError:
+            self._is_shaking = False
             self._raw.abort()
             raise
+        finally:
+            self._shaken = None
 
     # --- called by the protocol ---
 
@@ -95,7 +105,8 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._backlog.append(data)
             self._is_quick = False
         except OSError as error:
-            self._fail(error)
+            self._failure = error
+            self.abort()
             return
         self._raw.write(self._outgoing.read())
 
@@ -137,7 +148,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._raw = transport  # pyright: ignore[reportAttributeAccessIssue]
         try:
             tls = self._context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._host)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self._fail(error)
             return
         self._tls, self._decrypted, self._encrypt = tls, tls.read, tls.write
@@ -151,7 +162,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         try:
             said = self._decrypted(_RECORD)
         except OSError as error:
-            self._stopped_by(error)
+            self._go_on(has_left=self._has_left(error))
             return
         # Nearly always one whole record, and no more.
         if said and not self._incoming.pending:
@@ -162,19 +173,19 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._hand_on([said])
 
     def eof_received(self) -> None:
-        # Without a goodbye, which is nothing that the protocol could rely on.
-        if not self._shaken.done():
-            self._fail(ConnectionResetError("closed during the TLS handshake"))
+        # Without a goodbye: whether what has come is whole is for the protocol to say.
         self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_open = self._is_quick = False
         if self._goodbye is not None:
             self._goodbye.cancel()
-        if not self._shaken.done():
-            self._fail(exc or ConnectionResetError("closed during the TLS handshake"))
+        failure, self._failure = self._failure or exc, None
+        protocol, self._protocol = self._protocol, _NOBODY
+        if self._is_shaking:
+            self._fail(failure or ConnectionResetError("closed during the TLS handshake"))
         elif self._is_made:
-            self._protocol.connection_lost(self._failure or exc)
+            protocol.connection_lost(failure)
 
     def pause_writing(self) -> None:
         if self._is_made:
@@ -200,9 +211,8 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._fail(error)
             return
         self._flush()
-        self._is_made = self._is_open = True
-        self._shaken.set_result(None)
-        self._is_quick = True
+        self._is_made = self._is_open = self._is_quick = True
+        self._settle(None)
         self._protocol.connection_made(self)
         self._hand_on([])
 
@@ -210,35 +220,37 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         if self._is_open:
             self._hand_on([])
             self._go_on_writing()
-        elif not self._shaken.done():
+        elif self._is_shaking:
             self._shake_hands()
         elif not self._raw.is_closing():
             self._take_leave()
 
     def _hand_on(self, said: list[bytes]) -> None:
         """Give the protocol what the records say that have come, the first of which is read."""
-        stop: OSError | None = None
+        has_left = False
         try:
             while self._incoming.pending and (not said or said[-1]):
                 said.append(self._decrypted(_RECORD))
         except OSError as error:
-            stop = error
+            has_left = self._has_left(error)
         data = b"".join(said)
         if data:
             self._protocol.data_received(data)
-        if stop is not None:
-            self._stopped_by(stop)
-        elif said and not said[-1]:
-            self._end()
+        self._go_on(has_left=has_left or (bool(said) and not said[-1]))
 
-    def _stopped_by(self, error: OSError) -> None:
-        """No more can be read, for now or for ever."""
-        if isinstance(error, ssl.SSLWantReadError):
-            self._flush()
-        elif isinstance(error, ssl.SSLZeroReturnError):
+    def _has_left(self, error: OSError) -> bool:
+        """Whether it is with a goodbye that there is no more to read; a failure is kept."""
+        if not isinstance(error, ssl.SSLWantReadError | ssl.SSLZeroReturnError):
+            self._failure = error
+        return isinstance(error, ssl.SSLZeroReturnError)
+
+    def _go_on(self, *, has_left: bool) -> None:
+        if self._failure is not None:
+            self.abort()
+        elif has_left:
             self._end()
         else:
-            self._fail(error)
+            self._flush()
 
     def _end(self) -> None:
         self._protocol.eof_received()
@@ -269,12 +281,18 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             self._raw.write(self._outgoing.read())
 
     def _fail(self, error: Exception) -> None:
-        self._is_open = self._is_quick = False
-        if self._shaken.done():
-            self._failure = error
-            self._raw.abort()
+        """The handshake failed."""
+        self._settle(error)
+        self._raw.close()
+
+    def _settle(self, error: Exception | None) -> None:
+        """The handshake is over."""
+        self._is_shaking = False
+        if self._shaken is None or self._shaken.done():
+            return
+        if error is None:
+            self._shaken.set_result(None)
         else:
             self._shaken.set_exception(error)
             # Marks it as seen: a dial that is cancelled in this very moment will not look.
             self._shaken.exception()
-            self._raw.close()

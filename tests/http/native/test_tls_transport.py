@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import ssl
@@ -18,6 +19,7 @@ from batch_gateway.client.config import HTTPInferenceClientConfig
 from batch_gateway.errors import GatewayConnectionError, TLSError
 from batch_gateway.http.native import NativeExchanger
 from batch_gateway.http.tls import TLSConfig
+from batch_gateway.http.tls_transport import TLSTransport
 from tests.http.native.raw_server import LIMIT, Bench, Peer, soon, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -155,3 +157,34 @@ async def test_what_is_no_record_amid_an_answer_is_told_in_words_of_tls() -> Non
             await exchanger.post("/v1", (), b"{}", deadline=soon())
         await exchanger.aclose()
     assert "(decryption failed or bad record mac): 4 of 10 bytes" in caught.value.message
+
+
+@pytest.mark.parametrize("trusts", [True, False], ids=["answered", "refused"])
+async def test_nothing_of_a_connection_that_is_over_is_left_to_the_collector(
+    bench: Bench, trusts: bool
+) -> None:
+    def left() -> int:
+        kinds = TLSTransport | ssl.SSLWantReadError
+        return sum(isinstance(one, kinds) for one in gc.get_objects())
+
+    async def script(peer: Peer) -> None:
+        _, body = await peer.request()
+        await peer.respond(body, extra="Connection: close\r\n")
+
+    server = await bench.server(script, ssl=server_context())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    exchanger = exchanger_to(server.url, trusting(context) if trusts else context)
+    gc.collect()
+    before = left()
+    gc.disable()
+    try:
+        for _ in range(3):
+            # Of many records, so that reads end amid one.
+            with contextlib.suppress(TLSError):
+                await exchanger.post("/v1", (), b"x" * 1_000_000, deadline=soon())
+        await exchanger.aclose()
+        await wait_until(lambda: not server.open)
+        await asyncio.sleep(0)
+        assert left() - before < 2  # the last one's transport may be on its way out
+    finally:
+        gc.enable()
