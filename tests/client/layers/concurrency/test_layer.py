@@ -315,8 +315,8 @@ def test_a_client_keeps_within_the_seats_of_a_gateway_that_refuses_beyond(stream
                     *(client.generate(InferenceRequest(params=params)) for _ in range(300))
                 )
             refused = sum(status == 429 for status in _statuses(gateway))
-            # Sixteen at a time all along would be refused as often as answered; a busy machine makes
-            # some tries late.
+            # Sixteen at a time all along would be refused as often as answered; a busy machine
+            # makes some tries late.
             assert refused < 120
 
     asyncio.run(asyncio.wait_for(main(), 30))
