@@ -349,9 +349,12 @@ class ResponseReader:
         )
 
     def _problem(self, error: HttpParserError, data: bytes) -> BaseException:
-        if isinstance(error, HttpParserCallbackError) and error.__context__ is not None:
-            # Raised by one of the methods above, or by a signal while one ran.
-            return error.__context__
+        raised = error.__context__
+        # Raised by one of the methods above, or by a signal while one ran; unless this is about a
+        # head that is read once more, as whose context Python puts the parser's first error.
+        is_ours = isinstance(error, HttpParserCallbackError) and raised is not None
+        if is_ours and not isinstance(raised, HttpParserError):
+            return raised
         if self.received == len(data):
             hint = _other_protocol(data)
             if hint:
