@@ -352,8 +352,8 @@ class ResponseReader:
         raised = error.__context__
         # Raised by one of the methods above, or by a signal while one ran; unless this is about a
         # head that is read once more, as whose context Python puts the parser's first error.
-        is_ours = isinstance(error, HttpParserCallbackError) and raised is not None
-        if is_ours and not isinstance(raised, HttpParserError):
+        is_ours = isinstance(error, HttpParserCallbackError)
+        if is_ours and raised is not None and not isinstance(raised, HttpParserError):
             return raised
         if self.received == len(data):
             hint = _other_protocol(data)
