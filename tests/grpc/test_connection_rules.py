@@ -282,6 +282,25 @@ async def test_calls_beyond_the_servers_limit_wait_or_go_to_another_connection(
     assert len(server.peers) == 2
 
 
+async def test_a_call_is_not_waited_for_past_the_time_it_is_to_begin_by(bench: Bench) -> None:
+    async def script(peer: Peer) -> None:
+        conversation = await Conversation.begin(peer, streams=0)
+        await peer.signal.wait()
+        await conversation.send(settings(streams=10))
+        await conversation.answer_all()
+
+    server, channel = await bench.raw(script, max_connections=1)
+    with pytest.raises(RequestTimeoutError, match=r"no stream to 127.* became free in time"):
+        await channel.open("/s/M", deadline=soon(), begin_by=soon(0.1))
+    waiting = asyncio.create_task(channel.open("/s/M", deadline=soon(), begin_by=soon(5)))
+    await wait_until(lambda: channel.statistics().waiting == 1)
+    server.peers[0].signal.set()
+    call = await waiting
+    await call.send(b"", end=True)
+    assert await call.receive() == b"1"
+    call.cancel()
+
+
 async def test_a_limit_that_is_raised_lets_waiting_calls_begin(bench: Bench) -> None:
     async def script(peer: Peer) -> None:
         conversation = await Conversation.begin(peer, streams=0)

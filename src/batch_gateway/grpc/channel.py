@@ -28,6 +28,8 @@ __all__ = ["Http2Channel"]
 # Each carries as many calls as the server allows, a hundred at least where it heeds the RFC.
 _MAX_CONNECTIONS = 64
 
+_NEVER = float("inf")
+
 
 class Http2Channel:
     """A `GrpcChannel` on asyncio.Protocol, for asyncio and uvloop.
@@ -78,22 +80,27 @@ class Http2Channel:
         return cls(target, context=context, connect_timeout=seconds(config.connect_timeout))
 
     async def open(
-        self, method: str, *, metadata: Sequence[tuple[str, str]] = (), deadline: float
+        self,
+        method: str,
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        deadline: float,
+        begin_by: float = _NEVER,
     ) -> Call:
         """See `GrpcChannel.open`. Raises InvalidRequestError for what cannot be sent."""
         if self._closed or self._loop is not asyncio.get_running_loop():
             self._require_usable()
-        left = deadline - time.monotonic()
-        if left <= 0:
+        now, begin_by = time.monotonic(), min(deadline, begin_by)
+        if begin_by <= now:
             raise RequestTimeoutError("the deadline passed before the call was sent")
         links = self._links
-        block = self._blocks.build(method, metadata, left)
-        if deadline < links.deadlines.wakes_at:
-            links.deadlines.arm(deadline)
+        block = self._blocks.build(method, metadata, deadline - now)
+        if begin_by < links.deadlines.wakes_at:
+            links.deadlines.arm(begin_by)
         connection = links.slots.find()
         if connection is not None:
             return connection.begin(block, deadline)
-        waiter = CallInLine(block, deadline)
+        waiter = CallInLine(block, begin_by, deadline)
         await links.wait(waiter)
         return waiter.call()
 
@@ -118,7 +125,7 @@ class Http2Channel:
         links = self._links
         if not links.slots.connected:
             links.deadlines.arm(deadline)
-            await links.wait(CallInLine(None, deadline))
+            await links.wait(CallInLine(None, deadline, deadline))
 
     def statistics(self) -> ChannelStatistics:
         """How many connections and calls there are, and how many calls wait."""

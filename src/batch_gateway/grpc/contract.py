@@ -105,9 +105,15 @@ class GrpcChannel(Protocol):
     """Calls to one target, over as few connections as the target's stream limits allow."""
 
     async def open(
-        self, method: str, *, metadata: Sequence[tuple[str, str]] = (), deadline: float
+        self,
+        method: str,
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        deadline: float,
+        begin_by: float = float("inf"),
     ) -> GrpcStream:
-        """Begin a call. `method` is the whole path; `deadline` in `time.monotonic()` seconds.
+        """Begin a call. `method` is the whole path; `deadline` in `time.monotonic()` seconds, as is
+        `begin_by`, past which no connection is waited for.
 
         Raises GatewayConnectionError (TLSError among them) and RequestTimeoutError.
         """

@@ -25,12 +25,16 @@ _NEVER = float("inf")
 
 
 class CallInLine:
-    """A call that waits for a connection with room. Without a block it only wants to know."""
+    """A call that waits for a connection with room. Without a block it only wants to know.
 
-    __slots__ = ("_block", "_call", "deadline", "turn")
+    It waits until `deadline`, and has as long as `last_until` once it has begun.
+    """
 
-    def __init__(self, block: bytes | None, deadline: float) -> None:
+    __slots__ = ("_block", "_call", "_last_until", "deadline", "turn")
+
+    def __init__(self, block: bytes | None, deadline: float, last_until: float) -> None:
         self._block = block
+        self._last_until = last_until
         self._call: Call | None = None
         self.deadline = deadline
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -41,7 +45,7 @@ class CallInLine:
     def grant(self, connection: GrpcConnection) -> None:
         # Begun at once, or others would take the room before the task that waits wakes up.
         if self._block is not None:
-            self._call = connection.begin(self._block, self.deadline)
+            self._call = connection.begin(self._block, self._last_until)
         self.turn.set_result(None)
 
     def fail(self, error: InferenceError) -> None:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from batch_gateway.durations import format_duration, seconds
 from batch_gateway.errors import InferenceError, RequestTimeoutError
 from batch_gateway.grpc.channel import Http2Channel
-from batch_gateway.grpc.contract import GrpcChannel, GrpcStream
+from batch_gateway.grpc.contract import GrpcChannel
 from batch_gateway.http.connection_errors import closed_error
 from batch_gateway.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.http.origin_headers import merge_headers, origin_headers
@@ -254,10 +254,7 @@ class EndpointPickerExchanger:
         pieces = pieces_of(body)
         if min(deadline, begin_by) <= time.monotonic():
             raise RequestTimeoutError("the deadline passed before the request was sent")
-        if begin_by >= deadline:
-            stream = await self._channel.open(PROCESS_METHOD, deadline=deadline)
-        else:
-            stream = await self._open(deadline, begin_by)
+        stream = await self._channel.open(PROCESS_METHOD, deadline=deadline, begin_by=begin_by)
         conversation = Conversation(self._name, by_name, pieces, most=self._most)
         dialogue = Dialogue(stream, conversation, self._name, self._forget)
         if len(pieces) == 1:
@@ -266,18 +263,6 @@ class EndpointPickerExchanger:
             dialogue.question = itertools.chain((head,), encoder.body(pieces))
         self._dialogues.add(dialogue)
         return dialogue
-
-    async def _open(self, deadline: float, begin_by: float) -> GrpcStream:
-        # The call may last longer than its beginning.
-        try:
-            async with asyncio.timeout(begin_by - time.monotonic()):
-                return await self._channel.open(PROCESS_METHOD, deadline=deadline)
-        except InferenceError:  # which may be a TimeoutError too
-            raise
-        except TimeoutError as error:
-            raise RequestTimeoutError(
-                f"the endpoint picker {self._name} could not be asked in time", cause=error
-            ) from error
 
     async def _choice(self, dialogue: Dialogue, deadline: float) -> Choice | HTTPResponse:
         self._arm(dialogue, min(deadline, time.monotonic() + self._pick_timeout))
