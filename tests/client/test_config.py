@@ -90,6 +90,8 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], field: str) -> None:
             "tls.pinned_certificate",
         ),
         (lambda: TLSConfig(server_name="https://a"), "tls.server_name"),
+        (lambda: TLSConfig(server_name="a..b"), "tls.server_name"),
+        (lambda: TLSConfig(server_name="a" * 64), "tls.server_name"),
         (lambda: TLSConfig(client_key_file=__file__), "tls.client_cert_file"),
         (lambda: TLSConfig(ca_file=__file__).ssl_context(), "tls.ca_file"),
         (

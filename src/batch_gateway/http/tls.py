@@ -22,7 +22,8 @@ OF_A_PROXY = "proxy"
 
 _TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _FINGERPRINT = rare_pattern(r"[0-9a-f]{64}")
-_HOST_NAME = rare_pattern(r"[A-Za-z0-9_.-]{1,253}|[0-9a-fA-F:.]+")
+_LABEL = r"[A-Za-z0-9_-]{1,63}"  # RFC 1035 §2.3.4
+_HOST_NAME = rare_pattern(rf"(?!.{{254}}){_LABEL}(\.{_LABEL})*\.?|[0-9a-fA-F.]*:[0-9a-fA-F:.]+")
 
 
 @dataclass(frozen=True, kw_only=True)
