@@ -4,18 +4,15 @@ The same answers as in `benchmarks.streams`, read by `stream_upstream` and by `s
 straight from the pod and once by way of the picker, to which every piece of the answer is
 reported and which hands each back. All take turns on one core, see `benchmarks.machine.take_turns`;
 only the client's CPU is counted. Every measurement is a process of its own; the two ways are
-measured one after the other, and each such pair gives one ratio. Answers come as fast as they are
-read, but for the last rows, of streams so slow that each event is reported by itself.
+measured one after the other, and each such pair gives one ratio.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -30,6 +27,8 @@ from benchmarks.stream_load import StreamResult, StreamSpec
 from benchmarks.streams import running_server
 from benchmarks.tables import Aim, print_aims, print_table, write_json
 
+_EVENTS = 300
+_EVENTS_A_READ = (1, 4, 64)
 _IN_FLIGHT = 200
 _LIMIT_S = 120.0
 _MOST = 1.5
@@ -37,23 +36,6 @@ _READERS = {
     "stream_upstream": "event_streams:open_generate",
     "stream()": "event_streams:open_stream",
 }
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How answers come: so many events, so many of them in a read, and no more reads a second."""
-
-    events: int
-    a_read: int
-    most_a_second: int = 0
-
-    def __str__(self) -> str:
-        slow = f", {self.most_a_second} a second" if self.most_a_second else ""
-        return f"{self.a_read} a read{slow}"
-
-
-_FAST = (Pace(300, 1), Pace(300, 4), Pace(300, 64))
-_SLOW = Pace(60, 1, most_a_second=30)
 
 Pairs = list[tuple[StreamResult, StreamResult]]
 
@@ -71,19 +53,22 @@ def main() -> None:
             take_turns(thread)
         ways = (f"http://{pod}", f"grpc://127.0.0.1:{port}")
         for _ in range(options.rounds):
-            for pace, (reader, opener) in itertools.product((*_FAST, _SLOW), _READERS.items()):
-                straight, relayed = (
-                    _measure(opener, way, pace, server.control_port, options) for way in ways
-                )
-                measured.setdefault(f"{reader}, {pace}", []).append((straight, relayed))
+            for a_read in _EVENTS_A_READ:
+                for reader, opener in _READERS.items():
+                    straight, relayed = (
+                        _measure(opener, f"{way}/{_EVENTS}/{a_read}", server.control_port, options)
+                        for way in ways
+                    )
+                    name = f"{reader}, {a_read} a read"
+                    measured.setdefault(name, []).append((straight, relayed))
     _print(measured)
     aims = [
-        Aim(f"{name}, CPU beside straight", _ratio(measured[name]), _MOST)
-        for name in (f"{reader}, {pace}" for pace in _FAST for reader in _READERS)
+        Aim(f"{name}, CPU beside straight", _ratio(pairs), _MOST)
+        for name, pairs in measured.items()
     ]
     print_aims(aims)
     figures = {name: msgspec.to_builtins(pairs) for name, pairs in measured.items()}
-    write_json("relayed_streams", {"pairs": figures}, aims)
+    write_json("relayed_streams", {"events": _EVENTS, "pairs": figures}, aims)
 
 
 def _parse_options() -> argparse.Namespace:
@@ -95,17 +80,13 @@ def _parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(
-    opener: str, way: str, pace: Pace, control_port: int, options: argparse.Namespace
-) -> StreamResult:
-    url = f"{way}/{pace.events}/{pace.a_read}"
+def _measure(opener: str, url: str, control_port: int, options: argparse.Namespace) -> StreamResult:
     spec = StreamSpec(
         opener=opener,
         target=Target(url, _IN_FLIGHT),
         control_port=control_port,
-        events=pace.events,
+        events=_EVENTS,
         answers=options.answers,
-        pause=1 / pace.most_a_second if pace.most_a_second else 0.0,
     )
     # Not the contenders' Python, which has no protobuf.
     done = subprocess.run(
@@ -138,7 +119,7 @@ def _print(measured: dict[str, Pairs]) -> None:
         rows.append([*row, *(f"{one:,.0f}" for one in grown)])
     columns = ["reader", "straight, CPU µs an event", "by way of the picker", "ratio"]
     columns += ["straight, KiB a stream", "by way of the picker"]
-    print_table(f"answers of {_FAST[0].events} events, {_SLOW.events} of slow ones", columns, rows)
+    print_table(f"answers of {_EVENTS} events", columns, rows)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure. `opener` is "module:function" below `benchmarks.contenders`.
 
     `answers` is how many each worker reads, 0 to look at memory alone; `apart` says that the server
-    has its own core. Between two writes of the server there is a `pause`, in seconds.
+    has its own core.
     """
 
     opener: str
@@ -37,7 +37,6 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     answers: int
     apart: bool = False
-    pause: float = 0.0
 
 
 class StreamResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,17 +50,11 @@ class StreamResult(msgspec.Struct, frozen=True, kw_only=True):
 class _Control(asyncio.Protocol):
     """Tells the server that what it has sent has been read: see `benchmarks.servers`."""
 
-    def __init__(self, pause: float) -> None:
-        self._pause = pause
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._pause:
-            asyncio.get_running_loop().call_later(self._pause, self._transport.write, data)
-        else:
-            self._transport.write(data)
+        self._transport.write(data)
 
 
 async def _work(send: Send, answers: int, wanted: set[str]) -> None:
@@ -93,7 +86,7 @@ async def _run(spec: StreamSpec) -> None:
         importlib.import_module(f"benchmarks.contenders.{module}"), function
     )
     loop = asyncio.get_running_loop()
-    await loop.create_connection(lambda: _Control(spec.pause), "127.0.0.1", spec.control_port)
+    await loop.create_connection(_Control, "127.0.0.1", spec.control_port)
     async with open_client(spec.target) as new_worker:
         result = await _measure(new_worker, spec)
         sys.stdout.buffer.write(msgspec.json.encode(result))

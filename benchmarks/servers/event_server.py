@@ -107,8 +107,6 @@ class _Rounds:
 
     def control(self, transport: asyncio.Transport) -> None:
         self._control = transport
-        # The client before may have left without its last word.
-        self._is_turn = True
 
     def go_on(self) -> None:
         answers, self._waiting = self._waiting, []

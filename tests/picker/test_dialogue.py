@@ -66,9 +66,6 @@ class ScriptedStream:
         self.half_closed = end
         return True
 
-    def send_later(self, message: bytes) -> None:
-        raise NotImplementedError
-
     async def half_close(self) -> None:
         self.half_closed = True
 

@@ -47,13 +47,6 @@ class GrpcStream(Protocol):
         """
         ...
 
-    def send_later(self, message: bytes) -> None:
-        """As `send`, for who does not wait: the message goes out as soon as it may.
-
-        Does nothing when the call is over. It is for one message now and then, as it is kept here.
-        """
-        ...
-
     async def half_close(self) -> None:
         """Say that no more is sent."""
         ...

@@ -54,11 +54,6 @@ class Call:
         """See `GrpcStream.send_nowait`."""
         return not self._state.over and self._state.send_at_once(messages, end=end)
 
-    def send_later(self, message: bytes) -> None:
-        """See `GrpcStream.send_later`."""
-        if not self._state.over:
-            self._state.send(message, end=False)
-
     async def half_close(self) -> None:
         """See `GrpcStream.half_close`."""
         if not self._state.over:

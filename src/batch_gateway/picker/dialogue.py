@@ -224,12 +224,6 @@ class Dialogue:
         conversation.echo.report(piece, last=False)
         return True
 
-    def say_body_later(self, piece: bytes) -> None:
-        """The same, without waiting for it, where it is not possible now."""
-        for part in pieces_of(piece):
-            self.conversation.echo.report(part, last=False)
-            self._stream.send_later(response_body(part, last=False))
-
     def watch(
         self,
         on_event: Callable[[], None],

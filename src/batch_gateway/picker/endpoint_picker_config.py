@@ -12,7 +12,6 @@ from batch_gateway.config_checks import (
     require_count,
     require_kind,
     require_kinds,
-    require_number,
     require_positive,
 )
 from batch_gateway.durations import Duration, seconds
@@ -38,8 +37,6 @@ class EndpointPickerConfig:
             refusal is never heard.
         echo_timeout: how long to wait for the picker to hand back an answer that was reported
             to it. Past that the pod's own bytes are the answer.
-        report_interval: pieces of a streamed answer that come faster than this are reported
-            together, so that a stream costs at most so many messages; 0 reports each as it comes.
         authority: what the picker is told as the request's host, and pods as theirs; None: the
             picker's own address, and each pod's.
         pod_tls: for pods that serve TLS: how their certificates are verified, and what they are
@@ -55,7 +52,6 @@ class EndpointPickerConfig:
     endpoint_subset: Sequence[str] = ()
     pick_timeout: Duration | None = None
     echo_timeout: Duration = 2.0
-    report_interval: Duration = 0.02
     authority: str | None = None
     pod_tls: TLSConfig | None = None
     health: str | None = None
@@ -67,8 +63,6 @@ class EndpointPickerConfig:
         object.__setattr__(self, "endpoint_subset", _checked_subset(self.endpoint_subset))
         for name in ("echo_timeout", "pod_idle_timeout"):
             self._normalise(name)
-        normalise_duration(self, "report_interval", prefix="endpoint_picker.")
-        require_number("endpoint_picker.report_interval", self.report_interval, finite=True)
         if self.pick_timeout is not None:
             self._normalise("pick_timeout")
         require_count("endpoint_picker.max_pods", self.max_pods, minimum=1)

@@ -26,10 +26,8 @@ from batch_gateway.picker.detour import Detour, PodsUnreachableError
 from batch_gateway.picker.dialogue import Dialogue, Interrupted
 from batch_gateway.picker.encode import QuestionEncoder, pieces_of
 from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
-from batch_gateway.picker.gather_timer import GatherTimer
 from batch_gateway.picker.pods import Pod, Pods
-from batch_gateway.picker.refusal import Refusal
-from batch_gateway.picker.relay import Relay
+from batch_gateway.picker.relay import Refusal, Relay
 from batch_gateway.wire.ext_proc.names import PROCESS_METHOD
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON, NO_ENDPOINTS
 
@@ -79,7 +77,6 @@ class EndpointPickerExchanger:
         self._pods = Pods(config, settings, target.name, authority)
         self._dialogues: set[Dialogue] = set()
         self._deadlines = Sweeper(self._expire)
-        self._gather_timer = GatherTimer(seconds(settings.report_interval))
         self._pick_timeout = _NEVER
         if settings.pick_timeout is not None:
             self._pick_timeout = seconds(settings.pick_timeout)
@@ -152,14 +149,7 @@ class EndpointPickerExchanger:
             if pod is None or isinstance(choice, HTTPResponse):
                 yield Refusal(dialogue.refusal)
                 return
-            relay = Relay(
-                dialogue,
-                self._echo_patience(),
-                self._arm,
-                self._gather_timer,
-                idle_timeout=idle_timeout,
-                most=self._most,
-            )
+            relay = Relay(dialogue, self._echo_patience(), self._arm, idle_timeout, self._most)
             answer = self._pods.stream(
                 pod, choice, deadline=deadline, begin_by=begin_by, idle_timeout=idle_timeout
             )
@@ -214,14 +204,12 @@ class EndpointPickerExchanger:
         self._closed = True
         if self._loop is not None and self._loop.is_closed():
             self._deadlines.stop()
-            self._gather_timer.stop()
             return
         for dialogue in list(self._dialogues):
             dialogue.abort(closed_error())
         await self._pods.aclose()
         await self._part()
         self._deadlines.stop()
-        self._gather_timer.stop()
         await self._channel.aclose()
         if self._health is not None:
             await self._health.aclose()

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from batch_gateway.errors import BadResponseError, InferenceError, RequestTimeoutError
+from batch_gateway.errors import BadResponseError, InferenceError
 from batch_gateway.http.exchange import (
+    HTTPResponse,
     HTTPStream,
     LiveStream,
     QuickTaker,
@@ -22,20 +23,32 @@ from batch_gateway.http.redaction import Redactor
 from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import PIECE, response_head
-from batch_gateway.picker.gather_timer import GatherTimer
 from batch_gateway.picker.pods import Pod
-from batch_gateway.picker.refusal import Refusal
-from batch_gateway.picker.teller import MOST_AWAITED, Teller
+from batch_gateway.picker.teller import AT_ONCE, MOST_AWAITED, Teller
 from batch_gateway.wire.headers import Headers
 
-__all__ = ["Relay"]
+__all__ = ["Refusal", "Relay"]
 
 _NEVER = float("inf")
+_BLANK_LINE = b"\n\n"
 
 # Past this the pod is not read any more, until half of it has been taken.
 _HIGH_WATER = 64 * 1024
 
 PodStream = AbstractAsyncContextManager[tuple[Pod, HTTPStream]]
+
+
+class Refusal:
+    """An `HTTPStream` over an answer that is all there."""
+
+    def __init__(self, response: HTTPResponse) -> None:
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self._body = response.body
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
 
 
 class Relay(LiveStream):
@@ -45,7 +58,6 @@ class Relay(LiveStream):
         dialogue: where the choice was made.
         patience: seconds to wait for the picker to hand back what it was told.
         arm: sets when the dialogue is to expire.
-        gather_timer: reports what came too fast to be reported by itself.
         idle_timeout: seconds that the pod may be silent for.
         most: bytes of an answer that is not an event stream, which a picker keeps to its end.
     """
@@ -57,7 +69,6 @@ class Relay(LiveStream):
         "_dialogue",
         "_echo",
         "_failure",
-        "_gather_timer",
         "_had_enough",
         "_head",
         "_idle",
@@ -89,8 +100,6 @@ class Relay(LiveStream):
         dialogue: Dialogue,
         patience: float,
         arm: Callable[[Dialogue, float], None],
-        gather_timer: GatherTimer,
-        *,
         idle_timeout: float,
         most: int,
     ) -> None:
@@ -99,7 +108,6 @@ class Relay(LiveStream):
         self._echo = dialogue.conversation.echo
         self._patience = patience
         self._arm = arm
-        self._gather_timer = gather_timer
         self._idle = idle_timeout
         self._most = most
         self._head: tuple[int, Headers] | None = None
@@ -130,7 +138,7 @@ class Relay(LiveStream):
         self._pump.add_done_callback(self._forwarded)
         self._echo.hand = self._hand
         send = self._dialogue.watch(self._heard, self._echo.came_back, self._patient_until)
-        self._teller = Teller(self._dialogue, send, self._gather_timer, self._patience, self._arm)
+        self._teller = Teller(self._dialogue, send, self._patience, self._arm)
         while self._head is None or not (self._conversation.head_echoed or self._gone):
             if self._conversation.refusal is not None:
                 return Refusal(self._conversation.refusal)
@@ -185,7 +193,6 @@ class Relay(LiveStream):
     async def aclose(self) -> None:
         """Stop reading from the pod; its connection is closed unless the answer was complete."""
         pump = self._pump
-        self._teller.close()
         if pump is not None and not pump.done():
             if not self._echo.reported_all or self._failure is not None:
                 pump.cancel()
@@ -212,16 +219,17 @@ class Relay(LiveStream):
 
     async def _tell(self, upstream: HTTPStream) -> None:
         """Report the answer's body piece by piece."""
-        size, said_all, teller = 0, False, self._teller
+        size, piece, teller = 0, b"first", self._teller
         # Behind the first piece, which may be later than the others.
         live = None
-        while not said_all:
+        while piece:
             _wake(self._reader)
             while self._is_full():
-                await self._wait_for_room()
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+                self._room = None
             if live is None or not await live.hand_on(self._tell_at_once, PIECE, lambda: teller):
-                piece = await self._read_on(upstream)
-                said_all = not piece
+                piece = await upstream.read()
             elif self._untold:
                 piece, self._untold = self._untold, b""
             else:
@@ -233,45 +241,30 @@ class Relay(LiveStream):
                 )
             self._telling = True
             self._set_patience(self._dialogue.deadline)
-            await self._dialogue.say_body(teller.rest() + piece, last=said_all)
+            await self._dialogue.say_body(piece, last=not piece)
             self._telling = False
             self._set_patience(self._dialogue.deadline)
             live = upstream if self._is_events and isinstance(upstream, LiveStream) else None
 
-    async def _read_on(self, upstream: HTTPStream) -> bytes:
-        try:
-            return await upstream.read()
-        except InferenceError as error:
-            # What came before it is handed on before it, unless time is up.
-            self._teller.report(time.monotonic())
-            while self._owes and not isinstance(error, RequestTimeoutError):
-                await self._wait_for_room()
-            raise
-
     def _tell_at_once(self, piece: bytes) -> float:
         """Report a piece, for `LiveStream.hand_on`."""
-        now = time.monotonic()
-        if not self._teller.tell(piece, now):
-            self._untold = piece
-            return 0.0
+        dialogue, now, rest = self._dialogue, time.monotonic(), piece
+        while rest:
+            end = _end_of_message(rest)
+            piece, rest = rest[:end], rest[end:]
+            if not (self._teller.take_event(piece) or dialogue.say_body_nowait(piece)):
+                self._untold = piece + rest
+                return 0.0
         if self._echo.buffered:
             self._hand_out()
+        elif dialogue.deadline == _NEVER and not self._conversation.over:
+            self._arm(dialogue, now + self._patience)
         return 0.0 if self._is_full() else now + self._idle
-
-    async def _wait_for_room(self) -> None:
-        """Until something has come back, or was read."""
-        self._room = asyncio.get_running_loop().create_future()
-        try:
-            await self._room
-        finally:
-            self._room = None
 
     def _is_full(self) -> bool:
         """Whether the pod has to wait: for the reader, or for a picker that is to echo at once."""
-        echo, gathered = self._echo, self._teller.gathering.size
-        if echo.buffered + gathered > _HIGH_WATER:
-            return True
-        return self._is_events and echo.reported - echo.returned + gathered > MOST_AWAITED
+        echo = self._echo
+        return echo.buffered > _HIGH_WATER or (self._is_events and echo.awaited > MOST_AWAITED)
 
     def _forwarded(self, pump: asyncio.Task[None]) -> None:
         if not pump.cancelled():
@@ -292,9 +285,6 @@ class Relay(LiveStream):
             self._fail(refusal_error(conversation.refusal, time.time(), Redactor(())))
         elif conversation.over and self._head is not None and not self._echo.give_up():
             self._fail(self._dialogue.broken_off())
-        elif conversation.over:
-            self._teller.report(time.monotonic())
-            self._set_patience(_NEVER)
         else:
             self._set_patience(_NEVER)
         self._hand_out()
@@ -389,3 +379,11 @@ class Relay(LiveStream):
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
+
+
+def _end_of_message(data: bytes) -> int:
+    """How much of an event stream goes into one message: whole events, for whoever reads them."""
+    if len(data) <= AT_ONCE:
+        return len(data)
+    blank = data.rfind(_BLANK_LINE, 0, AT_ONCE)
+    return AT_ONCE if blank < 0 else blank + len(_BLANK_LINE)
