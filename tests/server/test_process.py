@@ -45,6 +45,8 @@ from batch_gateway.storage.folder import LocalFolder
 
 async def main(folder):
     stop = asyncio.Event()
+    # In development mode it tells of steps that took long, as any may on a busy machine.
+    asyncio.get_running_loop().slow_callback_duration = 60
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     config = ServerConfig(port=0, observability_port=0, shutdown_timeout=30)
     database = await open_database(folder / "records.sqlite3")
