@@ -282,14 +282,16 @@ async def test_calls_beyond_the_servers_limit_wait_or_go_to_another_connection(
     assert len(server.peers) == 2
 
 
-async def test_a_call_is_not_waited_for_past_the_time_it_is_to_begin_by(bench: Bench) -> None:
-    async def script(peer: Peer) -> None:
-        conversation = await Conversation.begin(peer, streams=0)
-        await peer.signal.wait()
-        await conversation.send(settings(streams=10))
-        await conversation.answer_all()
+async def raises_its_limit(peer: Peer) -> None:
+    """No call at first, then ten at once."""
+    conversation = await Conversation.begin(peer, streams=0)
+    await peer.signal.wait()
+    await conversation.send(settings(streams=10))
+    await conversation.answer_all()
 
-    server, channel = await bench.raw(script, max_connections=1)
+
+async def test_a_call_is_not_waited_for_past_the_time_it_is_to_begin_by(bench: Bench) -> None:
+    server, channel = await bench.raw(raises_its_limit, max_connections=1)
     with pytest.raises(RequestTimeoutError, match=r"no stream to 127.* became free in time"):
         await channel.open("/s/M", deadline=soon(), begin_by=soon(0.1))
     waiting = asyncio.create_task(channel.open("/s/M", deadline=soon(), begin_by=soon(5)))
@@ -302,13 +304,7 @@ async def test_a_call_is_not_waited_for_past_the_time_it_is_to_begin_by(bench: B
 
 
 async def test_a_limit_that_is_raised_lets_waiting_calls_begin(bench: Bench) -> None:
-    async def script(peer: Peer) -> None:
-        conversation = await Conversation.begin(peer, streams=0)
-        await peer.signal.wait()
-        await conversation.send(settings(streams=10))
-        await conversation.answer_all()
-
-    server, channel = await bench.raw(script, max_connections=1)
+    server, channel = await bench.raw(raises_its_limit, max_connections=1)
     with pytest.raises(RequestTimeoutError, match=r"no stream to 127.* became free in time"):
         await channel.unary("/s/M", b"", deadline=soon(0.1))
     calls = [asyncio.create_task(channel.unary("/s/M", b"", deadline=soon())) for _ in range(3)]
