@@ -248,13 +248,10 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         if self._failure is not None:
             self.abort()
         elif has_left:
-            self._end()
+            self._protocol.eof_received()
+            self.close()
         else:
             self._flush()
-
-    def _end(self) -> None:
-        self._protocol.eof_received()
-        self.close()
 
     def _go_on_writing(self) -> None:
         waiting, self._backlog = self._backlog, []
