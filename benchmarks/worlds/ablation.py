@@ -166,6 +166,7 @@ WITHOUT: tuple[Without, ...] = (
     Without(_F, "strides by elasticity", _FINDING, _set((finder, "_SHORTEST", finder._DOUBLE))),
     Without(_F, "noise that was learnt", _FINDING, _set((Finder, "_learn_noise", _nothing))),
     Without(_F, "forgetting evidence", _FINDING, _set((finder, "_FORGET", 1.0))),
+    Without(_F, "at most so far above what is used", _FINDING, _set((finder, "_AHEAD", 1e9))),
     Without(_F, "likely will do", _FINDING, _set((finder, "_NEXT_TO_NOBODY", -9.0))),
     Without(_F, "a sway by the root", _FINDING, _set((finder, "_sway", _always(0.08)))),
     Without(_W, "all of it", _FINDING, _set((Waits, "learn", _always(NOTHING_KNOWN)))),
