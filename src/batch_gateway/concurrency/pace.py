@@ -130,10 +130,14 @@ class Pace:
         self._sent = self._accepted = self._refused = 0
         self._clean = 0  # accepted since the last refusal or step
 
+    def _rate(self, at: float) -> float:
+        """How many a second were accepted on average since the count began."""
+        return self._accepted / max(at - self._since, 1e-9)
+
     def _consider(self, at: float) -> None:
         self._trouble = 0.0
         # From refusal to refusal, so that what a quota had saved up before does not count.
-        rate, error = self._accepted / max(at - self._since, 1e-9), 1 / self._accepted
+        rate, error = self._rate(at), 1 / self._accepted
         # A trial begins where many happen to be refused: fewer than that is the rule.
         self._usual = min(0.9, (math.sqrt(self._refused) - _BY_CHANCE) ** 2 / self._sent)
         self._helps = 0.0
@@ -170,7 +174,7 @@ class Pace:
         if self._trouble < LIKELY:
             return
         if self._accepted >= _SENDS:
-            self._goal = _BACK * self._accepted / (at - self._since)
+            self._goal = _BACK * self._rate(at)
             self._begin(at)
         self.per_second = min(self.per_second, self._goal)
 
