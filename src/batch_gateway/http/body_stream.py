@@ -177,12 +177,18 @@ class BodyStream(LiveStream):
         return self.lived_at + self._idle
 
     async def hand_on(
-        self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None
+        self,
+        take: Callable[[bytes], float],
+        most: int,
+        quick: QuickTaker | None = None,
+        *,
+        take_chunk: TakeChunk | None = None,
     ) -> bool:
-        """See `LiveStream.hand_on`."""
+        """See `LiveStream.hand_on`. Without `quick`, `take_chunk` stays the same all the time."""
         if self._pieces or self._ended:
             return False
         self._take, self._most, self._quick = take, most, quick
+        self.take_chunk = take_chunk
         if quick is not None:
             self._look_for_chunks(quick)
         self._until = time.monotonic() + self._idle

@@ -60,14 +60,14 @@ TakeChunk = Callable[[bytes], int]
 
 
 class EventTaker(Protocol):
-    """Takes what is just one event of a kind that it knows."""
+    """Takes events of a kind that it knows."""
 
     def take_chunk(self, data: bytes, /) -> int:
         """The size of the event, where `data` is a chunk of the transfer coding with it; else 0."""
         ...
 
-    def take_event(self, data: bytes, /) -> bool:
-        """Whether `data` is such an event, which has then been taken."""
+    def take(self, data: bytes, /) -> int:
+        """How much of `data`, from its beginning, is such events, which have then been taken."""
         ...
 
 
@@ -102,8 +102,8 @@ class LiveStream:
         Then this returns, and when `read` has something to return at once: a piece of more than
         `most` bytes, the end, an error. Says whether it was `take`. Raises what that does.
 
-        `quick` is asked, first and behind each piece that `take` got, for what is to have an event
-        that comes alone; `take` gets what that does not take.
+        `quick` is asked, first and behind each piece that `take` got, for what is to have events
+        before it; `take` gets what that does not take.
         """
         raise NotImplementedError
 

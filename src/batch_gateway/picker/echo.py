@@ -172,6 +172,11 @@ class Echo:
             self._out.append(piece)
             self.buffered += len(piece)
 
+    @property
+    def next_size(self) -> int:
+        """How many bytes `take` would give."""
+        return len(self._out[0]) if self._out else 0
+
     def take(self) -> bytes:
         """The next bytes to hand on; b"" when there are none just now."""
         if not self._out:

@@ -13,27 +13,20 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from batch_gateway.errors import BadResponseError, InferenceError
-from batch_gateway.http.exchange import (
-    HTTPResponse,
-    HTTPStream,
-    LiveStream,
-    QuickTaker,
-)
+from batch_gateway.http.body_stream import BodyStream
+from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream, QuickTaker
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import PIECE, response_head
 from batch_gateway.picker.pods import Pod
-from batch_gateway.picker.teller import AT_ONCE, MOST_AWAITED, Teller
+from batch_gateway.picker.teller import AT_ONCE, HIGH_WATER, MOST_AWAITED, Teller
 from batch_gateway.wire.headers import Headers
 
 __all__ = ["Refusal", "Relay"]
 
 _NEVER = float("inf")
 _BLANK_LINE = b"\n\n"
-
-# Past this the pod is not read any more, until half of it has been taken.
-_HIGH_WATER = 64 * 1024
 
 PodStream = AbstractAsyncContextManager[tuple[Pod, HTTPStream]]
 
@@ -83,7 +76,7 @@ class Relay(LiveStream):
         "_returned",
         "_room",
         "_take",
-        "_take_event",
+        "_take_events",
         "_teller",
         "_telling",
         "_untold",
@@ -121,7 +114,7 @@ class Relay(LiveStream):
         self._take: Callable[[bytes], float] | None = None
         self._most_taken = 0
         self._quick: QuickTaker | None = None
-        self._take_event: Callable[[bytes], bool] | None = None
+        self._take_events: Callable[[bytes], int] | None = None
         self._alive_until = 0.0
         # How much had come back when it was last asked whether more was overdue.
         self._returned = 0
@@ -138,7 +131,14 @@ class Relay(LiveStream):
         self._pump.add_done_callback(self._forwarded)
         self._echo.hand = self._hand
         send = self._dialogue.watch(self._heard, self._echo.came_back, self._patient_until)
-        self._teller = Teller(self._dialogue, send, self._patience, self._arm)
+        self._teller = Teller(
+            self._dialogue,
+            send,
+            self._tell_in_parts,
+            patience=self._patience,
+            arm=self._arm,
+            idle_timeout=self._idle,
+        )
         while self._head is None or not (self._conversation.head_echoed or self._gone):
             if self._conversation.refusal is not None:
                 return Refusal(self._conversation.refusal)
@@ -160,31 +160,37 @@ class Relay(LiveStream):
     async def read(self) -> bytes:
         """See `HTTPStream.read`."""
         echo = self._echo
-        while True:
-            piece = echo.take()
-            if piece:
-                if echo.buffered <= _HIGH_WATER // 2:
-                    _wake(self._room)
-                return piece
+        while not echo.buffered:
             self._raise_failure()
             if echo.ended:
                 return b""
             await self._wait()
+        return self._next()
+
+    def arrived(self, most: int) -> bytes:
+        """See `LiveStream.arrived`."""
+        return self._next() if 0 < self._echo.next_size <= most else b""
+
+    def _next(self) -> bytes:
+        piece = self._echo.take()
+        if self._echo.buffered <= HIGH_WATER // 2:
+            _wake(self._room)
+        return piece
 
     async def hand_on(
         self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None
     ) -> bool:
         """See `LiveStream.hand_on`. The pod, not this, is held to what `take` returns."""
-        if self._echo.buffered or self._echo.ended:
-            return False
-        self._raise_failure()
         self._take, self._most_taken, self._had_enough = take, most, False
         self._quick = quick
         self._look_for_events()
         try:
-            await self._wait()
+            self._hand_out()
+            if self._take is not None:
+                self._raise_failure()
+                await self._wait()
         finally:
-            self._take = self._take_event = self._quick = None
+            self._take = self._take_events = self._quick = None
         mistake, self._mistake = self._mistake, None
         if mistake is not None:
             raise mistake
@@ -223,12 +229,16 @@ class Relay(LiveStream):
         # Behind the first piece, which may be later than the others.
         live = None
         while piece:
-            _wake(self._reader)
+            if self._gone:
+                # What is told goes straight to the reader.
+                _wake(self._reader)
             while self._is_full():
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
                 self._room = None
-            if live is None or not await live.hand_on(self._tell_at_once, PIECE, lambda: teller):
+            if live is None or not await live.hand_on(
+                teller.take, PIECE, take_chunk=teller.take_chunk
+            ):
                 piece = await upstream.read()
             elif self._untold:
                 piece, self._untold = self._untold, b""
@@ -244,27 +254,27 @@ class Relay(LiveStream):
             await self._dialogue.say_body(piece, last=not piece)
             self._telling = False
             self._set_patience(self._dialogue.deadline)
-            live = upstream if self._is_events and isinstance(upstream, LiveStream) else None
+            live = upstream if self._is_events and isinstance(upstream, BodyStream) else None
 
-    def _tell_at_once(self, piece: bytes) -> float:
-        """Report a piece, for `LiveStream.hand_on`."""
+    def _tell_in_parts(self, piece: bytes) -> float:
+        """Report a piece that may be too large, or not wanted, for `LiveStream.hand_on`."""
         dialogue, now, rest = self._dialogue, time.monotonic(), piece
         while rest:
             end = _end_of_message(rest)
             piece, rest = rest[:end], rest[end:]
-            if not (self._teller.take_event(piece) or dialogue.say_body_nowait(piece)):
+            if not (self._teller.tell(piece) or dialogue.say_body_nowait(piece)):
                 self._untold = piece + rest
                 return 0.0
-        if self._echo.buffered:
+        if self._gone:
             self._hand_out()
-        elif dialogue.deadline == _NEVER and not self._conversation.over:
+        elif dialogue.deadline == _NEVER:
             self._arm(dialogue, now + self._patience)
         return 0.0 if self._is_full() else now + self._idle
 
     def _is_full(self) -> bool:
         """Whether the pod has to wait: for the reader, or for a picker that is to echo at once."""
         echo = self._echo
-        return echo.buffered > _HIGH_WATER or (self._is_events and echo.awaited > MOST_AWAITED)
+        return echo.buffered > HIGH_WATER or (self._is_events and echo.awaited > MOST_AWAITED)
 
     def _forwarded(self, pump: asyncio.Task[None]) -> None:
         if not pump.cancelled():
@@ -292,13 +302,12 @@ class Relay(LiveStream):
 
     def _hand(self, piece: bytes) -> None:
         """A piece came back as it had been reported."""
-        take_event = self._take_event
-        if take_event is not None and take_event(piece):
+        take_events = self._take_events
+        taken = 0 if take_events is None else take_events(piece)
+        if taken:
             self._alive_until = time.monotonic() + self._idle
-        elif self._take is not None and len(piece) <= self._most_taken:
-            self._give(self._take, piece)
-        else:
-            self._echo.put(piece)
+        if taken < len(piece):
+            self._echo.put(piece[taken:])
             self._hand_out()
         if self._room is not None:
             _wake(self._room)
@@ -310,22 +319,22 @@ class Relay(LiveStream):
         except Exception as mistake:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
             self._mistake, self._had_enough = mistake, True
         if self._had_enough:
-            self._take = self._take_event = None
+            self._take = self._take_events = None
             _wake(self._reader)
         else:
             self._look_for_events()
 
     def _look_for_events(self) -> None:
         taker = None if self._quick is None else self._quick()
-        self._take_event = None if taker is None else taker.take_event
+        self._take_events = None if taker is None else taker.take
 
     def _hand_out(self) -> None:
         """Give the reader what came back, or wake it."""
         echo = self._echo
-        while (take := self._take) is not None and 0 < echo.buffered <= self._most_taken:
-            self._give(take, echo.take())
+        while (take := self._take) is not None and 0 < echo.next_size <= self._most_taken:
+            self._give(take, self._next())
         if self._take is None or echo.buffered or echo.ended or self._failure is not None:
-            self._take = self._take_event = None
+            self._take = self._take_events = None
             _wake(self._reader)
 
     def _patient_until(self) -> float:

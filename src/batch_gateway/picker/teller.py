@@ -10,7 +10,7 @@ from batch_gateway.picker.encode import PIECE_FRAMES, piece_frames
 from batch_gateway.wire.http2.grpc_messages import FrameAround
 from batch_gateway.wire.transfer_chunks import CHUNK_HEADS, chunk_head
 
-__all__ = ["AT_ONCE", "MOST_AWAITED", "Teller"]
+__all__ = ["AT_ONCE", "HIGH_WATER", "MOST_AWAITED", "Teller"]
 
 _NEVER = float("inf")
 _CRLF = b"\r\n"
@@ -18,32 +18,41 @@ _CRLF = b"\r\n"
 # A message there and back that fits into one frame: as large as all servers take them.
 AT_ONCE = 16 * 1024 - 64
 
+# Past this the pod is not read any more, until the reader has taken half of it.
+HIGH_WATER = 64 * 1024
+
 # So much of an event stream may be at the picker, which echoes each piece as it comes.
 MOST_AWAITED = 1024 * 1024
 
 
 class Teller:
-    """An `EventTaker` for any event. What it does not take is left to the dialogue.
+    """Takes what comes of any event stream. What it cannot tell at once is left to `otherwise`.
 
     Args:
         send: see `GrpcStream.send_around`.
-        patience, arm: as for `Relay`.
+        otherwise: as `take`, for what may not or cannot go out as it is.
+        patience, arm, idle_timeout: as for `Relay`.
     """
 
-    __slots__ = ("_arm", "_dialogue", "_echo", "_patience", "_send")
+    __slots__ = ("_arm", "_dialogue", "_echo", "_idle", "_otherwise", "_patience", "_send")
 
     def __init__(
         self,
         dialogue: Dialogue,
         send: Callable[[FrameAround, bytes], bool],
+        otherwise: Callable[[bytes], float],
+        *,
         patience: float,
         arm: Callable[[Dialogue, float], None],
+        idle_timeout: float,
     ) -> None:
         self._dialogue = dialogue
         self._echo = dialogue.conversation.echo
         self._send = send
         self._patience = patience
         self._arm = arm
+        self._idle = idle_timeout
+        self._otherwise = otherwise
 
     def take_chunk(self, data: bytes) -> int:
         """See `EventTaker.take_chunk`."""
@@ -52,15 +61,21 @@ class Teller:
         if not (data.startswith(head) and data.endswith(_CRLF)):
             return 0
         event = data[len(head) : -len(_CRLF)]
-        return len(event) if self.take_event(event) else 0
+        return len(event) if self.tell(event) else 0
 
-    def take_event(self, data: bytes) -> bool:
-        """See `EventTaker.take_event`."""
+    def take(self, piece: bytes) -> float:
+        """As for `LiveStream.hand_on`."""
+        return time.monotonic() + self._idle if self.tell(piece) else self._otherwise(piece)
+
+    def tell(self, data: bytes) -> bool:
+        """Report what came of an event stream; False, and nothing done, where it may not go so."""
         echo, size = self._echo, len(data)
-        if not echo.expects or echo.buffered or echo.reported - echo.returned > MOST_AWAITED:
+        if not (echo.expects and 0 < size <= AT_ONCE) or echo.buffered > HIGH_WATER:
+            return False
+        if echo.reported - echo.returned > MOST_AWAITED:
             return False
         frame = (PIECE_FRAMES.get(size) or piece_frames(size))[0]
-        if not 0 < size <= AT_ONCE or not self._send(frame, data):
+        if not self._send(frame, data):
             return False
         echo.expected.append(data)
         echo.reported += size

@@ -61,8 +61,8 @@ async def read(reads: Sequence[bytes]) -> tuple[str, int, int]:
         def __init__(self, events: Repeats) -> None:
             self._events = events
 
-        def take_event(self, data: bytes) -> bool:
-            return self._events.take_event(data, put)
+        def take(self, data: bytes) -> int:
+            return self._events.take(data, put)
 
         def take_chunk(self, data: bytes) -> int:
             nonlocal passed

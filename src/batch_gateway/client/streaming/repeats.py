@@ -106,23 +106,19 @@ class Repeats:
         self._allowance.spend(len(letters) - len(self.letters))
         self.letters[:] = letters
 
-    def take(self, data: bytes, put: Put | None) -> int:
+    def take(self, data: bytes, put: Put | None = None) -> int:
         """How much of `data`, which begins an event, was such events. They are read now."""
         before, after, size = self._before, self._after, len(data)
         if not data.startswith(before):
             return 0
-        # What is shorter than two frames is one event, as nearly all reads are.
-        is_one = size < self._two and data.endswith(after)
-        at = 0 if is_one else self._take_plain(data, put)
+        if size < self._two and data.endswith(after):
+            # What is shorter than two frames is one event, as nearly all reads are.
+            return size if self._take_one(data, 0, size - len(after), put) else 0
+        at = self._take_plain(data, put)
         while at < size and data.startswith(before, at):
-            start = at + len(before)
-            end = size - len(after) if is_one else data.find(after, start)
-            said = self._grown_by(data[start - 1 : end + 1])
-            if not said:
+            end = data.find(after, at + len(before))
+            if not self._take_one(data, at, end, put):
                 break
-            if put is not None:
-                make = self._make or self._prepared()
-                put((make(said, data[at + len(_FIELD) : end + len(after)]),), 1)
             at = end + len(after)
         return at
 
@@ -139,7 +135,7 @@ class Repeats:
             and data.startswith(self._before, begin)
         ):
             return 0
-        # As `_grown_by`, which would be a call for nearly every event that there is.
+        # As `_take_one`, which would be a call for nearly every event that there is.
         quoted = data[start:end]
         try:
             said = _decode_text(quoted)
@@ -166,33 +162,25 @@ class Repeats:
         found = forms[length] = _chunk_form(length, before, after, self._most)
         return found
 
-    def take_event(self, data: bytes, put: Put | None = None) -> bool:
-        """Whether `data` is just such an event, which has then been read."""
-        before, after = self._before, self._after
-        # As in `take`, what is no shorter may be several.
-        if len(data) >= self._two or not (data.startswith(before) and data.endswith(after)):
-            return False
-        said = self._grown_by(data[len(before) - 1 : len(data) - len(after) + 1])
-        if said and put is not None:
-            make = self._make or self._prepared()
-            put((make(said, data[len(_FIELD) :]),), 1)
-        return bool(said)
-
-    def _grown_by(self, quoted: bytes) -> str:
-        """What such an event says; empty where the general way is to say what it means."""
+    def _take_one(self, data: bytes, begin: int, end: int, put: Put | None) -> bool:
+        """Whether there is an event in `data`, with its text up to `end`; it is read now."""
+        quoted = data[begin + len(self._before) - 1 : end + 1]
         try:
             said = _decode_text(quoted)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return ""
+            return False
         added = encode_json(said)[1:-1] if _BACKSLASH in quoted else quoted[1:-1]
         left = self._allowance.left - len(added)
         # Empty text is nothing that was generated.
         if not said or left < 0 or len(quoted) > self._most:
-            return ""
+            return False
         self._allowance.left = left
         self.letters += added
         self.count += 1
-        return said
+        if put is not None:
+            make = self._make or self._prepared()
+            put((make(said, data[begin + len(_FIELD) : end + len(self._after)]),), 1)
+        return True
 
     def _take_plain(self, data: bytes, put: Put | None) -> int:
         """The same of many events at once, if they are ASCII without escapes."""
@@ -241,9 +229,9 @@ class RepeatsForSink:
         sink = self._sink
         return 0 if sink.is_full else self._events.take_chunk(data, sink.put)
 
-    def take_event(self, data: bytes) -> bool:
+    def take(self, data: bytes) -> int:
         sink = self._sink
-        return not sink.is_full and self._events.take_event(data, sink.put)
+        return 0 if sink.is_full else self._events.take(data, sink.put)
 
 
 def learnt(event: bytes, value: dict[str, Any], assembler: Assembler, most: int) -> Repeats | None:
