@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 from batch_gateway.concurrency.ceiling import Ceiling
-from batch_gateway.concurrency.events import Started
+from batch_gateway.concurrency.events import Outcome, Started
 from batch_gateway.concurrency.reasons import Reason, Why
 
 REFUSAL_SECONDS = 0.006
@@ -69,6 +69,7 @@ class Run:
             self.answered += 1
         else:
             self.refused += 1
+            started.outcome = Outcome.REFUSED
             self.ceiling.refused(started, self._asked, self._in_flight, self.now)
 
     def _fill(self) -> None:

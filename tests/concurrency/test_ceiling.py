@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batch_gateway.concurrency.ceiling import Ceiling
-from batch_gateway.concurrency.events import Started
+from batch_gateway.concurrency.events import Outcome, Started
 from batch_gateway.concurrency.reasons import Reason
 from tests.concurrency.refusing_servers import (
     Rule,
@@ -111,6 +111,7 @@ def test_one_refusal_by_chance_is_no_reason_to_say_anything() -> None:
         started = Started(number / 10, 0.0, 1)
         ceiling.sent(started, started.at)
         if number % 16 == 9:
+            started.outcome = Outcome.REFUSED
             ceiling.refused(started, None, 0, started.at + 0.01)
         now = started.at + 0.06
         assert ceiling.why(ceiling.limit(0, now), now) is None
@@ -268,12 +269,14 @@ def test_a_wait_asked_by_mistake_is_cut() -> None:
     for number in range(4):
         started = Started(float(number), 0.0, 1)
         ceiling.sent(started, started.at)
+        started.outcome = Outcome.REFUSED
         ceiling.refused(started, 86_400.0, 0, started.at + 0.01)
     assert ceiling.paused_until <= 310
 
 
 # -- any history ---------------------------------------------------------------------------
 
+OUTCOMES = {"refuse": Outcome.REFUSED, "answer": Outcome.OK, "fail": Outcome.FAILED}
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["send", "refuse", "answer", "fail", "wait"]),
@@ -299,10 +302,9 @@ def test_the_limit_never_falls_below_the_least(
             ceiling.sent(started, now)
         elif running and kind != "wait":
             started = running.pop(which % len(running))
+            started.outcome = OUTCOMES[kind]
             if kind == "refuse":
                 ceiling.refused(started, seconds or None, len(running), now)
-            elif kind == "fail":
-                ceiling.failed(started)
         limit = ceiling.limit(len(running), now)
         assert limit >= minimum
         assert ceiling.paused_until >= paused

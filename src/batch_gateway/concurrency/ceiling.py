@@ -6,7 +6,7 @@ nobody at all, which is what this file is about, beside the order in which sends
 
 | state | event | next | what is done |
 |---|---|---|---|
-| QUIET | a refusal | WATCHED | every send is written down and judged in its order |
+| QUIET | a refusal | WATCHED | every send is judged in its order |
 | WATCHED | a refusal | WATCHED | fewer in flight than it met, until those before it are judged |
 | WATCHED | refusals on end, surely no chance, or one with nothing else in flight | SHUT | pause |
 | WATCHED | one after as many as a quota took until the last time | SHUT | pause |
@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from batch_gateway.concurrency.events import Started
+from batch_gateway.concurrency.events import Outcome, Started
 from batch_gateway.concurrency.pace import Pace
 from batch_gateway.concurrency.rank_step import RankStep
 from batch_gateway.concurrency.reasons import Reason, Why
@@ -34,7 +34,6 @@ _REFUSAL_TIMES = 4  # usual times of a refusal after which none is expected any 
 _SOONEST = 0.02  # seconds
 _SLOWEST = 60.0  # seconds; a refusal that took a day once is no measure for the next
 _AFTER = 1.05  # of that time, so that a try is judged when the next may be sent
-_LATEST = 512  # sends whose refusal may still come when nothing was refused before
 _CALM = 1_000  # sends without a refusal: some tries above a ceiling would have been among them
 _FIRST, _LONGEST = 0.25, 2.0  # seconds of a pause; a gateway that comes back is soon noticed
 _ASKED = 300.0  # seconds; nobody is to wait for a day that was asked by mistake
@@ -43,6 +42,7 @@ _OUTAGE = 5.0  # seconds with nobody accepted, which is more than a moment
 _REOPENING = 200  # acceptances after which a gateway is open again
 _APART = 0.5  # of the usual time between two answers: in flight stays what it was, nearly
 _LONGEST_APART = 1.0  # seconds
+_ACCEPTED = (None, Outcome.OK)  # where no refusal came in time
 
 
 class Ceiling:
@@ -62,29 +62,25 @@ class Ceiling:
         self._step = RankStep(minimum)
         self._pace = Pace()
         self._taken = 0  # sends that were not refused
-        # Sends in order that may still be refused, and those of them that were.
-        self._watching = False
-        self._latest: deque[Started] = deque(maxlen=_LATEST)
-        self._pending: dict[int, Started] = {}
-        self._refused: set[int] = set()
-        self._calm = 0
+        self._pending: deque[Started] = deque()  # sends in order that may still be refused
+        self._calm = _CALM  # sends since the last refusal
         self._usual = 0.005  # seconds that a refusal takes
         self._counted_at = -math.inf  # when a refusal that counts for the pace was sent
         # Refusals on end, each sent when the one before was known, and what follows at once.
         self._row = 0
         self._braked_at = 0.0
         self._held, self._held_until = math.inf, 0.0
-        self._shut_at: float | None = None  # since when nobody is accepted
-        self._reopened = math.inf  # acceptances since nobody was
+        self._shut_at = 0.0
+        self._reopened = math.inf  # acceptances since nobody was; 0 while nobody is
 
     # -- what is told ----------------------------------------------------------------------
 
     def sent(self, started: Started, now: float) -> None:
         self._taken += 1
-        if not self._watching:
-            self._latest.append(started)
+        self._pending.append(started)
+        if not self._watches:
+            self._judge(now)
             return
-        self._pending[id(started)] = started
         due = self._pace.sent(now)
         if self._step.apart:
             due = max(due, now + min(_LONGEST_APART, _APART / max(self.rate, 1e-9)))
@@ -95,25 +91,16 @@ class Ceiling:
     def refused(
         self, started: Started, retry_after: float | None, in_flight: int, now: float
     ) -> None:
-        """It was, and so many are left; `retry_after`: seconds that the gateway asks to wait."""
-        if not self._watching:
-            self._watching = True
-            late = now - self._late()
-            self._pending = {id(one): one for one in self._latest if one.at > late}
-            self._latest.clear()
+        """It was, as its outcome says, and so many are left; `retry_after`: seconds that are asked
+        to be waited."""
+        self._calm = 0
         self._taken -= 1
         self._usual += 0.2 * (min(_SLOWEST, now - started.at) - self._usual)
-        if id(started) in self._pending:
-            self._refused.add(id(started))
         self._brake(started, min(_ASKED, retry_after or 0.0), in_flight, now)
-
-    def failed(self, started: Started) -> None:
-        """It ended otherwise: whether there was room is not known."""
-        self._pending.pop(id(started), None)
 
     def limit(self, in_flight: int, now: float) -> float:
         """How many may be in flight, where so many are; infinity while there is no ceiling."""
-        if not self._watching:
+        if not self._watches:
             return math.inf
         self._judge(now)
         limit = self._step.limit(now)
@@ -123,7 +110,7 @@ class Ceiling:
 
     def why(self, limit: float, now: float) -> Why | None:
         """What holds that limit or the sending back, if anything does."""
-        if self._shut_at is not None and self._row > 1:
+        if not self._reopened and self._row > 1:
             return Why(Reason.SHUT, max(0.0, self.paused_until - now))
         if self._pace.keeps:
             return Why(Reason.PACE, 60 * self._pace.per_second)
@@ -134,30 +121,28 @@ class Ceiling:
 
     # -- in the order of sending -----------------------------------------------------------
 
+    @property
+    def _watches(self) -> bool:
+        """Whether anything was refused of late."""
+        return self._calm < _CALM
+
     def _late(self) -> float:
         return max(_SOONEST, _REFUSAL_TIMES * self._usual)
 
     def _judge(self, now: float) -> None:
-        """Those whose turn it is: refused, or sent too long ago to be refused yet."""
-        late = now - self._late()
-        pending, refused = self._pending, self._refused
-        while pending:
-            key = next(iter(pending))
-            started = pending[key]
-            if key in refused:
-                refused.remove(key)
-                del pending[key]
+        """Those whose turn it is: sent too long ago to be refused yet, or known to have been. What
+        failed otherwise tells nothing of room."""
+        late, pending = now - self._late(), self._pending
+        while pending and (pending[0].at <= late or pending[0].outcome not in _ACCEPTED):
+            started = pending.popleft()
+            if started.outcome is Outcome.REFUSED:
                 self._judge_refused(started, now)
-            elif started.at <= late:
-                del pending[key]
+            elif started.outcome in _ACCEPTED and self._watches:
                 self._judge_accepted(started, now)
-            else:
-                return
 
     def _judge_refused(self, started: Started, now: float) -> None:
-        self._calm = 0
         tried = started.rank > self._step.top
-        shut = self._shut_at is not None and started.at > self._shut_at
+        shut = not self._reopened and started.at > self._shut_at
         if shut and not self._pace.keeps:
             return
         if not shut and self._step.refused(started.rank, now, self.rate):
@@ -169,23 +154,19 @@ class Ceiling:
 
     def _judge_accepted(self, started: Started, now: float) -> None:
         self._row = 0
-        if self._shut_at is None:
+        if self._reopened:
             self._reopened += 1
         elif started.at >= self._braked_at:
             if started.at - self._shut_at >= _OUTAGE:
                 self._pace.reopened(self._taken, started.at)
-            self._shut_at, self._reopened = None, 1
+            self._reopened = 1
         self._step.accepted(started.rank, now)
         self._pace.judged(started.at, refused=False)
-        self._calm += 1
-        if self._calm > _CALM and self._room() == self._pace.per_second == math.inf:
-            # A ceiling that nobody met, not even to try for more, is forgotten.
-            self._step.forget()
-            self._calm = 0
-            self._watching = False
-            self._latest.extend(self._pending.values())
-            self._pending.clear()
-            self._refused.clear()
+        if self._room() == self._pace.per_second == math.inf:
+            self._calm += 1
+            if not self._watches:
+                # A ceiling that nobody met, not even to try for more, is forgotten.
+                self._step.forget()
 
     # -- braking ---------------------------------------------------------------------------
 
@@ -197,7 +178,7 @@ class Ceiling:
             self._row += 1
             self._braked_at = now
         self._hold(started.rank - 1, now)
-        if self._shut_at is None:
+        if self._reopened:
             no_chance = -self._row * math.log(min(_CHANCE, self._step.chance)) > SURE + LIKELY
             surely = no_chance or self._pace.is_used_up(self._taken)
             if not surely and in_flight >= self._minimum:

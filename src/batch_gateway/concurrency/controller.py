@@ -104,6 +104,7 @@ class AdaptiveController:
         self._area += self.in_flight * (now - self._now)
         self._now = now
         self.in_flight -= 1
+        started.outcome = ended.outcome
         if ended.outcome is _OK:
             self._answered(started, ended, now)
         elif ended.outcome is Outcome.REFUSED:
@@ -132,18 +133,15 @@ class AdaptiveController:
         """Go by it until told otherwise, by whoever sees more of the gateway than we do."""
         self._advice = advice
         level = self._finder.level
-        if advice.most < level:
-            self._finder.hold(advice.most, Reason.METRICS)
-            self._begin_round(now)
-        elif advice.least > level:
-            self._finder.hold(advice.least, Reason.KNEE)
+        fits = min(advice.most, max(advice.least, level))
+        if fits != level:
+            self._finder.hold(fits, Reason.METRICS if fits < level else Reason.KNEE)
             self._begin_round(now)
         self._set_limit(now)
 
     # -- answers, refusals, failures -------------------------------------------------------
 
     def _failed(self, started: Started, outcome: Outcome, now: float) -> None:
-        self._ceiling.failed(started)
         if outcome is Outcome.ABANDONED:
             return
         latency = self._reading.mean_latency if self._reading else 0.0

@@ -17,18 +17,20 @@ class Outcome(Enum):
     ABANDONED = "the caller gave up; says nothing about the gateway"
 
 
-class Started(msgspec.Struct, frozen=True):
+class Started(msgspec.Struct):
     """What is remembered of a request from its start to its end.
 
     Attributes:
         at: monotonic seconds.
         area: the integral of requests in flight over time, up to `at`.
         rank: requests in flight with this one.
+        outcome: how it ended; None while it is under way.
     """
 
     at: float
     area: float
     rank: int
+    outcome: Outcome | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):
