@@ -25,15 +25,18 @@ from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.known_forms import KnownForms
 from batch_gateway.client.streaming.quick_reader import QuickReader
-from batch_gateway.client.streaming.receive import receive
+from batch_gateway.client.streaming.receive import Reception, StreamReader
 from batch_gateway.client.streaming.repeats import Put
 from batch_gateway.clock import SYSTEM_CLOCK
 from batch_gateway.errors import InferenceError
+from batch_gateway.http import connection as connection_module
 from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.connection import Connection
 from batch_gateway.http.redaction import Redactor
+from batch_gateway.http.usual_response import usual_stream
 from batch_gateway.wire.chunks import Chunk
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.transfer_chunks import whole_chunks
 from fuzz.engine import run
 from fuzz.gateway_recipes import IDLE, Answer, answers
 from fuzz.quick_reader import seen
@@ -205,14 +208,7 @@ class _Line:
             if connection.is_busy:
                 connection.deadline = at
 
-        stream = BodyStream(
-            "gateway:1",
-            connection.pause_reading,
-            set_deadline,
-            deadline=now + _DEADLINE,
-            begin_by=now + _BEGIN,
-            idle_timeout=IDLE,
-        )
+        reader = StreamReader(SYSTEM_CLOCK, Redactor(()), answer.limits, self._habits)
         request = PreparedRequest(
             request_id="r",
             model="m",
@@ -222,19 +218,22 @@ class _Line:
             sink=sink,
             on_first_token=first.append,
         )
+        reception = Reception(reader, request, now, now + _BEGIN)
+        # Not every exchanger does so.
+        is_early = self._is_quick and len(answer.reads) % 3 > 0
+        stream = BodyStream(
+            "gateway:1",
+            connection.pause_reading,
+            set_deadline,
+            deadline=now + _DEADLINE,
+            begin_by=now + _BEGIN,
+            idle_timeout=IDLE,
+            early=reception.begin if is_early else None,
+        )
         try:
             connection.begin(b"POST", b"", now + _BEGIN, stream)
             await stream.wait_head()
-            response = await receive(
-                stream if self._is_quick else _PlainStream(stream),
-                request,
-                SYSTEM_CLOCK,
-                Redactor(()),
-                limits=answer.limits,
-                habits=self._habits,
-                sent_at=now,
-                begin_by=now + _BEGIN,
-            )
+            response = await reception.run(stream if self._is_quick else _PlainStream(stream))
             return _of_response(response), first
         except InferenceError as error:
             return _of_error(error), first, self._loop.now
@@ -266,6 +265,10 @@ def _of_error(error: InferenceError) -> Any:
     return type(error), error.message, error.code, error.is_retryable, error.status_code, error.body
 
 
+def _nothing(_: bytes) -> None:
+    return None
+
+
 def _read(sent: list[Answer], is_quick: bool) -> list[Any]:
     # Another thread may wait for its own selector.
     loop = _OwnTime(selectors.SelectSelector())
@@ -276,8 +279,12 @@ def _read(sent: list[Answer], is_quick: bool) -> list[Any]:
             await line.answer(answer)
         return line.seen
 
+    # Everything to the parser, heads and whole chunks as well.
+    head, chunks = (usual_stream, whole_chunks) if is_quick else (_nothing, _nothing)
     try:
         with (
+            mock.patch.object(connection_module, "usual_stream", head),
+            mock.patch.object(connection_module, "whole_chunks", chunks),
             mock.patch.object(time, "monotonic", loop.time),
             mock.patch.object(SYSTEM_CLOCK, "monotonic", loop.time, create=True),
         ):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from batch_gateway.errors import RequestTimeoutError
 from batch_gateway.http.connection_errors import idle_error
-from batch_gateway.http.exchange import LiveStream, QuickTaker, TakeChunk
+from batch_gateway.http.exchange import Early, LiveStream, QuickTaker, TakeChunk
 from batch_gateway.wire.headers import Headers
 
 __all__ = ["BodyStream"]
@@ -19,6 +19,8 @@ _HIGH_WATER = 64 * 1024
 
 _LONG_PAST = float("-inf")
 _NO_HEADERS = Headers()
+# Most streams are handed on from the first piece to the last. Nothing is put into it.
+_NO_PIECES: deque[bytes] = deque()
 
 
 class BodyStream(LiveStream):
@@ -32,7 +34,7 @@ class BodyStream(LiveStream):
         peer: how messages name the gateway.
         pause: told True to stop reading from the socket, and False to go on.
         set_deadline: told until when (monotonic seconds) the exchange may be silent from now on.
-        deadline, begin_by, idle_timeout: as for `HTTPExchanger.stream`.
+        deadline, begin_by, idle_timeout, early: as for `HTTPExchanger.stream`.
 
     Attributes:
         take_chunk: what is to have a read that is one whole chunk, in `hand_on`.
@@ -45,6 +47,7 @@ class BodyStream(LiveStream):
         "_buffered",
         "_closed",
         "_deadline",
+        "_early",
         "_ended",
         "_error",
         "_failure",
@@ -74,6 +77,7 @@ class BodyStream(LiveStream):
         deadline: float,
         begin_by: float,
         idle_timeout: float,
+        early: Early | None = None,
     ) -> None:
         self._peer = peer
         self._pause = pause
@@ -81,7 +85,7 @@ class BodyStream(LiveStream):
         self._deadline = deadline
         self._begin_by = begin_by
         self._idle = idle_timeout
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes] = _NO_PIECES
         self._buffered = 0
         self._begun = False
         self._closed = False
@@ -89,6 +93,7 @@ class BodyStream(LiveStream):
         self._ended = False
         self._error: BaseException | None = None
         self._take: Callable[[bytes], float] | None = None
+        self._early = early
         self._most = 0
         self._quick: QuickTaker | None = None
         self.take_chunk: TakeChunk | None = None
@@ -103,7 +108,12 @@ class BodyStream(LiveStream):
 
     def head_received(self, status_code: int, headers: Headers) -> None:
         self.status_code, self.headers = status_code, headers
-        self._wake()
+        early, self._early = self._early, None
+        hand_on = None if early is None else early(self)
+        if hand_on is None:
+            self._wake()
+        else:
+            self._take, self._most, self._quick = hand_on
 
     def body_received(self, data: bytes) -> None:
         if self._closed:
@@ -114,14 +124,13 @@ class BodyStream(LiveStream):
                 until = take(data)
             except Exception as failure:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
                 self._failure, until = failure, 0.0
-            self._until = until
-            if not until:
-                self._stop_handing()
-            elif self._quick is not None:
-                self._look_for_chunks(self._quick)
-            return
+            if until >= 0:
+                self._go_on_handing(until)
+                return
         self._begun = True
         self._take = self.take_chunk = None
+        if self._pieces is _NO_PIECES:
+            self._pieces = deque()
         self._pieces.append(data)
         self._buffered += len(data)
         if self._buffered > _HIGH_WATER and not self._paused:
@@ -151,8 +160,11 @@ class BodyStream(LiveStream):
         return self._ended and not self._pieces and self._error is None
 
     async def wait_head(self) -> None:
-        while not self.status_code and not self._ended:
+        """Until the head has come, and until `early` wants no more of what is behind it."""
+        while not self._ended and (self._take is not None or not self.status_code):
             await self._woken()
+        self._take = self._quick = self.take_chunk = None
+        self._raise_failure()
         if not self.status_code and self._error is not None:
             raise self._in_words(self._error)
 
@@ -197,9 +209,7 @@ class BodyStream(LiveStream):
             await self._woken()
         finally:
             self._take = self._quick = self.take_chunk = None
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        self._raise_failure()
         return not self._until
 
     def close(self) -> None:
@@ -209,10 +219,26 @@ class BodyStream(LiveStream):
         that had been buffered, until the garbage collector comes by.
         """
         self._closed = True
-        self._pieces.clear()
-        self._take = self._quick = self.take_chunk = None
+        self._pieces = _NO_PIECES
+        self._take = self._quick = self.take_chunk = self._early = None
         self._error = self._failure = None
         self._pause = self._set_deadline = _tell_nobody
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _go_on_handing(self, until: float) -> None:
+        self._until = until
+        has_begun, self._begun = self._begun, True
+        if not until:
+            self._stop_handing()
+            return
+        if not has_begun:
+            self._let_be_silent(until)
+        if self._quick is not None:
+            self._look_for_chunks(self._quick)
 
     def _let_be_silent(self, until: float) -> None:
         self._set_deadline(min(self._deadline, until))

@@ -15,7 +15,8 @@ from batch_gateway.http.dial import Dialled
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.response_reader import ResponseReader
 from batch_gateway.http.upload import Body, Upload
-from batch_gateway.http.usual_response import usual_response
+from batch_gateway.http.usual_response import usual_response, usual_stream
+from batch_gateway.wire.transfer_chunks import whole_chunks
 
 __all__ = ["Connection"]
 
@@ -199,25 +200,44 @@ class Connection(Dialled):
             self._transport.abort()
             return
         reader, stream = self._reader, self._stream
-        if stream is not None and stream.take_chunk is not None and reader.is_between_chunks:
-            size = stream.take_chunk(data)
-            if size:
-                reader.streamed += size
-                stream.lived_at = time.monotonic()
-                return
-        # What a server promises of its connections is read from the first answer of each.
-        if self.served and stream is None and not reader.received:
-            usual = usual_response(data, self._max_body)
-            if usual is not None:
-                self._succeed(usual, keep_alive=True)
-                return
         try:
-            response = reader.feed(data)
+            if stream is not None and reader.is_between_chunks:
+                take = stream.take_chunk
+                size = 0 if take is None else take(data)
+                if size:
+                    reader.streamed += size
+                    stream.lived_at = time.monotonic()
+                    return
+                chunks = whole_chunks(data)
+                response = reader.feed(data) if chunks is None else reader.take_chunks(*chunks)
+            # What a server promises of its connections is read from the first answer of each.
+            elif reader.received or not self.served:
+                response = reader.feed(data)
+            elif stream is not None:
+                response = self._begin_streamed(data, stream)
+            else:
+                usual = usual_response(data, self._max_body)
+                if usual is not None:
+                    self._succeed(usual, keep_alive=True)
+                    return
+                response = reader.feed(data)
         except InferenceError as error:
             self.abort(error)
             return
         if response is not None:
             self._succeed(response, keep_alive=reader.keep_alive)
+
+    def _begin_streamed(self, data: bytes, stream: BodyStream) -> HTTPResponse | None:
+        reader, usual = self._reader, usual_stream(data)
+        if usual is None:
+            return reader.feed(data)
+        headers, rest = usual
+        chunks = whole_chunks(rest) if rest else (b"", False)
+        if chunks is None:
+            return reader.feed(data)
+        reader.begin_chunked(data, has_chunks=bool(rest))
+        stream.head_received(200, headers)
+        return reader.take_chunks(*chunks)
 
     def eof_received(self) -> None:
         # Acted upon here because a transport with unsent bytes would first try to send them.

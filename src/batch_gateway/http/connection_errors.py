@@ -24,10 +24,14 @@ __all__ = [
     "closed_error",
     "dial_error",
     "idle_error",
+    "other_protocol",
     "require_unread",
     "too_large",
     "too_large_error",
 ]
+
+_TLS_ALERT = b"\x15\x03"
+_HTTP2_SETTINGS = b"\x00\x00"
 
 STALE_SECONDS = 5.0
 """Whoever closes a kept-alive connection while a request is on its way to it has not read it. The
@@ -180,3 +184,12 @@ def _reason(error: BaseException) -> str:
         # asyncio rewrites strerror to repeat the address, uvloop does not.
         return os.strerror(error.errno).lower()
     return str(error)[:120] or type(error).__name__
+
+
+def other_protocol(first: bytes) -> str:
+    """What the first bytes of something that is not HTTP/1 say about the mistake made."""
+    if first.startswith(_TLS_ALERT):
+        return "expects TLS: use https:// in its URL"
+    if first.startswith(_HTTP2_SETTINGS) and first[3:4] == b"\x04":
+        return "speaks only HTTP/2 on this port, perhaps gRPC; its URL needs an HTTP/1.1 port"
+    return ""

@@ -11,10 +11,12 @@ import msgspec
 from batch_gateway.wire.headers import Headers
 
 __all__ = [
+    "Early",
     "EventTaker",
     "HTTPExchanger",
     "HTTPResponse",
     "HTTPStream",
+    "HandOn",
     "LiveStream",
     "QuickTaker",
     "TakeChunk",
@@ -108,6 +110,14 @@ class LiveStream:
         raise NotImplementedError
 
 
+HandOn = tuple[Callable[[bytes], float], int, QuickTaker | None]
+"""The arguments of `LiveStream.hand_on`."""
+
+Early = Callable[[HTTPStream], HandOn | None]
+"""Asked once the head of a response has come, for what is to have its body from the beginning on;
+None has it read. What it names may return less than 0 for the first piece, which is then read."""
+
+
 class HTTPExchanger(Protocol):
     """Posts bytes to one gateway and brings back the response, whatever its status.
 
@@ -143,6 +153,7 @@ class HTTPExchanger(Protocol):
         deadline: float,
         begin_by: float,
         idle_timeout: float,
+        early: Early | None = None,
     ) -> AbstractAsyncContextManager[HTTPStream]:
         """POST, and read the response as it comes.
 
@@ -151,7 +162,10 @@ class HTTPExchanger(Protocol):
         apart, which counts only while `read` waits. The block ends with the whole body read, and
         the connection goes back to the pool; or before, and the connection is closed.
 
-        Entering the block raises as `post` does.
+        What `early` names has the body while the block is being entered, until it wants no more. An
+        exchanger may do without.
+
+        Entering the block raises as `post` does, and what that raises.
         """
         ...
 

@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import time
 import warnings
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -18,13 +18,14 @@ from batch_gateway.http.connection import Connection
 from batch_gateway.http.connection_errors import closed_error, require_unread
 from batch_gateway.http.content_coding import unpacked
 from batch_gateway.http.dial import Dialler
-from batch_gateway.http.exchange import HTTPResponse
+from batch_gateway.http.exchange import Early, HTTPResponse
 from batch_gateway.http.origin_headers import origin_headers
 from batch_gateway.http.own_loop import own_loop
 from batch_gateway.http.pool import DialSlot, Pool, PoolStatistics
 from batch_gateway.http.proxies import ProxyRoute, request_heads
 from batch_gateway.http.reuse import Reuse, promised
 from batch_gateway.http.slot_waiter import SlotWaiter
+from batch_gateway.http.stream_block import StreamBlock
 from batch_gateway.http.sweeper import Sweeper
 from batch_gateway.http.target import Target
 from batch_gateway.http.transport_config import TransportConfig
@@ -140,15 +141,24 @@ class NativeExchanger:
         deadline: float,
         begin_by: float,
         idle_timeout: float,
-    ) -> _StreamBlock:
+        early: Early | None = None,
+    ) -> StreamBlock:
         """See `HTTPExchanger.stream`. Raises InvalidRequestError for what cannot be sent."""
-        opening = self._open_stream(
-            path, headers, body, deadline=deadline, begin_by=begin_by, idle_timeout=idle_timeout
+        block = StreamBlock(self._release, early)
+        block.opening = self._open_stream(
+            block,
+            path,
+            headers,
+            body,
+            deadline=deadline,
+            begin_by=begin_by,
+            idle_timeout=idle_timeout,
         )
-        return _StreamBlock(opening, self._release)
+        return block
 
     async def _open_stream(
         self,
+        block: StreamBlock,
         path: str,
         headers: Sequence[tuple[str, str]],
         body: bytes,
@@ -156,47 +166,49 @@ class NativeExchanger:
         deadline: float,
         begin_by: float,
         idle_timeout: float,
-    ) -> tuple[Connection, BodyStream]:
+    ) -> BodyStream:
         if self._closed or self._loop is not asyncio.get_running_loop():
             self._require_usable()
-        head = self._heads.build(path, headers, len(body))
         head_by = min(deadline, begin_by)
-        connection = self._pool.take() or await self._acquire(head_by)
-        stream = self._body_of(connection, deadline, begin_by, idle_timeout)
+        block.unread = self._heads.build(path, headers, len(body)), body
+        # Where it is large, and the answer takes hours.
+        del body
+        connection = block.connection = self._pool.take() or await self._acquire(head_by)
+        stream = self._body_of(block, deadline, begin_by, idle_timeout)
         try:
-            sent_at = self._begin_stream(connection, head, body, head_by, stream)
+            sent_at = self._begin_stream(block, head_by, stream)
             try:
                 await stream.wait_head()
             except StaleConnectionError as error:
                 self._require_unread(error, connection, sent_at)
                 self._release(connection)
                 stream.close()
-                connection = await self._acquire_new(head_by)
-                stream = self._body_of(connection, deadline, begin_by, idle_timeout)
-                self._begin_stream(connection, head, body, head_by, stream)
+                block.connection = await self._acquire_new(head_by)
+                stream = self._body_of(block, deadline, begin_by, idle_timeout)
+                self._begin_stream(block, head_by, stream)
                 await stream.wait_head()
         except BaseException:
-            self._release(connection)
+            self._release(block.connection)
             stream.close()
             raise
-        return connection, stream
+        block.stream = stream
+        return stream
 
-    def _begin_stream(
-        self, connection: Connection, head: bytes, body: bytes, head_by: float, stream: BodyStream
-    ) -> float:
+    def _begin_stream(self, block: StreamBlock, head_by: float, stream: BodyStream) -> float:
         """When it was sent."""
         now = time.monotonic()
         if head_by <= now:
             raise RequestTimeoutError("the deadline passed before the request was sent")
         if head_by < self._deadlines.wakes_at:
             self._deadlines.arm(head_by)
-        connection.begin(head, body, head_by, stream)
+        head, body = block.unread
+        block.connection.begin(head, body, head_by, stream)
         return now
 
     def _body_of(
-        self, connection: Connection, deadline: float, begin_by: float, idle_timeout: float
+        self, block: StreamBlock, deadline: float, begin_by: float, idle_timeout: float
     ) -> BodyStream:
-        deadlines = self._deadlines
+        connection, deadlines = block.connection, self._deadlines
 
         def set_deadline(at: float) -> None:
             if connection.is_busy:
@@ -211,6 +223,7 @@ class NativeExchanger:
             deadline=deadline,
             begin_by=begin_by,
             idle_timeout=idle_timeout,
+            early=block.begins,
         )
 
     async def connect(self, *, deadline: float) -> None:
@@ -349,30 +362,6 @@ class NativeExchanger:
             connection.abort()
         for connection in connections:
             await connection.wait_lost()
-
-
-class _StreamBlock:
-    """The block in which a streamed response is read: a generator would cost as much as sending."""
-
-    __slots__ = ("_opened", "_opening", "_release")
-
-    def __init__(
-        self,
-        opening: Coroutine[None, None, tuple[Connection, BodyStream]],
-        release: Callable[[Connection], None],
-    ) -> None:
-        self._opening = opening
-        self._release = release
-
-    async def __aenter__(self) -> BodyStream:
-        self._opened = await self._opening
-        return self._opened[1]
-
-    async def __aexit__(self, *exception: object) -> None:
-        connection, stream = self._opened
-        # As in `post`: what has not been read to its end is not reusable.
-        self._release(connection)
-        stream.close()
 
 
 def _abandon(pool: Pool[Connection], *sweepers: Sweeper) -> None:

@@ -34,28 +34,24 @@ class RequestHeads:
         self._locate = locate
         # A compressed answer would only cost both sides time; whoever wants one can say so.
         self._origin = merge_headers((("Accept-Encoding", "identity"),), origin)
-        self._templates: dict[tuple[str, ...], str] = {}
+        self._templates: dict[tuple[str, tuple[str, ...]], str] = {}
 
     def build(self, path: str, headers: Sequence[tuple[str, str]], length: int) -> bytes:
         """The bytes before the body of a POST of `length` bytes to `path`.
 
         Raises InvalidRequestError for a path or header that cannot be sent.
         """
-        shape = [path]
-        values: list[str | int] = []
-        for name, value in headers:
-            # The one check that every request pays for: a line break in a value would let it
-            # write headers, or a whole request, of its own.
-            if not (value.isascii() and value.isprintable()):
-                _check(headers)
-            shape.append(name)
-            values.append(value)
-        key = tuple(shape)
+        names, values = zip(*headers, strict=True) if headers else ((), ())
+        # The one check that every request pays for: a line break in a value would let it
+        # write headers, or a whole request, of its own.
+        said = "".join(values)
+        if not (said.isascii() and said.isprintable()):
+            _check(headers)
+        key = path, names
         template = self._templates.get(key)
         if template is None:
             template = self._remember(key, path, headers)
-        values.append(length)
-        return (template % tuple(values)).encode("latin-1")
+        return (template % (*values, length)).encode("latin-1")
 
     def build_get(self, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
         """The whole of a GET. Raises InvalidRequestError for what cannot be sent."""
@@ -67,7 +63,9 @@ class RequestHeads:
         lines += [f"{name}: {value}" for name, value in pairs]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def _remember(self, key: tuple[str, ...], path: str, headers: Sequence[tuple[str, str]]) -> str:
+    def _remember(
+        self, key: tuple[str, tuple[str, ...]], path: str, headers: Sequence[tuple[str, str]]
+    ) -> str:
         template = self._template(path, headers)
         if len(self._templates) >= _MAX_TEMPLATES:
             self._templates.clear()

@@ -7,11 +7,12 @@ from typing import Protocol
 from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
 from batch_gateway.errors import BadResponseError, GatewayConnectionError
-from batch_gateway.http.connection_errors import too_large, too_large_error
+from batch_gateway.http.connection_errors import other_protocol, too_large, too_large_error
 from batch_gateway.http.exchange import HTTPResponse
 from batch_gateway.http.odd_chunks import RegularChunks
 from batch_gateway.http.odd_head import is_head, mended
 from batch_gateway.wire.headers import Headers
+from batch_gateway.wire.transfer_chunks import LAST_CHUNK, is_event_chunk
 
 __all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "BodySink", "ResponseReader"]
 
@@ -19,10 +20,11 @@ __all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "BodySink", "ResponseReader"]
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 1000
 
-_EVENT = b"data:"
 _TOLD = Headers()
-_TLS_ALERT = b"\x15\x03"
-_HTTP2_SETTINGS = b"\x00\x00"
+
+# A head of which the parser is told later, if at all, and its headers.
+_CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+_CHUNKED = [(b"Transfer-Encoding", b"chunked")]
 
 
 class BodySink(Protocol):
@@ -44,8 +46,8 @@ class ResponseReader:
         keep_alive: after a response, whether the connection may carry another.
         streamed: bytes of its body that a `BodySink` has got. Whoever takes a chunk by himself adds
             its size.
-        is_between_chunks: whether what was fed last is known to have been one whole chunk, so that
-            another whole one need not be fed.
+        is_between_chunks: whether what comes next is known to begin a chunk, so that whole ones
+            need not be fed.
     """
 
     __slots__ = (
@@ -65,6 +67,7 @@ class ResponseReader:
         "_status",
         "_stream",
         "_undecodable",
+        "_unread",
         "_without_body",
         "is_between_chunks",
         "keep_alive",
@@ -108,6 +111,28 @@ class ResponseReader:
             self._start, self._body_seen, self._without_body = b"", 0, 0
         self.keep_alive = self.is_between_chunks = False
         self.received = 0
+        self._unread = b""  # The head that the parser has to hear of before it can read on.
+
+    def begin_chunked(self, data: bytes, *, has_chunks: bool) -> None:
+        """`data` begins such a response, and chunks come next; the parser has heard of neither."""
+        self._unread, self.received = _CHUNKED_HEAD, len(data)
+        self._status, self._headers, self._head_complete = 200, _CHUNKED, True
+        self.is_between_chunks = True
+        if not has_chunks:
+            self._start, self._without_body, self._counted = data, len(data), True
+
+    def take_chunks(self, body: bytes, is_last: bool) -> HTTPResponse | None:
+        """What whole chunks have brought between others, as `feed` would."""
+        stream = self._stream
+        if stream is not None and body:
+            self.streamed += len(body)
+            stream.body_received(body)
+        if not is_last:
+            return None
+        if not self._unread:
+            return self.feed(LAST_CHUNK)
+        self.keep_alive = True
+        return self._response()
 
     def close(self) -> None:
         """Let go of the parser, which holds this object's methods and so keeps it alive."""
@@ -124,7 +149,8 @@ class ResponseReader:
             if self._is_odd:
                 self._read_as_odd(data)
             else:
-                self._parser.feed_data(data)
+                unread, self._unread = self._unread, b""
+                self._parser.feed_data(unread + data if unread else data)
         except HttpParserError as error:
             if not self._complete and not self._undecodable and not self._becomes_odd(error, data):
                 raise self._problem(error, data) from error
@@ -141,7 +167,8 @@ class ResponseReader:
                 else:
                     has_streamed = True
                     self.streamed += len(body)
-                    self.is_between_chunks = is_one and not self._is_odd and _is_chunk(data, body)
+                    is_plain = is_one and not self._is_odd
+                    self.is_between_chunks = is_plain and is_event_chunk(data, body)
                     self._stream.body_received(body)
         if self._complete or self._undecodable:
             return self._response()
@@ -266,6 +293,8 @@ class ResponseReader:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._head_complete:
+            return
         status = self._status = self._parser.get_status_code()
         if status < 100 or status == 101:
             raise BadResponseError(f"{self._peer} answered with an impossible status, {status}")
@@ -356,7 +385,7 @@ class ResponseReader:
         if is_ours and raised is not None and not isinstance(raised, HttpParserError):
             return raised
         if self.received == len(data):
-            hint = _other_protocol(data)
+            hint = other_protocol(data)
             if hint:
                 return BadResponseError(f"{self._peer} {hint}", cause=error)
         return BadResponseError(
@@ -365,24 +394,6 @@ class ResponseReader:
 
     def _is_chunked(self) -> bool:
         return self.header(b"transfer-encoding").lower().endswith("chunked")
-
-
-def _is_chunk(data: bytes, body: bytes) -> bool:
-    """Whether these bytes are one chunk of the transfer coding with an event in it.
-
-    An event does not begin as a chunk does, so that the body that was found in the bytes is where
-    it stands here; and what is behind it, which was none of the body, is the end of the chunk.
-    """
-    return body.startswith(_EVENT) and data == b"%x\r\n%b\r\n" % (len(body), body)
-
-
-def _other_protocol(first: bytes) -> str:
-    """What the first bytes of something that is not HTTP/1 say about the mistake made."""
-    if first.startswith(_TLS_ALERT):
-        return "expects TLS: use https:// in its URL"
-    if first.startswith(_HTTP2_SETTINGS) and first[3:4] == b"\x04":
-        return "speaks only HTTP/2 on this port, perhaps gRPC; its URL needs an HTTP/1.1 port"
-    return ""
 
 
 def _short(error: BaseException) -> str:

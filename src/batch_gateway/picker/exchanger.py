@@ -14,7 +14,7 @@ from batch_gateway.errors import InferenceError, RequestTimeoutError
 from batch_gateway.grpc.channel import Http2Channel
 from batch_gateway.grpc.contract import GrpcChannel
 from batch_gateway.http.connection_errors import closed_error
-from batch_gateway.http.exchange import HTTPResponse, HTTPStream
+from batch_gateway.http.exchange import Early, HTTPResponse, HTTPStream
 from batch_gateway.http.origin_headers import merge_headers, origin_headers
 from batch_gateway.http.own_loop import own_loop
 from batch_gateway.http.sweeper import Sweeper
@@ -128,8 +128,12 @@ class EndpointPickerExchanger:
         deadline: float,
         begin_by: float,
         idle_timeout: float,
+        early: Early | None = None,
     ) -> AsyncGenerator[HTTPStream]:
-        """See `HTTPExchanger.stream`. Raises InvalidRequestError for what cannot be sent."""
+        """See `HTTPExchanger.stream`: without `early`, since what a pod says goes by the picker.
+
+        Raises InvalidRequestError for what cannot be sent.
+        """
         dialogue = await self._begin(path, headers, body, deadline, begin_by)
         detour: Detour | None = None
         pod: Pod | None = None

@@ -1,14 +1,21 @@
-"""How a chunk of the transfer coding (RFC 9112 §7.1) begins that is all that a read brings."""
+"""Chunks of the transfer coding (RFC 9112 §7.1) that come whole: without a parser. Pure."""
 
 from __future__ import annotations
 
-__all__ = ["CHUNK_HEADS", "chunk_head"]
+import re
+
+__all__ = ["CHUNK_HEADS", "LAST_CHUNK", "chunk_head", "is_event_chunk", "whole_chunks"]
 
 CHUNK_HEADS: dict[int, bytes] = {}
 """Those that `chunk_head` gave: reads of one stream are of few sizes."""
 
+LAST_CHUNK = b"0\r\n\r\n"
+"""What ends a body, where no trailers do."""
+
 _MOST_HEADS = 4096
 _CRLF = b"\r\n"
+_EVENT = b"data:"
+_is_size = re.compile(rb"0|[1-9a-f][0-9a-f]{0,7}").fullmatch
 
 
 def chunk_head(size: int) -> bytes:
@@ -22,3 +29,44 @@ def chunk_head(size: int) -> bytes:
     if len(CHUNK_HEADS) < _MOST_HEADS:
         CHUNK_HEADS[size] = head
     return head
+
+
+def is_event_chunk(data: bytes, body: bytes) -> bool:
+    """Whether these bytes are one chunk with an event in it, where a parser found that body.
+
+    An event does not begin as a chunk does, so that the body that was found in the bytes is where
+    it stands here; and what is behind it, which was none of the body, is the end of the chunk.
+    """
+    return body.startswith(_EVENT) and data == b"%x\r\n%b\r\n" % (len(body), body)
+
+
+class _Sizes(dict[bytes, int]):
+    """By the first line of a chunk; less than 0 for one that is not as nearly all are."""
+
+    def __missing__(self, line: bytes) -> int:
+        if not _is_size(line):
+            return -1
+        size = int(line, 16)
+        if len(self) < _MOST_HEADS:
+            self[line] = size
+        return size
+
+
+_size_of = _Sizes().__getitem__
+
+
+def whole_chunks(data: bytes) -> tuple[bytes, bool] | None:
+    """What is in the chunks that `data`, where one begins, consists of, and whether that ends the
+    body. None where the last of them is not whole, or one is not written as nearly all are.
+
+    A line break inside of one is not looked for: who reads otherwise says what it means.
+    """
+    parts = data.split(_CRLF)
+    lines, bodies = parts[:-1:2], parts[1::2]
+    is_framed = len(parts) & 1 and list(map(_size_of, lines)) == list(map(len, bodies))
+    if parts[-1] or not bodies or not is_framed:
+        return None
+    is_last = not bodies[-1]
+    if is_last:
+        bodies.pop()
+    return (b"".join(bodies), is_last) if all(bodies) else None

@@ -23,7 +23,7 @@ from batch_gateway import (
 from batch_gateway.client.interfaces.transport import PreparedRequest
 from batch_gateway.client.streaming.gateway_habits import GatewayHabits
 from batch_gateway.client.streaming.limits import StreamLimits
-from batch_gateway.client.streaming.receive import receive
+from batch_gateway.client.streaming.receive import Reception, StreamReader
 from batch_gateway.http.exchange import LiveStream, QuickTaker
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.wire.headers import Headers
@@ -205,16 +205,13 @@ class Relayed(LiveStream):
 
 async def test_a_stream_that_does_not_look_at_the_time_keeps_no_answer_that_has_ended() -> None:
     clock = ManualClock()
-    response = await receive(
-        Relayed(clock),
-        PreparedRequest(request_id="r", model="m", endpoint="/v1/chat/completions", body=b"{}"),
-        clock,
-        Redactor(()),
-        limits=StreamLimits(idle_timeout=10.0, max_event_bytes=10**6, max_response_bytes=10**6),
-        habits=GatewayHabits(),
-        sent_at=clock.now,
-        begin_by=clock.now + 10.0,
+    limits = StreamLimits(idle_timeout=10.0, max_event_bytes=10**6, max_response_bytes=10**6)
+    request = PreparedRequest(
+        request_id="r", model="m", endpoint="/v1/chat/completions", body=b"{}"
     )
+    reader = StreamReader(clock, Redactor(()), limits, GatewayHabits())
+    reception = Reception(reader, request, clock.now, clock.now + 10.0)
+    response = await reception.run(Relayed(clock))
     assert text_of(response) == "HiHi"
     assert clock.now == 1010.0
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from batch_gateway.errors import InferenceError
 from batch_gateway.http.response_reader import ResponseReader
-from batch_gateway.http.usual_response import usual_response
+from batch_gateway.http.usual_response import usual_response, usual_stream
+from batch_gateway.wire.headers import Headers
 
 LIMIT = 100
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -66,6 +67,39 @@ def test_what_is_taken_is_what_the_parser_reads(
     assert (read.status_code, read.body) == (usual.status_code, usual.body)
     assert (read.coding, read.undecodable) == (usual.coding, usual.undecodable)
     assert [*read.headers.raw] == [*usual.headers.raw]
+
+
+class Told:
+    """What a streamed response says of itself to who reads its body."""
+
+    def __init__(self) -> None:
+        self.heads: list[tuple[int, Headers]] = []
+        self.body = b""
+
+    def head_received(self, status_code: int, headers: Headers) -> None:
+        self.heads.append((status_code, headers))
+
+    def body_received(self, data: bytes) -> None:
+        self.body += data
+
+
+@given(STARTS, st.lists(LINES, max_size=5), st.sampled_from([b"", b"3\r\nabc\r\n"]))
+@example(OK, [b"Content-Type: text/event-stream", b"Transfer-Encoding: chunked"], b"")
+def test_a_head_that_is_taken_is_that_of_chunks_to_the_parser(
+    start: bytes, lines: list[bytes], rest: bytes
+) -> None:
+    data = start + b"".join(line.replace(b"%d", b"3") + b"\r\n" for line in lines) + b"\r\n" + rest
+    usual = usual_stream(data)
+    if usual is None:
+        return
+    reader, told = ResponseReader("gateway:1", LIMIT), Told()
+    reader.begin(told)
+    assert reader.feed(data) is None
+    [(status, headers)] = told.heads
+    assert usual[1] == rest
+    assert (status, told.body, [*headers.raw]) == (200, rest[3:6], [*usual[0].raw])
+    assert reader.feed(b"3\r\ndef\r\n0\r\n\r\n") is not None
+    assert reader.keep_alive
 
 
 @pytest.mark.parametrize(

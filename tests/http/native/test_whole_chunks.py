@@ -135,6 +135,53 @@ async def test_what_is_not_one_chunk_with_one_event_is_left_to_the_parser(odd: b
         assert text == "one plain plain" + " two" * 12 + " plain plain"
 
 
+async def test_the_next_answers_of_a_connection_need_no_parser(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    near, far = socket.socketpair()
+    taken: list[bytes] = []
+
+    def take(piece: bytes) -> float:
+        taken.append(piece)
+        return NEVER
+
+    async def answer(connection: Connection, reads: Sequence[bytes]) -> None:
+        stream = BodyStream(
+            "the gateway",
+            lambda _: None,
+            lambda _: None,
+            deadline=NEVER,
+            begin_by=NEVER,
+            idle_timeout=60,
+            early=lambda _: (take, 10**6, None),
+        )
+        connection.begin(b"POST", b"", NEVER, stream)
+        for data in reads:
+            connection.data_received(data)
+        await stream.wait_head()
+        assert stream.is_over
+
+    def unwanted(*_: object) -> None:
+        raise AssertionError("to the parser")
+
+    loop = asyncio.get_running_loop()
+    with far:
+        _, connection = await loop.create_connection(
+            lambda: Connection("the gateway", 10**6, lambda _: None), sock=near
+        )
+        one, two = event("one"), event("two")
+        await answer(connection, [HEAD + chunk(one), END])
+        monkeypatch.setattr(ResponseReader, "feed", unwanted)
+        taken.clear()
+        await answer(connection, [HEAD, chunk(one), chunk(one) + chunk(two), END])
+        await answer(connection, [HEAD + chunk(one) + END])
+        assert connection.reusable
+        connection.abort()
+        await connection.wait_lost()
+    end = event("", "stop") + b"data: [DONE]\n\n"
+    assert taken == [one, one + two, end, one + end]
+
+
 def test_only_what_has_the_first_line_of_a_chunk_is_taken_for_one() -> None:
     reader = QuickReader("/v1/chat/completions", 10**9, 10**6)
     reader.take(event("one"), None)

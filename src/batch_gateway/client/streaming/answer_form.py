@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,7 +30,7 @@ LEAST_ANSWER, LEAST_EVENT = 128 * 1024, 16 * 1024
 RESERVE = 64 * 1024
 
 
-class EventForm(msgspec.Struct, frozen=True):
+class EventForm(NamedTuple):
     """One event before or behind those that are but text.
 
     Attributes:
@@ -128,28 +129,33 @@ class FormReading:
 
     def take(self, data: bytes, put: Put | None) -> int:
         """How much of `data`, which begins an event, was of the form. It is read now."""
-        form, at, size = self._form, 0, len(data)
+        form, run, at, size = self._form, self.run, 0, len(data)
         while at < size and not self.complete:
-            if self._next == form.opening:
-                run = self.run or self._begin_run()
+            number = self._next
+            if number == form.opening:
+                run = run or self._begin_run()
                 at += run.take(data[at:] if at else data, put)
                 if at == size or not run.count:
                     break
-            event, start = form.events[self._next], at
-            if event.shared >= 0 and self.run is not None:
-                before = self.run.frame[0]
-                start = at + len(before) - event.shared
-                if not data.startswith(before[: start - at], at):
+            shared, match, is_named, is_chunk, has_ended = form.events[number]
+            start = at
+            if shared >= 0 and run is not None:
+                before = run.frame[0]
+                start += len(before) - shared
+                if not data.startswith(before[:-shared] if shared else before, at):
                     break
-            found = event.match(data, start)
-            if found is None or not self._agrees(event, found.groups()):
+            found = match(data, start)
+            if found is None:
+                break
+            values = found.groups()
+            if values and not self._agrees(is_named, values):
                 break
             end = found.end()
             said = data[at:end]
-            (self.closing if self.run else self.opening).append(said)
-            self._next += 1
-            self.has_ended, self.complete = event.has_ended, not event.is_chunk
-            if put is not None and event.is_chunk:
+            (self.opening if run is None else self.closing).append(said)
+            self._next = number + 1
+            self.has_ended, self.complete = has_ended, not is_chunk
+            if put is not None and is_chunk:
                 put((form.read_chunk(said[len(_FIELD) :]),), 1)
             at = end
         return at
@@ -164,9 +170,9 @@ class FormReading:
         values = dict(zip(form.names, self._named + self._said, strict=True))
         return b"".join((form.head % values, self.letters[1:], form.tail % values))
 
-    def _agrees(self, event: EventForm, values: tuple[bytes, ...]) -> bool:
+    def _agrees(self, is_named: bool, values: tuple[bytes, ...]) -> bool:
         """Whether an event is of this answer; its other values are kept."""
-        if event.is_named:
+        if is_named:
             naming = self._form.naming
             if not self._next:
                 self._named = values[:naming]

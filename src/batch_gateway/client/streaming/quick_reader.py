@@ -99,6 +99,17 @@ class QuickReader:
                     return
             data = data[self._take_next(reader, data, put) :]
 
+    def take_known(self, data: bytes, put: Put | None) -> int:
+        """How much of `data` was chunks, or the last word, as those that are known. The rest is
+        for `take`.
+        """
+        ready, reading = self.ready, self._reading
+        taken = 0 if ready is None else ready.take(data, put)
+        if taken < len(data) and reading is not None and not self._kept:
+            taken += reading.take(data[taken:], put)
+            self.ready = reading.run if reading.is_amid_texts else None
+        return taken
+
     @property
     def chunks(self) -> int:
         """How many chunks have arrived."""

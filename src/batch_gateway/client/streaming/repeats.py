@@ -73,11 +73,9 @@ class Repeats:
         "_before",
         "_between",
         "_chunk_forms",
-        "_frame",
         "_last",
         "_make",
         "_most",
-        "_seam",
         "_two",
         "_typed",
         "count",
@@ -89,14 +87,10 @@ class Repeats:
         self, before: bytes, after: bytes, text: GrowingText, typed: Typed, most: int
     ) -> None:
         self._before, self._after = self.frame = before, after
-        self._frame = len(before) + len(after)
-        self._two = 2 * self._frame
-        self._between = (after + before).decode("latin-1")
-        self._seam = self._between[: min(len(after), _SEAM)]
-        self._most = most - self._frame
-        self._chunk_forms = _chunk_forms(len(before), len(after), self._most)
-        self._last = after + _CRLF
+        self._two, self._most, self._last, self._chunk_forms = _framed(len(before), after, most)
         self.letters, self._allowance = text.letters, text.allowance
+        # What is between two texts, once it is looked for.
+        self._between = ""
         self._typed = typed
         self._make: Make | None = None
         self.count = 0
@@ -187,15 +181,18 @@ class Repeats:
         start, end = len(self._before), data.rfind(self._after)
         if not start < end <= self._most:
             return 0
-        whole = data[start:end].decode("latin-1")
+        whole, between = data[start:end].decode("latin-1"), self._between
+        if not between:
+            between = self._between = (self._after + self._before).decode("latin-1")
         # To look for a short text takes a fraction of the time.
-        first, *rest = whole.split(self._seam)
-        skipped = len(self._between) - len(self._seam)
+        seam = between[: min(len(self._after), _SEAM)]
+        first, *rest = whole.split(seam)
+        skipped = len(between) - len(seam)
         texts = [first, *[part[skipped:] for part in rest]]
         said = "".join(texts)
         is_plain = said.isascii() and said.isprintable() and '"' not in said and "\\" not in said
         left = self._allowance.left - len(said)
-        if not is_plain or left < 0 or "" in texts or self._between.join(texts) != whole:
+        if not is_plain or left < 0 or "" in texts or between.join(texts) != whole:
             return 0
         self._allowance.left = left
         self.letters += said.encode()
@@ -205,7 +202,7 @@ class Repeats:
         return end + len(self._after)
 
     def _chunks(self, texts: list[str], data: bytes) -> Iterator[Chunk]:
-        make, frame, end = self._make or self._prepared(), self._frame, 0
+        make, frame, end = self._make or self._prepared(), self._two // 2, 0
         for text in texts:
             start, end = end + len(_FIELD), end + frame + len(text)
             yield make(text, data[start:end])
@@ -264,12 +261,14 @@ def _decoded(data: bytes) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _chunk_forms(before: int, after: int, most: int) -> dict[int, _ChunkForm]:
-    """By the length of all of it, for events with so much around their text, and so long a text.
+def _framed(before: int, after: bytes, most: int) -> tuple[int, int, bytes, dict[int, _ChunkForm]]:
+    """Of events with so much before their text and that behind it: what two take without any, how
+    long a text may be, how a chunk ends, and its form, by its length.
 
     All answers of one gateway share them, and an answer of few events is not worth its own.
     """
-    return {}
+    frame = before + len(after)
+    return 2 * frame, most - frame, after + _CRLF, {}
 
 
 def _chunk_form(length: int, before: int, after: int, most: int) -> _ChunkForm:
