@@ -113,6 +113,16 @@ def test_room_is_given_back_within_twenty_minutes_after_others_are_gone() -> Non
     assert server.in_flight >= 98
 
 
+def test_another_batch_that_takes_whatever_ours_leave_is_kept_no_room_for() -> None:
+    server = StreamingServer(bursts(100, 30)).run(100)
+    assert server.guard.state is State.KEEPS
+    server.seats = lambda _: max(10, server.in_flight - 4)
+    server.run(30)
+    server.seats = bursts(100, 30)
+    server.run(5 * 60)
+    assert server.guard.state is State.FREE
+
+
 # -- what is nobody ------------------------------------------------------------------------
 
 

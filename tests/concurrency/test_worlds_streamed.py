@@ -17,7 +17,7 @@ from benchmarks.worlds.simulation import simulate
         ("busy client", 32, 1, 0.9),
         ("busy client, slow server", 300, 2, 0.8),
         ("wobble 1..4, 256 seats", 270, 3, 0.4),
-        ("pool, one joins", 102, 1, 0.9),
+        ("pool of 4, in turn", 144, 1, 0.9),
         ("full replica, in turn", 200, 1, 0.9),
     ],
 )

@@ -25,7 +25,8 @@ _TWICE = 2  # windows in a row that must agree
 _DOWN, _UP = 0.05, 0.01  # of the way a window that what is usual follows: a low quantile
 _MOST_RISE = 3.0
 _FORGET = 120.0  # seconds that what is usual follows in while the server seems full
-_LONG = 20.0  # seconds; what is late for longer is usual from then on
+# Seconds, and answers of ours: what is late for longer is usual from then on, as ours came down.
+_LONG, _LONG_IN_ANSWERS = 6.0, 1.5
 _STREAMED = 0.8  # of the answers; of fewer nothing can be told
 _ANSWERS = 16  # that this share looks back over
 
@@ -37,11 +38,13 @@ class Window(NamedTuple):
         placed: ours that had their first token, on the mean: the rest waited.
         full: whether ours only get in as others go out.
         late: whether first tokens came later than they do as a rule.
+        lasts: whether the server was full for long, though ours came down.
     """
 
     placed: float
     full: bool
     late: bool = False
+    lasts: bool = False
 
 
 class Door:
@@ -179,7 +182,9 @@ class Door:
         waits = self._waits(late, span)
         if not self.full:
             self._full_since = now
-        elif now - self._full_since > _LONG:
+        longest = max(_LONG, _LONG_IN_ANSWERS * self._in_flight / (self.rate or 1.0))
+        lasts = now - self._full_since > longest
+        if lasts:
             # Ours came down, and still: what takes so long is no queue, or for others to mend.
             self._usual, self._seconds, self.full = share, seconds, False
         up = span / _FORGET if waits else _UP
@@ -189,7 +194,7 @@ class Door:
         self._most = round(max(_LEAST, _TIMES * usual, usual + _SHORT * self.rate))
         placed = (self._area - self._waiting_area) / span
         self._begin(now)
-        self.heed(Window(placed, self.full, late), now)
+        self.heed(Window(placed, self.full, late, lasts), now)
         return True
 
     def _waits(self, late: bool, span: float) -> bool:

@@ -14,9 +14,9 @@ __all__ = ["Guard", "State"]
 
 _MEMORY = 20.0  # seconds: room that is gone for longer was taken by nobody who comes in bursts
 _FELL, _FEW = 0.95, 2.0  # room that comes and goes by more than one in twenty, and two, is others'
-_SHARE = 0.96  # of what fitted at the worst; what comes next may be a little worse
-# Of what ever fitted, so much stays ours: who takes more is no crowd but another batch, whose guard
-# takes ours for people.
+_SHARE = 0.94  # of what fitted at the worst; what comes next may be a little worse
+# Of what ever fitted, so much stays ours: who takes more may be another batch, whose guard takes
+# ours for people.
 _CLAIM = 0.5
 _OFTEN = 5  # windows within `_MEMORY` that show a full server; fewer are chance
 # Seconds that the room is kept: it may have been chance at first, and is to outlive a lull.
@@ -45,11 +45,13 @@ class Guard(Door):
     |---|---|---|
     | FREE | in 20 s the server is full five times, with 5 % fewer, and takes more again | KEEPS |
     | KEEPS, RELAXES | the server is full with no more than `room` | KEEPS less, half at least |
+    | KEEPS, RELAXES | it is full for 6 s and 1.5 answers on end | FREE, for ten minutes at least |
     | KEEPS | 2.5 minutes after the first time, 10 after others | RELAXES |
     | RELAXES | `room` has grown, by 0.1 % a second, beyond what ever fitted | FREE |
 
-    Each lesson costs those who come just then. Without first tokens, or where few of the answers
-    are streamed, nothing is ever capped.
+    Each lesson costs those who come just then. People are served once ours give way; another batch
+    takes what ours leave, and the server stays full. Without first tokens, or where few of the
+    answers are streamed, nothing is ever capped.
 
     Attributes:
         state: as in the table.
@@ -62,7 +64,7 @@ class Guard(Door):
         self.room = math.inf
         self._seen: deque[tuple[float, Window]] = deque()
         self._ever_fitted = 0.0
-        self._until = 0.0
+        self._until = self._placed = 0.0
 
     def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> None:
         super().ended(started, answered, in_flight, now)
@@ -70,11 +72,15 @@ class Guard(Door):
             self._forget()
 
     def heed(self, window: Window, now: float) -> None:
+        # Of two windows in a row the greater: whoever comes down from too many comes down too far.
+        self._placed, fitted = window.placed, max(self._placed, window.placed)
         self.shared = self.state is not State.FREE
-        if self.state is State.FREE:
-            self._look_for_others(window, now)
+        if window.lasts:
+            self._forget(until=now + _THEN if self.shared else self._until)
+        elif self.state is State.FREE:
+            self._look_for_others(window._replace(placed=fitted), now)
         elif window.full:
-            self._keep(min(self.room, window.placed), now)
+            self._keep(min(self.room, fitted), now)
         elif now > self._until:
             self.state = State.RELAXES
             self.room *= math.exp(_GROWS * (now - self._until))
@@ -82,8 +88,9 @@ class Guard(Door):
             if self.room > self._ever_fitted:
                 self._forget()
 
-    def _forget(self) -> None:
-        self.state, self.room, self.claim = State.FREE, math.inf, 0.0
+    def _forget(self, until: float = 0.0) -> None:
+        """Nobody is known, and nobody is looked for until then."""
+        self.state, self.room, self.claim, self._until = State.FREE, math.inf, 0.0, until
         self._seen.clear()
 
     def _look_for_others(self, window: Window, now: float) -> None:
@@ -93,7 +100,7 @@ class Guard(Door):
             seen.popleft()
         seen.append((now, window))
         full = [(one.placed, -at) for at, (_, one) in enumerate(seen) if one.full]
-        if window.late or len(full) < _OFTEN:
+        if window.late or len(full) < _OFTEN or now < self._until:
             return
         least, last = min(full)
         most = max(one.placed for _, one in islice(seen, 1 - last))
