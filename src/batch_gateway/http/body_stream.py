@@ -189,18 +189,12 @@ class BodyStream(LiveStream):
         return self.lived_at + self._idle
 
     async def hand_on(
-        self,
-        take: Callable[[bytes], float],
-        most: int,
-        quick: QuickTaker | None = None,
-        *,
-        take_chunk: TakeChunk | None = None,
+        self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None
     ) -> bool:
-        """See `LiveStream.hand_on`. Without `quick`, `take_chunk` stays the same all the time."""
+        """See `LiveStream.hand_on`."""
         if self._pieces or self._ended:
             return False
         self._take, self._most, self._quick = take, most, quick
-        self.take_chunk = take_chunk
         if quick is not None:
             self._look_for_chunks(quick)
         self._until = time.monotonic() + self._idle
@@ -231,14 +225,14 @@ class BodyStream(LiveStream):
 
     def _go_on_handing(self, until: float) -> None:
         self._until = until
-        has_begun, self._begun = self._begun, True
+        if not self._begun:
+            self._begun = True
+            self._let_be_silent(until or self._deadline)
         if not until:
             self._stop_handing()
-            return
-        if not has_begun:
-            self._let_be_silent(until)
-        if self._quick is not None:
-            self._look_for_chunks(self._quick)
+        elif self._quick is not None:
+            taker = self._quick()
+            self.take_chunk = None if taker is None else taker.take_chunk
 
     def _let_be_silent(self, until: float) -> None:
         self._set_deadline(min(self._deadline, until))

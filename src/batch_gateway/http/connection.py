@@ -12,7 +12,7 @@ from batch_gateway.errors import InferenceError, RequestTimeoutError
 from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.connection_errors import broken_error, closed_error
 from batch_gateway.http.dial import Dialled
-from batch_gateway.http.exchange import HTTPResponse
+from batch_gateway.http.exchange import HTTPResponse, TakeChunk
 from batch_gateway.http.response_reader import ResponseReader
 from batch_gateway.http.upload import Body, Upload
 from batch_gateway.http.usual_response import usual_response, usual_stream
@@ -24,6 +24,8 @@ __all__ = ["Connection"]
 # second write.
 _SMALL_BODY = 64 * 1024
 _READ_AHEAD_ROUNDS = 10
+# A head, and as much as is read behind one without the parser.
+_SHORT_READ = 3 * 1024
 _NEVER = float("inf")
 
 
@@ -50,6 +52,7 @@ class Connection(Dialled):
         "_poll",
         "_reader",
         "_stream",
+        "_take_chunk",
         "_transport",
         "_upload",
         "_waiter",
@@ -77,6 +80,8 @@ class Connection(Dialled):
         self._reader = ResponseReader(peer, max_body)
         self._upload: Upload | None = None
         self._stream: BodyStream | None = None
+        # Its own, while what comes next is known to begin a chunk.
+        self._take_chunk: TakeChunk | None = None
         self._waiter: asyncio.Future[HTTPResponse] | None = None
         self._lost: asyncio.Future[None] = loop.create_future()
         self._lost_cause: Exception | None = None
@@ -192,6 +197,14 @@ class Connection(Dialled):
         self.reusable = True
 
     def data_received(self, data: bytes) -> None:
+        # The usual case first: this is all that is done for nearly every event of a stream.
+        take, stream = self._take_chunk, self._stream
+        if take is not None and stream is not None:
+            size = take(data)
+            if size:
+                self._reader.streamed += size
+                stream.lived_at = time.monotonic()
+                return
         if not self.is_busy:
             # Nobody asked for it. Its exchange may be over, or there never was one.
             self.reusable = False
@@ -202,12 +215,6 @@ class Connection(Dialled):
         reader, stream = self._reader, self._stream
         try:
             if stream is not None and reader.is_between_chunks:
-                take = stream.take_chunk
-                size = 0 if take is None else take(data)
-                if size:
-                    reader.streamed += size
-                    stream.lived_at = time.monotonic()
-                    return
                 chunks = whole_chunks(data)
                 response = reader.feed(data) if chunks is None else reader.take_chunks(*chunks)
             # What a server promises of its connections is read from the first answer of each.
@@ -226,9 +233,12 @@ class Connection(Dialled):
             return
         if response is not None:
             self._succeed(response, keep_alive=reader.keep_alive)
+        elif stream is not None:
+            self._take_chunk = stream.take_chunk if reader.is_between_chunks else None
 
     def _begin_streamed(self, data: bytes, stream: BodyStream) -> HTTPResponse | None:
-        reader, usual = self._reader, usual_stream(data)
+        reader = self._reader
+        usual = usual_stream(data) if len(data) <= _SHORT_READ else None
         if usual is None:
             return reader.feed(data)
         headers, rest = usual
@@ -332,7 +342,7 @@ class Connection(Dialled):
         if self._upload is not None:
             self._upload.close()
             self._upload = None
-        self._stream = None
+        self._stream = self._take_chunk = None
         self.deadline = _NEVER
         return waiter
 

@@ -13,6 +13,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 """What ends a body, where no trailers do."""
 
 _MOST_HEADS = 4096
+# Of many chunks the parser makes less work.
+_MOST_BYTES = 2048
 _CRLF = b"\r\n"
 _EVENT = b"data:"
 _is_size = re.compile(rb"0|[1-9a-f][0-9a-f]{0,7}").fullmatch
@@ -57,10 +59,12 @@ _size_of = _Sizes().__getitem__
 
 def whole_chunks(data: bytes) -> tuple[bytes, bool] | None:
     """What is in the chunks that `data`, where one begins, consists of, and whether that ends the
-    body. None where the last of them is not whole, or one is not written as nearly all are.
+    body. None where they are many, the last is not whole, or one not written as nearly all are.
 
     A line break inside of one is not looked for: who reads otherwise says what it means.
     """
+    if len(data) > _MOST_BYTES:
+        return None
     parts = data.split(_CRLF)
     lines, bodies = parts[:-1:2], parts[1::2]
     is_framed = len(parts) & 1 and list(map(_size_of, lines)) == list(map(len, bodies))

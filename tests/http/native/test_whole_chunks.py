@@ -106,6 +106,14 @@ async def test_chunks_that_come_alone_go_past_the_parser() -> None:
     assert await read([*chunks, END]) == ("".join(TEXTS), len(chunks) - 1, len(TEXTS) + 1)
 
 
+async def test_some_chunks_that_come_in_one_read_go_past_the_parser_together() -> None:
+    chunks = [chunk(event(text)) for text in ["one", " two", " three", "x" * 40, "last"]]
+    reads = [chunks[1], b"".join(chunks[2:4]), b"".join(chunks), chunks[4], END]
+    text, passed, count = await read(reads)
+    assert text == "one two three" + "x" * 40 + "one two three" + "x" * 40 + "lastlast"
+    assert (passed, count) == (3, 11)
+
+
 async def test_an_answer_is_the_same_wherever_its_reads_are_cut() -> None:
     chunks = [chunk(event(text)) for text in TEXTS[1:]]
     wire = b"".join(chunks[2:5])

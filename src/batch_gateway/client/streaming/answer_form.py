@@ -129,15 +129,17 @@ class FormReading:
 
     def take(self, data: bytes, put: Put | None) -> int:
         """How much of `data`, which begins an event, was of the form. It is read now."""
-        form, run, at, size = self._form, self.run, 0, len(data)
-        while at < size and not self.complete:
-            number = self._next
+        if self.complete:
+            return 0
+        form, run, number, at, size = self._form, self.run, self._next, 0, len(data)
+        said = self.opening if run is None else self.closing
+        for shared, match, is_named, is_chunk, has_ended in form.events[number:]:
             if number == form.opening:
-                run = run or self._begin_run()
+                if run is None:
+                    run, said = self._begin_run(), self.closing
                 at += run.take(data[at:] if at else data, put)
                 if at == size or not run.count:
                     break
-            shared, match, is_named, is_chunk, has_ended = form.events[number]
             start = at
             if shared >= 0 and run is not None:
                 before = run.frame[0]
@@ -150,14 +152,17 @@ class FormReading:
             values = found.groups()
             if values and not self._agrees(is_named, values):
                 break
-            end = found.end()
-            said = data[at:end]
-            (self.opening if run is None else self.closing).append(said)
-            self._next = number + 1
-            self.has_ended, self.complete = has_ended, not is_chunk
-            if put is not None and is_chunk:
-                put((form.read_chunk(said[len(_FIELD) :]),), 1)
-            at = end
+            before_it, at = at, found.end()
+            said.append(data[before_it:at])
+            number += 1
+            self.has_ended = has_ended
+            if not is_chunk:
+                self.complete = True
+            elif put is not None:
+                put((form.read_chunk(data[before_it + len(_FIELD) : at]),), 1)
+            if at == size:
+                break
+        self._next = number
         return at
 
     @property
@@ -174,7 +179,7 @@ class FormReading:
         """Whether an event is of this answer; its other values are kept."""
         if is_named:
             naming = self._form.naming
-            if not self._next:
+            if not self._named:
                 self._named = values[:naming]
             elif values[:naming] != self._named:
                 return False

@@ -45,6 +45,9 @@ _ChunkForm = tuple[bytes, int, int, int, int]
 is, with its quotes, and the event's size."""
 # With no text where one should be, which is no JSON.
 _NO_CHUNK: _ChunkForm = (b"", 0, 0, 0, 0)
+# So much is read in one go without the parser; of many events that makes no less work.
+_MOST_SEVERAL = 4 * 1024
+_LONGEST_LINE = 10
 # Reads of one stream are of few lengths.
 _MOST_LENGTHS = 256
 
@@ -73,6 +76,7 @@ class Repeats:
         "_before",
         "_between",
         "_chunk_forms",
+        "_heads",
         "_last",
         "_make",
         "_most",
@@ -87,7 +91,8 @@ class Repeats:
         self, before: bytes, after: bytes, text: GrowingText, typed: Typed, most: int
     ) -> None:
         self._before, self._after = self.frame = before, after
-        self._two, self._most, self._last, self._chunk_forms = _framed(len(before), after, most)
+        framed = _framed(len(before), after, most)
+        self._two, self._most, self._last, self._chunk_forms, self._heads = framed
         self.letters, self._allowance = text.letters, text.allowance
         # What is between two texts, once it is looked for.
         self._between = ""
@@ -117,9 +122,9 @@ class Repeats:
         return at
 
     def take_chunk(self, data: bytes, put: Put | None = None) -> int:
-        """The size of such an event, where `data` is a chunk of the transfer coding with just one.
+        """The size of such events, where `data` is chunks of the transfer coding with one in each.
 
-        It is read now. 0 where `data` is anything else.
+        They are read now. 0 where `data` is anything else.
         """
         length = len(data)
         head, begin, start, end, size = self._chunk_forms.get(length) or self._chunk_form(length)
@@ -128,7 +133,7 @@ class Repeats:
             and data.endswith(self._last)
             and data.startswith(self._before, begin)
         ):
-            return 0
+            return self._take_several(data, put) if self._two <= length <= _MOST_SEVERAL else 0
         # As `_take_one`, which would be a call for nearly every event that there is.
         quoted = data[start:end]
         try:
@@ -138,7 +143,7 @@ class Repeats:
         added = encode_json(said)[1:-1] if _BACKSLASH in quoted else said.encode()
         allowance = self._allowance
         left = allowance.left - len(added)
-        if not said or left < 0:
+        if left < 0:
             return 0
         allowance.left = left
         self.letters += added
@@ -148,8 +153,41 @@ class Repeats:
             put((make(said, data[_JSON_IN_CHUNK - size : _END_OF_CHUNK]),), 1)
         return size
 
+    def _take_several(self, data: bytes, put: Put | None) -> int:
+        """The same of some chunks, where their texts are ASCII without escapes."""
+        before, last, heads = self._before, self._last, self._heads
+        parts, begin = data.split(last), data.find(before, 0, len(before) + _LONGEST_LINE)
+        if parts.pop() or begin < 0:
+            return 0
+        texts = [part[begin + len(before) :] for part in parts]
+        # Whatever was skipped is as it must be where all of it is.
+        again = [heads[len(text)] + before + text for text in texts]
+        again.append(b"")
+        added = b"".join(texts)
+        said = added.decode("latin-1")
+        is_plain = said.isascii() and said.isprintable() and '"' not in said and "\\" not in said
+        left = self._allowance.left - len(added)
+        if not is_plain or left < 0 or b"" in texts or last.join(again) != data:
+            return 0
+        if max(map(len, texts)) + len('""') > self._most:
+            return 0
+        self._allowance.left = left
+        self.letters += added
+        self.count += len(texts)
+        if put is not None:
+            put(self._chunks_of(texts), len(texts))
+        return len(added) + len(texts) * self._two // 2
+
+    def _chunks_of(self, texts: list[bytes]) -> Iterator[Chunk]:
+        make = self._make or self._prepared()
+        before, after = self._before[len(_FIELD) :], self._after
+        for text in texts:
+            yield make(text.decode(), before + text + after)
+
     def _chunk_form(self, length: int) -> _ChunkForm:
         forms = self._chunk_forms
+        if length >= self._two:
+            return _NO_CHUNK
         if len(forms) >= _MOST_LENGTHS:
             forms.clear()
         before, after = map(len, self.frame)
@@ -260,15 +298,31 @@ def _decoded(data: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
+class _Heads(dict[int, bytes]):
+    """First lines of chunks with an event that is so long without its text."""
+
+    def __init__(self, frame: int) -> None:
+        super().__init__()
+        self._frame = frame
+
+    def __missing__(self, length: int) -> bytes:
+        head = b"%x\r\n" % (self._frame + length)
+        if len(self) < _MOST_LENGTHS:
+            self[length] = head
+        return head
+
+
 @lru_cache(maxsize=64)
-def _framed(before: int, after: bytes, most: int) -> tuple[int, int, bytes, dict[int, _ChunkForm]]:
+def _framed(
+    before: int, after: bytes, most: int
+) -> tuple[int, int, bytes, dict[int, _ChunkForm], _Heads]:
     """Of events with so much before their text and that behind it: what two take without any, how
-    long a text may be, how a chunk ends, and its form, by its length.
+    long a text may be, how a chunk ends, its form by its length, and its first line by the text's.
 
     All answers of one gateway share them, and an answer of few events is not worth its own.
     """
     frame = before + len(after)
-    return 2 * frame, most - frame, after + _CRLF, {}
+    return 2 * frame, most - frame, after + _CRLF, {}, _Heads(frame)
 
 
 def _chunk_form(length: int, before: int, after: int, most: int) -> _ChunkForm:
