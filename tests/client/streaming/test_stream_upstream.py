@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batch_gateway import (
     AuthenticationError,
@@ -21,6 +23,7 @@ from batch_gateway import (
     RequestTimeoutError,
     ServerError,
 )
+from batch_gateway.client.streaming.request_body import quick_streaming_body, streaming_body
 from batch_gateway.testing import GatewayHandle, SimulatorConfig, simulated_gateway
 from tests.quick_retry import QUICK
 
@@ -106,6 +109,24 @@ async def test_the_rest_of_the_body_goes_out_as_it_was_given(
     )
 
 
+NAMES = st.sampled_from(["model", "stream", "stream_options", "streams", 'a"stream', "é", ""])
+VALUES = st.one_of(st.text(max_size=9), st.booleans(), st.just({"stream": [{}]}), NAMES)
+
+
+@given(
+    st.dictionaries(NAMES, VALUES),
+    st.sampled_from(["chat/completions", "responses"]),
+    st.booleans(),
+)
+def test_a_body_that_is_not_looked_into_asks_for_what_one_that_is_would(
+    params: dict[str, object], endpoint: str, with_usage: bool
+) -> None:
+    for body in (json.dumps(params).encode(), json.dumps(params, indent=1).encode() + b"\n"):
+        quick = quick_streaming_body(body, f"/v1/{endpoint}", with_usage=with_usage)
+        asked = streaming_body(body, f"/v1/{endpoint}", with_usage=with_usage)
+        assert json.loads(quick) == json.loads(asked)
+
+
 @pytest.mark.parametrize(
     ("options", "sent"),
     [
@@ -124,10 +145,11 @@ async def test_usage_is_asked_for_unless_the_request_decides(
     assert json.loads(gateway.recent_requests()[-1].body)["stream_options"] == sent
 
 
+@pytest.mark.parametrize("bad", [b"{bad", b'{"bad"}', b"[]"])
 async def test_what_is_no_json_object_is_left_to_the_gateway_to_refuse(
-    client: HTTPInferenceClient,
+    client: HTTPInferenceClient, bad: bytes
 ) -> None:
-    request = InferenceRequest(params=b"{bad", model="m", endpoint="/v1/chat/completions")
+    request = InferenceRequest(params=bad, model="m", endpoint="/v1/chat/completions")
     with pytest.raises(InferenceError) as caught:
         await client.generate(request)
     assert (caught.value.status_code, caught.value.attempts) == (400, 1)

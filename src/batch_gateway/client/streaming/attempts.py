@@ -11,6 +11,7 @@ from batch_gateway.client.streaming.limits import StreamLimits
 from batch_gateway.client.streaming.receive import Reception, StreamReader
 from batch_gateway.client.streaming.request_body import (
     is_streamable,
+    quick_streaming_body,
     refuses_usage_option,
     streaming_body,
 )
@@ -66,7 +67,7 @@ class StreamedAttempts:
     ) -> tuple[Reception, AbstractAsyncContextManager[HTTPStream]]:
         """What reads the answer, and the block for it. Raises InvalidRequestError, see there."""
         # Not kept here: it may be large, and the answer may take hours.
-        body = streaming_body(request.body, request.endpoint, with_usage=asks_usage)
+        body = quick_streaming_body(request.body, request.endpoint, with_usage=asks_usage)
         accept = self._accept
         if request.headers and any(name.lower() == "accept" for name, _ in request.headers):
             accept = ()

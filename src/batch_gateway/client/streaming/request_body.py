@@ -10,6 +10,7 @@ __all__ = [
     "STREAMABLE",
     "choices_asked",
     "is_streamable",
+    "quick_streaming_body",
     "refuses_usage_option",
     "require_streamable",
     "streaming_body",
@@ -24,6 +25,10 @@ _TRUE = msgspec.Raw(b"true")
 _OPTION = "stream_options"
 _USAGE = "include_usage"
 _ONLY_USAGE = msgspec.Raw(b'{"include_usage":true}')
+# How the names of both begin, and what asks for them at the end of an object.
+_STREAM = b'"stream'
+_ASKS = b',"stream":true}'
+_ASKS_USAGE = b',"stream":true,"stream_options":{"include_usage":true}}'
 _USAGE_WORDS = (_OPTION.encode(), _USAGE.encode())
 _UNPROCESSABLE = 422
 
@@ -59,6 +64,16 @@ def streaming_body(body: bytes, endpoint: str, *, with_usage: bool = True) -> by
         options = fields.get(_OPTION)
         fields[_OPTION] = _ONLY_USAGE if options is None else _with_usage(options)
     return _encode(fields)
+
+
+def quick_streaming_body(body: bytes, endpoint: str, *, with_usage: bool) -> bytes:
+    """The same of a body that says nothing of streams, for who leaves it to the server to refuse
+    what is not JSON: a prompt may be long, and is not looked into.
+    """
+    if body.startswith(b'{"') and body.endswith(b"}") and body.find(_STREAM) < 0:
+        asks_usage = with_usage and not endpoint.endswith("/responses")
+        return body[:-1] + (_ASKS_USAGE if asks_usage else _ASKS)
+    return streaming_body(body, endpoint, with_usage=with_usage)
 
 
 def _with_usage(options: msgspec.Raw) -> msgspec.Raw:
