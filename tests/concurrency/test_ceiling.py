@@ -114,7 +114,7 @@ def test_one_refusal_by_chance_is_no_reason_to_say_anything() -> None:
             started.outcome = Outcome.REFUSED
             ceiling.refused(started, None, 0, started.at + 0.01)
         now = started.at + 0.06
-        assert ceiling.why(ceiling.limit(0, now), now) is None
+        assert ceiling.why(ceiling.limit(now), now) is None
 
 
 # -- quotas --------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_the_limit_never_falls_below_the_least(
             started.outcome = OUTCOMES[kind]
             if kind == "refuse":
                 ceiling.refused(started, seconds or None, len(running), now)
-        limit = ceiling.limit(len(running), now)
+        limit = ceiling.limit(now)
         assert limit >= minimum
         assert ceiling.paused_until >= paused
         paused = ceiling.paused_until

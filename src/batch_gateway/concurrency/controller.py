@@ -196,7 +196,7 @@ class AdaptiveController:
 
     def _set_limit(self, now: float) -> None:
         level = self._finder.level
-        accepted = self._ceiling.limit(self.in_flight, now)
+        accepted = self._ceiling.limit(now)
         allowed = min(accepted, self._advice.most, self._guard.room)
         limit = level if level <= allowed else max(self._policy.minimum, int(allowed))
         self.limit = self.allowed_now = limit
