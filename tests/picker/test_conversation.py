@@ -360,6 +360,23 @@ def test_a_piece_handed_back_as_it_was_is_read_like_any_other_message(
     assert quick.echo.answered
 
 
+EMPTY = body(b"", last=True, kind="response_body")
+
+
+@pytest.mark.parametrize("end", [EMPTY, bytes.fromhex("220a0a081a061a040a001001")])
+def test_the_end_of_a_body_is_known_whether_or_not_its_empty_piece_is_written(end: bytes) -> None:
+    assert ProcessingResponse.FromString(end) == ProcessingResponse.FromString(EMPTY)
+    echo, handed = stream_of([b"piece"]).echo, list[bytes]()
+    echo.hand = handed.append
+    piece = body(b"piece", last=False, kind="response_body")
+    data = b"".join(message_prefix(len(message)) + message for message in (piece, end))
+    # A frame that ends a byte too early, and one with the rest.
+    stop = echo.came_back(data, 0, len(data) - 1)
+    assert (handed, echo.ended) == ([b"piece"], False)
+    assert echo.came_back(data + b"behind", stop, len(data)) == len(data)
+    assert (handed, echo.ended, echo.waits) == ([b"piece", b""], True, False)
+
+
 @given(st.integers(1, 70_000))
 def test_a_piece_of_any_size_is_told_and_is_known_when_it_comes_back(size: int) -> None:
     piece = b"x" * size

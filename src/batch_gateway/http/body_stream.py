@@ -42,6 +42,7 @@ class BodyStream(LiveStream):
     """
 
     __slots__ = (
+        "_at_end",
         "_begin_by",
         "_begun",
         "_buffered",
@@ -96,6 +97,7 @@ class BodyStream(LiveStream):
         self._early = early
         self._most = 0
         self._quick: QuickTaker | None = None
+        self._at_end: Callable[[], None] | None = None
         self.take_chunk: TakeChunk | None = None
         self._until = 0.0
         self.lived_at = _LONG_PAST
@@ -144,6 +146,8 @@ class BodyStream(LiveStream):
             return
         self._ended = True
         self._error = error
+        if self._at_end is not None and self._take is not None and error is None:
+            self._at_end()
         # A connection that goes back to the pool must notice when its peer closes it.
         self._resume()
         self._wake()
@@ -189,12 +193,22 @@ class BodyStream(LiveStream):
         return self.lived_at + self._idle
 
     async def hand_on(
-        self, take: Callable[[bytes], float], most: int, quick: QuickTaker | None = None
+        self,
+        take: Callable[[bytes], float],
+        most: int,
+        quick: QuickTaker | None = None,
+        *,
+        take_chunk: TakeChunk | None = None,
+        at_end: Callable[[], None] | None = None,
     ) -> bool:
-        """See `LiveStream.hand_on`."""
+        """See `LiveStream.hand_on`. Without `quick`, `take_chunk` stays the same all the time.
+
+        `at_end` is told when the body has come to its end and `take` got all of it.
+        """
         if self._pieces or self._ended:
             return False
         self._take, self._most, self._quick = take, most, quick
+        self.take_chunk, self._at_end = take_chunk, at_end
         if quick is not None:
             self._look_for_chunks(quick)
         self._until = time.monotonic() + self._idle
@@ -202,7 +216,7 @@ class BodyStream(LiveStream):
         try:
             await self._woken()
         finally:
-            self._take = self._quick = self.take_chunk = None
+            self._take = self._quick = self.take_chunk = self._at_end = None
         self._raise_failure()
         return not self._until
 
@@ -214,7 +228,8 @@ class BodyStream(LiveStream):
         """
         self._closed = True
         self._pieces = _NO_PIECES
-        self._take = self._quick = self.take_chunk = self._early = None
+        self._take = self._quick = self.take_chunk = None
+        self._early = self._at_end = None
         self._error = self._failure = None
         self._pause = self._set_deadline = _tell_nobody
 

@@ -214,14 +214,14 @@ class Dialogue:
             self.conversation.echo.report(piece, last=ends)
             await self.say(response_body(piece, last=ends), last=ends)
 
-    def say_body_nowait(self, piece: bytes) -> bool:
-        """Report a piece of the answer's body that is not its last; whether that was possible."""
+    def say_body_nowait(self, piece: bytes, *, last: bool) -> bool:
+        """Report a piece of the answer's body at once; whether that was possible."""
         conversation = self.conversation
         if not conversation.over:
-            message = response_body(piece, last=False)
-            if len(piece) > PIECE or not self._stream.send_nowait((message,)):
+            message = response_body(piece, last=last)
+            if len(piece) > PIECE or not self._stream.send_nowait((message,), end=last):
                 return False
-        conversation.echo.report(piece, last=False)
+        conversation.echo.report(piece, last=last)
         return True
 
     def watch(

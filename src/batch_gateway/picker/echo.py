@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from batch_gateway.picker.encode import PIECE_FRAMES, piece_frames
+from batch_gateway.picker.encode import HANDED_BACK_ENDS, PIECE_FRAMES, piece_frames
 
 __all__ = ["Echo"]
 
@@ -25,7 +25,8 @@ class Echo:
             it does may do so by adding to the next two: `report` would take as long as the rest.
         expected: reported and not come back yet, by message.
         reported, returned: how many bytes of such there were, and how many have come back.
-        hand: is given what comes back as it was; without it that is put out.
+        hand: is given what comes back as it was, and b"" behind the last; without it that is put
+            out.
     """
 
     __slots__ = (
@@ -106,10 +107,12 @@ class Echo:
         while start < end and expected and not self._struck and self.expects:
             piece = expected[0]
             size = len(piece)
+            if not size:
+                return self._end_came_back(data, start, end)
             head = (PIECE_FRAMES.get(size) or piece_frames(size))[1]
             begins = start + len(head)
             stop = begins + size
-            if stop > end or not (size and data.startswith(head, start)):
+            if stop > end or not data.startswith(head, start):
                 break
             if not data.startswith(piece, begins):
                 break
@@ -117,6 +120,14 @@ class Echo:
             self.returned += size
             (self.hand or self.put)(piece)
             start = stop
+        return start
+
+    def _end_came_back(self, data: bytes, start: int, end: int) -> int:
+        for message in HANDED_BACK_ENDS:
+            if self._whole and data.startswith(message, start, end):
+                self.streamed(b"", last=True)
+                (self.hand or self.put)(b"")
+                return start + len(message)
         return start
 
     def unchanged(self) -> None:

@@ -24,6 +24,7 @@ from batch_gateway.wire.http2.grpc_messages import FrameAround, frame_around, me
 
 __all__ = [
     "END_OF_STREAM",
+    "HANDED_BACK_ENDS",
     "PIECE",
     "PIECE_FRAMES",
     "STREAMED_REQUEST",
@@ -234,9 +235,13 @@ def streamed_head(field: bytes, size: int, is_last: bool) -> bytes:
 
 
 def _streamed(field: bytes, size: int, end: bytes) -> bytes:
-    head = _FIRST + _varint(size)
+    return _within(field, _FIRST + _varint(size), size + len(end))
+
+
+def _within(field: bytes, head: bytes, rest: int) -> bytes:
+    """What a streamed response is in, and its `head`, behind which so many bytes follow."""
     for outer in (_STREAMED, _BODY_MUTATION, _FIRST, field):
-        head = outer + _varint(len(head) + size + len(end)) + head
+        head = outer + _varint(len(head) + rest) + head
     return head
 
 
@@ -316,6 +321,14 @@ def _check(headers: Pairs) -> None:
     except ConfigError as error:
         raise InvalidRequestError(str(error), cause=error) from error
 
+
+# Some leave out an empty body, as all do in what is generated; others say that it is empty.
+_ENDS = [
+    _within(STREAMED_RESPONSE, body, len(END_OF_STREAM)) + END_OF_STREAM
+    for body in (b"", _FIRST + _varint(0))
+]
+HANDED_BACK_ENDS = [message_prefix(len(end)) + end for end in _ENDS]
+"""The messages that hand back the end of a body without a piece of it, as they go into a stream."""
 
 _LENGTH_KEY = _delimited(_KEY, b"content-length")
 _STATUS_KEY = _delimited(_KEY, b":status")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import AsyncGenerator, Container, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from types import TracebackType
 
 from batch_gateway.durations import seconds
 from batch_gateway.errors import (
@@ -20,6 +21,7 @@ from batch_gateway.errors import (
 )
 from batch_gateway.http.exchange import HTTPResponse, HTTPStream
 from batch_gateway.http.native import NativeExchanger
+from batch_gateway.http.stream_block import StreamBlock
 from batch_gateway.http.tls import TLSConfig
 from batch_gateway.http.transport_config import TransportConfig
 from batch_gateway.picker.conversation import Choice
@@ -36,7 +38,7 @@ from batch_gateway.wire.refusals import (
     is_connect_failure,
 )
 
-__all__ = ["Pod", "Pods"]
+__all__ = ["Pod", "PodStream", "Pods"]
 
 # A pod that cannot be connected to leaves time for others.
 _CONNECTS_IN_AN_ATTEMPT = 3
@@ -56,6 +58,44 @@ class Pod:
         self.endpoint = endpoint
         self.exchanger = exchanger
         self.served = served_by(endpoint)
+
+
+PodStream = AbstractAsyncContextManager[tuple[Pod, HTTPStream]]
+
+
+class _PodBlock(PodStream):
+    """The block in which an answer is read, and who is told how the pod did."""
+
+    def __init__(
+        self,
+        pod: Pod,
+        block: StreamBlock,
+        has_answered: Callable[[Pod], None],
+        broke: Callable[[Pod, InferenceError], None],
+    ) -> None:
+        self._pod = pod
+        self._block = block
+        self._has_answered = has_answered
+        self._broke = broke
+
+    async def __aenter__(self) -> tuple[Pod, HTTPStream]:
+        try:
+            response = await self._block.__aenter__()
+        except InferenceError as error:
+            self._broke(self._pod, error)
+            raise
+        self._has_answered(self._pod)
+        return self._pod, response
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._block.__aexit__(kind, error, traceback)
+        if isinstance(error, InferenceError):
+            self._broke(self._pod, error)
 
 
 class Pods:
@@ -141,26 +181,20 @@ class Pods:
         endpoints = self._usable(choice.endpoints, tried)
         return await self._connected(choice.endpoints, endpoints, deadline)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, pod: Pod, choice: Choice, *, deadline: float, begin_by: float, idle_timeout: float
-    ) -> AsyncGenerator[tuple[Pod, HTTPStream]]:
+    ) -> PodStream:
         """The same as `HTTPExchanger.stream` is to `post`, from a pod that was reached."""
         headers = choice.headers
-        try:
-            async with pod.exchanger.stream(
-                headers.get(":path", ""),
-                tuple(headers.items()),
-                choice.body,
-                deadline=deadline,
-                begin_by=begin_by,
-                idle_timeout=idle_timeout,
-            ) as response:
-                self._has_answered(pod)
-                yield pod, response
-        except InferenceError as error:
-            self._broke(pod, error)
-            raise
+        block = pod.exchanger.stream(
+            headers.get(":path", ""),
+            tuple(headers.items()),
+            choice.body,
+            deadline=deadline,
+            begin_by=begin_by,
+            idle_timeout=idle_timeout,
+        )
+        return _PodBlock(pod, block, self._has_answered, self._broke)
 
     def give_back(self, pod: Pod) -> None:
         """The request for which the pod was reached is over."""

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 
 from batch_gateway.errors import BadResponseError, InferenceError
 from batch_gateway.http.body_stream import BodyStream
@@ -19,16 +18,13 @@ from batch_gateway.http.redaction import Redactor
 from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import PIECE, response_head
-from batch_gateway.picker.pods import Pod
-from batch_gateway.picker.teller import AT_ONCE, HIGH_WATER, MOST_AWAITED, Teller
+from batch_gateway.picker.pods import PodStream
+from batch_gateway.picker.teller import HIGH_WATER, MOST_AWAITED, Teller, end_of_message
 from batch_gateway.wire.headers import Headers
 
 __all__ = ["Refusal", "Relay"]
 
 _NEVER = float("inf")
-_BLANK_LINE = b"\n\n"
-
-PodStream = AbstractAsyncContextManager[tuple[Pod, HTTPStream]]
 
 
 class Refusal:
@@ -173,7 +169,7 @@ class Relay(LiveStream):
 
     def _next(self) -> bytes:
         piece = self._echo.take()
-        if self._echo.buffered <= HIGH_WATER // 2:
+        if self._room is not None and self._echo.buffered <= HIGH_WATER // 2:
             _wake(self._room)
         return piece
 
@@ -226,8 +222,12 @@ class Relay(LiveStream):
     async def _tell(self, upstream: HTTPStream) -> None:
         """Report the answer's body piece by piece."""
         size, piece, teller = 0, b"first", self._teller
-        # Behind the first piece, which may be later than the others.
-        live = None
+        live = upstream if self._is_events and isinstance(upstream, BodyStream) else None
+        # The first is nearly always there; else it may be later than the others.
+        first = b"" if live is None else live.arrived(PIECE)
+        if first:
+            teller.take(first)
+        handing = live if first else None
         while piece:
             if self._gone:
                 # What is told goes straight to the reader.
@@ -236,14 +236,18 @@ class Relay(LiveStream):
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
                 self._room = None
-            if live is None or not await live.hand_on(
-                teller.take, PIECE, take_chunk=teller.take_chunk
-            ):
-                piece = await upstream.read()
-            elif self._untold:
+            if self._untold:
                 piece, self._untold = self._untold, b""
-            else:
+            elif handing is None:
+                piece = await upstream.read()
+            elif await handing.hand_on(
+                teller.take, PIECE, take_chunk=teller.take_chunk, at_end=self._tell_end
+            ):
                 continue
+            elif self._echo.reported_all:
+                break
+            else:
+                piece = await upstream.read()
             size += 0 if self._is_events else len(piece)
             if size > self._most:
                 raise BadResponseError(
@@ -254,15 +258,15 @@ class Relay(LiveStream):
             await self._dialogue.say_body(piece, last=not piece)
             self._telling = False
             self._set_patience(self._dialogue.deadline)
-            live = upstream if self._is_events and isinstance(upstream, BodyStream) else None
+            handing = live
 
     def _tell_in_parts(self, piece: bytes) -> float:
         """Report a piece that may be too large, or not wanted, for `LiveStream.hand_on`."""
         dialogue, now, rest = self._dialogue, time.monotonic(), piece
         while rest:
-            end = _end_of_message(rest)
+            end = end_of_message(rest)
             piece, rest = rest[:end], rest[end:]
-            if not (self._teller.tell(piece) or dialogue.say_body_nowait(piece)):
+            if not (self._teller.tell(piece) or dialogue.say_body_nowait(piece, last=False)):
                 self._untold = piece + rest
                 return 0.0
         if self._gone:
@@ -270,6 +274,12 @@ class Relay(LiveStream):
         elif dialogue.deadline == _NEVER:
             self._arm(dialogue, now + self._patience)
         return 0.0 if self._is_full() else now + self._idle
+
+    def _tell_end(self) -> None:
+        """Report the end behind the last piece, with which it then goes out and comes back."""
+        dialogue = self._dialogue
+        if dialogue.say_body_nowait(b"", last=True) and dialogue.deadline == _NEVER:
+            self._set_patience(_NEVER)
 
     def _is_full(self) -> bool:
         """Whether the pod has to wait: for the reader, or for a picker that is to echo at once."""
@@ -301,12 +311,12 @@ class Relay(LiveStream):
         _wake(self._room)
 
     def _hand(self, piece: bytes) -> None:
-        """A piece came back as it had been reported."""
+        """A piece came back as it had been reported; or the end, with b""."""
         take_events = self._take_events
         taken = 0 if take_events is None else take_events(piece)
         if taken:
             self._alive_until = time.monotonic() + self._idle
-        if taken < len(piece):
+        if taken < len(piece) or not piece:
             self._echo.put(piece[taken:])
             self._hand_out()
         if self._room is not None:
@@ -388,11 +398,3 @@ class Relay(LiveStream):
 def _wake(waiter: asyncio.Future[None] | None) -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
-
-
-def _end_of_message(data: bytes) -> int:
-    """How much of an event stream goes into one message: whole events, for whoever reads them."""
-    if len(data) <= AT_ONCE:
-        return len(data)
-    blank = data.rfind(_BLANK_LINE, 0, AT_ONCE)
-    return AT_ONCE if blank < 0 else blank + len(_BLANK_LINE)

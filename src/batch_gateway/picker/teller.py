@@ -10,13 +10,14 @@ from batch_gateway.picker.encode import PIECE_FRAMES, piece_frames
 from batch_gateway.wire.http2.grpc_messages import FrameAround
 from batch_gateway.wire.transfer_chunks import CHUNK_HEADS, chunk_head
 
-__all__ = ["AT_ONCE", "HIGH_WATER", "MOST_AWAITED", "Teller"]
+__all__ = ["HIGH_WATER", "MOST_AWAITED", "Teller", "end_of_message"]
 
 _NEVER = float("inf")
 _CRLF = b"\r\n"
+_BLANK_LINE = b"\n\n"
 
 # A message there and back that fits into one frame: as large as all servers take them.
-AT_ONCE = 16 * 1024 - 64
+_AT_ONCE = 16 * 1024 - 64
 
 # Past this the pod is not read any more, until the reader has taken half of it.
 HIGH_WATER = 64 * 1024
@@ -70,7 +71,7 @@ class Teller:
     def tell(self, data: bytes) -> bool:
         """Report what came of an event stream; False, and nothing done, where it may not go so."""
         echo, size = self._echo, len(data)
-        if not (echo.expects and 0 < size <= AT_ONCE) or echo.buffered > HIGH_WATER:
+        if not (echo.expects and 0 < size <= _AT_ONCE) or echo.buffered > HIGH_WATER:
             return False
         if echo.reported - echo.returned > MOST_AWAITED:
             return False
@@ -82,3 +83,11 @@ class Teller:
         if self._dialogue.deadline == _NEVER:
             self._arm(self._dialogue, time.monotonic() + self._patience)
         return True
+
+
+def end_of_message(data: bytes) -> int:
+    """How much of an event stream goes into one message: whole events, for whoever reads them."""
+    if len(data) <= _AT_ONCE:
+        return len(data)
+    blank = data.rfind(_BLANK_LINE, 0, _AT_ONCE)
+    return _AT_ONCE if blank < 0 else blank + len(_BLANK_LINE)

@@ -38,6 +38,17 @@ def odd_chunk(line: bytes, body: bytes) -> bytes:
     return line % len(body) + b"\r\n" + body + b"\r\n"
 
 
+def new_stream() -> BodyStream:
+    return BodyStream(
+        "the gateway",
+        lambda _: None,
+        lambda _: None,
+        deadline=NEVER,
+        begin_by=NEVER,
+        idle_timeout=60,
+    )
+
+
 END = chunk(event("", "stop"), b"data: [DONE]\n\n") + b"0\r\n\r\n"
 TEXTS = ["one", " two", " three", ' "four"', " fünf", "x" * 40, " data: ", "last"]
 
@@ -77,14 +88,7 @@ async def read(reads: Sequence[bytes]) -> tuple[str, int, int]:
         _, connection = await loop.create_connection(
             lambda: Connection("the gateway", 10**6, lambda _: None), sock=near
         )
-        stream = BodyStream(
-            "the gateway",
-            lambda _: None,
-            lambda _: None,
-            deadline=NEVER,
-            begin_by=NEVER,
-            idle_timeout=60,
-        )
+        stream = new_stream()
         connection.begin(b"POST", b"", NEVER, stream)
         connection.data_received(HEAD + chunk(event("one")))
         reader.take(await stream.read(), put)
@@ -225,3 +229,20 @@ def test_it_is_known_that_a_chunk_has_ended_only_where_one_whole_chunk_was_read(
     assert not fed(length, whole)
     assert not fed(HEAD + b"ffff\r\n", whole)
     assert not fed(HEAD, chunk(b"5\r\nhello\r\n"))
+
+
+@pytest.mark.parametrize("until", [NEVER, 0.0], ids=["all was taken", "some was left"])
+async def test_the_end_of_a_body_is_told_at_once_if_all_of_it_was_taken(until: float) -> None:
+    stream, told = new_stream(), list[bytes]()
+
+    def take(piece: bytes) -> float:
+        told.append(piece)
+        return until
+
+    reading = asyncio.ensure_future(stream.hand_on(take, 10, at_end=lambda: told.append(b"end")))
+    await asyncio.sleep(0)
+    stream.body_received(b"last")
+    stream.ended(None)
+    assert told == ([b"last", b"end"] if until else [b"last"])
+    await reading
+    assert await stream.read() == b""
