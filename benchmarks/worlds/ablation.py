@@ -198,6 +198,7 @@ WITHOUT: tuple[Without, ...] = (
     Without("ceiling", "forgotten when nobody meets it", _REFUSED, _set((ceiling, "_CALM", 10**9))),
     Without("ceiling", "held at once", _SHUT, _set((ceiling.Ceiling, "_hold", _nothing))),
     Without("ceiling", "longer and longer pauses", _SHUT, _set((ceiling, "_LONGEST", 0.0))),
+    Without("ceiling", "reopening", _SHUT, _set((ceiling, "_REOPENING", 0))),
     Without("pace", "all of it", _REFUSED, _set((pace.Pace, "_consider", _nothing))),
     Without("pace", "windows of a quota", _REFUSED, _set((pace.Pace, "reopened", _nothing))),
     Without(

@@ -50,7 +50,7 @@ class Run:
 
     @property
     def limit(self) -> float:
-        return self.ceiling.limit(self.now)
+        return self.ceiling.limit(self._in_flight, self.now)
 
     @property
     def why(self) -> Why | None:

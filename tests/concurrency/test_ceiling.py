@@ -114,7 +114,7 @@ def test_one_refusal_by_chance_is_no_reason_to_say_anything() -> None:
             started.outcome = Outcome.REFUSED
             ceiling.refused(started, None, 0, started.at + 0.01)
         now = started.at + 0.06
-        assert ceiling.why(ceiling.limit(now), now) is None
+        assert ceiling.why(ceiling.limit(0, now), now) is None
 
 
 # -- quotas --------------------------------------------------------------------------------
@@ -136,6 +136,14 @@ def test_a_quota_that_takes_no_two_at_once_is_no_ceiling_of_one(seed: int) -> No
     run.counts_from_here().run(450)
     assert run.answered >= 0.7 * 300 * 5
     assert run.refused <= 0.05 * run.sent
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_quota_is_used_up_though_some_are_refused_by_chance(seed: int) -> None:
+    run = Run(both(chance(0.03, seed), bucket(20, 40)), seed=seed).run(100)
+    run.counts_from_here().run(500)
+    assert run.answered >= 0.88 * 400 * 20
+    assert run.refused <= 0.1 * run.sent
 
 
 def test_a_slow_quota_is_kept_too() -> None:
@@ -305,7 +313,7 @@ def test_the_limit_never_falls_below_the_least(
             started.outcome = OUTCOMES[kind]
             if kind == "refuse":
                 ceiling.refused(started, seconds or None, len(running), now)
-        limit = ceiling.limit(now)
+        limit = ceiling.limit(len(running), now)
         assert limit >= minimum
         assert ceiling.paused_until >= paused
         paused = ceiling.paused_until

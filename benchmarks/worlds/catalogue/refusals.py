@@ -114,6 +114,15 @@ def quota_worlds() -> Iterator[World]:
         quota=Quota(10, 50, later=((200.0, 5.0), (400.0, 10.0))),
         oracle=limits,
     )
+    yield replace(
+        quota,
+        name="quota, chance 3%",
+        title="600 a minute, 50 at once, and 3 % refused by chance",
+        quota=Quota(10, 50),
+        chance=Chance(0.03),
+        aims=Aims(quota=0.9, refused=0.08),
+        oracle=limits,
+    )
     yield from _quotas_of_each_minute(quota)
 
 

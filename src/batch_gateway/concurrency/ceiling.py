@@ -11,7 +11,9 @@ nobody at all, which is what this file is about, beside the order in which sends
 | WATCHED | refusals on end, surely no chance, or one with nothing else in flight | SHUT | pause |
 | WATCHED | one after as many as a quota took until the last time | SHUT | pause |
 | SHUT | another refusal | SHUT | pause twice as long, or as long as the gateway asks |
-| SHUT | a try is accepted | WATCHED | after 5 s, how many were accepted since the last time |
+| SHUT | a try is accepted | REOPENING | after 5 s, how many were accepted since the last time |
+| REOPENING | acceptances | REOPENING | as many more at once as were accepted |
+| REOPENING | 200 acceptances | WATCHED | |
 | WATCHED | 1,000 sends unrefused, and no pace | QUIET | any ceiling is forgotten |
 """
 
@@ -37,6 +39,7 @@ _FIRST, _LONGEST = 0.25, 2.0  # seconds of a pause; a gateway that comes back is
 _ASKED = 300.0  # seconds; nobody is to wait for a day that was asked by mistake
 _CHANCE = 0.3  # at most, of a refusal in a row: a row makes chance look greater than it is
 _OUTAGE = 5.0  # seconds with nobody accepted, which is more than a moment
+_REOPENING = 200  # acceptances after which a gateway is open again
 _APART = 0.5  # of the usual time between two answers: in flight stays what it was, nearly
 _LONGEST_APART = 1.0  # seconds
 _ACCEPTED = (None, Outcome.OK)  # where no refusal came in time
@@ -67,7 +70,8 @@ class Ceiling:
         self._row = 0
         self._braked_at = 0.0
         self._held, self._held_until = math.inf, 0.0
-        self._shut_at: float | None = None  # since when nobody is accepted
+        self._shut_at = 0.0
+        self._reopened = math.inf  # acceptances since nobody was; 0 while nobody is
 
     # -- what is told ----------------------------------------------------------------------
 
@@ -80,7 +84,7 @@ class Ceiling:
         due = self._pace.sent(now)
         if self._step.apart:
             due = max(due, now + min(_LONGEST_APART, _APART / max(self.rate, 1e-9)))
-        if self._shut_at is not None:
+        if self._room() == 0:
             due = max(due, now + _AFTER * self._late())
         self.paused_until = max(self.paused_until, due)
 
@@ -94,19 +98,19 @@ class Ceiling:
         self._usual += 0.2 * (min(_SLOWEST, now - started.at) - self._usual)
         self._brake(started, min(_ASKED, retry_after or 0.0), in_flight, now)
 
-    def limit(self, now: float) -> float:
-        """How many may be in flight; infinity while there is no ceiling."""
+    def limit(self, in_flight: int, now: float) -> float:
+        """How many may be in flight, where so many are; infinity while there is no ceiling."""
         if not self._watches:
             return math.inf
         self._judge(now)
         limit = self._step.limit(now)
         if now < self._held_until:
             limit = min(limit, self._held)
-        return max(self._minimum, limit)
+        return max(self._minimum, min(limit, in_flight + self._room()))
 
     def why(self, limit: float, now: float) -> Why | None:
         """What holds that limit or the sending back, if anything does."""
-        if self._shut_at is not None and self._row > 1:
+        if not self._reopened and self._row > 1:
             return Why(Reason.SHUT, max(0.0, self.paused_until - now))
         if self._pace.keeps:
             return Why(Reason.PACE, 60 * self._pace.per_second)
@@ -138,7 +142,7 @@ class Ceiling:
 
     def _judge_refused(self, started: Started, now: float) -> None:
         tried = started.rank > self._step.top
-        shut = self._shut_at is not None and started.at > self._shut_at
+        shut = not self._reopened and started.at > self._shut_at
         if shut and not self._pace.keeps:
             return
         if not shut and self._step.refused(started.rank, now, self.rate):
@@ -150,13 +154,15 @@ class Ceiling:
 
     def _judge_accepted(self, started: Started, now: float) -> None:
         self._row = 0
-        if self._shut_at is not None and started.at >= self._braked_at:
+        if self._reopened:
+            self._reopened += 1
+        elif started.at >= self._braked_at:
             if started.at - self._shut_at >= _OUTAGE:
                 self._pace.reopened(self._taken, started.at)
-            self._shut_at = None
+            self._reopened = 1
         self._step.accepted(started.rank, now)
         self._pace.judged(started.at, refused=False)
-        if self._pace.per_second == math.inf:
+        if self._room() == self._pace.per_second == math.inf:
             self._calm += 1
             if not self._watches:
                 # A ceiling that nobody met, not even to try for more, is forgotten.
@@ -171,15 +177,14 @@ class Ceiling:
         if on_end:
             self._row += 1
             self._braked_at = now
-        # What was refused makes no room for another: of a quota that is used up, all are refused.
-        self._hold(min(started.rank - 1, in_flight), now)
-        if self._shut_at is None:
+        self._hold(started.rank - 1, now)
+        if self._reopened:
             no_chance = -self._row * math.log(min(_CHANCE, self._step.chance)) > SURE + LIKELY
             surely = no_chance or self._pace.is_used_up(self._taken)
             if not surely and in_flight >= self._minimum:
                 return
             # It may be a full gateway after all, and what is asked then is that request's affair.
-            self._shut_at, asked = now, 0.0
+            self._shut_at, self._reopened, asked = now, 0, 0.0
         elif not on_end:
             return
         pause = min(_LONGEST, _FIRST * 2 ** min(10, self._row - 1))
@@ -188,3 +193,10 @@ class Ceiling:
     def _hold(self, most: int, now: float) -> None:
         self._held = min(self._held, most) if now < self._held_until else most
         self._held_until = now + self._late()
+
+    def _room(self) -> float:
+        """How many more may be sent before it is known whether the others are accepted: one in
+        all while nobody is, then as many as were accepted since (the slow start of TCP)."""
+        if self._reopened > _REOPENING:
+            return math.inf
+        return max(0, 1 + self._reopened - len(self._pending))

@@ -144,12 +144,14 @@ class AdaptiveController:
     def _failed(self, started: Started, outcome: Outcome, now: float) -> None:
         if outcome is Outcome.ABANDONED:
             return
-        if self._failures.failed(started.at, self._finder.number, now):
+        latency = self._reading.mean_latency if self._reading else 0.0
+        if self._failures.failed(started.at, self._finder.number, latency, now):
             self._finder.hold(self._finder.number / 2, Reason.FAILING)
             self._begin_round(now)
 
     def _answered(self, started: Started, ended: Ended, now: float) -> None:
-        if allowed := self._failures.answered(started.at):
+        allowed = self._failures.answered(started.at)
+        if allowed is not None:
             self._finder.restart(max(allowed, self._finder.number))
             self._begin_round(now)
         self._typical.learn(ended.tokens)
@@ -194,7 +196,7 @@ class AdaptiveController:
 
     def _set_limit(self, now: float) -> None:
         level = self._finder.level
-        accepted = self._ceiling.limit(now)
+        accepted = self._ceiling.limit(self.in_flight, now)
         allowed = min(accepted, self._advice.most, self._guard.room)
         limit = level if level <= allowed else max(self._policy.minimum, int(allowed))
         self.limit = self.allowed_now = limit

@@ -6,7 +6,7 @@
 | TRIAL | surely fewer are refused | PACED | nearly what was accepted |
 | TRIAL | surely as many are refused | FREE | chance: twice as long until the next trial |
 | PACED | none is refused for some time | PACED | faster by growing steps |
-| PACED | likely too many are refused | PACED | what it took before, or took on average since |
+| PACED | likely more are refused than by chance | PACED | slower by as much, or what it took before |
 | PACED | surely too many are refused | TRIAL | a tenth fewer a second than were accepted |
 | PACED | not half as many are sent | FREE | the pace holds nothing back |
 | any | the gateway took as many again until it took none | PACED | as many in as long a time |
@@ -37,6 +37,7 @@ _BACK = 0.97  # of what was accepted: a margin, so that a bucket fills again
 _SENDS, _SECONDS = 25, 20.0
 _STEP, _LONGEST_STEP = 0.01, 3.0
 _LATE = 0.01  # seconds by which timers may be late without a loss
+_MEMORY = 200.0  # sends that a pace is judged by; half as many after a cut show what is chance
 _ALIKE = 0.03  # share by which what a quota takes in two windows may differ
 _FEWEST = 8  # accepted; so few are alike by chance
 
@@ -60,6 +61,7 @@ class Pace:
         self._goal = 0.0  # sends a second that were accepted once, nearly
         self._step = _STEP
         self._patience = 1
+        self._chance = 0.0  # share refused at a pace that was accepted before
         self._taken, self._opened_at, self._window = 0, 0.0, 0
         self._begin(0.0)
 
@@ -84,8 +86,11 @@ class Pace:
         self._sent += 1
         self._refused += refused
         self._accepted += not refused
+        if self._state is _State.PACED:
+            self._learn_chance(at, refused=refused)
         share = 1.0 if self._state is _State.FREE else _OF_A_PACE
-        trouble = self._trouble + evidence(share * _MANY, share * _FEW, refused=refused)
+        many, few = (self._chance + share * one for one in (_MANY, _FEW))
+        trouble = self._trouble + evidence(many, few, refused=refused)
         sure = _SURELY * self._patience
         self._trouble = min(sure + 1, max(0.0, trouble))
         if self._state is _State.TRIAL:
@@ -93,7 +98,14 @@ class Pace:
         elif self._trouble > sure and refused and self._accepted >= _ACCEPTED:
             self._consider(at)
         elif self._state is _State.PACED:
-            (self._cut if refused else self._rise)(at)
+            if not refused:
+                self._rise(at)
+            elif self._trouble > LIKELY:
+                self._cut(at)
+            else:
+                self._clean, self._stepped_at = 0, at
+                if self._chance < _FEW:
+                    self._step = _STEP
 
     def explained(self) -> None:
         """A ceiling was found that explains what was refused; if not, more will be refused."""
@@ -130,6 +142,18 @@ class Pace:
         self._sent = self._accepted = self._refused = 0
         self._clean = 0  # accepted since the last refusal or step
 
+    def _learn_chance(self, at: float, *, refused: bool) -> None:
+        """What is refused soon after a cut does not go by the rate, but for what is on end."""
+        if self._sent < _MEMORY / 2:
+            refused = refused and self._clean > 0
+            self._chance += (refused - self._chance) / _MEMORY
+        elif self._sent > _MEMORY:
+            # The pace has risen meanwhile: what was long ago counts less and less.
+            self._sent, self._refused, self._accepted = (
+                one / 2 for one in (self._sent, self._refused, self._accepted)
+            )
+            self._since += (at - self._since) / 2
+
     def _rate(self, at: float) -> float:
         """How many a second were accepted on average since the count began."""
         return self._accepted / max(at - self._since, 1e-9)
@@ -161,20 +185,19 @@ class Pace:
         self.per_second = self._goal = per_second
         self._step = step
         self._patience = 1
-        self._trouble = 0.0
+        self._trouble = self._chance = 0.0
         self._begin(at)
 
     def _release(self) -> None:
         self._state = _State.FREE
         self.per_second = math.inf
-        self._trouble = 0.0
+        self._trouble = self._chance = 0.0
 
     def _cut(self, at: float) -> None:
         self._clean, self._stepped_at, self._step = 0, at, _STEP
-        if self._trouble < LIKELY:
-            return
         if self._accepted >= _SENDS:
-            self._goal = _BACK * self._rate(at)
+            excess = max(0.0, self._refused / self._sent - self._chance)
+            self._goal = _BACK * (1 - excess) * self._sent / (at - self._since)
             self._begin(at)
         self.per_second = min(self.per_second, self._goal)
 
