@@ -17,8 +17,8 @@ class Outcome(Enum):
     ABANDONED = "the caller gave up; says nothing about the gateway"
 
 
-class Started(msgspec.Struct):
-    """What is remembered of a request from its start to its end.
+class Started(msgspec.Struct, eq=False):
+    """What is remembered of a request from its start to its end; no two are the same.
 
     Attributes:
         at: monotonic seconds.
