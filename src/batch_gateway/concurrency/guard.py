@@ -20,8 +20,8 @@ _SHARE = 0.94  # of what fitted at the worst; what comes next may be a little wo
 _CLAIM = 0.5
 _OFTEN = 5  # windows within `_MEMORY` that show a full server; fewer are chance
 # Seconds that the room is kept: it may have been chance at first, and is to outlive a lull.
-_FIRST, _THEN = 150.0, 600.0
-_GROWS = 0.001  # a second: so that what is one burst too far is only a little too far
+_FIRST, _THEN = 40.0, 600.0
+_GROWS = 0.6  # ln, in as long as it was kept: what is one burst too far is only a little too far
 
 
 class State(Enum):
@@ -46,8 +46,8 @@ class Guard(Door):
     | FREE | in 20 s the server is full five times, with 5 % fewer, and takes more again | KEEPS |
     | KEEPS, RELAXES | the server is full with no more than `room` | KEEPS less, half at least |
     | KEEPS, RELAXES | it is full for 6 s and 1.5 answers on end | FREE, for ten minutes at least |
-    | KEEPS | 2.5 minutes after the first time, 10 after others | RELAXES |
-    | RELAXES | `room` has grown, by 0.1 % a second, beyond what ever fitted | FREE |
+    | KEEPS | 40 seconds after the first time, 10 minutes after others | RELAXES |
+    | RELAXES | `room` has grown, 80 % in as long as it was kept, beyond what ever fitted | FREE |
 
     Each lesson costs those who come just then. People are served once ours give way; another batch
     takes what ours leave, and the server stays full. Without first tokens, or where few of the
@@ -64,7 +64,7 @@ class Guard(Door):
         self.room = math.inf
         self._seen: deque[tuple[float, Window]] = deque()
         self._ever_fitted = 0.0
-        self._until = self._placed = 0.0
+        self._until = self._placed = self._kept = 0.0
 
     def ended(self, started: Started, answered: bool, in_flight: int, now: float) -> None:
         super().ended(started, answered, in_flight, now)
@@ -83,7 +83,7 @@ class Guard(Door):
             self._keep(min(self.room, fitted), now)
         elif now > self._until:
             self.state = State.RELAXES
-            self.room *= math.exp(_GROWS * (now - self._until))
+            self.room *= math.exp(_GROWS * (now - self._until) / self._kept)
             self._until = now
             if self.room > self._ever_fitted:
                 self._forget()
@@ -110,8 +110,8 @@ class Guard(Door):
             self._keep(least, now)
 
     def _keep(self, fitted: float, now: float) -> None:
-        kept = _FIRST if self.state is State.FREE else _THEN
+        self._kept = _FIRST if self.state is State.FREE else _THEN
         self.state = State.KEEPS
         self.claim = _CLAIM * self._ever_fitted
         self.room = max(1.0, self.claim, _SHARE * fitted)
-        self._until = max(self._until, now + kept)
+        self._until = max(self._until, now + self._kept)
