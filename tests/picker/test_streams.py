@@ -49,21 +49,24 @@ class Dictation:
     """A pod's streamed answer that a test dictates piece by piece."""
 
     def __init__(self) -> None:
-        self.pieces: asyncio.Queue[bytes] = asyncio.Queue()
+        self.writes: asyncio.Queue[tuple[bytes, ...]] = asyncio.Queue()
         self.written = 0
 
     def say(self, *pieces: bytes) -> None:
         for piece in pieces:
-            self.pieces.put_nowait(piece)
+            self.say_at_once(piece)
+
+    def say_at_once(self, *pieces: bytes) -> None:
+        self.writes.put_nowait(pieces)
 
     async def __call__(self, writer: asyncio.StreamWriter, _: Received) -> None:
         writer.write(HEAD)
         while True:
-            piece = await self.pieces.get()
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            pieces = await self.writes.get()
+            writer.write(b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces))
             await writer.drain()
-            self.written += len(piece)
-            if not piece:
+            self.written += sum(map(len, pieces))
+            if not pieces[-1]:
                 return
 
 
@@ -77,6 +80,7 @@ def relaying(endpoint: str, rewrite: bool = True) -> Any:
 
 async def test_chunks_are_handed_on_while_the_answer_is_being_generated() -> None:
     pod_says = Dictation()
+    writes = [["one"], ["two"], ["three"], ["four", "five"], ["six"]]
     async with (
         running_pod(pod_says) as pod,
         scripted_picker(relaying(pod.endpoint)) as picker,
@@ -85,20 +89,22 @@ async def test_chunks_are_handed_on_while_the_answer_is_being_generated() -> Non
     ):
         stream = one.stream(request())
         texts: list[str] = []
-        for word in ("one", "two", "three"):
+        for write in writes:
             # Each is said only once the one before it has arrived here.
-            pod_says.say(event(word))
-            chunk = await anext(stream)
-            texts.append(chunk.text)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
+            pod_says.say_at_once(*map(event, write))
+            for _ in write:
+                chunk = await anext(stream)
+                texts.append(chunk.text)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
         pod_says.say(DONE, b"")
         async for _ in stream:
             pass
         await picker.all_ended()
-    assert texts == ["one", "two", "three"]
+    assert texts == ["one", "two", "three", "four", "five", "six"]
     assert stream.response is not None
     assert stream.response.json()["model"] == "m"
     reported = [m.response_body for m in picker.talks[0].heard if m.HasField("response_body")]
-    assert b"".join(piece.body for piece in reported).startswith(event("one") + event("two"))
+    told = [b"".join(map(event, write)) for write in writes]
+    assert [piece.body for piece in reported][: len(told)] == told
     assert [piece.end_of_stream for piece in reported][-1]
     assert picker.ends == ["ended"]
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import PIECE_FRAMES, piece_frames
 from batch_gateway.wire.http2.grpc_messages import FrameAround
-from batch_gateway.wire.transfer_chunks import CHUNK_HEADS, chunk_head
+from batch_gateway.wire.transfer_chunks import CHUNK_HEADS, chunk_head, whole_chunks
 
 __all__ = ["HIGH_WATER", "MOST_AWAITED", "Teller", "end_of_message"]
 
 _NEVER = float("inf")
 _CRLF = b"\r\n"
 _BLANK_LINE = b"\n\n"
+_LEFT_TO_OTHERS = b"", True
 
 # A message there and back that fits into one frame: as large as all servers take them.
 _AT_ONCE = 16 * 1024 - 64
@@ -59,10 +60,13 @@ class Teller:
         """See `EventTaker.take_chunk`."""
         size = len(data)
         head = CHUNK_HEADS.get(size) or chunk_head(size)
-        if not (data.startswith(head) and data.endswith(_CRLF)):
-            return 0
-        event = data[len(head) : -len(_CRLF)]
-        return len(event) if self.tell(event) else 0
+        if data.startswith(head) and data.endswith(_CRLF):
+            events = data[len(head) : -len(_CRLF)]
+        else:
+            events, is_last = whole_chunks(data) or _LEFT_TO_OTHERS
+            if is_last:
+                return 0
+        return len(events) if self.tell(events) else 0
 
     def take(self, piece: bytes) -> float:
         """As for `LiveStream.hand_on`."""
