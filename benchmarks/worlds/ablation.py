@@ -30,7 +30,7 @@ from batch_gateway.concurrency import (
 )
 from batch_gateway.concurrency.failures import Failures
 from batch_gateway.concurrency.finder import Finder, Shown, State
-from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Lately, Waits
+from batch_gateway.concurrency.waiting_seats import Waits
 from benchmarks.tables import write_json
 from benchmarks.worlds.catalogue import WORLDS
 from benchmarks.worlds.suite import variant
@@ -159,20 +159,16 @@ WITHOUT: tuple[Without, ...] = (
     ),
     Without(_F, "down from a hold", _FINDING, _moves(Shown.PAYS_NOT, "_follow", State.HOLD)),
     Without(_F, "up from a hold", _FINDING, _moves(Shown.PAYS, "_follow", State.HOLD)),
-    Without(_F, "free seats", _FINDING, _moves(Shown.FREE_SEATS, "_follow", State.HOLD)),
     Without(_F, "what nothing of ours explains", _FINDING, _set((finder, "_SHIFT", 1e9))),
-    Without(_F, "answers that are quicker", _FINDING, _moves(Shown.QUICKER, "_look_again")),
-    Without(_F, "the corner where a climb ends", _FINDING, _moves(Shown.PAYS_NOT, "_go_down")),
     Without(_F, "strides by elasticity", _FINDING, _set((finder, "_SHORTEST", finder._DOUBLE))),
-    Without(_F, "noise that was learnt", _FINDING, _set((Finder, "_learn_noise", _nothing))),
+    Without(_F, "noise that was learnt", _FINDING, _set((finder, "_MEMORY", math.inf))),
     Without(_F, "forgetting evidence", _FINDING, _set((finder, "_FORGET", 1.0))),
     Without(_F, "at most so far above what is used", _FINDING, _set((finder, "_AHEAD", 1e9))),
-    Without(_F, "likely will do", _FINDING, _set((finder, "_NEXT_TO_NOBODY", -9.0))),
+    Without(_F, "likely where nobody waits", _FINDING, _set((finder, "_NEXT_TO_NOBODY", -9.0))),
     Without(_F, "a sway by the root", _FINDING, _set((finder, "_sway", _always(0.08)))),
-    Without(_W, "all of it", _FINDING, _set((Waits, "learn", _always(NOTHING_KNOWN)))),
+    Without(_W, "all of it", _FINDING, _set((Waits, "learn", _nothing))),
     Without(_W, "the queue of one raise", _FINDING, _set((waiting_seats, "_AT_ONCE", 9.0))),
     Without(_W, "waits that last", _FINDING, _set((waiting_seats, "_LASTS", 9.0))),
-    Without(_W, "how many wait lately", _FINDING, _set((Lately, "learn", _nothing))),
     Without(_W, "the least that rises", _FINDING, _set((waiting_seats, "_RISE", 0.0))),
     Without(
         _W,
@@ -185,7 +181,6 @@ WITHOUT: tuple[Without, ...] = (
     Without("rounds", "settling", _FINDING, _set((rounds, "_SETTLE", 0.0))),
     Without("rounds", "a whole turn", _FINDING, _set((rounds.Round, "_alike", _property(False)))),
     Without("rounds", "fewer answers in a climb", _FINDING, _set((rounds, "_SHARE_IN_CLIMB", 2))),
-    Without("rounds", "the pace of before", _FINDING, _set((rounds, "_BALLAST", 1e-9))),
     Without("rounds", "no round of little use", _FINDING, _set((controller, "_USED", 0.0))),
     Without("failures", "all of it", _FAILING, _set((Failures, "failed", _always(False)))),
     Without("ceiling", "a number that is refused from", _REFUSED, _set((rank_step, "SURE", 1e9))),

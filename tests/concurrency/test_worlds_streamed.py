@@ -18,7 +18,7 @@ from benchmarks.worlds.simulation import simulate
         ("busy client, slow server", 300, 2, 0.8),
         ("wobble 1..4, 256 seats", 270, 3, 0.4),
         ("pool of 4, in turn", 144, 1, 0.9),
-        ("full replica, in turn", 200, 1, 0.9),
+        ("full replica, in turn", 200, 1, 0.85),
     ],
 )
 def test_what_makes_first_tokens_late_is_not_taken_for_others(

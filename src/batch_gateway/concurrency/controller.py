@@ -12,7 +12,6 @@ from batch_gateway.concurrency.guard import Guard
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.rounds import Reading, Round, TypicalLength
 from batch_gateway.concurrency.server_load import Advice
-from batch_gateway.concurrency.waiting_seats import Waits
 
 __all__ = ["AdaptiveController", "Bounds"]
 
@@ -73,7 +72,6 @@ class AdaptiveController:
         self.in_flight = 0
         self._typical = TypicalLength()
         self._finder = Finder(policy.worthwhile, policy.initial, policy.minimum, policy.maximum)
-        self._waits = Waits()
         self._ceiling = Ceiling(policy.minimum)
         self._guard = Guard()
         self._failures = Failures()
@@ -166,9 +164,8 @@ class AdaptiveController:
     # -- rounds ----------------------------------------------------------------------------
 
     def _learn(self, done: Round, now: float) -> None:
-        self._reading = reading = done.reading(now)
+        self._reading = reading = done.reading()
         tokens = self._typical.tokens
-        waiting = self._waits.learn(reading, tokens)
         self._ceiling.rate = rate = reading.rate(tokens)
         self._guard.learn(rate)
         unused = reading.in_flight < _USED * min(self.allowed_now, done.turn) - _ROUNDING
@@ -179,7 +176,7 @@ class AdaptiveController:
             # More of ours would wait for their first token than may: here is the knee.
             self._finder.hold(reading.in_flight, Reason.QUEUE)
         else:
-            self._finder.step(reading, tokens, waiting)
+            self._finder.step(reading, tokens)
         self._begin_round(now)
 
     def _begin_round(self, now: float) -> None:

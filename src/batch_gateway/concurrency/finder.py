@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from enum import Enum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from batch_gateway.concurrency.reasons import Reason, Why
 from batch_gateway.concurrency.rounds import Reading
-from batch_gateway.concurrency.waiting_seats import NOTHING_KNOWN, Lately, Waiting
+from batch_gateway.concurrency.waiting_seats import Waits
 
 __all__ = ["Finder", "Shown", "State"]
 
@@ -48,42 +48,10 @@ class State(Enum):
 class Shown(Enum):
     """What a round showed, beside the one before."""
 
-    PAYS = "more bring more, surely; likely will do where next to nobody waits"
+    PAYS = "more surely bring more, or likely, as next to nobody waits or all became quicker"
     PAYS_NOT = "more surely bring too little"
     QUEUE = "more surely wait than may: over several rounds, or in one after a raise"
-    FREE_SEATS = "next to nobody waits for several rounds"
-    DOUBTFUL = "answers are slower or quicker by what nothing of ours explains"
-    QUICKER = "they are still quicker"
     UNSURE = "none of these"
-
-
-class _Pair(NamedTuple):
-    """Two rounds beside each other.
-
-    Attributes:
-        grown: ln of how many times as many were in flight.
-        slower: ln of how many times as long a typical answer took.
-        variance: of `slower`, by the scatter within the rounds.
-    """
-
-    grown: float
-    slower: float
-    variance: float
-
-    @classmethod
-    def of(cls, before: Reading, after: Reading, tokens: float) -> _Pair:
-        return cls(
-            math.log(after.in_flight / before.in_flight),
-            math.log(after.latency(tokens) / before.latency(tokens)),
-            before.error**2 + after.error**2,
-        )
-
-    @property
-    def excess(self) -> float:
-        """The part of `slower` that no number of ours explains: by Little's law the elasticity
-        of throughput is 1 - slower / grown, from 0 to 1 at any server that stays as it is."""
-        least, most = min(0.0, self.grown), max(0.0, self.grown)
-        return self.slower - min(max(self.slower, least), most)
 
 
 class Finder:
@@ -101,7 +69,7 @@ class Finder:
     def __init__(self, worthwhile: float, initial: int, minimum: int, maximum: int) -> None:
         self._worthwhile = worthwhile
         self._minimum, self._maximum = minimum, maximum
-        self._waiting = NOTHING_KNOWN
+        self._waits = Waits()
         self._noise = 0.0  # variance of what nothing of ours explains
         self.restart(initial)
 
@@ -110,26 +78,25 @@ class Finder:
     def restart(self, number: float) -> None:
         """Climb from so many, whatever was learnt."""
         self.skip()
-        self._climb(math.log(max(1.0, number)), _DOUBLE, high=False)
+        ln = math.log(max(1.0, number))
+        self._go(State.CLIMB, Reason.CLIMBING, ln, _DOUBLE, high=False)
 
     def hold(self, number: float, reason: Reason) -> None:
         """Go to so many and look around there."""
         self.skip()
-        self.state, self.why = State.HOLD, _WHY[reason]
         ln = math.log(max(1.0, number))
-        self._go(ln, _sway(ln), high=False)
+        self._go(State.HOLD, reason, ln - _sway(ln) / 2, _sway(ln), high=False)
 
     def skip(self) -> None:
         """Something else decided how many were in flight: no round of before is to be compared."""
-        self._last = self._doubted = None
+        self._last: Reading | None = None
+        self._doubted = False
 
-    def step(self, reading: Reading, tokens: float, waiting: Waiting = NOTHING_KNOWN) -> Shown:
+    def step(self, reading: Reading, tokens: float) -> Shown:
         """Learn from a round, at answers of `tokens`, and move the level; what it showed."""
-        before, self._last = self._last, reading
-        self._waiting = waiting
-        self._lately.learn(waiting)
+        self._waits.learn(reading, tokens)
         self._ln_used = math.log(reading.in_flight)
-        shown = self._look(before, reading, tokens)
+        shown = self._look(reading, tokens)
         self.MOVES[self.state, shown](self)
         self._ln = min(self._ln, self._ln_used + _AHEAD)
         self._set_level()
@@ -137,7 +104,7 @@ class Finder:
 
     @property
     def number(self) -> float:
-        """Around which it looks; in a climb the lower level."""
+        """The lower level."""
         return math.exp(self._ln)
 
     @property
@@ -146,38 +113,44 @@ class Finder:
 
     # -- what a round shows ----------------------------------------------------------------
 
-    def _look(self, before: Reading | None, reading: Reading, tokens: float) -> Shown:
-        if self._lately.too_many(raised=self.climbs):
+    def _look(self, reading: Reading, tokens: float) -> Shown:
+        if self._waits.too_many(raised=self.climbs):
             return Shown.QUEUE
+        before, self._last = self._last, reading
         if before is None:
             return Shown.UNSURE
-        pair = _Pair.of(self._doubted or before, reading, tokens)
-        most = max(_SHIFT, 3 * math.sqrt(self._noise + pair.variance))
-        self._learn_noise(min(most, abs(pair.excess)))
-        odd = abs(pair.excess) > most
-        still = odd and self._doubted is not None
-        self._doubted = before if odd and not still else None
-        if still:
-            # A slower server is no full one, and so nothing is learnt from that.
-            return Shown.UNSURE if pair.excess > 0 else Shown.QUICKER
-        return Shown.DOUBTFUL if odd else self._weigh(pair)
-
-    def _learn_noise(self, excess: float) -> None:
-        self._noise += (min(excess, _MOST_NOISE) ** 2 - self._noise) / _MEMORY
-
-    def _weigh(self, pair: _Pair) -> Shown:
-        """Add a pair to the evidence, by least squares through the origin, and judge that."""
-        if abs(pair.grown) < _ALIKE:
+        grown = math.log(reading.in_flight / before.in_flight)
+        slower = math.log(reading.latency(tokens) / before.latency(tokens))
+        variance = before.error**2 + reading.error**2
+        # By Little's law the elasticity of throughput is 1 - slower / grown, from 0 to 1 at any
+        # server that stays as it is. What is beyond that no number of ours explains.
+        excess = slower - min(max(slower, min(0.0, grown)), max(0.0, grown))
+        most = max(_SHIFT, 3 * math.sqrt(self._noise + variance))
+        odd = abs(excess) > most
+        self._noise += (min(most, abs(excess), _MOST_NOISE) ** 2 - self._noise) / _MEMORY
+        if odd and not self._doubted:
+            # Chance, if it is over by the next, which is compared with what was before.
+            self._last, self._doubted = before, True
             return Shown.UNSURE
-        variance = max(pair.variance, self._noise, _LEAST_NOISE**2)
-        self._weight = _FORGET * self._weight + pair.grown**2 / variance
-        self._sum = _FORGET * self._sum + pair.grown * (pair.grown - pair.slower) / variance
-        error, over = 1 / math.sqrt(self._weight), self._lately.over
+        self._doubted = False
+        if odd:
+            # A slower server is no full one, and so nothing is learnt from that.
+            return Shown.UNSURE if excess > 0 else Shown.PAYS
+        return self._weigh(grown, slower, variance)
+
+    def _weigh(self, grown: float, slower: float, variance: float) -> Shown:
+        """Add a pair to the evidence, by least squares through the origin, and judge that."""
+        if abs(grown) < _ALIKE:
+            return Shown.UNSURE
+        variance = max(variance, self._noise, _LEAST_NOISE**2)
+        self._weight = _FORGET * self._weight + grown**2 / variance
+        self._sum = _FORGET * self._sum + grown * (grown - slower) / variance
+        error, over = 1 / math.sqrt(self._weight), self._waits.over
         times, above, below = _FAR, _SURER, _SURER
         if self.climbs:
             times, above, below = 1.0, _SURE if over > _NEXT_TO_NOBODY else 0.0, _SURELY_NOT
-        elif over < _NEXT_TO_NOBODY and self._lately.rounds >= _PATIENCE:
-            return Shown.FREE_SEATS
+        elif over < _NEXT_TO_NOBODY and self._waits.rounds >= _PATIENCE:
+            return Shown.PAYS
         if over <= 0 and self._elasticity - above * error > times * self._worthwhile:
             return Shown.PAYS
         if self._elasticity + below * error < self._worthwhile / times:
@@ -191,26 +164,27 @@ class Finder:
     # -- what follows ----------------------------------------------------------------------
 
     def _raise(self) -> None:
-        """CLIMB from there: the stride is the elasticity's share of a doubling."""
-        stride = min(_DOUBLE, max(_SHORTEST, _DOUBLE * self._elasticity))
-        self._climb(self._ln + self._stride, stride, high=True)
+        """CLIMB from here: the stride is the elasticity's share of a doubling, at most twice the
+        one before.
+        """
+        ln = self._ln + self._stride if self.climbs else self._ln_used
+        most = min(_DOUBLE, 2 * self._stride)
+        stride = max(_SHORTEST, min(most, _DOUBLE * self._elasticity))
+        self._go(State.CLIMB, Reason.CLIMBING, ln, stride, high=True)
 
-    def _end_climb(self) -> None:
+    def _fall_back(self) -> None:
         """HOLD at the corner of `min(a n, C)` through both levels."""
         share = min(1.0, max(0.0, self._elasticity))
         self.hold(math.exp(self._ln + share * self._stride), Reason.KNEE)
 
     def _take_back(self) -> None:
-        """HOLD at as many as do not."""
-        share = max(self._waiting.may, self._waiting.share)
+        """HOLD at as many as make half of those wait that may."""
+        share = max(self._waits.may, self._waits.share - self._waits.may / 2)
         self.hold(math.exp(self._ln_used) * (1 - share), Reason.QUEUE)
 
     def _look_again(self) -> None:
         """The other level again."""
         self._high = not self._high
-
-    def _stay(self) -> None:
-        """The same level again: chance, if it is over by then."""
 
     def _follow(self) -> None:
         """HOLD: a small step towards where more just pay, smaller the less it is sure; down while
@@ -222,54 +196,37 @@ class Finder:
         square = above * above * self._weight
         step = _GAIN * above * square / (1 + square)
         step = min(self._stride / 4, max(-self._stride / 4, step))
-        if (over := self._lately.over) > 0:
+        if (over := self._waits.over) > 0:
             # In a queue of several clients more bring more to whoever sends them.
-            step = min(0.0, step) - min(self._stride, over * self._waiting.may)
+            step = min(0.0, step) - min(self._stride, over * self._waits.may)
         self._ln += step
         self._stride = _sway(self._ln)
         self._high = not self._high
 
-    def _go_down(self) -> None:
-        """HOLD at 19 % fewer."""
-        self.hold(math.exp(self._ln - _SHORTEST), Reason.KNEE)
-
-    def _climb_from_here(self) -> None:
-        """CLIMB from here."""
-        self._climb(self._ln_used, _SHORTEST, high=True)
-
     MOVES: ClassVar[dict[tuple[State, Shown], Callable[[Finder], None]]] = {
         (State.CLIMB, Shown.PAYS): _raise,
-        (State.CLIMB, Shown.PAYS_NOT): _end_climb,
-        (State.CLIMB, Shown.UNSURE): _look_again,
+        (State.CLIMB, Shown.PAYS_NOT): _fall_back,
         (State.CLIMB, Shown.QUEUE): _take_back,
-        (State.CLIMB, Shown.DOUBTFUL): _stay,
-        (State.CLIMB, Shown.QUICKER): _climb_from_here,
-        (State.HOLD, Shown.PAYS): _climb_from_here,
-        (State.HOLD, Shown.PAYS_NOT): _go_down,
-        (State.HOLD, Shown.FREE_SEATS): _climb_from_here,
-        (State.HOLD, Shown.UNSURE): _follow,
+        (State.CLIMB, Shown.UNSURE): _look_again,
+        (State.HOLD, Shown.PAYS): _raise,
+        (State.HOLD, Shown.PAYS_NOT): _fall_back,
         (State.HOLD, Shown.QUEUE): _take_back,
-        (State.HOLD, Shown.DOUBTFUL): _stay,
-        (State.HOLD, Shown.QUICKER): _climb_from_here,
+        (State.HOLD, Shown.UNSURE): _follow,
     }
     """What follows from what a round showed, in each state."""
 
     # -- levels ----------------------------------------------------------------------------
 
-    def _climb(self, ln: float, stride: float, *, high: bool) -> None:
-        self.state, self.why = State.CLIMB, _WHY[Reason.CLIMBING]
-        self._go(ln, stride, high=high)
-
-    def _go(self, ln: float, stride: float, *, high: bool) -> None:
+    def _go(self, state: State, reason: Reason, ln: float, stride: float, *, high: bool) -> None:
+        self.state, self.why = state, _WHY[reason]
         self._ln, self._stride, self._high = ln, stride, high
-        self._lately = Lately()
+        self._waits.begin()
         self._weight = self._sum = 0.0
         self._set_level()
 
     def _set_level(self) -> None:
         self._ln = min(math.log(self._maximum), max(math.log(self._minimum), self._ln))
-        ln = self._ln if self.climbs else self._ln - self._stride / 2
-        low = max(self._minimum, round(math.exp(ln)))
+        low = max(self._minimum, round(math.exp(self._ln)))
         level = max(low + 1, round(low * math.exp(self._stride))) if self._high else low
         self.level = min(self._maximum, level)
 

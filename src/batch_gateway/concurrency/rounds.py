@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 __all__ = ["Reading", "Round", "TypicalLength"]
 
-# As if lengths differed by a tenth of their mean where they do not.
-_BALLAST = 0.01
-_LEAST_SPREAD = 0.01
+_LEAST_SPREAD = 0.01  # lengths that differ by less than a tenth of their mean are alike
 _LONGEST_SETTLE = 60.0  # seconds; answers that took a day once are no measure for the next
 _SETTLE = 0.2  # of an answer's time, until what is sent counts: prompts sent at once wait in turn
 _SHORTEST = 0.1  # seconds; below that, millisecond requests would give a thousand rounds
@@ -24,23 +22,20 @@ class Reading(NamedTuple):
     """What a round showed.
 
     Attributes:
-        at: monotonic seconds of its end.
         in_flight: mean over the lives of its requests.
         mean_latency: seconds.
         mean_tokens: output tokens of an answer.
-        pace: seconds that one more token takes.
+        pace: seconds that one more token takes; 0 where lengths hardly differ.
         error: standard error of the latency, as a share of it.
-        wait: seconds that do not grow with the length of an answer; 0 where that is not known.
-        wait_error: its standard error in seconds; infinity where lengths hardly differ.
+        wait_error: standard error, in seconds, of what does not grow with the length of an answer;
+            infinity where lengths hardly differ.
     """
 
-    at: float
     in_flight: float
     mean_latency: float
     mean_tokens: float
     pace: float
     error: float
-    wait: float = 0.0
     wait_error: float = math.inf
 
     def latency(self, tokens: float) -> float:
@@ -89,7 +84,6 @@ class Round:
         """The one after `before`, with that limit; `typical` is in tokens."""
         self.began = self.counts_from = now
         self.typical = typical
-        self.pace = None if before is None else before.pace
         if before is not None:
             self.counts_from += min(_LONGEST_SETTLE, _SETTLE * before.mean_latency)
         needs = limit // (_SHARE_IN_CLIMB if climbs else _SHARE)
@@ -123,24 +117,14 @@ class Round:
         variance = self.tt * self.weight - self.tok * self.tok
         return variance <= _LEAST_SPREAD * self.tok * self.tok
 
-    def reading(self, now: float) -> Reading:
+    def reading(self) -> Reading:
         """Raises ZeroDivisionError when nothing was added."""
         latency, tokens = self.lat / self.weight, self.tok / self.weight
         covariance = self.tl / self.weight - latency * tokens
         variance = self.tt / self.weight - tokens * tokens
-        pace = 0.0
-        if tokens > 0:
-            # Ridge regression: drawn to that of the round before, in the first to proportionality.
-            prior = latency / tokens if self.pace is None else self.pace
-            ballast = _BALLAST * tokens * tokens
-            pace = max(0.0, (covariance + prior * ballast) / (variance + ballast))
-        spread = self.ll / self.weight - latency * latency
-        noise = spread - 2 * pace * covariance + pace * pace * variance
-        noise = max(0.0, noise) / self.count
+        pace = 0.0 if self._alike else max(0.0, covariance / variance)
+        noise = self.ll / self.weight - latency * latency - 2 * pace * covariance
+        noise = max(0.0, noise + pace * pace * variance) / self.count
+        wait_error = math.inf if self._alike else tokens * math.sqrt(noise / variance)
         error = math.sqrt(noise) / latency
-        wait, wait_error = 0.0, math.inf
-        if not self._alike:
-            # What is left for an answer of no tokens.
-            wait = latency - tokens * covariance / variance
-            wait_error = tokens * math.sqrt(noise / variance)
-        return Reading(now, self.nn / self.weight, latency, tokens, pace, error, wait, wait_error)
+        return Reading(self.nn / self.weight, latency, tokens, pace, error, wait_error)

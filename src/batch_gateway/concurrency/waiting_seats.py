@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from batch_gateway.concurrency.rounds import Reading
 
-__all__ = ["NOTHING_KNOWN", "Lately", "Waiting", "Waits"]
+__all__ = ["Waits"]
 
 # Of a hundred in flight six or seven may wait, of more more by this power of the share: between the
 # square root by which arrivals and ends fluctuate (0.5; Halfin and Whitt, 1981) and the few of TCP
@@ -18,7 +16,6 @@ _MOST_MAY = 0.25  # of those in flight
 _LEAST_MAY = 0.04  # rounds scatter by half of it anyway, as what runs changes
 # Standard error of the wait, as a share of latency, beyond which a round tells nothing of it.
 _TELLS = 0.05
-_MOST = 0.9  # of those in flight may seem to wait
 # The lowest share follows down at once, and up by so much of what is above it: of what waits for
 # others, whatever we do, half counts as none after some seventy rounds.
 _RISE = 0.01
@@ -28,71 +25,51 @@ _MOST_OVER = 2.0  # of those that may wait, of a single round
 _LASTS, _AT_ONCE = 0.6, 1.0
 
 
-class Waiting(NamedTuple):
-    """What one round says of those that only waited.
-
-    Attributes:
-        share: of those in flight; 0 where nothing tells.
-        may: the share that may wait; 0 where nothing tells.
-    """
-
-    share: float = 0.0
-    may: float = 0.0
-
-
-NOTHING_KNOWN = Waiting()
-
-
 class Waits:
     """Compares the wait in readings with the least that was seen, as TCP Vegas does with the round
     trip (Brakmo and Peterson, 1995), where answers of different lengths tell it from the work.
 
     As a share of the latency, so that a server that does everything more slowly is not taken for
     a queue.
+
+    Attributes:
+        share: of those in flight that only waited in the last round; 0 where nothing tells.
+        may: the share that may; 0 where nothing tells.
+        over: the share of those that may by which more do, on average of the last rounds at this
+            level; -1 where nobody does, 0 where nothing tells. A slow-down that begins or ends
+            within a round looks like a wait, or like less than none.
+        rounds: of those that told anything.
     """
 
     def __init__(self) -> None:
         self._lowest = 1.0
+        self.share = self.may = 0.0
+        self.begin()
 
-    def learn(self, reading: Reading, tokens: float) -> Waiting:
-        """What a round says, at answers of `tokens`."""
-        latency = reading.latency(tokens)
-        raw, error = reading.wait / latency, reading.wait_error / latency
-        # The lowest of many that scatter is lower than any that holds.
-        rise = max(0.0, _RISE * (raw - self._lowest))
-        self._lowest = max(0.0, min(1.0, self._lowest + rise, raw + error))
-        # Where hardly anything depends on the length, hardly anything is told by it.
-        rest = 1 - self._lowest
-        if error >= _TELLS * rest:
-            return NOTHING_KNOWN
-        share = min(_MOST, max(-_MOST, (raw - self._lowest) / rest))
-        # Of many fewer might than a round can tell from none, and chance would hold them down.
-        may = min(_MOST_MAY, _MAY_WAIT * (100 / reading.in_flight) ** _POWER)
-        return Waiting(share, max(_LEAST_MAY, 2 * error / rest, may))
-
-
-class Lately:
-    """How many of those that may wait do, on average of the last rounds.
-
-    A slow-down that begins or ends within a round looks like a wait, or like less than none.
-
-    Attributes:
-        rounds: that tell anything.
-        over: share of those that may wait by which more do; -1 where nobody does, 0 where nothing
-            tells.
-    """
-
-    def __init__(self) -> None:
+    def begin(self) -> None:
+        """At another level."""
         self.rounds = 0
         self.over = self._weight = 0.0
 
-    def learn(self, waiting: Waiting) -> None:
-        """One more round, where it tells anything."""
-        if waiting.may:
-            self.rounds += 1
-            self._weight = _FORGET * self._weight + 1
-            over = min(_MOST_OVER, waiting.share / waiting.may - 1)
-            self.over += (over - self.over) / self._weight
+    def learn(self, reading: Reading, tokens: float) -> None:
+        """What a round says, at answers of `tokens`."""
+        latency = reading.latency(tokens)
+        raw, error = 1 - reading.pace * tokens / latency, reading.wait_error / latency
+        # The lowest of many that scatter is lower than any that holds.
+        lowest = min(self._lowest + _RISE * (raw - self._lowest), raw + error)
+        self._lowest = max(0.0, lowest)
+        # Where hardly anything depends on the length, hardly anything is told by it.
+        rest = 1 - self._lowest
+        self.share = self.may = 0.0
+        if error >= _TELLS * rest:
+            return
+        self.share = (raw - self._lowest) / rest
+        # Of many fewer might than a round can tell from none, and chance would hold them down.
+        may = min(_MOST_MAY, _MAY_WAIT * (100 / reading.in_flight) ** _POWER)
+        self.may = max(_LEAST_MAY, 2 * error / rest, may)
+        self.rounds += 1
+        self._weight = _FORGET * self._weight + 1
+        self.over += (min(_MOST_OVER, self.share / self.may - 1) - self.over) / self._weight
 
     def too_many(self, *, raised: bool) -> bool:
         """Whether more than may surely wait, though it may have been just one round at a level
