@@ -6,12 +6,11 @@ from batch_gateway.concurrency.rounds import Reading
 
 __all__ = ["Waits"]
 
-# Of a hundred in flight six or seven may wait, of more more by this power of the share: between the
-# square root by which arrivals and ends fluctuate (0.5; Halfin and Whitt, 1981) and the few of TCP
-# Vegas, whatever the number (1). In one queue all see the same share, and may make less of it the
-# more they are, so that clients of one server come to like numbers, the sooner the greater the
-# power.
-_MAY_WAIT, _POWER = 0.065, 0.75
+# Of a hundred in flight five may wait, of more more by this power of the share: between the square
+# root by which arrivals and ends fluctuate (0.5; Halfin and Whitt, 1981) and the few of TCP Vegas,
+# whatever the number (1). In one queue all see the same share, and may make less of it the more
+# they are, so that clients of one server come to like numbers, the sooner the greater the power.
+_MAY_WAIT, _POWER = 0.05, 0.75
 _MOST_MAY = 0.25  # of those in flight
 _LEAST_MAY = 0.04  # rounds scatter by half of it anyway, as what runs changes
 # Standard error of the wait, as a share of latency, beyond which a round tells nothing of it.
