@@ -6,7 +6,7 @@
 | TRIAL | surely fewer are refused | PACED | nearly what was accepted |
 | TRIAL | surely as many are refused | FREE | chance: twice as long until the next trial |
 | PACED | none is refused for some time | PACED | faster by growing steps |
-| PACED | likely more are refused than by chance | PACED | slower by as much, or what it took before |
+| PACED | likely more are refused than chance | PACED | slower by as much, or what it took before |
 | PACED | surely too many are refused | TRIAL | a tenth fewer a second than were accepted |
 | PACED | not half as many are sent | FREE | the pace holds nothing back |
 | any | the gateway took as many again until it took none | PACED | as many in as long a time |
