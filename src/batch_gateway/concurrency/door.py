@@ -26,7 +26,7 @@ _DOWN, _UP = 0.05, 0.01  # of the way a window that what is usual follows: a low
 _MOST_RISE = 3.0
 _FORGET = 120.0  # seconds that what is usual follows in while the server seems full
 # Seconds, and answers of ours: what is late for longer is usual from then on, as ours came down.
-_LONG, _LONG_IN_ANSWERS = 6.0, 1.5
+_LONG, _LONG_IN_ANSWERS = 6.0, 2.0
 _STREAMED = 0.8  # of the answers; of fewer nothing can be told
 _ANSWERS = 16  # that this share looks back over
 

@@ -45,7 +45,7 @@ class Guard(Door):
     |---|---|---|
     | FREE | in 20 s the server is full five times, with 5 % fewer, and takes more again | KEEPS |
     | KEEPS, RELAXES | the server is full with no more than `room` | KEEPS less, half at least |
-    | KEEPS, RELAXES | it is full for 6 s and 1.5 answers on end | FREE, for ten minutes at least |
+    | KEEPS, RELAXES | it is full for 6 s and two answers on end | FREE, for ten minutes at least |
     | KEEPS | 40 seconds after the first time, 10 minutes after others | RELAXES |
     | RELAXES | `room` has grown, 80 % in as long as it was kept, beyond what ever fitted | FREE |
 
