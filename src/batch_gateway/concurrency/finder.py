@@ -32,7 +32,7 @@ _MEMORY = 12  # pairs that the noise is averaged over
 _SHIFT = 0.12  # ln; a change of latency below that is left to the evidence
 _ALIKE = 0.02  # ln; levels that differ by less tell nothing of the elasticity
 _GAIN = 0.2  # of the steps of a hold
-# Next to nobody waits where fewer than half of those that may do; in a hold, in so many rounds.
+# Next to nobody waits where fewer than half of those that may do; in so many rounds that is enough.
 _NEXT_TO_NOBODY, _PATIENCE = -0.5, 4
 _AHEAD = 0.25  # ln; the level is at most so far above what was used, as others may allow less
 _WHY = {reason: Why(reason) for reason in Reason}
@@ -117,6 +117,8 @@ class Finder:
         if self._waits.too_many(raised=self.climbs):
             return Shown.QUEUE
         before, self._last = self._last, reading
+        if self._waits.over < _NEXT_TO_NOBODY and self._waits.rounds >= _PATIENCE:
+            return Shown.PAYS
         if before is None:
             return Shown.UNSURE
         grown = math.log(reading.in_flight / before.in_flight)
@@ -149,8 +151,6 @@ class Finder:
         times, above, below = _FAR, _SURER, _SURER
         if self.climbs:
             times, above, below = 1.0, _SURE if over > _NEXT_TO_NOBODY else 0.0, _SURELY_NOT
-        elif over < _NEXT_TO_NOBODY and self._waits.rounds >= _PATIENCE:
-            return Shown.PAYS
         if over <= 0 and self._elasticity - above * error > times * self._worthwhile:
             return Shown.PAYS
         if self._elasticity + below * error < self._worthwhile / times:
