@@ -177,7 +177,8 @@ class Ceiling:
         if on_end:
             self._row += 1
             self._braked_at = now
-        self._hold(started.rank - 1, now)
+        # What was refused makes no room for another: of a quota that is used up, all are refused.
+        self._hold(min(started.rank - 1, in_flight), now)
         if self._reopened:
             no_chance = -self._row * math.log(min(_CHANCE, self._step.chance)) > SURE + LIKELY
             surely = no_chance or self._pace.is_used_up(self._taken)
