@@ -142,14 +142,12 @@ class AdaptiveController:
     def _failed(self, started: Started, outcome: Outcome, now: float) -> None:
         if outcome is Outcome.ABANDONED:
             return
-        latency = self._reading.mean_latency if self._reading else 0.0
-        if self._failures.failed(started.at, self._finder.number, latency, now):
+        if self._failures.failed(started.at, self._finder.number, now):
             self._finder.hold(self._finder.number / 2, Reason.FAILING)
             self._begin_round(now)
 
     def _answered(self, started: Started, ended: Ended, now: float) -> None:
-        allowed = self._failures.answered(started.at)
-        if allowed is not None:
+        if allowed := self._failures.answered(started.at):
             self._finder.restart(max(allowed, self._finder.number))
             self._begin_round(now)
         self._typical.learn(ended.tokens)

@@ -7,7 +7,6 @@ import math
 __all__ = ["Failures"]
 
 _IN_A_ROW = 10  # not noise any more
-_SHORTEST = 1.0  # seconds between two cuts: failures may come at once
 
 
 class Failures:
@@ -20,25 +19,23 @@ class Failures:
     def __init__(self) -> None:
         self._row = 0
         self._cut_at = -math.inf
-        self._before: float | None = None
+        self._before = 0.0  # how many were in flight before the trouble; 0 while there is none
 
-    def failed(self, sent_at: float, base: float, latency: float, now: float) -> bool:
-        """Whether to send half as much now; `latency` is that of an answer, in seconds."""
-        if sent_at < self._cut_at:
+    def failed(self, sent_at: float, number: float, now: float) -> bool:
+        """Whether to send half of that number now."""
+        if sent_at <= self._cut_at:
             return False
         self._row += 1
-        if self._row < _IN_A_ROW or now - self._cut_at < max(_SHORTEST, latency):
+        if self._row < _IN_A_ROW:
             return False
-        self._row = 0
-        self._cut_at = now
-        if self._before is None:
-            self._before = base
+        self._row, self._cut_at = 0, now
+        self._before = self._before or number
         return True
 
-    def answered(self, sent_at: float) -> float | None:
-        """What may be sent again when this answer ends the trouble: half of what was."""
+    def answered(self, sent_at: float) -> float:
+        """What may be sent again when this answer ends the trouble: half of what was; else 0."""
         self._row = 0
-        if self._before is None or sent_at < self._cut_at:
-            return None
-        before, self._before = self._before, None
+        if sent_at <= self._cut_at:
+            return 0.0
+        before, self._before = self._before, 0.0
         return before / 2
