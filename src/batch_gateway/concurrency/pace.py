@@ -108,7 +108,7 @@ class Pace:
                     self._step = _STEP
 
     def explained(self) -> None:
-        """A ceiling was found that explains what was refused; if not, more will be refused."""
+        """A ceiling was found that explains what was refused; if not, it will come down."""
         if self._state is _State.FREE:
             self._trouble = 0.0
 

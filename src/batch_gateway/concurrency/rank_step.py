@@ -87,7 +87,7 @@ class RankStep:
                 self._acquit()
 
     def refused(self, rank: int, now: float, rate: float) -> bool:
-        """Whether it lowered the ceiling; `rate`: answers a second."""
+        """Whether it showed a first ceiling; `rate`: answers a second."""
         rose = evidence(_FULL, self.chance, refused=True)
         if rank > self.top:
             self._above = max(0.0, self._above) + rose
@@ -102,8 +102,9 @@ class RankStep:
         self._count(refused=True)
         if self._against <= SURE:
             return False
+        first = self.top == math.inf
         self._lower(now, rate)
-        return True
+        return first
 
     def _lower(self, now: float, rate: float) -> None:
         self._explained = self._suspects
