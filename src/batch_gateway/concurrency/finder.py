@@ -116,9 +116,10 @@ class Finder:
     def _look(self, reading: Reading, tokens: float) -> Shown:
         if self._waits.too_many(raised=self.climbs):
             return Shown.QUEUE
-        before, self._last = self._last, reading
         if self._waits.over < _NEXT_TO_NOBODY and self._waits.rounds >= _PATIENCE:
+            self._last, self._doubted = reading, False
             return Shown.PAYS
+        before, self._last = self._last, reading
         if before is None:
             return Shown.UNSURE
         grown = math.log(reading.in_flight / before.in_flight)
