@@ -227,6 +227,8 @@ class BodyStream(LiveStream):
         that had been buffered, until the garbage collector comes by.
         """
         self._closed = True
+        if self.is_over:
+            return
         self._pieces = _NO_PIECES
         self._take = self._quick = self.take_chunk = None
         self._early = self._at_end = None

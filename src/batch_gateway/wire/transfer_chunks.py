@@ -61,9 +61,13 @@ def whole_chunks(data: bytes) -> tuple[bytes, bool] | None:
     """What is in the chunks that `data`, where one begins, consists of, and whether that ends the
     body. None where they are many, the last is not whole, or one not written as nearly all are.
 
-    A line break inside of one is not looked for: who reads otherwise says what it means.
+    A line break inside of one of several is not looked for: the parser says what is in those.
     """
-    if len(data) > _MOST_BYTES:
+    length = len(data)
+    head = CHUNK_HEADS.get(length) or chunk_head(length)
+    if length > len(LAST_CHUNK) and data.startswith(head) and data.endswith(_CRLF):
+        return data[len(head) : -len(_CRLF)], False
+    if length > _MOST_BYTES:
         return None
     parts = data.split(_CRLF)
     lines, bodies = parts[:-1:2], parts[1::2]

@@ -48,6 +48,8 @@ _NO_CHUNK: _ChunkForm = (b"", 0, 0, 0, 0)
 # So much is read in one go without the parser; of many events that makes no less work.
 _MOST_SEVERAL = 4 * 1024
 _LONGEST_LINE = 10
+# Of the last bytes of such a chunk, which are in no text.
+_BREAKS = 6
 # Reads of one stream are of few lengths.
 _MOST_LENGTHS = 256
 
@@ -156,10 +158,14 @@ class Repeats:
     def _take_several(self, data: bytes, put: Put | None) -> int:
         """The same of some chunks, where their texts are ASCII without escapes."""
         before, last, heads = self._before, self._last, self._heads
-        parts, begin = data.split(last), data.find(before, 0, len(before) + _LONGEST_LINE)
-        if parts.pop() or begin < 0:
+        line = data.find(_CRLF, 0, _LONGEST_LINE) + len(_CRLF)
+        # To look for few bytes, that are rare, takes a fraction of the time.
+        seam = last[-_BREAKS:]
+        parts = data.split(seam)
+        if parts.pop() or not data.startswith(before, line):
             return 0
-        texts = [part[begin + len(before) :] for part in parts]
+        begin, end = line + len(before), len(seam) - len(last)
+        texts = [part[begin:end] for part in parts]
         # Whatever was skipped is as it must be where all of it is.
         again = [heads[len(text)] + before + text for text in texts]
         again.append(b"")

@@ -27,6 +27,8 @@ _USAGE = "include_usage"
 _ONLY_USAGE = msgspec.Raw(b'{"include_usage":true}')
 # How the names of both begin, and what asks for them at the end of an object.
 _STREAM = b'"stream'
+# Bytes that are few, and not the most frequent ones, are looked for in a fraction of the time.
+_START = _STREAM[:3]
 _ASKS = b',"stream":true}'
 _ASKS_USAGE = b',"stream":true,"stream_options":{"include_usage":true}}'
 _USAGE_WORDS = (_OPTION.encode(), _USAGE.encode())
@@ -70,7 +72,8 @@ def quick_streaming_body(body: bytes, endpoint: str, *, with_usage: bool) -> byt
     """The same of a body that says nothing of streams, for who leaves it to the server to refuse
     what is not JSON: a prompt may be long, and is not looked into.
     """
-    if body.startswith(b'{"') and body.endswith(b"}") and body.find(_STREAM) < 0:
+    says_nothing = body.find(_START) < 0 or body.find(_STREAM) < 0
+    if says_nothing and body.startswith(b'{"') and body.endswith(b"}"):
         asks_usage = with_usage and not endpoint.endswith("/responses")
         return body[:-1] + (_ASKS_USAGE if asks_usage else _ASKS)
     return streaming_body(body, endpoint, with_usage=with_usage)
