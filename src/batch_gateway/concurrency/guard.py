@@ -20,7 +20,7 @@ _SHARE = 0.94  # of what fitted at the worst; what comes next may be a little wo
 _CLAIM = 0.5
 _OFTEN = 5  # windows within `_MEMORY` that show a full server; fewer are chance
 # Seconds that the room is kept: it may have been chance at first, and is to outlive a lull.
-_FIRST, _THEN = 40.0, 600.0
+_FIRST, _THEN = 150.0, 600.0
 _GROWS = 0.6  # ln, in as long as it was kept: what is one burst too far is only a little too far
 
 
@@ -46,7 +46,7 @@ class Guard(Door):
     | FREE | in 20 s the server is full five times, with 5 % fewer, and takes more again | KEEPS |
     | KEEPS, RELAXES | the server is full with no more than `room` | KEEPS less, half at least |
     | KEEPS, RELAXES | it is full for 6 s and two answers on end | FREE, for ten minutes at least |
-    | KEEPS | 40 seconds after the first time, 10 minutes after others | RELAXES |
+    | KEEPS | 2.5 minutes after the first time, 10 after others | RELAXES |
     | RELAXES | `room` has grown, 80 % in as long as it was kept, beyond what ever fitted | FREE |
 
     Each lesson costs those who come just then. People are served once ours give way; another batch
