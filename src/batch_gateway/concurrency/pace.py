@@ -155,8 +155,9 @@ class Pace:
             self._since += (at - self._since) / 2
 
     def _rate(self, at: float) -> float:
-        """How many a second were accepted on average since the count began."""
-        return self._accepted / max(at - self._since, 1e-9)
+        """How many a second were accepted on average since the count began, or refused by chance."""
+        taken = min(self._sent, self._accepted + self._chance * self._sent)
+        return taken / max(at - self._since, 1e-9)
 
     def _consider(self, at: float) -> None:
         self._trouble = 0.0
@@ -196,8 +197,7 @@ class Pace:
     def _cut(self, at: float) -> None:
         self._clean, self._stepped_at, self._step = 0, at, _STEP
         if self._accepted >= _SENDS:
-            excess = max(0.0, self._refused / self._sent - self._chance)
-            self._goal = _BACK * (1 - excess) * self._sent / (at - self._since)
+            self._goal = _BACK * self._rate(at)
             self._begin(at)
         self.per_second = min(self.per_second, self._goal)
 
