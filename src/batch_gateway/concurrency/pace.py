@@ -155,7 +155,7 @@ class Pace:
             self._since += (at - self._since) / 2
 
     def _rate(self, at: float) -> float:
-        """How many a second were accepted on average since the count began, or refused by chance."""
+        """How many a second were accepted, or refused by chance, since the count began."""
         taken = min(self._sent, self._accepted + self._chance * self._sent)
         return taken / max(at - self._since, 1e-9)
 
