@@ -232,6 +232,17 @@ async def test_blanks_are_no_life(kind: bytes, start: bytes) -> None:
         await answer_to(script, timeout=0.3, stream_idle_timeout=0.3)
 
 
+@pytest.mark.parametrize("start", [GOING_ON, GOING_ON[:-9]], ids=["an event", "half an event"])
+async def test_a_stream_that_stands_still_is_said_to(start: bytes) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(EVENT_STREAM + CHUNKED)
+        await exchange.send_chunk(start)
+        await asyncio.Event().wait()
+
+    with pytest.raises(RequestTimeoutError, match="sent nothing for 100ms in the middle"):
+        await answer_to(script, stream_idle_timeout=0.1)
+
+
 @pytest.mark.parametrize("kind", [b"text/event-stream", b"application/json", b"text/plain"])
 @pytest.mark.parametrize("filler", [b" ", b"\n", b"\r\n", b": x\n", b"data: null\n\n", b"x: 1\n"])
 async def test_a_body_that_says_nothing_is_given_up_at_its_limit(

@@ -94,7 +94,8 @@ class Reception:
         if largest > limits.max_event_bytes and not endpoint.endswith("/responses"):
             largest = limits.max_event_bytes
         self._reader = by.habits.forms.reader(endpoint, request.model, most, largest)
-        self._known_chunks = 0
+        # Less than there may be: what an answer begins with is life, be it half an event.
+        self._known_chunks = -1
 
     def begin(self, response: HTTPStream) -> HandOn | None:
         """Read the answer from its first event on, as an `Early` does."""
