@@ -381,6 +381,23 @@ async def test_options_that_the_request_asks_for_are_not_taken_out() -> None:
     assert len(server.bodies) == 1
 
 
+async def test_what_is_no_json_here_is_sent_as_it_is_where_options_are_refused() -> None:
+    async def script(exchange: Exchange) -> None:
+        status, said = REFUSALS[0] if exchange.body.get("stream_options") else (200, ANSWER)
+        body = json.dumps(said).encode()
+        await exchange.send(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)))
+        await exchange.send(body)
+
+    chat, body = "/v1/chat/completions", b'{"messages":[],"top_p":NaN}'
+    request = InferenceRequest(params=body, model="m", endpoint=chat)
+    async with scripted(script) as server, asking(server.url) as client:
+        assert text_of(await client.generate(request)) == "Hi"
+        assert text_of(await client.generate(REQUEST)) == "Hi"
+    # Nothing was learnt from it about other requests.
+    options = [body.get("stream_options") for body in server.bodies]
+    assert options == [{"include_usage": True}, None, {"include_usage": True}, None]
+
+
 async def test_another_refusal_is_not_sent_again() -> None:
     said = {"error": {"message": "the model does not exist"}}
     async with scripted(refusing_options(400, said)) as server, asking(server.url) as client:

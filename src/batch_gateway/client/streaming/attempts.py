@@ -58,7 +58,13 @@ class StreamedAttempts:
                 async with opened as response:
                     return await reception.run(response)
             except InferenceError as error:
-                if not (asks_usage and refuses_usage_option(error) and _asks_usage(request)):
+                if not (asks_usage and refuses_usage_option(error)):
+                    raise
+                try:
+                    is_ours = _asks_usage(request)
+                except InvalidRequestError:
+                    return None  # as above; it was not looked into
+                if not is_ours:
                     raise
             habits.takes_usage_option = False
 
