@@ -37,6 +37,7 @@ _BACK = 0.97  # of what was accepted: a margin, so that a bucket fills again
 _SENDS, _SECONDS = 25, 20.0
 _STEP, _LONGEST_STEP = 0.01, 3.0
 _LATE = 0.01  # seconds by which timers may be late without a loss
+_OFTEN = 0.05  # of sends, refused soon after a cut: such a pace may be none
 _MEMORY = 200.0  # sends that a pace is judged by; half as many after a cut show what is chance
 _ALIKE = 0.03  # share by which what a quota takes in two windows may differ
 _FEWEST = 8  # accepted; so few are alike by chance
@@ -95,7 +96,7 @@ class Pace:
         self._trouble = min(sure + 1, max(0.0, trouble))
         if self._state is _State.TRIAL:
             self._try(at, refused=refused)
-        elif self._trouble > sure and refused and self._accepted >= _ACCEPTED:
+        elif refused and self._accepted >= _ACCEPTED and self._is_doubtful(sure):
             self._consider(at)
         elif self._state is _State.PACED:
             if not refused:
@@ -153,6 +154,10 @@ class Pace:
                 one / 2 for one in (self._sent, self._refused, self._accepted)
             )
             self._since += (at - self._since) / 2
+
+    def _is_doubtful(self, sure: float) -> bool:
+        """Whether a trial is due: too many are refused, or chance refuses too many of a pace."""
+        return self._trouble > sure or self._chance > _OFTEN
 
     def _rate(self, at: float) -> float:
         """How many a second were accepted, or refused by chance, since the count began."""
