@@ -47,6 +47,15 @@ def test_few_sends_are_refused_where_the_number_of_seats_is_unknown() -> None:
     assert 0 < ours.refused_share < 0.02
 
 
+@pytest.mark.parametrize("seed", [24, 43])
+def test_sends_are_not_drawn_apart_for_good_where_half_of_them_are_refused_anyway(
+    seed: int,
+) -> None:
+    world = replace(WORLDS["full replica, other queues"], seed=seed, duration=60)
+    ours, best = simulate(world, Ours()), simulate(world, Fixed(200))
+    assert ours.tokens_per_second > 0.5 * best.tokens_per_second
+
+
 def test_random_errors_are_not_taken_for_overload() -> None:
     ours, usual = lived("flaky", Ours(), 240), lived("flaky", AIMD(), 240)
     assert ours.tokens_per_second > 2 * usual.tokens_per_second

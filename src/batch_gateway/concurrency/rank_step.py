@@ -43,8 +43,6 @@ class RankStep:
     Attributes:
         top: the ceiling; infinity while there is none.
         stride: how many more a try sends.
-        apart: whether requests are to be sent apart from each other, since a gateway that takes
-            no two at one instant refuses the second one whatever is in flight.
     """
 
     def __init__(self, minimum: int) -> None:
@@ -56,7 +54,7 @@ class RankStep:
         """There is no ceiling, but chance is what it was."""
         self.top = math.inf
         self.stride = 1
-        self.apart = False
+        self._apart = False
         self._explained = 0  # refusals that are no chance if the ceiling is there
         self._known = 0  # ceiling that was there before others took places; 0: none
         self._above = 0.0  # log odds that what is above `top` is refused
@@ -68,6 +66,12 @@ class RankStep:
     def chance(self) -> float:
         """The share of sends that is refused whatever is in flight."""
         return min(_MOST, max(_LEAST, self._refused / self._sent))
+
+    @property
+    def apart(self) -> bool:
+        """Whether requests are to be sent apart from each other, since a gateway that takes no two
+        at one instant refuses the second one whatever is in flight."""
+        return self._apart and self.chance < _OFTEN
 
     def limit(self, now: float) -> float:
         """The ceiling, or a little more when it is time to try."""
@@ -116,7 +120,7 @@ class RankStep:
             top = min(top, int(_YIELD * self.top))
             self._explain()
         self.top = max(self._minimum, top)
-        self.apart = False
+        self._apart = False
         # One answer's time (Little's law): what chance set in the wrong place is soon undone.
         self._wait = min(self.top, _SOONEST)
         self._put_off(now, rate)
@@ -132,7 +136,7 @@ class RankStep:
     def _try_failed(self, now: float, rate: float) -> None:
         self._known = max(self._known, int(self.top))
         self._explain()
-        self.apart = not self.apart and self.chance < _OFTEN
+        self._apart = not self._apart
         self._wait = min(_RAREST, 2 * self._wait)
         self._put_off(now, rate)
 
