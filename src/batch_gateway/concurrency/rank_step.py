@@ -8,7 +8,8 @@ rank and nothing below, which is a step; chance and quotas refuse at any rank.
 | no ceiling | refused from a rank on, surely no chance | ceiling | try after an answer's time |
 | ceiling | time for a try | ceiling, trying | one more may be sent |
 | trying | two were accepted above it | ceiling there, trying | one more at once than before |
-| trying | refused | ceiling | try after twice as many sends, now apart, now not |
+| trying | refused, more than one at once | ceiling, trying | one more again |
+| trying | refused, a single one | ceiling | try after twice as many sends, now apart, now not |
 | ceiling | refused from a lower rank on | lower ceiling | try after an answer's time |
 | ceiling | refused from so far down that others took places | a tenth lower | the same |
 """
@@ -134,6 +135,10 @@ class RankStep:
         self._try_at = now
 
     def _try_failed(self, now: float, rate: float) -> None:
+        if self.stride > 1:
+            self.stride = 1
+            self._above = 0.0
+            return
         self._known = max(self._known, int(self.top))
         self._explain()
         self._apart = not self._apart
