@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from types import CoroutineType
 
 from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.connection import Connection
@@ -20,7 +21,7 @@ class StreamBlock:
     """
 
     __slots__ = ("_early", "_release", "connection", "opening", "stream", "unread")
-    opening: Coroutine[None, None, BodyStream]
+    opening: CoroutineType[None, None, BodyStream]
     connection: Connection
     stream: BodyStream
     unread: tuple[bytes, bytes]
@@ -34,7 +35,7 @@ class StreamBlock:
         self.unread = b"", b""
         return None if self._early is None else self._early(response)
 
-    def __aenter__(self) -> Coroutine[None, None, BodyStream]:
+    def __aenter__(self) -> CoroutineType[None, None, BodyStream]:
         return self.opening
 
     async def __aexit__(self, *exception: object) -> None:
