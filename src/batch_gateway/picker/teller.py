@@ -8,12 +8,11 @@ from collections.abc import Callable
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import PIECE_FRAMES, piece_frames
 from batch_gateway.wire.http2.grpc_messages import FrameAround
-from batch_gateway.wire.transfer_chunks import CHUNK_HEADS, chunk_head, whole_chunks
+from batch_gateway.wire.transfer_chunks import whole_chunks
 
 __all__ = ["HIGH_WATER", "MOST_AWAITED", "Teller", "end_of_message"]
 
 _NEVER = float("inf")
-_CRLF = b"\r\n"
 _BLANK_LINE = b"\n\n"
 _LEFT_TO_OTHERS = b"", True
 
@@ -58,15 +57,8 @@ class Teller:
 
     def take_chunk(self, data: bytes) -> int:
         """See `EventTaker.take_chunk`."""
-        size = len(data)
-        head = CHUNK_HEADS.get(size) or chunk_head(size)
-        if data.startswith(head) and data.endswith(_CRLF):
-            events = data[len(head) : -len(_CRLF)]
-        else:
-            events, is_last = whole_chunks(data) or _LEFT_TO_OTHERS
-            if is_last:
-                return 0
-        return len(events) if self.tell(events) else 0
+        events, is_last = whole_chunks(data) or _LEFT_TO_OTHERS
+        return len(events) if not is_last and self.tell(events) else 0
 
     def take(self, piece: bytes) -> float:
         """As for `LiveStream.hand_on`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["CHUNK_HEADS", "LAST_CHUNK", "chunk_head", "is_event_chunk", "whole_chunks"]
+__all__ = ["LAST_CHUNK", "chunk_head", "is_event_chunk", "whole_chunks"]
 
-CHUNK_HEADS: dict[int, bytes] = {}
+_HEADS: dict[int, bytes] = {}
 """Those that `chunk_head` gave: reads of one stream are of few sizes."""
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -28,8 +28,8 @@ def chunk_head(size: int) -> bytes:
             break
     else:
         head = bytes(size + 1)
-    if len(CHUNK_HEADS) < _MOST_HEADS:
-        CHUNK_HEADS[size] = head
+    if len(_HEADS) < _MOST_HEADS:
+        _HEADS[size] = head
     return head
 
 
@@ -64,7 +64,7 @@ def whole_chunks(data: bytes) -> tuple[bytes, bool] | None:
     A line break inside of one of several is not looked for: the parser says what is in those.
     """
     length = len(data)
-    head = CHUNK_HEADS.get(length) or chunk_head(length)
+    head = _HEADS.get(length) or chunk_head(length)
     if length > len(LAST_CHUNK) and data.startswith(head) and data.endswith(_CRLF):
         return data[len(head) : -len(_CRLF)], False
     if length > _MOST_BYTES:
