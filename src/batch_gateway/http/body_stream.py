@@ -248,8 +248,7 @@ class BodyStream(LiveStream):
         if not until:
             self._stop_handing()
         elif self._quick is not None:
-            taker = self._quick()
-            self.take_chunk = None if taker is None else taker.take_chunk
+            self._look_for_chunks(self._quick)
 
     def _let_be_silent(self, until: float) -> None:
         self._set_deadline(min(self._deadline, until))

@@ -212,7 +212,7 @@ class Connection(Dialled):
                 self._greeting += data
             self._transport.abort()
             return
-        reader, stream = self._reader, self._stream
+        reader = self._reader
         try:
             if stream is not None and reader.is_between_chunks:
                 chunks = whole_chunks(data)

@@ -48,11 +48,7 @@ def usual_response(data: bytes, most: int) -> HTTPResponse | None:
     """The answer that `data` is: a 200, with a body of a stated length, of at most `most` bytes,
     behind which the connection may carry another. None for anything else.
     """
-    end = data.find(b"\r\n\r\n")
-    if not (data.startswith(_START) and len(_START) < end <= _MOST_HEAD_BYTES):
-        return None
-    lines, body = data[len(_START) : end], data[end + 4 :]
-    meaning = sum(map(_meaning, lines.split(b"\r\n")))
+    lines, body, meaning = _parted(data)
     if meaning != _STATES_LENGTH + len(body) or len(body) > most:
         return None
     return HTTPResponse(200, Headers.of_lines(lines), body)
@@ -62,13 +58,17 @@ def usual_stream(data: bytes) -> tuple[Headers, bytes] | None:
     """The head that `data` begins with, and what is behind it: that of a 200 in chunks, behind
     which the connection may carry another answer. None for anything else.
     """
+    lines, rest, meaning = _parted(data)
+    return (Headers.of_lines(lines), rest) if meaning == _CHUNKED else None
+
+
+def _parted(data: bytes) -> tuple[bytes, bytes, int]:
+    """The lines of the head of a 200, what is behind it, and what they mean."""
     end = data.find(b"\r\n\r\n")
     if not (data.startswith(_START) and len(_START) < end <= _MOST_HEAD_BYTES):
-        return None
+        return b"", b"", _UNUSUAL
     lines = data[len(_START) : end]
-    if sum(map(_meaning, lines.split(b"\r\n"))) != _CHUNKED:
-        return None
-    return Headers.of_lines(lines), data[end + 4 :]
+    return lines, data[end + 4 :], sum(map(_meaning, lines.split(b"\r\n")))
 
 
 @lru_cache(_LINES_KNOWN)

@@ -13,7 +13,7 @@ from batch_gateway.client.streaming.quick_reader import QuickReader
 from batch_gateway.client.streaming.repeats import Repeats
 from batch_gateway.http.body_stream import BodyStream
 from batch_gateway.http.connection import Connection
-from batch_gateway.http.exchange import EventTaker
+from batch_gateway.http.exchange import Early, EventTaker
 from batch_gateway.http.response_reader import ResponseReader
 from batch_gateway.wire.chunks import Chunk
 from batch_gateway.wire.headers import Headers
@@ -38,7 +38,7 @@ def odd_chunk(line: bytes, body: bytes) -> bytes:
     return line % len(body) + b"\r\n" + body + b"\r\n"
 
 
-def new_stream() -> BodyStream:
+def new_stream(early: Early | None = None) -> BodyStream:
     return BodyStream(
         "the gateway",
         lambda _: None,
@@ -46,6 +46,7 @@ def new_stream() -> BodyStream:
         deadline=NEVER,
         begin_by=NEVER,
         idle_timeout=60,
+        early=early,
     )
 
 
@@ -158,15 +159,7 @@ async def test_the_next_answers_of_a_connection_need_no_parser(
         return NEVER
 
     async def answer(connection: Connection, reads: Sequence[bytes]) -> None:
-        stream = BodyStream(
-            "the gateway",
-            lambda _: None,
-            lambda _: None,
-            deadline=NEVER,
-            begin_by=NEVER,
-            idle_timeout=60,
-            early=lambda _: (take, 10**6, None),
-        )
+        stream = new_stream(lambda _: (take, 10**6, None))
         connection.begin(b"POST", b"", NEVER, stream)
         for data in reads:
             connection.data_received(data)
