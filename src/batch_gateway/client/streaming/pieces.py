@@ -49,7 +49,7 @@ class Pieces:
             self._worked = len(piece) + _PIECE_BYTES
         return piece
 
-    async def next(self, pushed: LiveStream | None, hand_on: HandOn | None) -> bytes | None:
+    async def next(self, pushed: LiveStream | None, hand_on: HandOn) -> bytes | None:
         """The body as it comes, at most so much of it as is work for a stint; None at its end.
 
         It may be empty. What `pushed` brings is handed on, until no more of it is wanted.
@@ -59,7 +59,7 @@ class Pieces:
             await self._pause()
         piece = next(self._ready, None)
         if piece is None:
-            if pushed is not None and hand_on is not None and await pushed.hand_on(*hand_on):
+            if pushed is not None and await pushed.hand_on(*hand_on):
                 # What was taken may be the last.
                 return b""
             piece = await self._read_on()

@@ -103,16 +103,17 @@ class Reception:
         if not is_plain or not isinstance(response, LiveStream):
             return None
         self._response = self._pushed = response
+        return self._hand_on
+
+    @property
+    def _hand_on(self) -> HandOn:
         return self._take, STINT_BYTES, self._quick
 
     async def _next_piece(self) -> bytes | None:
         """The body as it comes; see `Pieces.next`. Raises RequestTimeoutError as that does."""
         pieces = self._pieces or self._read_by(None)
-        hand_on: HandOn | None = None
-        if self._pushed is not None:
-            hand_on = self._take, STINT_BYTES, self._quick
         try:
-            return await pieces.next(self._pushed, hand_on)
+            return await pieces.next(self._pushed, self._hand_on)
         except UndecodableBodyError as error:
             self._fail(f"the response {error}", error)
 

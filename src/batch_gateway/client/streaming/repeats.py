@@ -171,9 +171,8 @@ class Repeats:
         again.append(b"")
         added = b"".join(texts)
         said = added.decode("latin-1")
-        is_plain = said.isascii() and said.isprintable() and '"' not in said and "\\" not in said
         left = self._allowance.left - len(added)
-        if not is_plain or left < 0 or b"" in texts or last.join(again) != data:
+        if not _is_plain(said) or left < 0 or b"" in texts or last.join(again) != data:
             return 0
         if max(map(len, texts)) + len('""') > self._most:
             return 0
@@ -234,9 +233,8 @@ class Repeats:
         skipped = len(between) - len(seam)
         texts = [first, *[part[skipped:] for part in rest]]
         said = "".join(texts)
-        is_plain = said.isascii() and said.isprintable() and '"' not in said and "\\" not in said
         left = self._allowance.left - len(said)
-        if not is_plain or left < 0 or "" in texts or between.join(texts) != whole:
+        if not _is_plain(said) or left < 0 or "" in texts or between.join(texts) != whole:
             return 0
         self._allowance.left = left
         self.letters += said.encode()
@@ -294,6 +292,11 @@ def learnt(event: bytes, value: dict[str, Any], assembler: Assembler, most: int)
         if assembler.grown_by(tried) == (text, _PROBE):
             return Repeats(before, after, text, assembler.chunk, most)
     return None
+
+
+def _is_plain(said: str) -> bool:
+    """Whether a text in JSON stands there as it is."""
+    return said.isascii() and said.isprintable() and '"' not in said and "\\" not in said
 
 
 def _decoded(data: bytes) -> dict[str, Any]:
