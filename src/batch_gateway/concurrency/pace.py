@@ -99,14 +99,7 @@ class Pace:
         elif refused and self._accepted >= _ACCEPTED and self._is_doubtful(sure):
             self._consider(at)
         elif self._state is _State.PACED:
-            if not refused:
-                self._rise(at)
-            elif self._trouble > LIKELY:
-                self._cut(at)
-            else:
-                self._clean, self._stepped_at = 0, at
-                if self._chance < _FEW:
-                    self._step = _STEP
+            (self._cut if refused else self._rise)(at)
 
     def explained(self) -> None:
         """A ceiling was found that explains what was refused; if not, it will come down."""
@@ -200,7 +193,12 @@ class Pace:
         self._trouble = self._chance = 0.0
 
     def _cut(self, at: float) -> None:
-        self._clean, self._stepped_at, self._step = 0, at, _STEP
+        self._clean, self._stepped_at = 0, at
+        is_likely = self._trouble > LIKELY
+        if is_likely or self._chance < _FEW:
+            self._step = _STEP
+        if not is_likely:
+            return
         if self._accepted >= _SENDS:
             self._goal = _BACK * self._rate(at)
             self._begin(at)
