@@ -14,6 +14,7 @@ import pytest
 from batch_gateway import (
     BadResponseError,
     DeadlineExceededError,
+    HTTPInferenceClient,
     InferenceRequest,
     InvalidRequestError,
     RateLimitError,
@@ -396,6 +397,34 @@ async def test_what_is_no_json_here_is_sent_as_it_is_where_options_are_refused()
     # Nothing was learnt from it about other requests.
     options = [body.get("stream_options") for body in server.bodies]
     assert options == [{"include_usage": True}, None, {"include_usage": True}, None]
+
+
+async def text_asked(
+    client: HTTPInferenceClient, request: InferenceRequest, *, streamed: bool
+) -> str:
+    if not streamed:
+        return text_of(await client.generate(request))
+    return "".join([chunk.text async for chunk in client.stream(request)])
+
+
+@WAYS
+async def test_a_refusal_that_quotes_the_options_is_not_taken_for_one_of_them(
+    *, streamed: bool
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        if exchange.body["model"] == "m":
+            await exchange.send(chunked(ENDED, DONE))
+        else:
+            body = json.dumps({"detail": "unknown model", "input": exchange.body}).encode()
+            await exchange.send(b"HTTP/1.1 400 X\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    unknown = InferenceRequest(params={"model": "other", "messages": []})
+    async with scripted(script) as server, asking(server.url) as client:
+        with pytest.raises(InvalidRequestError, match="unknown model"):
+            await text_asked(client, unknown, streamed=streamed)
+        assert await text_asked(client, REQUEST, streamed=streamed) == "Hi"
+    options = [body.get("stream_options") for body in server.bodies]
+    assert options == [{"include_usage": True}, None, {"include_usage": True}]
 
 
 async def test_another_refusal_is_not_sent_again() -> None:

@@ -48,15 +48,15 @@ class StreamedAttempts:
         if request.sink is None and not is_streamable(request.endpoint):
             return None
         habits = self._habits
+        asks_usage = habits.takes_usage_option
         while True:
-            asks_usage = habits.takes_usage_option
             try:
                 reception, opened = self._begin(request, begin_by, asks_usage)
             except InvalidRequestError:
                 return None  # no JSON object: the gateway will say so better
             try:
                 async with opened as response:
-                    return await reception.run(response)
+                    answer = await reception.run(response)
             except InferenceError as error:
                 if not (asks_usage and refuses_usage_option(error)):
                     raise
@@ -66,7 +66,12 @@ class StreamedAttempts:
                     return None  # as above; it was not looked into
                 if not is_ours:
                     raise
-            habits.takes_usage_option = False
+            else:
+                # A refusal may only have quoted it: it was refused if the request works without.
+                if not asks_usage:
+                    habits.takes_usage_option = False
+                return answer
+            asks_usage = False
 
     def _begin(
         self, request: PreparedRequest, begin_by: float, asks_usage: bool
