@@ -20,6 +20,7 @@ class StreamingServer:
         seats: at a time in seconds, those that others leave.
         first: seconds from a seat to the first token.
         heard_after: seconds for which a first token may have been there before it is told.
+        reads: seconds that this process takes to read an answer or a first token.
         streams: the share of the answers that are streamed.
         most_waiting: the most of ours that had no seat at once, since it was last set to 0.
     """
@@ -31,26 +32,32 @@ class StreamingServer:
         self.wanted = wanted
         self.seats = seats
         self.first = 0.05
-        self.heard_after = 0.0
+        self.heard_after = self.reads = 0.0
         self.streams = 1.0
         self._seated = 0
         self._under_way: dict[int, Started] = {}
         self._queue: deque[Started] = deque()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = self._answers = 0
-        self._began = 0.0
+        self._began = self._late = 0.0
         self._draws = random.Random(seed)
 
     def run(self, seconds: float) -> StreamingServer:
         until = self.now + seconds
         self._tick()
         while self._events and self._events[0][0] <= until:
-            self.now, _, happens = heapq.heappop(self._events)
+            due, _, happens = heapq.heappop(self._events)
+            self.now = max(self.now + self.reads, due)
+            self._late = self.now - due
             happens()
             self._seat()
             self._send()
-        self.now = until
+        self.now = max(self.now, until)
         return self
+
+    def pause(self, seconds: float) -> None:
+        """This process does nothing for so long; what comes meanwhile is read afterwards."""
+        self.now += seconds
 
     def fail_all(self) -> None:
         """Everything in flight is cut off at one instant."""
@@ -105,7 +112,8 @@ class StreamingServer:
     def _first_token(self, started: Started, streams: bool) -> None:
         if streams and id(started) in self._under_way:
             seconds = self.now - started.at
-            self.guard.first_token(started, seconds, self.in_flight, self.now, self.heard_after)
+            late = self.heard_after + self._late
+            self.guard.first_token(started, seconds, self.in_flight, self.now, late)
 
     def _end(self, started: Started) -> None:
         if self._under_way.pop(id(started), None) is None:

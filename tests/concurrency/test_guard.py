@@ -59,6 +59,15 @@ def test_what_is_first_heard_late_does_not_make_all_that_follows_late() -> None:
     assert server.in_flight >= 70
 
 
+def test_answers_that_were_read_late_did_not_end_ahead_of_a_first_token() -> None:
+    server = StreamingServer(lambda _: 400, wanted=100)
+    server.reads = 0.005
+    server.run(60).pause(3)
+    for _ in range(6):
+        server.run(1)
+        assert not server.guard.queues
+
+
 @pytest.mark.parametrize("streams", [0.0, 0.3])
 def test_nothing_is_capped_where_few_answers_are_streamed(streams: float) -> None:
     server = StreamingServer(bursts(100, 40))

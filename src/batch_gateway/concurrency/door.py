@@ -120,9 +120,10 @@ class Door:
         if answers is None:
             return False
         self._begun += 1
-        # One that may have come at once says nothing of what is usual.
+        # One that may have come at once says nothing of what is usual; and of the answers that
+        # were heard before one that came early, as many ended before it as its wait is of the time.
         if heard_after < seconds:
-            self._passed += self._answers - answers
+            self._passed += (self._answers - answers) * (1 - heard_after / seconds)
             self._first += 1
             self._first_seconds += seconds - heard_after
         return self._look(now)
