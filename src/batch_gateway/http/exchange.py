@@ -72,6 +72,17 @@ class EventTaker(Protocol):
         """How much of `data`, from its beginning, is such events, which have then been taken."""
         ...
 
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """How these events begin and end, where nobody waits for each: see `take_all`."""
+        ...
+
+    def take_all(self, pieces: list[bytes], /) -> bytes:
+        """Take pieces that begin and end as such events; returns what was not taken of them, which
+        begins with what is no such event.
+        """
+        ...
+
 
 QuickTaker = Callable[[], EventTaker | None]
 

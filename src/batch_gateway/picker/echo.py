@@ -14,6 +14,10 @@ from batch_gateway.picker.encode import HANDED_BACK_ENDS, PIECE_FRAMES, piece_fr
 
 __all__ = ["Echo"]
 
+# So many pieces of so many bytes are kept of each answer: for more, each costs hardly less.
+_MOST_KEPT = 8
+_MOST_KEPT_OF = 1024
+
 
 class Echo:
     """The bytes that are reported, and those that may be handed on. No I/O and no clock.
@@ -27,20 +31,26 @@ class Echo:
         reported, returned: how many bytes of such there were, and how many have come back.
         hand: is given what comes back as it was, and b"" behind the last; without it that is put
             out.
+        alike: how pieces begin and end that `hand_kept` is given several of at once; they are
+            kept until they are some, or anything else is put out. None while there are no such.
+        hand_kept: is given what was kept.
     """
 
     __slots__ = (
         "_answered",
         "_given_up",
+        "_kept",
         "_out",
         "_rewritten",
         "_struck",
         "_whole",
+        "alike",
         "buffered",
         "ended",
         "expected",
         "expects",
         "hand",
+        "hand_kept",
         "reported",
         "returned",
     )
@@ -61,6 +71,9 @@ class Echo:
         self.ended = False
         self.expects = True
         self.hand: Callable[[bytes], None] | None = None
+        self._kept: list[bytes] = []
+        self.alike: tuple[bytes, bytes] | None = None
+        self.hand_kept: Callable[[list[bytes]], None] | None = None
 
     @property
     def answered(self) -> bool:
@@ -104,7 +117,9 @@ class Echo:
         Nearly all that is said about an event stream is just that.
         """
         expected = self.expected
-        while start < end and expected and not self._struck and self.expects:
+        if self._struck or not self.expects:
+            return start
+        while start < end and expected:
             piece = expected[0]
             size = len(piece)
             if not size:
@@ -118,9 +133,25 @@ class Echo:
                 break
             expected.popleft()
             self.returned += size
-            (self.hand or self.put)(piece)
             start = stop
+            alike = self.alike
+            if alike is not None:
+                before, after = alike
+                if size <= _MOST_KEPT_OF and piece.startswith(before) and piece.endswith(after):
+                    kept = self._kept
+                    kept.append(piece)
+                    if len(kept) >= _MOST_KEPT:
+                        self.release()
+                    continue
+                self.release()
+            (self.hand or self.put)(piece)
         return start
+
+    def release(self) -> None:
+        """Hand on what was kept."""
+        if self._kept:
+            kept, self._kept = self._kept, []
+            (self.hand_kept or self._put_all)(kept)
 
     def _end_came_back(self, data: bytes, start: int, end: int) -> int:
         for message in HANDED_BACK_ENDS:
@@ -172,6 +203,7 @@ class Echo:
         if self._rewritten:
             return False
         self._given_up, self.expects = True, False
+        self.release()
         while self.expected:
             self.put(self._struck_off())
         self.ended = self._whole
@@ -179,9 +211,13 @@ class Echo:
 
     def put(self, piece: bytes) -> None:
         """Put out a piece, to be handed on."""
+        self.release()
         if piece:
             self._out.append(piece)
             self.buffered += len(piece)
+
+    def _put_all(self, pieces: list[bytes]) -> None:
+        self.put(b"".join(pieces))
 
     @property
     def next_size(self) -> int:
