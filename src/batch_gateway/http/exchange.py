@@ -78,8 +78,8 @@ class EventTaker(Protocol):
         ...
 
     def take_all(self, pieces: list[bytes], /) -> bytes:
-        """Take pieces that begin and end as such events; returns what was not taken of them, which
-        begins with what is no such event.
+        """Take pieces that are likely to be such events; returns what is left of them, from the
+        first on that is none.
         """
         ...
 

@@ -15,7 +15,7 @@ from batch_gateway.picker.encode import HANDED_BACK_ENDS, PIECE_FRAMES, piece_fr
 __all__ = ["Echo"]
 
 # So many pieces of so many bytes are kept of each answer: for more, each costs hardly less.
-_MOST_KEPT = 8
+_MOST_KEPT = 16
 _MOST_KEPT_OF = 1024
 
 
@@ -31,6 +31,8 @@ class Echo:
         reported, returned: how many bytes of such there were, and how many have come back.
         hand: is given what comes back as it was, and b"" behind the last; without it that is put
             out.
+        cut: those among them that came in several parts while there were `alike` ones, by how much
+            was reported before.
         alike: how pieces begin and end that `hand_kept` is given several of at once; they are
             kept until they are some, or anything else is put out. None while there are no such.
         hand_kept: is given what was kept.
@@ -46,6 +48,7 @@ class Echo:
         "_whole",
         "alike",
         "buffered",
+        "cut",
         "ended",
         "expected",
         "expects",
@@ -71,6 +74,7 @@ class Echo:
         self.ended = False
         self.expects = True
         self.hand: Callable[[bytes], None] | None = None
+        self.cut: dict[int, list[bytes]] = {}
         self._kept: list[bytes] = []
         self.alike: tuple[bytes, bytes] | None = None
         self.hand_kept: Callable[[list[bytes]], None] | None = None
@@ -139,7 +143,7 @@ class Echo:
                 before, after = alike
                 if size <= _MOST_KEPT_OF and piece.startswith(before) and piece.endswith(after):
                     kept = self._kept
-                    kept.append(piece)
+                    kept += self.cut.pop(self.returned - size, (piece,)) if self.cut else (piece,)
                     if len(kept) >= _MOST_KEPT:
                         self.release()
                     continue
@@ -181,6 +185,7 @@ class Echo:
     def streamed(self, piece: bytes, *, last: bool) -> None:
         """The picker sends a piece of its own cut."""
         self._answered = True
+        self.cut.clear()
         if self.ended or self._given_up:
             return
         self.put(piece)
@@ -246,6 +251,7 @@ class Echo:
 
     def _struck_off(self) -> bytes:
         """What has not come back of the first message."""
+        self.cut.clear()
         piece = self.expected.popleft()[self._struck :]
         self._struck = 0
         self.reported -= len(piece)

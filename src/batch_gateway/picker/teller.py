@@ -8,14 +8,14 @@ from collections.abc import Callable
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import PIECE_FRAMES, piece_frames
 from batch_gateway.wire.http2.grpc_messages import FrameAround
-from batch_gateway.wire.transfer_chunks import chunk_head, whole_chunks
+from batch_gateway.wire.transfer_chunks import chunk_head, chunks_in
 
 __all__ = ["HIGH_WATER", "MOST_AWAITED", "Teller", "end_of_message"]
 
 _NEVER = float("inf")
 _BLANK_LINE = b"\n\n"
 _CRLF = b"\r\n"
-_LEFT_TO_OTHERS = b"", True
+_LEFT_TO_OTHERS = list[bytes](), True
 
 # A message there and back that fits into one frame: as large as all servers take them.
 _AT_ONCE = 16 * 1024 - 64
@@ -68,8 +68,7 @@ class Teller:
         length = len(data)
         line, begin, size, frame = _CHUNK_FORMS.get(length) or _chunk_form(length)
         if not (data.startswith(line) and data.endswith(_CRLF)):
-            events, is_last = whole_chunks(data) or _LEFT_TO_OTHERS
-            return len(events) if not is_last and self.tell(events) else 0
+            return self._take_chunks(data)
         # As `tell`, which would be a call for nearly every read that there is.
         echo = self._echo
         if not echo.expects or echo.buffered > HIGH_WATER:
@@ -82,6 +81,16 @@ class Teller:
         if self._dialogue.deadline == _NEVER:
             self._arm(self._dialogue, time.monotonic() + self._patience)
         return size
+
+    def _take_chunks(self, data: bytes) -> int:
+        parts, is_last = chunks_in(data) or _LEFT_TO_OTHERS
+        events, echo = b"".join(parts), self._echo
+        begins = echo.reported
+        if is_last or not self.tell(events):
+            return 0
+        if echo.alike is not None:
+            echo.cut[begins] = parts
+        return len(events)
 
     def take(self, piece: bytes) -> float:
         """As for `LiveStream.hand_on`."""

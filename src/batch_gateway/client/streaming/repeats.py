@@ -125,13 +125,18 @@ class Repeats:
 
     def take_all(self, pieces: list[bytes]) -> bytes:
         """See `EventTaker.take_all`."""
-        begin, end = len(self._before), -len(self._after)
+        before, after = self._before, self._after
+        begin, end = len(before), -len(after)
         texts = [piece[begin:end] for piece in pieces]
         added = b"".join(texts)
         left = self._allowance.left - len(added)
-        if left < 0 or b"" in texts or not _is_plain(added.decode("latin-1")):
-            return self._take_each(pieces)
-        if max(map(len, texts)) + len('""') > self._most:
+        if (
+            left < 0
+            or b"" in texts
+            or not _is_plain(added.decode("latin-1"))
+            or before + (after + before).join(texts) + after != b"".join(pieces)
+            or max(map(len, texts)) + len('""') > self._most
+        ):
             return self._take_each(pieces)
         self._allowance.left = left
         self.letters += added
@@ -139,6 +144,7 @@ class Repeats:
         return b""
 
     def _take_each(self, pieces: list[bytes]) -> bytes:
+        """The same, where they may be anything."""
         for index, piece in enumerate(pieces):
             taken = self.take(piece)
             if taken < len(piece):
