@@ -136,6 +136,7 @@ class Echo:
             if not data.startswith(piece, begins):
                 break
             expected.popleft()
+            parts = self.cut.pop(self.returned, None) if self.cut else None
             self.returned += size
             start = stop
             alike = self.alike
@@ -143,7 +144,7 @@ class Echo:
                 before, after = alike
                 if size <= _MOST_KEPT_OF and piece.startswith(before) and piece.endswith(after):
                     kept = self._kept
-                    kept += self.cut.pop(self.returned - size, (piece,)) if self.cut else (piece,)
+                    kept += parts or (piece,)
                     if len(kept) >= _MOST_KEPT:
                         self.release()
                     continue
