@@ -168,9 +168,9 @@ class AdaptiveController:
         self._guard.learn(rate)
         unused = reading.in_flight < _USED * min(self.allowed_now, done.turn) - _ROUNDING
         held = self.allowed_now < self.limit and reading.in_flight < _HELD * self.limit
-        if unused or self._guard.room < self._finder.level:
+        if unused or self._guard.room < self._finder.level or (held and not self._guard.queues):
             self._finder.skip()
-        elif held and self._guard.queues:
+        elif held:
             # More of ours would wait for their first token than may: here is the knee.
             self._finder.hold(reading.in_flight, Reason.QUEUE)
         else:

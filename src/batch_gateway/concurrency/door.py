@@ -12,7 +12,8 @@ __all__ = ["Door", "Window"]
 _SPAN = 0.25  # seconds of a window: a few steps of an engine
 _FEWEST = 8  # first tokens and ends in a window; fewer tell nothing
 _SHORT = 0.1  # seconds: what comes sooner is felt as at once (Nielsen, 1993)
-_LEAST = 3  # more than as a rule may wait however few do, as ends come in groups
+_LEAST = 3  # may wait however few do as a rule, as ends come in groups
+_TIMES = 2  # so many times as many as usual may wait, or groups would be held up
 # Late is a first token after so many times the usual, and after that share of `_SHORT` more: a
 # little less than behind as many as may wait.
 _SLOW, _SLOWER = 1.5, 0.75
@@ -49,12 +50,11 @@ class Window(NamedTuple):
 class Door:
     """Counts ours that were sent and have no first token yet, and closes when they are many.
 
-    Whoever shares the server waits behind them, so no more may wait than do as a rule, by more
-    than chance. In the queue of a switch this is a bound on packets in the buffer, as in TCP Vegas
-    (Brakmo and Peterson, 1995). A count of requests stays the same when a server becomes slow or
-    stands still, since nothing ends there and nothing is sent; seconds would not. Chance grows as
-    the root of a count: who has more under way gets fewer waiting for each, and so clients of one
-    server, which get seats as they have requests waiting, come to like numbers.
+    Whoever shares the server waits behind them, so what is sent never makes anybody wait longer
+    than those take: at most `_SHORT` seconds, or `_TIMES` as many as are there as a rule. In the
+    queue of a switch this is a bound on packets in the buffer, as in TCP Vegas (Brakmo and
+    Peterson, 1995). A count of requests stays the same when a server becomes slow or stands
+    still, since nothing ends there and nothing is sent; seconds would not.
 
     The server is full when the door is closed for most of two windows, first tokens come late by
     the clock and by the answers that end meanwhile, and no more come than answers end. Where all
@@ -192,7 +192,7 @@ class Door:
         self._usual = _followed(self._usual, share, up)
         self._seconds = _followed(self._seconds, seconds, up)
         usual = self._usual * self._in_flight
-        self._most = round(usual + max(_LEAST, _CHANCE * math.sqrt(usual)))
+        self._most = round(max(_LEAST, _TIMES * usual, usual + _SHORT * self.rate))
         placed = (self._area - self._waiting_area) / span
         self._begin(now)
         self.heed(Window(placed, self.full, late, lasts), now)
