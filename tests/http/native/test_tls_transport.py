@@ -123,6 +123,53 @@ async def test_records_that_come_at_once_and_a_goodbye_behind_them_are_an_answer
         await exchanger.aclose()
 
 
+class Received(asyncio.Protocol):
+    """What a connection was given."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+
+class ServerInMemory(asyncio.Transport):
+    """The socket of a TLS connection, and the server at its other end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._incoming, self.sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = server_context().wrap_bio(self._incoming, self.sent, server_side=True)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._incoming.write(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_a_record_says_the_same_in_whatever_pieces_it_comes() -> None:
+    received, server = Received(), ServerInMemory()
+    context = trusting(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    client = TLSTransport(received, context, "127.0.0.1", 1.0)
+    client.connection_made(server)
+    while server.tls.version() is None or server.sent.pending:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            server.tls.do_handshake()
+        client.data_received(server.sent.read())
+    await client.handshake()
+    said = b""
+    for size in (1, 900):
+        for cut in (0, 1, 4, 5, 6, 20, size + 21, size + 22, size + 23):
+            for _ in range(2):
+                said += (message := os.urandom(size))
+                server.tls.write(message)
+            wire = server.sent.read()
+            for piece in filter(None, (wire[:cut], wire[cut:])):
+                client.data_received(piece)
+            assert received.data == said
+
+
 async def test_a_server_whose_certificate_is_not_the_pinned_one_is_shown_no_certificate(
     bench: Bench, tmp_path: Path
 ) -> None:
