@@ -34,7 +34,7 @@ class RequestHeads:
         self._locate = locate
         # A compressed answer would only cost both sides time; whoever wants one can say so.
         self._origin = merge_headers((("Accept-Encoding", "identity"),), origin)
-        self._templates: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._templates: dict[tuple[str, tuple[str, ...]], tuple[bytes, str]] = {}
 
     def build(self, path: str, headers: Sequence[tuple[str, str]], length: int) -> bytes:
         """The bytes before the body of a POST of `length` bytes to `path`.
@@ -51,7 +51,8 @@ class RequestHeads:
         template = self._templates.get(key)
         if template is None:
             template = self._remember(key, path, headers)
-        return (template % (*values, length)).encode("latin-1")
+        fixed, own = template
+        return fixed + (own % (*values, length)).encode("latin-1")
 
     def build_get(self, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
         """The whole of a GET. Raises InvalidRequestError for what cannot be sent."""
@@ -65,14 +66,15 @@ class RequestHeads:
 
     def _remember(
         self, key: tuple[str, tuple[str, ...]], path: str, headers: Sequence[tuple[str, str]]
-    ) -> str:
+    ) -> tuple[bytes, str]:
         template = self._template(path, headers)
         if len(self._templates) >= _MAX_TEMPLATES:
             self._templates.clear()
         self._templates[key] = template
         return template
 
-    def _template(self, path: str, headers: Sequence[tuple[str, str]]) -> str:
+    def _template(self, path: str, headers: Sequence[tuple[str, str]]) -> tuple[bytes, str]:
+        """What all of them begin with, and the rest with places for what differs."""
         if not _PATH.fullmatch(path):
             raise InvalidRequestError(f"{path!r} is not a path that a request can be sent to")
         _check(headers)
@@ -80,9 +82,9 @@ class RequestHeads:
         origin = merge_headers(self._origin, names)[: -len(names) or None]
         fixed = [f"POST {self._locate(path)} HTTP/1.1", f"Host: {self._host}"]
         fixed += [f"{name}: {value}" for name, value in origin]
-        lines = [line.replace("%", "%%") for line in fixed]
-        lines += [f"{name.replace('%', '%%')}: %s" for name, _ in headers]
-        return "\r\n".join([*lines, "Content-Length: %d", "", ""])
+        own = [f"{name.replace('%', '%%')}: %s" for name, _ in headers]
+        begins = "\r\n".join([*fixed, ""]).encode("latin-1")
+        return begins, "\r\n".join([*own, "Content-Length: %d", "", ""])
 
 
 def _check(headers: Sequence[tuple[str, str]]) -> None:

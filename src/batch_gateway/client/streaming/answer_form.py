@@ -9,7 +9,8 @@ which `AnswerReader` is; `form_lesson` tries a form by it before anything is rea
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -19,10 +20,47 @@ from batch_gateway.client.streaming.repeats import Put, Repeats
 from batch_gateway.wire.chunk_pattern import Typed
 from batch_gateway.wire.chunks import Chunk
 
-__all__ = ["LEAST_ANSWER", "LEAST_EVENT", "RESERVE", "AnswerForm", "EventForm", "FormReading"]
+__all__ = [
+    "LEAST_ANSWER",
+    "LEAST_EVENT",
+    "RESERVE",
+    "TEXT",
+    "AnswerForm",
+    "EventForm",
+    "Fill",
+    "FormReading",
+    "filler",
+    "place",
+]
 
 _FIELD = b"data:"
 _Match = Callable[[bytes, int], re.Match[bytes] | None]
+
+Fill = Callable[[tuple[bytes, ...]], bytes]
+"""Puts values into their places."""
+
+TEXT = b"text"
+"""The name of the place of an answer's text in its body."""
+
+_is_place = re.compile(rb"\0(\w+)\0")
+
+
+def place(name: bytes) -> bytes:
+    """What stands for a value."""
+    return b"\0%b\0" % name
+
+
+def filler(form: bytes, names: Sequence[bytes]) -> Fill:
+    """What puts values of these names, in their order, into their places: as `%` would, which looks
+    for the places each time.
+    """
+    parts = _is_place.split(form)
+    fixed, chosen = (*parts[::2], b""), list[int]()
+    for number, name in enumerate(parts[1::2]):
+        chosen += len(names) + number, names.index(name)
+    pick, join = itemgetter(*chosen, len(names) + len(fixed) - 2, -1), b"".join
+    return lambda values: join(pick(values + fixed))
+
 
 # Limits below which an answer is not read by a form: all but its text is within them.
 LEAST_ANSWER, LEAST_EVENT = 128 * 1024, 16 * 1024
@@ -52,26 +90,22 @@ class EventForm(NamedTuple):
 class AnswerForm(msgspec.Struct, frozen=True, kw_only=True):
     """What all answers of a gateway share.
 
-    `before`, `head` and `tail` have places for values, as those for `%`.
-
     Attributes:
         events: those before the first text, of which there are `opening`, and those behind the
             last one.
-        before, after: an event with text, without the letters of it.
-        head, tail: the body, likewise.
-        names: those of all values, in the order in which they come.
-        naming: how many of them name the answer; they are in every event with a chunk.
+        before: gives the beginning of an event with text, of the values that name the answer.
+        after: what is behind the letters of it.
+        body: gives the body, of all values, in the order in which they come, and the text.
+        naming: how many of the values name the answer; they are in every event with a chunk.
         read_chunk: gives the typed chunk of one of `events` out of its data.
         typed: gives that of the value of an event with text.
     """
 
     events: tuple[EventForm, ...]
     opening: int
-    before: bytes
+    before: Fill
     after: bytes
-    head: bytes
-    tail: bytes
-    names: tuple[bytes, ...]
+    body: Fill
     naming: int
     read_chunk: Callable[[bytes], Chunk]
     typed: Typed
@@ -171,9 +205,7 @@ class FormReading:
 
     def body(self) -> bytes:
         """The JSON of the whole answer, once it is complete."""
-        form = self._form
-        values = dict(zip(form.names, self._named + self._said, strict=True))
-        return b"".join((form.head % values, self.letters[1:], form.tail % values))
+        return self._form.body((*self._named, *self._said, bytes(self.letters[1:])))
 
     def _agrees(self, is_named: bool, values: tuple[bytes, ...]) -> bool:
         """Whether an event is of this answer; its other values are kept."""
@@ -190,8 +222,6 @@ class FormReading:
 
     def _begin_run(self) -> Repeats:
         form = self._form
-        named = dict(zip(form.names, self._named, strict=False))
-        run = self.run = Repeats(
-            form.before % named, form.after, self._text, form.typed, self._most_event
-        )
+        before = form.before(self._named)
+        run = self.run = Repeats(before, form.after, self._text, form.typed, self._most_event)
         return run

@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 
-from batch_gateway.client.streaming.answer_form import RESERVE, AnswerForm, EventForm
+from batch_gateway.client.streaming.answer_form import (
+    RESERVE,
+    TEXT,
+    AnswerForm,
+    EventForm,
+    filler,
+    place,
+)
 from batch_gateway.client.streaming.answer_reader import AnswerReader
 from batch_gateway.client.streaming.assemble import assembler_for
 from batch_gateway.client.streaming.repeats import Repeats
@@ -135,26 +142,23 @@ class _Draft:
     def form(self, body: bytes) -> AnswerForm | None:
         if not self._opening or _slots_in(self._after) or not self._is_named_alike():
             return None
-        head, text, tail = self._tried().partition(_TEXT)
+        tried = self._tried()
         names = self._naming + tuple(
             slot.name for slots in self._slots for slot in slots if slot.name not in _NAMING
         )
         form = AnswerForm(
             events=tuple(map(self._event_form, self._heard, self._slots)),
             opening=self._opening,
-            before=self._with_places(self._before, _slots_in(self._before)),
+            before=filler(self._with_places(self._before), self._naming),
             after=self._after,
-            head=self._with_marks_as_places(head),
-            tail=self._with_marks_as_places(tail),
-            names=names,
+            body=filler(self._with_marks_as_places(tried), (*names, TEXT)),
             naming=len(self._naming),
             read_chunk=self._read_chunk,
             typed=self._typed,
         )
         values = self._said()
-        said = bytes(self._run.letters[1:-1])
-        again = b"".join((form.head % values, said, form.tail % values))
-        is_whole = bool(text) and _TEXT not in tail and len(names) == len(set(names))
+        again = form.body((*(values[name] for name in names), bytes(self._run.letters[1:-1])))
+        is_whole = tried.count(_TEXT) == 1 and len(names) == len(set(names))
         return form if is_whole and again == body else None
 
     def _slots_of(self, event: bytes) -> list[_Slot]:
@@ -237,19 +241,18 @@ class _Draft:
         named = slots[:naming]
         return size if named and named[-1].end < size else 0
 
-    def _with_places(self, event: bytes, slots: Sequence[_Slot]) -> bytes:
+    def _with_places(self, event: bytes) -> bytes:
         parts, at = list[bytes](), 0
-        for slot in slots:
-            parts += [event[at : slot.start].replace(b"%", b"%%"), b"%(", slot.name, b")b"]
+        for slot in _slots_in(event):
+            parts += [event[at : slot.start], place(slot.name)]
             at = slot.end
-        return b"".join([*parts, event[at:].replace(b"%", b"%%")])
+        return b"".join([*parts, event[at:]])
 
-    def _with_marks_as_places(self, part: bytes) -> bytes:
-        part = part.replace(b"%", b"%%")
+    def _with_marks_as_places(self, body: bytes) -> bytes:
         for slots in self._slots:
             for slot in slots:
-                part = part.replace(slot.probe, b"%(" + slot.name + b")b")
-        return part
+                body = body.replace(slot.probe, place(slot.name))
+        return body.replace(_TEXT, place(TEXT))
 
 
 def _slots_in(event: bytes) -> list[_Slot]:
