@@ -160,7 +160,7 @@ async def test_a_record_says_the_same_in_whatever_pieces_it_comes() -> None:
     await client.handshake()
     said = b""
     for size in (1, 900):
-        for cut in (0, 1, 4, 5, 6, 20, size + 21, size + 22, size + 23):
+        for cut in (0, 1, 4, 5, 6, 20, size + 21, size + 22, size + 23, 2 * size + 40):
             for _ in range(2):
                 said += (message := os.urandom(size))
                 server.tls.write(message)
