@@ -381,8 +381,9 @@ def test_the_end_of_a_body_is_known_whether_or_not_its_empty_piece_is_written(en
 def test_a_piece_of_any_size_is_told_and_is_known_when_it_comes_back(size: int) -> None:
     piece = b"x" * size
     message = body(piece, last=False, kind="response_body")
-    (before, behind, payload), handed_back = piece_frames(size)
-    assert message_prefix(len(message)) + message == handed_back + piece
+    frames = piece_frames(size)
+    assert message_prefix(len(message)) + message == frames.handed_back + piece
+    before, behind, _ = frames.told
     told = message_frame(7, response_body(piece, last=False), end=False)
     assert before + (7).to_bytes(4) + behind + piece == told
-    assert payload == len(told) - len(frame(DATA, 0, 7, b""))
+    assert frames.told.size == len(told) - len(frame(DATA, 0, 7, b""))

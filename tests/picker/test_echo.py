@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_gateway.picker.echo import Echo
-from batch_gateway.picker.encode import piece_frames
 
 bodies = st.lists(st.binary(max_size=20), max_size=8)
 
@@ -161,27 +160,3 @@ def test_every_byte_is_copied_once_however_small_the_pieces(
     assert not echo.rewritten
     assert Counted.copied <= 2 * len(whole)
     assert echo.take_all() == whole
-
-
-@pytest.mark.parametrize("way", ["as it was", "cut otherwise", "unchanged"])
-@pytest.mark.parametrize("size", [10, 5_000])
-def test_how_a_read_was_cut_is_forgotten_once_it_has_come_back(way: str, size: int) -> None:
-    parts = [b"<%b>" % (b"a" * size), b"<b>"]
-    piece = b"".join(parts)
-    echo, handed = Echo(), list[bytes]()
-    echo.hand, echo.hand_kept, echo.alike = handed.append, handed.extend, (b"<", b">")
-    echo.report(piece, last=False)
-    echo.cut[0] = parts
-    message = piece_frames(len(piece))[1] + piece
-    if way == "as it was":
-        assert echo.came_back(message, 0, len(message)) == len(message)
-    elif way == "unchanged":
-        echo.unchanged()
-    else:
-        echo.streamed(piece[:7], last=False)
-        echo.streamed(piece[7:], last=False)
-    echo.release()
-    handed.append(echo.take_all())
-    assert b"".join(handed) == piece
-    assert (handed == [*parts, b""]) == (way == "as it was" and size == 10)
-    assert not echo.cut

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from batch_gateway import (
-    BadResponseError,
     EndpointPickerConfig,
     HTTPInferenceClient,
     HTTPInferenceClientConfig,
@@ -140,43 +139,6 @@ async def test_what_is_changed_amid_events_that_come_back_as_they_were_is_change
             said = response.json()["choices"][0]["text"]
             assert said == "".join(words).replace(" 7", " seven")
             pod_says.say(*map(event, words), DONE, b"")
-
-
-@pytest.mark.parametrize("after", range(9, 12))
-async def test_an_answer_that_nobody_looks_at_before_its_end_is_whole_whatever_is_said(
-    after: int,
-) -> None:
-    words = [*" some plain words", '"', "\n", " für", "", " a", " long " * 300]
-    words += [*" and more"[: after - 7], " tuned", " ", "."]
-    odd = event("ODD").replace(b"ODD", b'a" b')
-    pod_says, left = Dictation(), list[bytes]()
-
-    def say_next(piece: bytes) -> bytes:
-        """Events come singly: each is said only once the picker has heard the one before."""
-        if left:
-            pod_says.say(left.pop(0))
-        return piece.replace(b" tuned", b" set")
-
-    async def script(talk: Talk) -> None:
-        await talk.pass_to(pod.endpoint)
-        await talk.echo(rewrite=say_next)
-
-    async with (
-        running_pod(pod_says) as pod,
-        scripted_picker(script) as picker,
-        client(picker.url, stream_upstream=True) as one,
-        asyncio.timeout(LIMIT_S),
-    ):
-        whole = "".join(words).replace("tuned", "set") + "twothree"
-        for _ in range(3):
-            left += [*map(event, words), event("two") + event("three"), DONE, b""]
-            pod_says.say(left.pop(0))
-            response = await one.generate(request())
-            assert response.json()["choices"][0]["text"] == whole
-        left += [*map(event, words[:after]), odd, event("more"), DONE, b""]
-        pod_says.say(left.pop(0))
-        with pytest.raises(BadResponseError, match=f"chunk {after + 1} of the stream is broken"):
-            await one.generate(request())
 
 
 async def test_an_answer_that_is_asked_for_in_a_stream_is_put_together() -> None:

@@ -72,17 +72,6 @@ class EventTaker(Protocol):
         """How much of `data`, from its beginning, is such events, which have then been taken."""
         ...
 
-    @property
-    def frame(self) -> tuple[bytes, bytes] | None:
-        """How these events begin and end, where nobody waits for each: see `take_all`."""
-        ...
-
-    def take_all(self, pieces: list[bytes], /) -> bytes:
-        """Take pieces that are likely to be such events; returns what is left of them, from the
-        first on that is none.
-        """
-        ...
-
 
 QuickTaker = Callable[[], EventTaker | None]
 

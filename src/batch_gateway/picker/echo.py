@@ -14,10 +14,6 @@ from batch_gateway.picker.encode import HANDED_BACK_ENDS, PIECE_FRAMES, piece_fr
 
 __all__ = ["Echo"]
 
-# So many pieces of so many bytes are kept of each answer: for more, each costs hardly less.
-_MOST_KEPT = 16
-_MOST_KEPT_OF = 1024
-
 
 class Echo:
     """The bytes that are reported, and those that may be handed on. No I/O and no clock.
@@ -31,29 +27,20 @@ class Echo:
         reported, returned: how many bytes of such there were, and how many have come back.
         hand: is given what comes back as it was, and b"" behind the last; without it that is put
             out.
-        cut: those among them that came in several parts while there were `alike` ones, by how much
-            was reported before.
-        alike: how pieces begin and end that `hand_kept` is given several of at once; they are
-            kept until they are some, or anything else is put out. None while there are no such.
-        hand_kept: is given what was kept.
     """
 
     __slots__ = (
         "_answered",
         "_given_up",
-        "_kept",
         "_out",
         "_rewritten",
         "_struck",
         "_whole",
-        "alike",
         "buffered",
-        "cut",
         "ended",
         "expected",
         "expects",
         "hand",
-        "hand_kept",
         "reported",
         "returned",
     )
@@ -74,10 +61,6 @@ class Echo:
         self.ended = False
         self.expects = True
         self.hand: Callable[[bytes], None] | None = None
-        self.cut: dict[int, list[bytes]] = {}
-        self._kept: list[bytes] = []
-        self.alike: tuple[bytes, bytes] | None = None
-        self.hand_kept: Callable[[list[bytes]], None] | None = None
 
     @property
     def answered(self) -> bool:
@@ -121,9 +104,7 @@ class Echo:
         Nearly all that is said about an event stream is just that.
         """
         expected = self.expected
-        if self._struck or not self.expects:
-            return start
-        while start < end and expected:
+        while start < end and expected and not self._struck and self.expects:
             piece = expected[0]
             size = len(piece)
             if not size:
@@ -136,27 +117,10 @@ class Echo:
             if not data.startswith(piece, begins):
                 break
             expected.popleft()
-            parts = self.cut.pop(self.returned, None) if self.cut else None
             self.returned += size
-            start = stop
-            alike = self.alike
-            if alike is not None:
-                before, after = alike
-                if size <= _MOST_KEPT_OF and piece.startswith(before) and piece.endswith(after):
-                    kept = self._kept
-                    kept += parts or (piece,)
-                    if len(kept) >= _MOST_KEPT:
-                        self.release()
-                    continue
-                self.release()
             (self.hand or self.put)(piece)
+            start = stop
         return start
-
-    def release(self) -> None:
-        """Hand on what was kept."""
-        if self._kept:
-            kept, self._kept = self._kept, []
-            (self.hand_kept or self._put_all)(kept)
 
     def _end_came_back(self, data: bytes, start: int, end: int) -> int:
         for message in HANDED_BACK_ENDS:
@@ -186,7 +150,6 @@ class Echo:
     def streamed(self, piece: bytes, *, last: bool) -> None:
         """The picker sends a piece of its own cut."""
         self._answered = True
-        self.cut.clear()
         if self.ended or self._given_up:
             return
         self.put(piece)
@@ -209,7 +172,6 @@ class Echo:
         if self._rewritten:
             return False
         self._given_up, self.expects = True, False
-        self.release()
         while self.expected:
             self.put(self._struck_off())
         self.ended = self._whole
@@ -217,13 +179,9 @@ class Echo:
 
     def put(self, piece: bytes) -> None:
         """Put out a piece, to be handed on."""
-        self.release()
         if piece:
             self._out.append(piece)
             self.buffered += len(piece)
-
-    def _put_all(self, pieces: list[bytes]) -> None:
-        self.put(b"".join(pieces))
 
     @property
     def next_size(self) -> int:
@@ -252,7 +210,6 @@ class Echo:
 
     def _struck_off(self) -> bytes:
         """What has not come back of the first message."""
-        self.cut.clear()
         piece = self.expected.popleft()[self._struck :]
         self._struck = 0
         self.reported -= len(piece)

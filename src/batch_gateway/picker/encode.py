@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from batch_gateway.errors import ConfigError, InvalidRequestError
 from batch_gateway.http.header_rules import check_headers
@@ -193,9 +194,18 @@ def response_body(piece: bytes, *, last: bool) -> bytes:
     return b"%b%b%b" % (head, piece, END_OF_STREAM) if last else head + piece
 
 
-PieceFrames = tuple[FrameAround, bytes]
-"""What goes around pieces of one size: the frame that reports one; and how a message begins that
-hands one back, which is the rest of it, as it goes into a stream, with its length before it."""
+class PieceFrames(NamedTuple):
+    """What goes around pieces of one size.
+
+    Attributes:
+        told: the frame that reports one.
+        handed_back: how a message begins that hands one back, which is the rest of it; as it goes
+            into a stream, with its length before it.
+    """
+
+    told: FrameAround
+    handed_back: bytes
+
 
 PIECE_FRAMES: dict[int, PieceFrames] = {}
 """Those that `piece_frames` gave: events are of few sizes."""
@@ -205,7 +215,7 @@ def piece_frames(size: int) -> PieceFrames:
     """For pieces of a body of so many bytes, at least one, that are not its last."""
     head = _streamed(STREAMED_RESPONSE, size, b"")
     told = frame_around(_body_head(_RESPONSE_BODY, size, False), size)
-    made = told, message_prefix(size + len(head)) + head
+    made = PieceFrames(told, message_prefix(size + len(head)) + head)
     if len(PIECE_FRAMES) < _MAX_SIZES:
         PIECE_FRAMES[size] = made
     return made

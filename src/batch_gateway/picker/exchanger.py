@@ -27,8 +27,7 @@ from batch_gateway.picker.dialogue import Dialogue, Interrupted
 from batch_gateway.picker.encode import QuestionEncoder, pieces_of
 from batch_gateway.picker.endpoint_picker_config import EndpointPickerConfig
 from batch_gateway.picker.pods import Pod, Pods
-from batch_gateway.picker.refusal import Refusal
-from batch_gateway.picker.relay import Relay
+from batch_gateway.picker.relay import Refusal, Relay
 from batch_gateway.wire.ext_proc.names import PROCESS_METHOD
 from batch_gateway.wire.scheduling_headers import DROPPED_REASON, NO_ENDPOINTS
 

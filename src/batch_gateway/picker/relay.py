@@ -13,19 +13,31 @@ from collections.abc import Callable
 
 from batch_gateway.errors import BadResponseError, InferenceError
 from batch_gateway.http.body_stream import BodyStream
-from batch_gateway.http.exchange import EventTaker, HTTPStream, LiveStream, QuickTaker
+from batch_gateway.http.exchange import HTTPResponse, HTTPStream, LiveStream, QuickTaker
 from batch_gateway.http.redaction import Redactor
 from batch_gateway.http.response_errors import refusal_error
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import PIECE, response_head
 from batch_gateway.picker.pods import PodStream
-from batch_gateway.picker.refusal import Refusal
 from batch_gateway.picker.teller import HIGH_WATER, MOST_AWAITED, Teller, end_of_message
 from batch_gateway.wire.headers import Headers
 
-__all__ = ["Relay"]
+__all__ = ["Refusal", "Relay"]
 
 _NEVER = float("inf")
+
+
+class Refusal:
+    """An `HTTPStream` over an answer that is all there."""
+
+    def __init__(self, response: HTTPResponse) -> None:
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self._body = response.body
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
 
 
 class Relay(LiveStream):
@@ -60,7 +72,7 @@ class Relay(LiveStream):
         "_returned",
         "_room",
         "_take",
-        "_taker",
+        "_take_events",
         "_teller",
         "_telling",
         "_untold",
@@ -98,7 +110,7 @@ class Relay(LiveStream):
         self._take: Callable[[bytes], float] | None = None
         self._most_taken = 0
         self._quick: QuickTaker | None = None
-        self._taker: EventTaker | None = None
+        self._take_events: Callable[[bytes], int] | None = None
         self._alive_until = 0.0
         # How much had come back when it was last asked whether more was overdue.
         self._returned = 0
@@ -113,7 +125,7 @@ class Relay(LiveStream):
         """
         self._pump = asyncio.get_running_loop().create_task(self._forward(pod))
         self._pump.add_done_callback(self._forwarded)
-        self._echo.hand, self._echo.hand_kept = self._hand, self._hand_kept
+        self._echo.hand = self._hand
         send = self._dialogue.watch(self._heard, self._echo.came_back, self._patient_until)
         self._teller = Teller(
             self._dialogue,
@@ -143,9 +155,10 @@ class Relay(LiveStream):
 
     async def read(self) -> bytes:
         """See `HTTPStream.read`."""
-        while not self._echo.buffered:
+        echo = self._echo
+        while not echo.buffered:
             self._raise_failure()
-            if self._echo.ended:
+            if echo.ended:
                 return b""
             await self._wait()
         return self._next()
@@ -173,8 +186,7 @@ class Relay(LiveStream):
                 self._raise_failure()
                 await self._wait()
         finally:
-            self._quick = None
-            self._take_no_more()
+            self._take = self._take_events = self._quick = None
         mistake, self._mistake = self._mistake, None
         if mistake is not None:
             raise mistake
@@ -189,7 +201,7 @@ class Relay(LiveStream):
             await asyncio.wait([pump])
         self._dialogue.polite = self._echo.ended and self._echo.reported_all
         # As in `Dialogue.leave`: these would close a circle with the frames of an error.
-        self._pump = self._failure = self._echo.hand = self._echo.hand_kept = None
+        self._pump = self._failure = self._echo.hand = None
 
     # --- the task ---
 
@@ -265,7 +277,8 @@ class Relay(LiveStream):
 
     def _tell_end(self) -> None:
         """Report the end behind the last piece, with which it then goes out and comes back."""
-        if self._dialogue.say_body_nowait(b"", last=True) and self._dialogue.deadline == _NEVER:
+        dialogue = self._dialogue
+        if dialogue.say_body_nowait(b"", last=True) and dialogue.deadline == _NEVER:
             self._set_patience(_NEVER)
 
     def _is_full(self) -> bool:
@@ -299,21 +312,12 @@ class Relay(LiveStream):
 
     def _hand(self, piece: bytes) -> None:
         """A piece came back as it had been reported; or the end, with b""."""
-        taker = self._taker
-        taken = 0 if taker is None else taker.take(piece)
-        self._taken(piece[taken:], is_alive=taken > 0)
-
-    def _hand_kept(self, pieces: list[bytes]) -> None:
-        """The same of several, which look like events that the reader knows."""
-        taker = self._taker
-        self._taken(b"".join(pieces) if taker is None else taker.take_all(pieces), is_alive=True)
-
-    def _taken(self, rest: bytes, *, is_alive: bool) -> None:
-        """What came back was taken but for this; nothing is left of the end, either."""
-        if is_alive:
+        take_events = self._take_events
+        taken = 0 if take_events is None else take_events(piece)
+        if taken:
             self._alive_until = time.monotonic() + self._idle
-        if rest or not is_alive:
-            self._echo.put(rest)
+        if taken < len(piece) or not piece:
+            self._echo.put(piece[taken:])
             self._hand_out()
         if self._room is not None:
             _wake(self._room)
@@ -325,18 +329,14 @@ class Relay(LiveStream):
         except Exception as mistake:  # noqa: BLE001 - whoever waits in `hand_on` is to have it
             self._mistake, self._had_enough = mistake, True
         if self._had_enough:
-            self._take_no_more()
+            self._take = self._take_events = None
             _wake(self._reader)
         else:
             self._look_for_events()
 
     def _look_for_events(self) -> None:
-        taker = self._taker = None if self._quick is None else self._quick()
-        self._echo.alike = None if taker is None else taker.frame
-
-    def _take_no_more(self) -> None:
-        self._take = self._taker = self._echo.alike = None
-        self._echo.release()
+        taker = None if self._quick is None else self._quick()
+        self._take_events = None if taker is None else taker.take
 
     def _hand_out(self) -> None:
         """Give the reader what came back, or wake it."""
@@ -344,7 +344,7 @@ class Relay(LiveStream):
         while (take := self._take) is not None and 0 < echo.next_size <= self._most_taken:
             self._give(take, self._next())
         if self._take is None or echo.buffered or echo.ended or self._failure is not None:
-            self._take_no_more()
+            self._take = self._take_events = None
             _wake(self._reader)
 
     def _patient_until(self) -> float:

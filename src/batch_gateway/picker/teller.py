@@ -8,14 +8,13 @@ from collections.abc import Callable
 from batch_gateway.picker.dialogue import Dialogue
 from batch_gateway.picker.encode import PIECE_FRAMES, piece_frames
 from batch_gateway.wire.http2.grpc_messages import FrameAround
-from batch_gateway.wire.transfer_chunks import chunk_head, chunks_in
+from batch_gateway.wire.transfer_chunks import whole_chunks
 
 __all__ = ["HIGH_WATER", "MOST_AWAITED", "Teller", "end_of_message"]
 
 _NEVER = float("inf")
 _BLANK_LINE = b"\n\n"
-_CRLF = b"\r\n"
-_LEFT_TO_OTHERS = list[bytes](), True
+_LEFT_TO_OTHERS = b"", True
 
 # A message there and back that fits into one frame: as large as all servers take them.
 _AT_ONCE = 16 * 1024 - 64
@@ -25,13 +24,6 @@ HIGH_WATER = 64 * 1024
 
 # So much of an event stream may be at the picker, which echoes each piece as it comes.
 MOST_AWAITED = 1024 * 1024
-
-_ChunkForm = tuple[bytes, int, int, FrameAround]
-"""Of a read that is one chunk: its first line, where what is in it begins, how much that is, and
-the frame that reports it."""
-# By the size of the read: reads of one stream are of few sizes.
-_CHUNK_FORMS: dict[int, _ChunkForm] = {}
-_MOST_FORMS = 4096
 
 
 class Teller:
@@ -65,32 +57,8 @@ class Teller:
 
     def take_chunk(self, data: bytes) -> int:
         """See `EventTaker.take_chunk`."""
-        length = len(data)
-        line, begin, size, frame = _CHUNK_FORMS.get(length) or _chunk_form(length)
-        if not (data.startswith(line) and data.endswith(_CRLF)):
-            return self._take_chunks(data)
-        # As `tell`, which would be a call for nearly every read that there is.
-        echo = self._echo
-        if not echo.expects or echo.buffered > HIGH_WATER:
-            return 0
-        events = data[begin:-2]
-        if echo.reported - echo.returned > MOST_AWAITED or not self._send(frame, events):
-            return 0
-        echo.expected.append(events)
-        echo.reported += size
-        if self._dialogue.deadline == _NEVER:
-            self._arm(self._dialogue, time.monotonic() + self._patience)
-        return size
-
-    def _take_chunks(self, data: bytes) -> int:
-        parts, is_last = chunks_in(data) or _LEFT_TO_OTHERS
-        events, echo = b"".join(parts), self._echo
-        begins = echo.reported
-        if is_last or not self.tell(events):
-            return 0
-        if echo.alike is not None:
-            echo.cut[begins] = parts
-        return len(events)
+        events, is_last = whole_chunks(data) or _LEFT_TO_OTHERS
+        return len(events) if not is_last and self.tell(events) else 0
 
     def take(self, piece: bytes) -> float:
         """As for `LiveStream.hand_on`."""
@@ -111,20 +79,6 @@ class Teller:
         if self._dialogue.deadline == _NEVER:
             self._arm(self._dialogue, time.monotonic() + self._patience)
         return True
-
-
-def _chunk_form(length: int) -> _ChunkForm:
-    line = chunk_head(length)
-    begin = len(line)
-    size = length - begin - len(_CRLF)
-    if not 0 < size <= _AT_ONCE:
-        # Nothing begins with what is longer.
-        return bytes(length + 1), 0, 0, piece_frames(1)[0]
-    frame = (PIECE_FRAMES.get(size) or piece_frames(size))[0]
-    form = line, begin, size, frame
-    if len(_CHUNK_FORMS) < _MOST_FORMS:
-        _CHUNK_FORMS[length] = form
-    return form
 
 
 def end_of_message(data: bytes) -> int:

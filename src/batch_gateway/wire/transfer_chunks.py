@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LAST_CHUNK", "chunk_head", "chunks_in", "is_event_chunk", "whole_chunks"]
+__all__ = ["LAST_CHUNK", "chunk_head", "is_event_chunk", "whole_chunks"]
 
 _HEADS: dict[int, bytes] = {}
 """Those that `chunk_head` gave: reads of one stream are of few sizes."""
@@ -15,8 +15,6 @@ LAST_CHUNK = b"0\r\n\r\n"
 _MOST_HEADS = 4096
 # Of many chunks the parser makes less work.
 _MOST_BYTES = 2048
-# Of the first line of a chunk among those.
-_LONGEST_LINE = len(b"7f0\r\n")
 _CRLF = b"\r\n"
 _EVENT = b"data:"
 _is_size = re.compile(rb"0|[1-9a-f][0-9a-f]{0,7}").fullmatch
@@ -44,47 +42,39 @@ def is_event_chunk(data: bytes, body: bytes) -> bool:
     return body.startswith(_EVENT) and data == b"%x\r\n%b\r\n" % (len(body), body)
 
 
-class _Lines(dict[bytes, tuple[int, int]]):
-    """By what a chunk begins with: how long its first line is, and how much is in it; 0 and 0 where
-    that line is longer, or not written as nearly all are.
-    """
+class _Sizes(dict[bytes, int]):
+    """By the first line of a chunk; less than 0 for one that is not as nearly all are."""
 
-    def __missing__(self, start: bytes) -> tuple[int, int]:
-        line, end, _ = start.partition(_CRLF)
-        is_usual = end and _is_size(line)
-        found = (len(line) + len(_CRLF), int(line, 16)) if is_usual else (0, 0)
+    def __missing__(self, line: bytes) -> int:
+        if not _is_size(line):
+            return -1
+        size = int(line, 16)
         if len(self) < _MOST_HEADS:
-            self[start] = found
-        return found
+            self[line] = size
+        return size
 
 
-_lines = _Lines()
+_size_of = _Sizes().__getitem__
 
 
 def whole_chunks(data: bytes) -> tuple[bytes, bool] | None:
     """What is in the chunks that `data`, where one begins, consists of, and whether that ends the
     body. None where they are many, the last is not whole, or one not written as nearly all are.
+
+    A line break inside of one of several is not looked for: the parser says what is in those.
     """
     length = len(data)
     head = _HEADS.get(length) or chunk_head(length)
     if length > len(LAST_CHUNK) and data.startswith(head) and data.endswith(_CRLF):
         return data[len(head) : -len(_CRLF)], False
-    found = chunks_in(data)
-    return None if found is None else (b"".join(found[0]), found[1])
-
-
-def chunks_in(data: bytes) -> tuple[list[bytes], bool] | None:
-    """The same, by chunk, and also None for a large one."""
-    size, at = len(data), 0
-    found: list[bytes] = []
-    while at < size <= _MOST_BYTES:
-        line, length = _lines[data[at : at + _LONGEST_LINE]]
-        start = at + line
-        end = start + length
-        if not line or not data.startswith(_CRLF, end):
-            return None
-        at = end + len(_CRLF)
-        if not length:
-            return (found, True) if at == size else None
-        found.append(data[start:end])
-    return (found, False) if found else None
+    if length > _MOST_BYTES:
+        return None
+    parts = data.split(_CRLF)
+    lines, bodies = parts[:-1:2], parts[1::2]
+    is_framed = len(parts) & 1 and list(map(_size_of, lines)) == list(map(len, bodies))
+    if parts[-1] or not bodies or not is_framed:
+        return None
+    is_last = not bodies[-1]
+    if is_last:
+        bodies.pop()
+    return (b"".join(bodies), is_last) if all(bodies) else None

@@ -35,8 +35,8 @@ def event(text: str, end: bytes = b"\n\n") -> bytes:
     return b"data: " + json.dumps({"id": "1", "model": "m", "choices": [choice]}).encode() + end
 
 
-def reader_of(*parts: bytes, most_event: int = 10**6) -> tuple[QuickReader, list[Chunk]]:
-    reader, chunks = QuickReader(CHAT, 10**9, most_event), list[Chunk]()
+def reader_of(*parts: bytes) -> tuple[QuickReader, list[Chunk]]:
+    reader, chunks = QuickReader(CHAT, 10**9, 10**6), list[Chunk]()
 
     def put(more: Iterable[Chunk], _: int) -> None:
         chunks.extend(more)
@@ -62,32 +62,6 @@ def test_chunks_that_were_not_decoded_have_all_that_the_server_sent() -> None:
     [choice] = json.loads(reader.finish())["choices"]
     assert choice["message"]["content"] == "one two three"
     assert reader.chunks == 4
-
-
-TEXTS = st.text(st.sampled_from('ab "\\\n{}é'), max_size=4)
-PIECES = st.lists(
-    st.lists(TEXTS, min_size=1, max_size=3) | st.just(["x" * 1_000]), min_size=1, max_size=9
-)
-
-
-@given(PIECES, st.booleans(), st.integers(0, 9))
-def test_events_that_are_taken_together_are_read_as_one_after_another(
-    texts: list[list[str]], with_broken: bool, at: int
-) -> None:
-    pieces = [b"".join(map(event, several)) for several in texts]
-    if with_broken:
-        pieces.insert(at, event("BROKEN").replace(b"BROKEN", b'a" b'))
-    found: list[object] = []
-    for is_together in (True, False):
-        reader, _ = reader_of(event("one"), most_event=700)
-        repeats, left = reader.ready, b""
-        assert repeats is not None
-        if is_together:
-            left = repeats.take_all(pieces)
-        for piece in () if is_together else pieces:
-            left = left + piece if left else piece[repeats.take(piece) :]
-        found.append((left, repeats.count, bytes(repeats.letters), repeats.frame))
-    assert found[0] == found[1]
 
 
 def test_a_long_text_may_be_cut_anywhere() -> None:

@@ -70,8 +70,6 @@ async def read(reads: Sequence[bytes]) -> tuple[str, int, int]:
         return 0.0 if reader.complete else NEVER
 
     class Counted:
-        frame = None
-
         def __init__(self, events: Repeats) -> None:
             self._events = events
 
@@ -83,9 +81,6 @@ async def read(reads: Sequence[bytes]) -> tuple[str, int, int]:
             size = self._events.take_chunk(data, put)
             passed += size > 0
             return size
-
-        def take_all(self, pieces: list[bytes]) -> bytes:
-            raise NotImplementedError
 
     def quick() -> EventTaker | None:
         return None if reader.ready is None else Counted(reader.ready)

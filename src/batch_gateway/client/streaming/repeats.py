@@ -123,34 +123,6 @@ class Repeats:
             at = end + len(after)
         return at
 
-    def take_all(self, pieces: list[bytes]) -> bytes:
-        """See `EventTaker.take_all`."""
-        before, after = self._before, self._after
-        begin, end = len(before), -len(after)
-        texts = [piece[begin:end] for piece in pieces]
-        added = b"".join(texts)
-        left = self._allowance.left - len(added)
-        if (
-            left < 0
-            or b"" in texts
-            or not _is_plain(added.decode("latin-1"))
-            or before + (after + before).join(texts) + after != b"".join(pieces)
-            or max(map(len, texts)) + len('""') > self._most
-        ):
-            return self._take_each(pieces)
-        self._allowance.left = left
-        self.letters += added
-        self.count += len(texts)
-        return b""
-
-    def _take_each(self, pieces: list[bytes]) -> bytes:
-        """The same, where they may be anything."""
-        for index, piece in enumerate(pieces):
-            taken = self.take(piece)
-            if taken < len(piece):
-                return piece[taken:] + b"".join(pieces[index + 1 :])
-        return b""
-
     def take_chunk(self, data: bytes, put: Put | None = None) -> int:
         """The size of such events, where `data` is chunks of the transfer coding with one in each.
 
@@ -299,14 +271,6 @@ class RepeatsForSink:
     def take(self, data: bytes) -> int:
         sink = self._sink
         return 0 if sink.is_full else self._events.take(data, sink.put)
-
-    @property
-    def frame(self) -> None:
-        """Somebody waits for each event."""
-
-    def take_all(self, pieces: list[bytes]) -> bytes:
-        data = b"".join(pieces)
-        return data[self.take(data) :]
 
 
 def learnt(event: bytes, value: dict[str, Any], assembler: Assembler, most: int) -> Repeats | None:

@@ -59,8 +59,6 @@ Frame = tuple[int, int, int, bytes]
 
 # Length in two parts (24 bits), type, flags, stream.
 _HEAD = struct.Struct(">HBBBI")
-# The same as it is read: length and type in one word.
-_HEAD_READ = struct.Struct(">IBI").unpack_from
 _WORD = struct.Struct(">I")
 _TWO_WORDS = struct.Struct(">II")
 _HEAD_SIZE = 9
@@ -121,15 +119,15 @@ class FrameReader:
                 return
             data = bytes(self._held)
             self._held.clear()
-        at, size, passed, limit = 0, len(data), 0, self._limit
+        at, size, passed = 0, len(data), 0
         self._needed = _HEAD_SIZE
         while size - at >= _HEAD_SIZE:
-            word, flags, stream = _HEAD_READ(data, at)
-            length = word >> 8
-            if length > limit:
+            high, low, kind, flags, stream = _HEAD.unpack_from(data, at)
+            length = high << 8 | low
+            if length > self._limit:
                 raise ProtocolError(
                     ErrorCode.FRAME_SIZE_ERROR,
-                    f"a frame of {length} bytes, where {limit} are the most",
+                    f"a frame of {length} bytes, where {self._limit} are the most",
                 )
             start = at + _HEAD_SIZE
             end = start + length
@@ -137,16 +135,13 @@ class FrameReader:
                 self._needed = end - at
                 break
             at = end
-            kind = word & 0xFF
-            if not (kind or flags):
-                taker = self.takers.get(stream)
-                if taker is not None and length <= taker.spare:
-                    begins, start = start, taker.offer_to(data, start, end)
-                    got = start - begins
-                    taker.spare -= got
-                    passed += got
-                    if start == end:
-                        continue
+            taker = self.takers.get(stream)
+            if taker is not None and not (kind or flags) and length <= taker.spare:
+                begins, start = start, taker.offer_to(data, start, end)
+                taker.spare -= start - begins
+                passed += start - begins
+                if start == end:
+                    continue
             yield kind, flags, stream & _LOW_BITS, data[start:end]
         self.taken = passed
         if at < size:

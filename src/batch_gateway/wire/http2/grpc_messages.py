@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from batch_gateway.wire.http2.frames import DATA, END_STREAM
 
@@ -35,11 +36,6 @@ _DATA_HEAD = struct.Struct(">HBBBI")
 _FRAME_HEAD = struct.Struct(">HBBBIBI")
 # That of a stream's number, with which the head of a frame ends.
 _NUMBER_SIZE = 4
-
-FrameAround = tuple[bytes, bytes, int]
-"""A DATA frame with a message in it, but for the stream's number and the message's end: what goes
-before the number, what between it and the end, and the size of the payload. No named tuple, which
-takes several times as long to unpack."""
 
 
 class MessageError(Exception):
@@ -130,12 +126,25 @@ def message_frame(stream: int, message: bytes, *, end: bool) -> bytes:
     return head + message
 
 
+class FrameAround(NamedTuple):
+    """A DATA frame with a message in it, but for the stream's number and the message's end.
+
+    Attributes:
+        before, behind: what goes before the number, and between it and the end.
+        size: that of the payload.
+    """
+
+    before: bytes
+    behind: bytes
+    size: int
+
+
 def frame_around(start: bytes, rest: int) -> FrameAround:
     """For messages that begin with `start`, behind which so many bytes follow."""
     message = len(start) + rest
     size = message + PREFIX_SIZE
     head = _DATA_HEAD.pack(size >> 8, size & 0xFF, DATA, 0, 0)
-    return head[:-_NUMBER_SIZE], message_prefix(message) + start, size
+    return FrameAround(head[:-_NUMBER_SIZE], message_prefix(message) + start, size)
 
 
 def messages_frame(stream: int, messages: Sequence[bytes], length: int, *, end: bool) -> bytes:
