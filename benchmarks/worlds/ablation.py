@@ -114,10 +114,6 @@ def _always(value: Any) -> Callable[..., Any]:
     return answer
 
 
-def _property(value: Any) -> property:
-    return property(_always(value))
-
-
 @contextmanager
 def taken_out(without: Without) -> Iterator[None]:
     with ExitStack() as stack:
@@ -131,7 +127,11 @@ def _unweighed(round_: Any, latency: float, tokens: int, in_flight: float) -> No
     _ADD(round_, latency, tokens, in_flight)
 
 
-_ADD = rounds.Round.add
+def _has_enough(round_: Any, limit: int, now: float) -> bool:
+    return _IS_OVER(round_, min(limit, round_.count), now)
+
+
+_ADD, _IS_OVER = rounds.Round.add, rounds.Round.is_over
 
 
 def _by_one(step: Any, rank: int, now: float) -> None:
@@ -179,7 +179,7 @@ WITHOUT: tuple[Without, ...] = (
     Without("rounds", "weights of long answers", _FINDING, _set((rounds.Round, "add", _unweighed))),
     Without("rounds", "one length", _FINDING, _set((rounds.TypicalLength, "learn", _nothing))),
     Without("rounds", "settling", _FINDING, _set((rounds, "_SETTLE", 0.0))),
-    Without("rounds", "a whole turn", _FINDING, _set((rounds.Round, "_alike", _property(False)))),
+    Without("rounds", "a whole turn", _FINDING, _set((rounds.Round, "is_over", _has_enough))),
     Without("rounds", "fewer answers in a climb", _FINDING, _set((rounds, "_SHARE_IN_CLIMB", 2))),
     Without("rounds", "no round of little use", _FINDING, _set((controller, "_USED", 0.0))),
     Without("failures", "all of it", _FAILING, _set((Failures, "failed", _always(False)))),
