@@ -102,9 +102,16 @@ async def answer_to(
     """What a client makes of a server with this script, by `generate` or by `stream`."""
     async with scripted(script) as server, asking(server.url, **settings) as client:
         async with asyncio.timeout(20):
-            if not streamed:
-                return await client.generate(request)
-            stream = client.stream(request)
-            assert [chunk async for chunk in stream]
-            assert stream.response is not None
-            return stream.response
+            return await answer_of(client, request, streamed=streamed)
+
+
+async def answer_of(
+    client: HTTPInferenceClient, request: InferenceRequest, *, streamed: bool
+) -> InferenceResponse:
+    """What a client is answered, by `generate` or by `stream`."""
+    if not streamed:
+        return await client.generate(request)
+    stream = client.stream(request)
+    assert [chunk async for chunk in stream]
+    assert stream.response is not None
+    return stream.response

@@ -14,7 +14,6 @@ import pytest
 from batch_gateway import (
     BadResponseError,
     DeadlineExceededError,
-    HTTPInferenceClient,
     InferenceRequest,
     InvalidRequestError,
     RateLimitError,
@@ -35,6 +34,7 @@ from tests.client.streaming.scripted import (
     REQUEST,
     Exchange,
     Script,
+    answer_of,
     answer_to,
     asking,
     once,
@@ -399,14 +399,6 @@ async def test_what_is_no_json_here_is_sent_as_it_is_where_options_are_refused()
     assert options == [{"include_usage": True}, None, {"include_usage": True}, None]
 
 
-async def text_asked(
-    client: HTTPInferenceClient, request: InferenceRequest, *, streamed: bool
-) -> str:
-    if not streamed:
-        return text_of(await client.generate(request))
-    return "".join([chunk.text async for chunk in client.stream(request)])
-
-
 @WAYS
 async def test_a_refusal_that_quotes_the_options_is_not_taken_for_one_of_them(
     *, streamed: bool
@@ -421,8 +413,8 @@ async def test_a_refusal_that_quotes_the_options_is_not_taken_for_one_of_them(
     unknown = InferenceRequest(params={"model": "other", "messages": []})
     async with scripted(script) as server, asking(server.url) as client:
         with pytest.raises(InvalidRequestError, match="unknown model"):
-            await text_asked(client, unknown, streamed=streamed)
-        assert await text_asked(client, REQUEST, streamed=streamed) == "Hi"
+            await answer_of(client, unknown, streamed=streamed)
+        assert text_of(await answer_of(client, REQUEST, streamed=streamed)) == "Hi"
     options = [body.get("stream_options") for body in server.bodies]
     assert options == [{"include_usage": True}, None, {"include_usage": True}]
 
