@@ -4,7 +4,7 @@ Every number that a module of `batch_gateway.concurrency` gives a name in capita
 doubled, one after the other, in worlds that its part has to do with; what only tells of a limit
 is left out. A share of more than a half is halved and doubled in its distance to one. Nothing
 should fall off a cliff. One seed tells a cliff from chance well enough; `--module NAME --seeds 1
-2 3` looks closer. The table is Markdown: `docs/worlds.md` has most of one.
+2 3` looks closer. The table is Markdown: `docs/worlds.md` has it.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ def filler(form: bytes, names: Sequence[bytes]) -> Fill:
     fixed, chosen = (*parts[::2], b""), list[int]()
     for number, name in enumerate(parts[1::2]):
         chosen += len(names) + number, names.index(name)
+    # With an empty one at the end there are always two, as one alone is picked without a tuple.
     pick, join = itemgetter(*chosen, len(names) + len(fixed) - 2, -1), b"".join
     return lambda values: join(pick(values + fixed))
 
